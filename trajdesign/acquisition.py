@@ -1,0 +1,87 @@
+"""Acquisition: what is to be encoded, and when the receiver samples."""
+
+import math
+from dataclasses import dataclass
+
+from trajdesign.errors import ConfigError
+from trajdesign.units import plausible
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """Field of view, matrix, shots and receiver timing, all in SI.
+
+    Axes are ordered (x, y[, z]); an image of this acquisition has the array shape (y, x) or (z, y, x).
+
+    Parameters
+    ----------
+    fov
+        Field of view along each axis, m.
+    matrix
+        Pixels along each axis.
+    n_shots
+        Number of shots.
+    n_samples
+        ADC samples a shot.
+    dwell
+        Time between ADC samples, s.
+
+    Raises
+    ------
+    ConfigError
+        If the numbers of axes differ, a count is not positive, or a number is implausible in its unit.
+    """
+
+    fov: tuple[float, ...] = (0.22, 0.22)
+    matrix: tuple[int, ...] = (128, 128)
+    n_shots: int = 8
+    n_samples: int = 1000
+    dwell: float = 4e-6
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fov", tuple(float(x) for x in self.fov))
+        object.__setattr__(self, "matrix", tuple(int(n) for n in self.matrix))
+        if len(self.fov) != len(self.matrix) or len(self.fov) not in (2, 3):
+            raise ConfigError(f"fov {self.fov} and matrix {self.matrix} must both have 2 or 3 axes.")
+        for extent in self.fov:
+            plausible("fov", extent)
+        plausible("dwell", self.dwell)
+        if min(self.matrix) < 4 or self.n_shots < 1 or self.n_samples < 4:
+            raise ConfigError(
+                f"matrix {self.matrix}, n_shots {self.n_shots}, n_samples {self.n_samples}: "
+                "an axis needs at least 4 pixels, a scan one shot, a shot 4 samples."
+            )
+
+    @property
+    def n_dims(self) -> int:
+        """Number of encoded axes."""
+        return len(self.fov)
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Array shape of an image: (y, x) or (z, y, x)."""
+        return self.matrix[::-1]
+
+    @property
+    def voxel(self) -> tuple[float, ...]:
+        """Voxel size along each axis, m."""
+        return tuple(extent / n for extent, n in zip(self.fov, self.matrix, strict=True))
+
+    @property
+    def k_max(self) -> tuple[float, ...]:
+        """Edge of k-space along each axis, 1/m: half the matrix over the field of view."""
+        return tuple(n / (2 * extent) for extent, n in zip(self.fov, self.matrix, strict=True))
+
+    @property
+    def readout(self) -> float:
+        """Duration of the readout, s."""
+        return self.n_samples * self.dwell
+
+    def adc_delay(self, gradient_raster: float, rf_raster: float) -> float:
+        """Time from the first gradient sample (a raster centre) to the first ADC sample, s.
+
+        It is the shortest wait that puts the start of the ADC event, half a dwell time before its first
+        sample, onto the RF raster, as Pulseq interpreters ask. Zero for the common 4 us dwell at 10 us.
+        """
+        start = (gradient_raster - self.dwell) / 2
+        return (math.ceil(start / rf_raster - 1e-6) * rf_raster) - start

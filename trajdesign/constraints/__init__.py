@@ -1,0 +1,1 @@
+"""Limits on a trajectory: one file a constraint."""

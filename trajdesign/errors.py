@@ -1,0 +1,43 @@
+"""The errors that end a command with one clear sentence and a fixed exit code."""
+
+
+class TrajdesignError(Exception):
+    """Base of every error with a sentence for the user; `exit_code` is the command's exit status."""
+
+    exit_code = 1
+
+
+class ConfigError(TrajdesignError):
+    """A setting, option or plug-in name that cannot be used."""
+
+    exit_code = 2
+
+
+class InputError(TrajdesignError):
+    """An input file that is missing, damaged or not what it claims to be."""
+
+    exit_code = 3
+
+
+class LimitError(TrajdesignError):
+    """A waveform that breaks a hardware limit, a raster or finiteness."""
+
+    exit_code = 4
+
+
+class OutputError(TrajdesignError):
+    """An output that exists already or is being written by another process."""
+
+    exit_code = 5
+
+
+class ResourceError(TrajdesignError):
+    """A device, memory, disk space or optional package that is missing."""
+
+    exit_code = 6
+
+
+class DivergedError(TrajdesignError):
+    """A training run or solver that left the finite numbers."""
+
+    exit_code = 7

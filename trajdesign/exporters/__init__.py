@@ -1,0 +1,1 @@
+"""Files for scanners and other software: one file a format."""

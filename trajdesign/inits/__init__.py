@@ -1,0 +1,1 @@
+"""Initial trajectories: one file a pattern."""

@@ -1,0 +1,154 @@
+"""What plug-ins implement: three abstract classes and three call signatures. Read this file first.
+
+A plug-in is one file in the folder of its kind; its name in the config is the file's name. Its options are the
+keyword-only parameters of its constructor or function, with their annotations and defaults.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from trajdesign.acquisition import Acquisition
+from trajdesign.encoding import Encoding
+from trajdesign.scanner import Scanner
+from trajdesign.trajectory import Trajectory, point_times
+
+
+class Init(Protocol):
+    """Function in ``inits/``: a classical pattern, feasible for the scanner, or a `LimitError` that says why not."""
+
+    def __call__(self, acquisition: Acquisition, scanner: Scanner, **options: Any) -> Trajectory:
+        """Return the pattern."""
+        ...
+
+
+class Exporter(Protocol):
+    """Function in ``exporters/``: writes `trajectory` to `path` and returns facts about the file for the report.
+
+    It is called by `trajdesign.export.export` alone, after every limit has been checked, with a temporary path.
+    """
+
+    def __call__(self, trajectory: Trajectory, path: Path, **options: Any) -> dict[str, Any]:
+        """Write the file."""
+        ...
+
+
+class DataSource(Protocol):
+    """Function in ``datasets/``: images for one split.
+
+    Each item is the complex coil images (coil, y, x) of one slice, complex64, scaled so that the largest value
+    of their root sum of squares is one.
+    """
+
+    def __call__(
+        self, acquisition: Acquisition, split: Literal["train", "val", "test"], **options: Any
+    ) -> Dataset[Tensor]:
+        """Return the images of the split."""
+        ...
+
+
+class Parameterization(nn.Module, ABC):
+    """A learnable trajectory, made from an initial one that it reproduces before the first step.
+
+    Calling it returns the Trajectory. Learnable tensors are scaled so that a learning rate near 0.01 suits them.
+    """
+
+    def __init__(self, initial: Trajectory) -> None:
+        super().__init__()
+        self.initial = initial
+
+    @abstractmethod
+    def forward(self) -> Trajectory:
+        """Return the trajectory of the present parameters, differentiable in them."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The worst place of a trajectory against one limit."""
+
+    name: str
+    value: float
+    limit: float
+    unit: str
+    shot: int
+    time: float
+    """After the first gradient sample, s."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the limit is kept; false for a value that is not a number."""
+        return self.value <= self.limit * (1 + 1e-9)
+
+    @property
+    def margin(self) -> float:
+        """The part of the limit that is left, negative where it is broken."""
+        return 1 - self.value / self.limit
+
+
+class Constraint(ABC):
+    """A limit on a trajectory. The base derives from `measure` both the training penalty and the hard check."""
+
+    #: The limit is on the norm of this derivative of k over the raster, so that `Projection` can enforce it;
+    #: None for limits of another form, which are penalised and checked but not projected onto.
+    derivative: ClassVar[int | None] = None
+    unit: ClassVar[str]
+
+    def __init__(self, acquisition: Acquisition, scanner: Scanner) -> None:
+        self.acquisition = acquisition
+        self.scanner = scanner
+
+    @property
+    @abstractmethod
+    def limit(self) -> float:
+        """The largest allowed value, in `unit`."""
+
+    @abstractmethod
+    def measure(self, trajectory: Trajectory) -> Tensor:
+        """Return the values that the limit bounds (shot, time), in `unit`, differentiable."""
+
+    @property
+    def name(self) -> str:
+        """The plug-in's name."""
+        return type(self).__module__.rpartition(".")[2]
+
+    def penalty(self, trajectory: Trajectory) -> Tensor:
+        """Soft shrinkage: the mean excess over the limit, in parts of the limit; 0 exactly when the check passes.
+
+        From Peng et al., CVPR 2022, eq. 15, doi:10.1109/CVPR52688.2022.02035.
+        """
+        return torch.relu(self.measure(trajectory) / self.limit - 1).mean()
+
+    def check(self, trajectory: Trajectory) -> Finding:
+        """Return the worst value, and where it is."""
+        values = self.measure(trajectory).detach().double()
+        broken = torch.nonzero(~torch.isfinite(values))
+        flat = int(broken[0] @ torch.tensor([values.shape[1], 1])) if len(broken) else int(values.argmax())
+        shot, index = divmod(flat, values.shape[1])
+        times = point_times(trajectory.acquisition, trajectory.scanner)
+        # a measure over n points has the times of the n points that are centred in the shot
+        lost = (len(times) - values.shape[1]) / 2
+        time = times[0] + (index + lost) * trajectory.scanner.gradient_raster
+        value = float(values[shot, index])
+        return Finding(
+            self.name, value if math.isfinite(value) else math.nan, self.limit, self.unit, shot, float(time)
+        )
+
+    def norm(self, vectors: Tensor) -> Tensor:
+        """Return the scanner's norm over the last axis: the vector norm, or the largest axis."""
+        if self.scanner.limit_norm == "vector":
+            return torch.linalg.vector_norm(vectors, dim=-1)
+        return vectors.abs().amax(dim=-1)
+
+
+class Reconstructor(nn.Module, ABC):
+    """From k-space to the magnitude image."""
+
+    @abstractmethod
+    def forward(self, kspace: Tensor, encoding: Encoding) -> Tensor:
+        """Return the image (batch, 1, y, x), real, from k-space (batch, coil, shot, sample)."""

@@ -1,0 +1,1 @@
+"""Learnable trajectories: one file a parameterization."""

@@ -1,0 +1,127 @@
+"""Plug-ins: found by file name, options read from the signature."""
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import typing
+from collections.abc import Callable
+from typing import Any
+
+import pydantic
+
+from trajdesign.errors import ConfigError
+
+#: Kinds of plug-in: the config's word -> the folder, and the base class of those that are classes.
+KINDS: dict[str, tuple[str, str | None]] = {
+    "init": ("inits", None),
+    "parameterization": ("parameterizations", "Parameterization"),
+    "constraint": ("constraints", "Constraint"),
+    "reconstructor": ("reconstructors", "Reconstructor"),
+    "exporter": ("exporters", None),
+    "data": ("datasets", None),
+}
+
+
+def names(kind: str) -> list[str]:
+    """Return the names of the built-in plug-ins of a kind."""
+    package = importlib.import_module(f"trajdesign.{KINDS[kind][0]}")
+    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
+
+
+def find(kind: str, name: str) -> Callable[..., Any]:
+    """Return the function or class of a plug-in.
+
+    Parameters
+    ----------
+    kind
+        Key of `KINDS`.
+    name
+        File name of a built-in plug-in, or ``package.module:attribute`` for one from elsewhere.
+
+    Raises
+    ------
+    ConfigError
+        If there is none; the sentence names the nearest one.
+    """
+    if ":" in name:
+        module_name, _, attribute = name.partition(":")
+        try:
+            return getattr(importlib.import_module(module_name), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ConfigError(f"{kind} plug-in {name!r} cannot be imported: {error}.") from None
+    known = names(kind)
+    if name not in known:
+        raise ConfigError(f"unknown {kind} {name!r}{nearest(name, known)}")
+    folder, base_name = KINDS[kind]
+    module = importlib.import_module(f"trajdesign.{folder}.{name}")
+    if base_name is None:
+        return getattr(module, name)
+    base = getattr(importlib.import_module("trajdesign.interfaces"), base_name)
+    classes = [
+        c
+        for _, c in inspect.getmembers(module, inspect.isclass)
+        if issubclass(c, base) and c.__module__ == module.__name__
+    ]
+    if len(classes) != 1:
+        raise ConfigError(f"{module.__name__} must define exactly one {base_name}, it defines {len(classes)}.")
+    return classes[0]
+
+
+def options(plugin: Callable[..., Any]) -> type[pydantic.BaseModel]:
+    """Return the model of a plug-in's options: the keyword-only parameters of its signature."""
+    target = plugin.__init__ if inspect.isclass(plugin) else plugin
+    hints = typing.get_type_hints(target)
+    fields: dict[str, Any] = {
+        p.name: (hints.get(p.name, Any), ... if p.default is p.empty else p.default)
+        for p in inspect.signature(target).parameters.values()
+        if p.kind is p.KEYWORD_ONLY
+    }
+    settings = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
+    return pydantic.create_model(f"{plugin.__name__}_options", __config__=settings, **fields)
+
+
+def resolve(kind: str, table: dict[str, Any]) -> dict[str, Any]:
+    """Return a plug-in's config table with every option checked and every default written out.
+
+    Parameters
+    ----------
+    kind
+        Key of `KINDS`.
+    table
+        ``{"kind": name, option: value, ...}``.
+
+    Raises
+    ------
+    ConfigError
+        If the plug-in or an option is unknown, or a value does not fit.
+    """
+    given = dict(table)
+    name = given.pop("kind", None)
+    if not isinstance(name, str):
+        raise ConfigError(f"[{kind}] needs kind = one of {', '.join(names(kind))}.")
+    model = options(find(kind, name))
+    for key in given:
+        if key not in model.model_fields:
+            raise ConfigError(f"{kind}.{key} is no option of {name!r}{nearest(key, list(model.model_fields))}")
+    try:
+        checked = model(**given)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{kind}.{where}: {first['msg']} (given: {first['input']!r}).") from None
+    return {"kind": name, **checked.model_dump()}
+
+
+def build(kind: str, table: dict[str, Any], *arguments: Any) -> Any:
+    """Call a plug-in with the positional arguments of its kind and the options of its config table."""
+    chosen = resolve(kind, table)
+    return find(kind, chosen.pop("kind"))(*arguments, **chosen)
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """Return the end of a sentence about an unknown word: the nearest known one, and all of them."""
+    close = difflib.get_close_matches(word, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    return f"{hint} Known: {', '.join(known) or 'none'}."

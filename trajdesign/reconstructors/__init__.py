@@ -1,0 +1,1 @@
+"""From k-space to image: one file a reconstructor."""

@@ -1,0 +1,61 @@
+"""Scanner: what the hardware can play."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from trajdesign.errors import ConfigError
+from trajdesign.units import GAMMA, plausible
+
+LimitNorm = Literal["vector", "axis"]
+
+
+@dataclass(frozen=True)
+class Scanner:
+    """Hardware limits, rasters and dead times, all in SI.
+
+    Parameters
+    ----------
+    max_gradient
+        Largest gradient, T/m.
+    max_slew
+        Largest slew rate, T/m/s.
+    limit_norm
+        ``"vector"``: the limits hold for the vector norm over the axes, so the waveform may be rotated freely;
+        ``"axis"``: they hold for each axis alone.
+    nucleus
+        Key of `trajdesign.units.GAMMA`.
+    gradient_raster, adc_raster, rf_raster, block_raster
+        Rasters, s.
+    adc_dead_time, rf_dead_time, rf_ringdown_time
+        Times during which nothing may follow or precede the event, s.
+    gamma
+        Gyromagnetic ratio over 2 pi, Hz/T; by default that of the nucleus.
+
+    Raises
+    ------
+    ConfigError
+        If a number is implausible in its unit, or the nucleus is unknown.
+    """
+
+    max_gradient: float = 50e-3
+    max_slew: float = 200.0
+    limit_norm: LimitNorm = "vector"
+    nucleus: str = "1H"
+    gradient_raster: float = 10e-6
+    adc_raster: float = 100e-9
+    rf_raster: float = 1e-6
+    block_raster: float = 10e-6
+    adc_dead_time: float = 10e-6
+    rf_dead_time: float = 100e-6
+    rf_ringdown_time: float = 30e-6
+    gamma: float = field(default=0.0)
+
+    def __post_init__(self) -> None:
+        if self.nucleus not in GAMMA:
+            raise ConfigError(f"unknown nucleus {self.nucleus!r}; known: {', '.join(GAMMA)}.")
+        if not self.gamma:
+            object.__setattr__(self, "gamma", GAMMA[self.nucleus])
+        if self.limit_norm not in ("vector", "axis"):
+            raise ConfigError(f"limit_norm is {self.limit_norm!r}; it is 'vector' or 'axis'.")
+        for quantity in ("max_gradient", "max_slew", "gradient_raster", "gamma"):
+            plausible(quantity, getattr(self, quantity))

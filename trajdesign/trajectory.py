@@ -1,0 +1,354 @@
+"""Trajectory: control points on the gradient raster, and the exact k at the ADC samples.
+
+A gradient amplifier plays the straight lines between the samples at the raster centres. The k-space curve is
+therefore a uniform quadratic B-spline, and its control points ``k[p]`` sit on the raster edges. From that follow
+
+* the gradient samples, ``g[j] = (k[j + 1] - k[j]) / (gamma * raster)``, and the slew rates, their differences:
+  both exactly what the scanner plays, not approximations;
+* k at any time: a weighted mean of three neighbouring control points, so a curve whose control points stay
+  inside k_max stays inside k_max.
+
+The time axis starts at the first gradient sample; the first ADC sample follows `Acquisition.adc_delay` later.
+"""
+
+import math
+import zipfile
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trajdesign.acquisition import Acquisition
+from trajdesign.errors import ConfigError, InputError
+from trajdesign.files import atomic_path
+from trajdesign.scanner import Scanner
+
+FORMAT = "trajdesign/1"
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """The k-space path of every shot on the gradient raster.
+
+    Parameters
+    ----------
+    k
+        Control points (shot, point, dim), 1/m, float64. Axes are ordered (x, y[, z]).
+    acquisition
+        Field of view, matrix, shots and receiver timing.
+    scanner
+        Limits and rasters.
+    name
+        Shown in figures and files.
+
+    Raises
+    ------
+    InputError
+        If the shape of `k` does not fit the acquisition on this raster.
+    """
+
+    k: Tensor
+    acquisition: Acquisition
+    scanner: Scanner
+    name: str = "trajectory"
+
+    def __post_init__(self) -> None:
+        wanted = (
+            self.acquisition.n_shots,
+            n_points(self.acquisition, self.scanner),
+            self.acquisition.n_dims,
+        )
+        if tuple(self.k.shape) != wanted:
+            raise InputError(
+                f"k has the shape {tuple(self.k.shape)}; this acquisition needs (shot, point, dim) = {wanted}."
+            )
+
+    @property
+    def gradient(self) -> Tensor:
+        """Gradient samples at the raster centres (shot, sample, dim), T/m."""
+        return self.k.diff(dim=1) / (self.scanner.gamma * self.scanner.gradient_raster)
+
+    @property
+    def slew(self) -> Tensor:
+        """Slew rates between neighbouring gradient samples (shot, interval, dim), T/m/s."""
+        return self.gradient.diff(dim=1) / self.scanner.gradient_raster
+
+    @property
+    def k_adc(self) -> Tensor:
+        """K at the ADC samples (shot, sample, dim), 1/m: the exact integral of the played gradient."""
+        index, weights = sampling_weights(self.acquisition, self.scanner)
+        weights = weights.to(self.k)
+        return sum((self.k[:, index + i] * weights[i, :, None] for i in range(3)), start=torch.zeros(()))
+
+    @property
+    def adc_times(self) -> Tensor:
+        """Times of the ADC samples after the first gradient sample (sample,), s."""
+        return torch.from_numpy(_adc_times(self.acquisition, self.scanner))
+
+    def with_k(self, k: Tensor, name: str | None = None) -> "Trajectory":
+        """Return the same acquisition and scanner on other control points (shot, point, dim), 1/m."""
+        return replace(self, k=k, name=self.name if name is None else name)
+
+    def save(self, path: Path | str) -> None:
+        """Write the ``.npz`` file that `load` reads; its keys carry their units."""
+        with atomic_path(path) as temporary, temporary.open("wb") as stream:
+            np.savez(
+                stream,
+                format=np.array(FORMAT),
+                k=self.k.detach().cpu().double().numpy(),
+                k_adc=self.k_adc.detach().cpu().double().numpy(),
+                raster_s=self.scanner.gradient_raster,
+                dwell_s=self.acquisition.dwell,
+                fov_m=np.array(self.acquisition.fov),
+                matrix=np.array(self.acquisition.matrix),
+                gamma_hz_per_t=self.scanner.gamma,
+                nucleus=np.array(self.scanner.nucleus),
+                max_gradient_t_per_m=self.scanner.max_gradient,
+                max_slew_t_per_m_s=self.scanner.max_slew,
+                limit_norm=np.array(self.scanner.limit_norm),
+                name=np.array(self.name),
+            )
+
+
+def _adc_times(acquisition: Acquisition, scanner: Scanner) -> np.ndarray:
+    delay = acquisition.adc_delay(scanner.gradient_raster, scanner.rf_raster)
+    return delay + np.arange(acquisition.n_samples) * acquisition.dwell
+
+
+def n_points(acquisition: Acquisition, scanner: Scanner) -> int:
+    """Control points a shot needs so that the gradient is defined at every ADC sample."""
+    last = _adc_times(acquisition, scanner)[-1] / scanner.gradient_raster
+    return math.ceil(last - 1e-6) + 2
+
+
+def point_times(acquisition: Acquisition, scanner: Scanner) -> np.ndarray:
+    """Times of the control points after the first gradient sample (point,), s; the first is half a raster early."""
+    return (np.arange(n_points(acquisition, scanner)) - 0.5) * scanner.gradient_raster
+
+
+@lru_cache(maxsize=16)
+def sampling_weights(acquisition: Acquisition, scanner: Scanner) -> tuple[Tensor, Tensor]:
+    """Quadratic B-spline weights that take control points to ADC samples.
+
+    Returns
+    -------
+    index
+        First of the three control points of each sample (sample,), integers.
+    weights
+        Their weights (3, sample), float64, non-negative, each column summing to one.
+    """
+    u = _adc_times(acquisition, scanner) / scanner.gradient_raster
+    index = np.clip(np.floor(u + 1e-9), 0, n_points(acquisition, scanner) - 3).astype(np.int64)
+    f = np.clip(u - index, 0.0, 1.0)
+    weights = np.stack([(1 - f) ** 2 / 2, 0.5 + f - f**2, f**2 / 2])
+    return torch.from_numpy(index), torch.from_numpy(weights)
+
+
+def fit(samples: Tensor, acquisition: Acquisition, scanner: Scanner, name: str = "trajectory") -> Trajectory:
+    """Fit control points to k known only at the ADC samples, smoothest slew among the near-exact fits.
+
+    Parameters
+    ----------
+    samples
+        Wanted k (shot, sample, dim), 1/m.
+    acquisition, scanner
+        Timing, limits and rasters.
+    name
+        Name of the result.
+
+    Returns
+    -------
+    Trajectory
+        Its `Trajectory.k_adc` minus `samples` is the residual; a straight line is met exactly.
+
+    Raises
+    ------
+    InputError
+        If a sample is not finite.
+    """
+    if not bool(torch.isfinite(samples).all()):
+        shot, sample = (int(i) for i in torch.nonzero(~torch.isfinite(samples))[0][:2])
+        raise InputError(f"k is not finite at shot {shot}, sample {sample}.")
+    index, weights = sampling_weights(acquisition, scanner)
+    points = n_points(acquisition, scanner)
+    matrix = np.zeros((acquisition.n_samples, points))
+    rows = np.arange(acquisition.n_samples)
+    for i in range(3):
+        matrix[rows, index.numpy() + i] += weights[i].numpy()
+    roughness = np.diff(np.eye(points), n=3, axis=0)
+    stacked = np.concatenate([matrix, 1e-3 * roughness])
+    wanted = samples.detach().cpu().double().numpy().transpose(1, 0, 2).reshape(acquisition.n_samples, -1)
+    right = np.concatenate([wanted, np.zeros((len(roughness), wanted.shape[1]))])
+    solution = np.linalg.lstsq(stacked, right, rcond=None)[0]
+    k = solution.reshape(points, acquisition.n_shots, acquisition.n_dims).transpose(1, 0, 2)
+    return Trajectory(torch.from_numpy(np.ascontiguousarray(k)), acquisition, scanner, name)
+
+
+def fit_residual(trajectory: Trajectory, samples: Tensor) -> tuple[float, float]:
+    """Max and rms distance between `Trajectory.k_adc` and `samples`, in units of 1/FOV."""
+    fov = torch.tensor(trajectory.acquisition.fov, dtype=torch.float64)
+    distance = ((trajectory.k_adc - samples) * fov).norm(dim=-1)
+    return float(distance.max()), float(distance.square().mean().sqrt())
+
+
+def load(path: Path | str) -> Trajectory:
+    """Read a trajectory that `Trajectory.save` wrote.
+
+    Parameters
+    ----------
+    path
+        The ``.npz`` file.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, lacks a key, holds a value that is not finite, or its `k_adc` is not what
+        its `k` plays.
+    """
+    arrays = read_npz(path)
+    if "format" not in arrays:
+        raise InputError(
+            f"{path} is not a trajdesign file (no key 'format'); to read sampled k from elsewhere, "
+            "give --k-unit, --dwell and --fov."
+        )
+    if str(arrays["format"]) != FORMAT:
+        raise InputError(f"{path} has the format {str(arrays['format'])[:40]!r}; this version reads {FORMAT!r}.")
+    try:
+        k, k_adc = (np.asarray(arrays[key], dtype=np.float64) for key in ("k", "k_adc"))
+        if k.ndim != 3 or k_adc.ndim != 3:
+            raise InputError(f"{path}: k and k_adc must have the axes (shot, point, dim).")
+        scanner = Scanner(
+            max_gradient=float(arrays["max_gradient_t_per_m"]),
+            max_slew=float(arrays["max_slew_t_per_m_s"]),
+            limit_norm=str(arrays["limit_norm"]),  # type: ignore[arg-type]
+            nucleus=str(arrays["nucleus"]),
+            gamma=float(arrays["gamma_hz_per_t"]),
+            gradient_raster=float(arrays["raster_s"]),
+        )
+        acquisition = Acquisition(
+            fov=tuple(np.asarray(arrays["fov_m"], dtype=float)),
+            matrix=tuple(np.asarray(arrays["matrix"], dtype=int)),
+            n_shots=k_adc.shape[0],
+            n_samples=k_adc.shape[1],
+            dwell=float(arrays["dwell_s"]),
+        )
+        trajectory = Trajectory(
+            torch.from_numpy(k.copy()), acquisition, scanner, str(arrays.get("name", "trajectory"))
+        )
+    except KeyError as error:
+        raise InputError(f"{path} lacks the key {error}.") from None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{path}: {error}.") from None
+    except (ConfigError, InputError) as error:
+        raise InputError(f"{path}: {error}") from None
+    if not np.isfinite(k).all():
+        shot, point = np.argwhere(~np.isfinite(k))[0][:2]
+        raise InputError(f"{path}: k is not finite at shot {shot}, point {point}.")
+    mismatch = fit_residual(trajectory, torch.from_numpy(k_adc))[0]
+    if not mismatch <= 1e-6:
+        raise InputError(f"{path}: k_adc is not what k plays (they differ by {mismatch:.3g}/FOV).")
+    return trajectory
+
+
+def read_npz(path: Path | str) -> dict[str, np.ndarray]:
+    """Read every array of an ``.npz`` file, without pickles.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, no ``.npz`` file, or damaged.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist.")
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        raise InputError(f"{path} is not an .npz file.")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays: dict[str, Any] = {key: archive[key] for key in archive.files}
+    except Exception as error:  # numpy and zipfile raise more than ten types on damaged files
+        raise InputError(f"{path} is damaged or holds pickled objects ({type(error).__name__}).") from None
+    if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+        raise InputError(f"{path} holds members that are not arrays.")
+    return arrays
+
+
+#: What one unit of a foreign k is in 1/m, given the voxel size along each axis (m).
+_K_UNITS = ("1/m", "rad/m", "1/fov", "normalized")
+
+
+def load_sampled(
+    path: Path | str,
+    *,
+    k_unit: str,
+    acquisition_fov: tuple[float, ...],
+    dwell: float,
+    scanner: Scanner,
+    matrix: tuple[int, ...] | None = None,
+) -> tuple[Trajectory, tuple[float, float]]:
+    """Read a foreign ``.npz`` that holds only sampled k, and fit it onto the gradient raster.
+
+    Parameters
+    ----------
+    path
+        File with one numeric array (shot, sample, dim), or several of which one is named ``k``.
+    k_unit
+        ``"1/m"``, ``"rad/m"``, ``"1/fov"`` (cycles per field of view, +-matrix/2) or ``"normalized"`` (+-0.5).
+    acquisition_fov
+        Field of view along each axis, m; one number serves all axes.
+    dwell
+        Time between samples, s.
+    scanner
+        Limits and rasters to fit under.
+    matrix
+        Pixels along each axis; by default the smallest even matrix that holds the trajectory.
+
+    Returns
+    -------
+    trajectory
+        The fit.
+    residual
+        Max and rms difference to the file's samples, in 1/FOV.
+
+    Raises
+    ------
+    ConfigError
+        If the unit is unknown, or ``normalized`` is used without a matrix.
+    InputError
+        If there is no such array, or its magnitude contradicts the unit.
+    """
+    if k_unit not in _K_UNITS:
+        raise ConfigError(f"k unit {k_unit!r} is unknown; it is one of {', '.join(_K_UNITS)}.")
+    arrays = read_npz(path)
+    candidates = {key: a for key, a in arrays.items() if a.ndim == 3 and a.dtype.kind == "f"}
+    if "k" in candidates:
+        samples = candidates["k"]
+    elif len(candidates) == 1:
+        samples = next(iter(candidates.values()))
+    else:
+        raise InputError(f"{path} must hold one real array (shot, sample, dim), found {len(candidates)}.")
+    n_dims = samples.shape[-1]
+    if n_dims not in (2, 3):
+        raise InputError(f"{path}: the last axis of k has length {n_dims}; it must be 2 or 3 (x, y[, z]).")
+    fov = np.broadcast_to(np.array(acquisition_fov, dtype=float), (n_dims,))
+    if k_unit == "normalized" and matrix is None:
+        raise ConfigError("k in normalized units needs the matrix too (--matrix).")
+    grid = np.array(matrix if matrix is not None else [2] * n_dims, dtype=float)
+    scale = {"1/m": 1.0, "rad/m": 1 / (2 * np.pi), "1/fov": 1 / fov, "normalized": grid / fov}[k_unit]
+    k = samples.astype(np.float64) * scale
+    extent = np.nanmax(np.abs(k * fov), axis=(0, 1), initial=0.0)  # in 1/FOV
+    if matrix is None:
+        matrix = tuple(int(2 * max(2, math.ceil(e - 1e-6))) for e in np.nan_to_num(extent, posinf=1e9))
+    if max(extent) < 2 or max(matrix) > 4096 or bool(np.any(extent > 1.01 * np.array(matrix) / 2)):
+        raise InputError(
+            f"{path}: k in {k_unit} reaches {max(extent):.4g}/FOV, which does not fit a matrix of {max(matrix)}; "
+            f"is the unit right? Choices: {', '.join(_K_UNITS)}."
+        )
+    acquisition = Acquisition(tuple(fov), tuple(matrix), k.shape[0], k.shape[1], dwell)
+    wanted = torch.from_numpy(k)
+    trajectory = fit(wanted, acquisition, scanner, Path(path).stem)
+    return trajectory, fit_residual(trajectory, wanted)

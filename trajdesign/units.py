@@ -1,0 +1,63 @@
+"""Gyromagnetic ratios, and the range checks that catch a number in the wrong unit.
+
+Everything inside the package is SI: m, s, T/m, T/m/s, Hz/T, and k in 1/m (cycles per metre).
+"""
+
+import math
+
+from trajdesign.errors import ConfigError
+
+# rad/s/T. 1H: CODATA 2022 free proton. Others: Harris et al., Pure Appl. Chem. 2001,
+# doi:10.1351/pac200173111795. Magnitudes: the sign of rotation does not change which gradient moves k how far.
+_GAMMA_RAD = {
+    "1H": 2 * math.pi * 42.577478461e6,
+    "2H": 4.10662791e7,
+    "3He": 20.3801587e7,
+    "7Li": 10.3977013e7,
+    "13C": 6.728284e7,
+    "17O": 3.62808e7,
+    "19F": 25.18148e7,
+    "23Na": 7.0808493e7,
+    "31P": 10.8394e7,
+    "129Xe": 7.452103e7,
+}
+
+#: Gyromagnetic ratio over 2 pi of each nucleus, in Hz/T.
+GAMMA = {nucleus: gamma / (2 * math.pi) for nucleus, gamma in _GAMMA_RAD.items()}
+
+# quantity: (lowest plausible, highest plausible, unit, factors that slips are made of)
+_PLAUSIBLE = {
+    "max_gradient": (1e-3, 1.0, "T/m", {1e-3: "mT/m", 1e-2: "G/cm"}),
+    "max_slew": (1.0, 5e3, "T/m/s", {1e3: "T/m/ms", 1e-3: "mT/m/s"}),
+    "fov": (1e-3, 2.0, "m", {1e-3: "mm", 1e-2: "cm"}),
+    "dwell": (1e-7, 1e-3, "s", {1e-6: "us", 1e-3: "ms"}),
+    "gradient_raster": (1e-7, 1e-3, "s", {1e-6: "us", 1e-3: "ms"}),
+    "gamma": (1e6, 1e8, "Hz/T", {1e6: "MHz/T", 1 / (2 * math.pi): "rad/s/T"}),
+}
+
+
+def plausible(quantity: str, value: float) -> float:
+    """Return `value` unchanged if it is a believable SI number for `quantity`; refuse it otherwise.
+
+    Parameters
+    ----------
+    quantity
+        ``max_gradient``, ``max_slew``, ``fov``, ``dwell``, ``gradient_raster`` or ``gamma``.
+    value
+        The number, in SI.
+
+    Raises
+    ------
+    ConfigError
+        If it is not finite or outside the plausible range; the sentence names the likely slip.
+    """
+    low, high, unit, slips = _PLAUSIBLE[quantity]
+    if low <= value <= high:
+        return value
+    for factor, meant in slips.items():
+        if low <= value * factor <= high:
+            hint = f"; is it in {meant}? Then write {value * factor:g}"
+            break
+    else:
+        hint = ""
+    raise ConfigError(f"{quantity} is {value:g} {unit}, outside the plausible {low:g} to {high:g} {unit}{hint}.")
