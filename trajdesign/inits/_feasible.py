@@ -1,0 +1,86 @@
+"""What the patterns share: the constant-speed line, and the refusal of what the scanner cannot play."""
+
+import numpy as np
+import torch
+
+from trajdesign.acquisition import Acquisition
+from trajdesign.errors import ConfigError, LimitError
+from trajdesign.scanner import Scanner
+from trajdesign.trajectory import Trajectory, point_times
+
+
+def line(acquisition: Acquisition, scanner: Scanner, *, centre_out: bool = False) -> np.ndarray:
+    """Positions of the control points of a constant-speed readout (point,), in parts of k_max.
+
+    The readout crosses the centre exactly at ADC sample ``n_samples / 2`` (at the first one if `centre_out`).
+    Its speed is the largest that keeps every control point within -1 to 1: the control points reach a little
+    beyond the ADC window, so the outermost samples stay inside k_max by about two parts in `n_samples`.
+    """
+    delay = acquisition.adc_delay(scanner.gradient_raster, scanner.rf_raster)
+    centre = delay if centre_out else delay + acquisition.n_samples * acquisition.dwell / 2
+    times = point_times(acquisition, scanner) - centre
+    return times / np.abs(times).max()
+
+
+def require_2d(pattern: str, acquisition: Acquisition) -> None:
+    """Refuse an acquisition that is not two-dimensional.
+
+    Raises
+    ------
+    ConfigError
+        If it is not.
+    """
+    if acquisition.n_dims != 2:
+        raise ConfigError(
+            f"{pattern} is a 2D pattern, the matrix {acquisition.matrix} has {acquisition.n_dims} axes; "
+            "give it two, or take 'radial'."
+        )
+
+
+def feasible(k: np.ndarray, acquisition: Acquisition, scanner: Scanner, name: str, shot: str) -> Trajectory:
+    """Return the trajectory of the control points `k` if the scanner can play it.
+
+    Parameters
+    ----------
+    k
+        Control points (shot, point, dim), 1/m.
+    acquisition, scanner
+        Timing, limits and rasters.
+    name
+        Name of the trajectory.
+    shot
+        What one shot is called in the sentence of the error.
+
+    Raises
+    ------
+    LimitError
+        If a limit is broken, in the norm that the scanner's limits are given in.
+    """
+    trajectory = Trajectory(torch.from_numpy(k), acquisition, scanner, name)
+    order = 2 if scanner.limit_norm == "vector" else np.inf
+    gradient, slew = (
+        float(np.linalg.norm(x.numpy(), ord=order, axis=-1).max(initial=0.0))
+        for x in (trajectory.gradient, trajectory.slew)
+    )
+    extent = float(np.abs(k / np.array(acquisition.k_max)).max())
+    nyquist = 1 / (scanner.gamma * acquisition.dwell * max(acquisition.fov))
+    longer = "take more samples, a longer dwell time or a smaller matrix"
+    finer = "take more samples or a smaller matrix"
+    for value, limit, needs, remedy in (
+        (
+            gradient,
+            nyquist,
+            "{:.4g} mT/m, the receiver's Nyquist limit at this dwell time is {:.4g} mT/m",
+            finer,
+        ),
+        (gradient, scanner.max_gradient, "{:.4g} mT/m, limit {:.4g} mT/m", longer),
+    ):
+        if not value <= limit * (1 + 1e-9):
+            raise LimitError(f"{name}: {shot} needs {needs.format(value * 1e3, limit * 1e3)}; {remedy}.")
+    if not slew <= scanner.max_slew * (1 + 1e-9):
+        raise LimitError(
+            f"{name}: {shot} needs {slew:.4g} T/m/s, limit {scanner.max_slew:.4g} T/m/s; {longer}."
+        )
+    if not extent <= 1 + 1e-9:
+        raise LimitError(f"{name}: {shot} reaches {extent:.6g} k_max, limit 1 k_max; shrink the pattern.")
+    return trajectory

@@ -1,0 +1,77 @@
+"""Straight spokes through, or out of, the centre of k-space."""
+
+import math
+from typing import Literal
+
+import numpy as np
+
+from trajdesign.acquisition import Acquisition
+from trajdesign.inits._feasible import feasible, line
+from trajdesign.scanner import Scanner
+from trajdesign.trajectory import Trajectory
+
+GOLDEN_ANGLE = math.pi * (math.sqrt(5) - 1) / 2
+# The two-dimensional golden means: Chan et al., Magn. Reson. Med. 2009, doi:10.1002/mrm.21837
+_GOLDEN_MEANS = (0.4656, 0.6823)
+
+
+def radial(
+    acquisition: Acquisition,
+    scanner: Scanner,
+    *,
+    angle: Literal["uniform", "golden"] = "uniform",
+    centre_out: bool = False,
+) -> Trajectory:
+    """Return spokes of constant gradient.
+
+    Sample n of a full spoke lies at ``(n - n_samples / 2) / (n_samples / 2)`` of its end, and the end a few
+    parts in `n_samples` inside k_max, because the control points around the ADC window must stay inside it
+    too. Where k_max differs between the axes, the ends lie on the ellipse.
+
+    Parameters
+    ----------
+    acquisition
+        2D, or 3D: then the spokes cover the half sphere (the sphere, if centre-out).
+    scanner
+        Limits and rasters.
+    angle
+        ``"uniform"``: 2D shot i at the angle ``pi * i / n_shots``, as Peng et al., CVPR 2022; 3D shots on the
+        golden-angle spiral of even height. ``"golden"``: 111.246 degrees from shot to shot, so any run of
+        shots is spread evenly (Winkelmann et al., doi:10.1109/TMI.2006.885337); the golden means in 3D.
+    centre_out
+        Start at the centre. The angles then cover the full circle: they are twice those of full spokes.
+
+    Returns
+    -------
+    Trajectory
+        Control points (shot, point, dim), 1/m.
+
+    Raises
+    ------
+    LimitError
+        If a spoke needs more gradient than the scanner has or the receiver can follow.
+    """
+    directions = _circle if acquisition.n_dims == 2 else _sphere
+    ends = directions(acquisition.n_shots, angle, centre_out) * np.array(acquisition.k_max)
+    k = line(acquisition, scanner, centre_out=centre_out)[None, :, None] * ends[:, None, :]
+    return feasible(k, acquisition, scanner, "radial", "a spoke")
+
+
+def _circle(n_shots: int, angle: str, centre_out: bool) -> np.ndarray:
+    step = math.pi / n_shots if angle == "uniform" else GOLDEN_ANGLE
+    angles = (2 if centre_out else 1) * step * np.arange(n_shots)
+    return np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+
+
+def _sphere(n_shots: int, angle: str, centre_out: bool) -> np.ndarray:
+    shot = np.arange(n_shots)
+    if angle == "uniform":
+        height: np.ndarray = (shot + 0.5) / n_shots
+        azimuth = 2 * GOLDEN_ANGLE * shot
+    else:
+        height = shot * _GOLDEN_MEANS[0] % 1
+        azimuth = 2 * math.pi * (shot * _GOLDEN_MEANS[1] % 1)
+    if centre_out:
+        height = 2 * height - 1
+    radius = np.sqrt(1 - height**2)
+    return np.stack([radius * np.cos(azimuth), radius * np.sin(azimuth), height], axis=-1)
