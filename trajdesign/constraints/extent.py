@@ -1,0 +1,23 @@
+"""Extent of k-space."""
+
+import torch
+from torch import Tensor
+
+from trajdesign.interfaces import Constraint
+from trajdesign.trajectory import Trajectory
+
+
+class Extent(Constraint):
+    """|k| <= k_max along each axis: what lies beyond belongs to a finer matrix and would alias in this one."""
+
+    derivative = 0
+    unit = "k_max"
+
+    @property
+    def limit(self) -> float:
+        """One: k is measured in parts of k_max."""
+        return 1.0
+
+    def measure(self, trajectory: Trajectory) -> Tensor:
+        """Largest |k| / k_max over the axes at every control point (shot, point)."""
+        return (trajectory.k / torch.tensor(self.acquisition.k_max).to(trajectory.k)).abs().amax(dim=-1)

@@ -1,0 +1,54 @@
+"""Density compensation for any pattern."""
+
+import torch
+from torch import Tensor
+
+from trajdesign.nufft import Backend, nufft, nufft_adjoint
+
+
+@torch.no_grad()
+def density_compensation(
+    omega: Tensor,
+    shape: tuple[int, ...],
+    *,
+    n_iterations: int = 20,
+    start: Tensor | None = None,
+    backend: Backend = "auto",
+) -> Tensor:
+    """Weights that make the sampling density uniform wherever there are samples.
+
+    The fixed point w <- w / (C w) of Pipe and Menon (MRM 1999, doi:10.1002/(SICI)1522-2594(199901)41:1<179::
+    AID-MRM25>3.0.CO;2-V), where C convolves with sinc^2(k FOV), one FOV wide: the transform of a triangle over
+    the doubled field of view. That kernel is nowhere negative, so the weights stay positive for any pattern.
+
+    Parameters
+    ----------
+    omega
+        Sample positions (point, dim), rad/pixel.
+    shape
+        Image shape ([z,] y, x).
+    n_iterations
+        Steps of the fixed point; a few suffice from a good `start`.
+    start
+        Weights of a similar trajectory (point,), to go on from.
+    backend
+        See `trajdesign.nufft.nufft`.
+
+    Returns
+    -------
+    Tensor
+        (point,), real, positive, summing to one, so that the point spread function peaks at one.
+    """
+    doubled = tuple(2 * n for n in shape)
+    window = torch.ones((), device=omega.device, dtype=omega.dtype)
+    for n in shape:
+        axis = 1 - (torch.arange(2 * n, device=omega.device, dtype=omega.dtype) - n).abs() / n
+        window = window[..., None] * axis
+    weights = torch.ones_like(omega[:, 0]) / len(omega) if start is None else start.to(omega)
+    complex_type = torch.complex64 if omega.dtype == torch.float32 else torch.complex128
+    for _ in range(n_iterations):
+        blurred = nufft_adjoint(weights[None].to(complex_type), omega, doubled, backend)
+        density = nufft(blurred * window, omega, backend)[0].real
+        weights = weights / density.clamp_min(1e-6 * float(density.max()))
+        weights = weights / weights.sum()
+    return weights

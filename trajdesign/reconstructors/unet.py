@@ -1,0 +1,58 @@
+"""U-Net on the density-compensated adjoint image."""
+
+import torch
+from torch import Tensor, nn
+
+from trajdesign.encoding import Encoding
+from trajdesign.interfaces import Reconstructor
+from trajdesign.reconstructors.adjoint import Adjoint
+
+
+class UNet(Reconstructor):
+    """U-Net (Ronneberger et al., MICCAI 2015, doi:10.1007/978-3-319-24574-4_28) that corrects the adjoint image.
+
+    It predicts what to add to its input, and starts by adding nothing.
+
+    Parameters
+    ----------
+    channels
+        Features of the first level; each level below has twice as many.
+    levels
+        Number of times the image is halved.
+    """
+
+    def __init__(self, *, channels: int = 8, levels: int = 3) -> None:
+        super().__init__()
+        self.adjoint = Adjoint()
+        widths = [channels * 2**level for level in range(levels + 1)]
+        self.stem = _block(1, channels)
+        self.down = nn.ModuleList(_block(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.up = nn.ModuleList(_block(a + b, b) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True))
+        self.head = nn.Conv2d(channels, 1, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+
+    def forward(self, kspace: Tensor, encoding: Encoding) -> Tensor:
+        """See `Reconstructor.forward`."""
+        image = self.adjoint(kspace, encoding)
+        return image + self.refine(image)
+
+    def refine(self, image: Tensor) -> Tensor:
+        """Return the correction of an image (batch, 1, y, x) of any size."""
+        features = [self.stem(image)]
+        for block in self.down:
+            features.append(block(nn.functional.avg_pool2d(features[-1], 2, ceil_mode=True)))
+        x = features.pop()
+        for block in self.up:
+            skip = features.pop()
+            x = nn.functional.interpolate(x, size=skip.shape[-2:], mode="bilinear", align_corners=False)
+            x = block(torch.cat([x, skip], dim=1))
+        return self.head(x)
+
+
+def _block(n_in: int, n_out: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for a in (n_in, n_out):
+        layers += [nn.Conv2d(a, n_out, 3, padding=1, bias=False), nn.InstanceNorm2d(n_out, affine=True)]
+        layers.append(nn.LeakyReLU(0.1))
+    return nn.Sequential(*layers)
