@@ -1,0 +1,159 @@
+"""The one door to a scanner file: check, write, read back, compare."""
+
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trajdesign import limits, plugins
+from trajdesign.errors import ConfigError, LimitError
+from trajdesign.files import atomic_path
+from trajdesign.trajectory import Trajectory
+
+#: Largest distance between k in the file and k of the trajectory, in 1/FOV.
+MAX_K_ERROR_FOV = 1e-3
+
+
+def export(
+    trajectory: Trajectory,
+    path: Path | str,
+    *,
+    format: str = "pulseq",
+    options: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write `trajectory` to a file, and prove from the file that it plays what was meant.
+
+    The file appears only after it has been read back and compared. Beside a Pulseq file ``name.seq`` appears
+    ``name_k.npz``, the k that was read back from it, for the reconstruction.
+
+    Parameters
+    ----------
+    trajectory
+        What is to be played.
+    path
+        The file.
+    format
+        Name of an exporter.
+    options
+        Options of the exporter.
+    overwrite
+        Whether existing files may be replaced.
+
+    Returns
+    -------
+    dict
+        ``format``, ``path``, ``max_k_error_fov`` and ``rms_k_error_fov`` (of the worst reader, in 1/FOV),
+        ``k_error_fov_by_reader``, ``reader_difference_fov``, and the exporter's facts: for Pulseq
+        ``max_gradient`` (T/m) and ``max_slew`` (T/m/s) of the vector of all axes over the whole file,
+        ``te``, ``tr``, ``duration`` (s), the cells of prephaser, readout and rewinder, ``timing_ok``,
+        ``version``, ``md5`` and ``k_path``.
+
+    Raises
+    ------
+    LimitError
+        If the trajectory is not finite or breaks a limit, or the file does not play it; no file is left.
+    ConfigError
+        If the exporter, an option or the file's ending is wrong.
+    OutputError
+        If a file exists already and `overwrite` is false.
+    """
+    path = Path(path)
+    table = plugins.resolve("exporter", {**(options or {}), "kind": format})
+    exporter = plugins.find("exporter", table.pop("kind"))
+    module = sys.modules[exporter.__module__]
+    suffix = getattr(module, "SUFFIX", path.suffix)
+    if path.suffix != suffix:
+        raise ConfigError(f"{path} must end in {suffix} for the format {format!r}.")
+    if not hasattr(module, "read_back"):
+        raise ConfigError(f"exporter {format!r} has no function read_back, so its files cannot be proved.")
+    _require_finite(trajectory)
+    limits.require(trajectory)
+    with ExitStack() as files:
+        temporary = files.enter_context(atomic_path(path, overwrite=overwrite))
+        companion = None
+        if suffix == ".seq":
+            beside = path.with_name(f"{path.stem}_k.npz")
+            companion = files.enter_context(atomic_path(beside, overwrite=overwrite))
+        facts = exporter(trajectory, temporary, **table)
+        read, more = module.read_back(temporary, trajectory)
+        report = {"format": format, "path": str(path), **compare(read, trajectory), **facts, **more}
+        if companion is not None:
+            _save_k(companion, trajectory, next(iter(read.values())), report)
+            report["k_path"] = str(beside)
+    return report
+
+
+def compare(read: Mapping[str, np.ndarray], trajectory: Trajectory) -> dict[str, Any]:
+    """Return how far k as read from a file is from `Trajectory.k_adc`, the origin of k-space included.
+
+    Parameters
+    ----------
+    read
+        Per reader, k at the ADC samples (shot, sample, dim), 1/m.
+    trajectory
+        What was to be written.
+
+    Raises
+    ------
+    LimitError
+        If any reader's largest distance is over `MAX_K_ERROR_FOV`, or not a number.
+    """
+    wanted = trajectory.k_adc.detach().cpu().double().numpy()
+    fov = np.array(trajectory.acquisition.fov)
+    largest, rms = {}, {}
+    for reader, k in read.items():
+        if k.shape != wanted.shape:
+            raise LimitError(
+                f"{reader} reads k of the shape {k.shape} from the file instead of {wanted.shape}."
+            )
+        distance = np.linalg.norm((k - wanted) * fov, axis=-1)
+        shot, sample = np.unravel_index(int(np.argmax(np.nan_to_num(distance, nan=np.inf))), distance.shape)
+        if not distance[shot, sample] <= MAX_K_ERROR_FOV:
+            raise LimitError(
+                f"{reader} reads a k from the file that is {distance[shot, sample]:.3g}/FOV away from the "
+                f"trajectory at shot {shot}, sample {sample}; allowed are {MAX_K_ERROR_FOV:g}/FOV."
+            )
+        largest[reader] = float(distance[shot, sample])
+        rms[reader] = float(np.sqrt(np.mean(distance**2)))
+    difference = max(
+        (float(np.linalg.norm((a - b) * fov, axis=-1).max()) for a, b in combinations(read.values(), 2)),
+        default=0.0,
+    )
+    return {
+        "max_k_error_fov": max(largest.values()),
+        "rms_k_error_fov": max(rms.values()),
+        "k_error_fov_by_reader": largest,
+        "reader_difference_fov": difference,
+    }
+
+
+def _require_finite(trajectory: Trajectory) -> None:
+    broken = np.argwhere(~np.isfinite(trajectory.k.detach().cpu().numpy()))
+    if len(broken):
+        shot, point, axis = broken[0]
+        raise LimitError(
+            f"{trajectory.name} is not finite at shot {shot}, point {point}, axis {'xyz'[axis]}; "
+            "it cannot be exported."
+        )
+
+
+def _save_k(path: Path, trajectory: Trajectory, k: np.ndarray, report: Mapping[str, Any]) -> None:
+    """Write k as read back, with what a reconstruction needs to know; its one real 3D array is ``k_adc``."""
+    acquisition = trajectory.acquisition
+    with path.open("wb") as stream:
+        np.savez(
+            stream,
+            k_adc=k,
+            dwell_s=acquisition.dwell,
+            fov_m=np.array(acquisition.fov),
+            matrix=np.array(acquisition.matrix),
+            te_s=report["te"],
+            tr_s=report["tr"],
+            seq_md5=np.array(report["md5"]),
+            name=np.array(trajectory.name),
+        )

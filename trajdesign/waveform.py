@@ -1,0 +1,381 @@
+"""Bridges: the shortest smooth gradients that take a shot from k = 0 to its readout, and back.
+
+A trajectory is a quadratic B-spline on the gradient raster, and the readout is played verbatim. In the same
+model the whole shot is one longer spline whose control points start and end at 0. A prephaser of n cells
+therefore has to meet one linear condition, that its samples sum to ``k[0] / (gamma * raster)``, and the half
+cells at its ends and at the junction with the readout are exact by construction. A rewinder is a prephaser
+in reversed time.
+
+Each bridge is a second-order cone programme (minimal second difference under the norms of gradient and slew
+rate), solved with Clarabel, doi:10.48550/arXiv.2405.12762. The slice-axis gradient is one shape shared by
+all shots; it is chosen first and takes its part of every cone, so the limits hold for the vector of all
+three axes.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import clarabel
+import numpy as np
+from scipy import sparse
+
+from trajdesign.errors import ConfigError, LimitError
+from trajdesign.scanner import LimitNorm, Scanner
+from trajdesign.trajectory import Trajectory
+
+#: The part of the limits that a bridge may use, so that the rounding of a file's numbers cannot break them.
+_MARGIN = 0.999
+
+#: Zero samples at the outer end of a bridge. Pulseq 1.4.1 stores no edge values, and readers extrapolate them
+#: from the two outermost samples.
+N_ZEROS = 2
+
+#: Longest bridge that is tried, cells.
+_LONGEST = 4096
+
+
+@dataclass(frozen=True)
+class ShotWaveforms:
+    """The gradients of whole shots: prephaser, readout, rewinder, on raster centres.
+
+    Parameters
+    ----------
+    gradient
+        Samples at the raster centres (shot, cell, 3), T/m. They start and end with `N_ZEROS` zeros.
+    n_prephaser, n_readout, n_rewinder
+        Cells of each part; the readout is `Trajectory.gradient`, verbatim.
+    adc_start
+        Start of the ADC event after the start of the waveform, s; half a dwell time before its first sample.
+    raster
+        Duration of a cell, s.
+    """
+
+    gradient: np.ndarray
+    n_prephaser: int
+    n_readout: int
+    n_rewinder: int
+    adc_start: float
+    raster: float
+
+    @property
+    def duration(self) -> float:
+        """Duration of a shot's waveform, s."""
+        return self.gradient.shape[1] * self.raster
+
+
+@dataclass(frozen=True)
+class BridgeLimits:
+    """What a bridge may use of the scanner.
+
+    Parameters
+    ----------
+    gradient
+        Largest gradient, T/m.
+    step
+        Largest change from one sample to the next, T/m.
+    norm
+        Whether they bound the vector or each axis.
+    """
+
+    gradient: float
+    step: float
+    norm: LimitNorm
+
+
+def design(
+    trajectory: Trajectory,
+    *,
+    gz_prephaser: float = 0.0,
+    gz_rewinder: float = 0.0,
+    bridge_slew: float = 0.7,
+) -> ShotWaveforms:
+    """Add the shortest common prephaser and rewinder to every shot of a 2D trajectory.
+
+    The in-plane moment is 0 at the start and at the end of each shot.
+
+    Parameters
+    ----------
+    trajectory
+        Its gradient is the readout.
+    gz_prephaser, gz_rewinder
+        Slice-axis moments beside the prephaser (the slice rephaser) and the rewinder (a spoiler), 1/m.
+    bridge_slew
+        Part of the scanner's slew rate that the bridges may use; less of it means less nerve stimulation.
+
+    Raises
+    ------
+    ConfigError
+        If the trajectory is not 2D, or `bridge_slew` is not in (0, 1].
+    LimitError
+        If the readout breaks a limit, or no bridge can join it to zero.
+    """
+    acquisition, scanner = trajectory.acquisition, trajectory.scanner
+    if acquisition.n_dims != 2:
+        raise ConfigError(
+            f"{trajectory.name} has {acquisition.n_dims} dimensions; slice-selective bridges need a 2D "
+            "trajectory (export the others as npz or csv)."
+        )
+    if not 0 < bridge_slew <= 1:
+        raise ConfigError(f"bridge_slew is {bridge_slew:g}; it is a part, above 0 and at most 1.")
+    raster = scanner.gradient_raster
+    moment = scanner.gamma * raster  # of a sample of 1 T/m, in 1/m
+    readout = trajectory.gradient.detach().cpu().double().numpy()
+    k = trajectory.k.detach().cpu().double().numpy()
+    if not np.isfinite(k).all():
+        shot, point = np.argwhere(~np.isfinite(k))[0][:2]
+        raise LimitError(f"{trajectory.name} is not finite at shot {shot}, point {point}.")
+    step = bridge_slew * scanner.max_slew * raster
+    limits = BridgeLimits(_MARGIN * scanner.max_gradient, _MARGIN * step, scanner.limit_norm)
+    # the ADC event's start after the end of the prephaser, and its end after the end of the readout
+    lead = raster / 2 + acquisition.adc_delay(raster, scanner.rf_raster) - acquisition.dwell / 2
+    tail = lead + acquisition.n_samples * acquisition.dwell - readout.shape[1] * raster
+    prephaser = bridge(
+        readout[:, 1::-1],
+        k[:, 0] / moment,
+        gz_prephaser / moment,
+        limits,
+        at_least=_cells(scanner.adc_dead_time - lead, raster),
+    )[:, ::-1]
+    n_prephaser = prephaser.shape[1]
+    stride = _block_cells(scanner)
+    at_least = max(_cells(scanner.adc_dead_time + tail, raster), 2 * N_ZEROS)
+    at_least += -(n_prephaser + readout.shape[1] + at_least) % stride
+    rewinder = bridge(
+        readout[:, -2:], -k[:, -1] / moment, gz_rewinder / moment, limits, at_least=at_least, stride=stride
+    )
+    flat = np.concatenate([readout, np.zeros_like(readout[:, :, :1])], axis=2)
+    whole = np.concatenate([prephaser, flat, rewinder], axis=1)
+    _require_limits(whole, scanner)
+    lengths = (n_prephaser, readout.shape[1], rewinder.shape[1])
+    return ShotWaveforms(whole, *lengths, adc_start=n_prephaser * raster + lead, raster=raster)
+
+
+def bridge(
+    edge: np.ndarray,
+    total: np.ndarray,
+    gz_total: float,
+    limits: BridgeLimits,
+    *,
+    at_least: int = 0,
+    stride: int = 1,
+) -> np.ndarray:
+    """Design the shortest bridges of one common length from given gradients down to zero.
+
+    Parameters
+    ----------
+    edge
+        The two samples before the bridge (shot, 2, dim), T/m.
+    total
+        What the samples of each bridge sum to (shot, dim), T/m.
+    gz_total
+        What the samples of the slice axis sum to, T/m.
+    limits
+        Largest gradient and change between samples, the slice axis included.
+    at_least
+        Smallest allowed number of cells.
+    stride
+        Only `at_least` plus a multiple of this many cells is tried.
+
+    Returns
+    -------
+    ndarray
+        Samples (shot, cell, dim + 1), T/m; the last axis of them is the slice axis, the last `N_ZEROS` are 0.
+
+    Raises
+    ------
+    LimitError
+        If no bridge of `_LONGEST` cells is feasible.
+    """
+    first = max(at_least, 2 * N_ZEROS)
+    first += (at_least - first) % stride
+    # the shot with the most to do sets the length in most sets, so the others need one solution each
+    order = np.argsort(-np.linalg.norm(total, axis=1))
+    index = 0
+    for shot in order:
+        index = _shortest(edge[shot], total[shot], gz_total, limits, first, stride, index, int(shot))
+    while first + index * stride <= _LONGEST:
+        n = first + index * stride
+        bridges = [_solve(n, e, t, gz_total, limits) for e, t in zip(edge, total, strict=True)]
+        solved = [b for b in bridges if b is not None]
+        if len(solved) == len(bridges):
+            return np.stack(solved)
+        index += 1  # feasibility is not strictly monotonic in the length
+    raise LimitError(_no_bridge(int(order[0]), edge[order[0]], limits))
+
+
+def _require_limits(gradient: np.ndarray, scanner: Scanner) -> None:
+    """Refuse waveforms (shot, cell, dim), T/m, whose gradient or slew rate is over the limit."""
+    slew = np.diff(gradient, axis=1) / scanner.gradient_raster
+    for name, values, limit, unit in (
+        ("gradient", gradient, scanner.max_gradient, "T/m"),
+        ("slew rate", slew, scanner.max_slew, "T/m/s"),
+    ):
+        order = 2 if scanner.limit_norm == "vector" else np.inf
+        size = np.linalg.norm(values, ord=order, axis=2)
+        shot, cell = np.unravel_index(int(np.argmax(np.nan_to_num(size, nan=np.inf))), size.shape)
+        if not size[shot, cell] <= limit * (1 + 1e-9):
+            raise LimitError(
+                f"the {name} is {size[shot, cell]:.6g} {unit} at shot {shot}, "
+                f"{cell * scanner.gradient_raster * 1e3:.3f} ms into the waveform; "
+                f"the limit is {limit:g} {unit}."
+            )
+
+
+def _shortest(
+    edge: np.ndarray,
+    total: np.ndarray,
+    gz_total: float,
+    limits: BridgeLimits,
+    first: int,
+    stride: int,
+    low: int,
+    shot: int,
+) -> int:
+    """Return the smallest index, from `low` on, whose ``first + index * stride`` cells suffice for a shot."""
+
+    def feasible(index: int) -> bool:
+        return _solve(first + index * stride, edge, total, gz_total, limits) is not None
+
+    if feasible(low):
+        return low
+    jump = max(1, 16 // stride)
+    high = low + jump
+    while not feasible(high):
+        low, jump = high, 2 * jump
+        high += jump
+        if first + high * stride > _LONGEST:
+            raise LimitError(_no_bridge(shot, edge, limits))
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if feasible(middle) else (middle, high)
+    return high
+
+
+def _no_bridge(shot: int, edge: np.ndarray, limits: BridgeLimits) -> str:
+    return (
+        f"no bridge joins shot {shot} to zero within {_LONGEST} cells: the readout has "
+        f"{np.linalg.norm(edge[-1]):.4g} T/m where it meets the bridge, which may use "
+        f"{limits.gradient:.4g} T/m and {limits.step:.4g} T/m a cell; "
+        "lower the trajectory's gradient there or raise bridge_slew."
+    )
+
+
+def _cells(duration: float, raster: float) -> int:
+    return max(0, math.ceil(duration / raster - 1e-6))
+
+
+def _block_cells(scanner: Scanner) -> int:
+    """Cells after which a gradient and a block raster meet."""
+    gradient, block = (round(t * 1e9) for t in (scanner.gradient_raster, scanner.block_raster))
+    return math.lcm(gradient, block) // gradient
+
+
+@lru_cache(maxsize=64)
+def _matrices(n: int, n_dims: int, norm: LimitNorm) -> tuple[Any, ...]:
+    """Return the sparse matrices of the programme for `n` cells, all but the last `N_ZEROS` of them free.
+
+    Returns
+    -------
+    rough, rough_edge
+        Second differences of [edge (2), free, zeros], for the free samples and for the edge.
+    cone, cone_edge
+        Rows of the cones, for the free samples and for the edge: first the steps, then the samples.
+    sums
+        The sum of the free samples.
+    """
+    free = n - N_ZEROS
+    first = _differences(n + 2)
+    second = _differences(n + 1) @ first
+    # the first interval lies in the readout, the last ones between zeros
+    steps = first[1 : free + 2]
+    bounded = sparse.vstack([steps[:, 2 : free + 2], sparse.eye_array(free)], format="csr")
+    bounded_edge = sparse.vstack([steps[:, :2], sparse.csr_array((free, 2))], format="csr")
+    axes = np.eye(n_dims)
+    # one cone (limit, axes...), its first row constant; or both signs of every axis against the limit
+    spread = np.vstack([np.zeros(n_dims), axes]) if norm == "vector" else np.vstack([axes, -axes])
+    return tuple(
+        sparse.csc_matrix(sparse.kron(part, block))
+        for part, block in (
+            (second[:, 2 : free + 2], axes),
+            (second[:, :2], axes),
+            (bounded, spread),
+            (bounded_edge, spread),
+            (sparse.csr_array(np.ones((1, free))), axes),
+        )
+    )
+
+
+def _differences(n: int) -> Any:
+    """Return the matrix of the n - 1 differences of n samples."""
+    return (sparse.eye_array(n - 1, n, k=1) - sparse.eye_array(n - 1, n)).tocsr()
+
+
+def _slice_shape(n: int, total: float) -> np.ndarray:
+    """Raised-cosine samples (cell,) that sum to `total`, with zero value and slope at both ends."""
+    free = n - N_ZEROS
+    shape = np.sin(np.pi * np.arange(1, free + 1) / (free + 1)) ** 2
+    return np.concatenate([total * shape / shape.sum(), np.zeros(N_ZEROS)])
+
+
+def _solve(
+    n: int, edge: np.ndarray, total: np.ndarray, gz_total: float, limits: BridgeLimits
+) -> np.ndarray | None:
+    """Return the smoothest bridge of `n` cells (cell, dim + 1), or None if there is none."""
+    n_dims, free = edge.shape[1], n - N_ZEROS
+    gz = _slice_shape(n, gz_total)
+    room = _room(gz, limits)
+    if room is None:
+        return None
+    # everything in units of the largest step, so that the numbers are near one
+    rough, rough_edge, cone, cone_edge, sums = _matrices(n, n_dims, limits.norm)
+    edge_units = edge.ravel() / limits.step
+    quadratic = sparse.csc_matrix(sparse.triu(rough.T @ rough))
+    linear = rough.T @ (rough_edge @ edge_units)
+    if limits.norm == "vector":
+        right = np.kron(room, np.eye(1, n_dims + 1)[0])
+        cones = [clarabel.SecondOrderConeT(n_dims + 1)] * len(room)
+    else:
+        right = np.repeat(room, 2 * n_dims)
+        cones = [clarabel.NonnegativeConeT(len(right))]
+    weight = 1 / free  # makes the sum as large as a sample
+    matrix = sparse.csc_matrix(sparse.vstack([weight * sums, cone]))
+    offsets = np.concatenate([weight * total / limits.step, right - cone_edge @ edge_units])
+    settings = clarabel.DefaultSettings()
+    settings.verbose = False
+    solver = clarabel.DefaultSolver(
+        quadratic,
+        linear,
+        matrix,
+        offsets,
+        [clarabel.ZeroConeT(n_dims), *cones],
+        settings,
+    )
+    solution = solver.solve()
+    if str(solution.status) not in ("Solved", "AlmostSolved"):
+        return None
+    plane = np.reshape(solution.x, (free, n_dims)) * limits.step
+    plane += (total - plane.sum(axis=0)) / free  # the solver's last digits
+    samples = np.concatenate([plane, np.zeros((N_ZEROS, n_dims))])
+    return np.column_stack([samples, gz]) if _kept(samples, edge, gz, limits) else None
+
+
+def _room(gz: np.ndarray, limits: BridgeLimits) -> np.ndarray | None:
+    """Return what the slice axis leaves of each limit, in steps, interval by interval, then cell by cell."""
+    free = len(gz) - N_ZEROS
+    used = np.concatenate([np.diff(gz, prepend=0.0)[: free + 1], gz[:free]]) / limits.step
+    limit = np.concatenate([np.ones(free + 1), np.full(free, limits.gradient / limits.step)])
+    if np.any(np.abs(used) > limit):
+        return None
+    return np.sqrt(limit**2 - used**2) if limits.norm == "vector" else limit
+
+
+def _kept(samples: np.ndarray, edge: np.ndarray, gz: np.ndarray, limits: BridgeLimits) -> bool:
+    """Whether a solution keeps the limits to a tenth of the margin; a solver's status alone is no proof."""
+    joined = np.column_stack([np.vstack([edge[-1:], samples]), np.concatenate([[0.0], gz])])
+    parts = ((joined[1:], limits.gradient), (np.diff(joined, axis=0), limits.step))
+    tolerance = 1 + 0.1 * (1 - _MARGIN)
+    if limits.norm == "vector":
+        return all(np.linalg.norm(v, axis=1).max() <= limit * tolerance for v, limit in parts)
+    return all(np.abs(v).max() <= limit * tolerance for v, limit in parts)
