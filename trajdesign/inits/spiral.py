@@ -73,9 +73,7 @@ def spiral(
         )
     path = design.play(shape, np.linspace(0, 1, steps + 1))
     path = np.concatenate([path[:1], path])
-    turned = (
-        path[None, :] * np.exp(2j * np.pi * np.arange(acquisition.n_shots) / acquisition.n_shots)[:, None]
-    )
+    turned = np.exp(2j * np.pi * np.arange(acquisition.n_shots) / acquisition.n_shots)[:, None] * path
     k = np.stack([turned.real, turned.imag], axis=-1) * (np.array(acquisition.k_max) / radius)
     return feasible(k, acquisition, scanner, "spiral", "an interleaf")
 
