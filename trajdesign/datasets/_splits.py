@@ -1,0 +1,168 @@
+"""Which files and slices a split is made of, and whether splits share a patient."""
+
+import glob
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from trajdesign.errors import ConfigError, InputError
+
+Split = Literal["train", "val", "test"]
+
+
+def expand(patterns: Sequence[str], option: str) -> list[Path]:
+    """Return the files that paths and globs name, sorted within each glob, every file once.
+
+    Parameters
+    ----------
+    patterns
+        Paths or globs (``*``, ``?``, ``[..]``, ``**``), relative to the working directory; ``~`` is the home.
+    option
+        Name of the option they come from, for errors.
+
+    Raises
+    ------
+    ConfigError
+        If `patterns` is one string instead of a list.
+    InputError
+        If a path does not exist or is no regular file, or a glob matches no file.
+    """
+    if isinstance(patterns, str):
+        raise ConfigError(f"data.{option} is {patterns!r}; it is a list of paths or globs: [{patterns!r}].")
+    files: dict[Path, None] = {}
+    for pattern in patterns:
+        path = Path(pattern).expanduser()
+        if path.exists() and not path.is_file():
+            raise InputError(f"data.{option}: {path} is not a regular file; name files or a glob.")
+        # not Path.glob: it takes no absolute pattern, and finds hidden files
+        found = [path] if path.is_file() else map(Path, sorted(glob.glob(str(path), recursive=True)))  # noqa: PTH207
+        matches = [match for match in found if match.is_file()]
+        if not matches:
+            raise InputError(f"data.{option}: {pattern!r} names no file (looked from {Path.cwd()}).")
+        files.update(dict.fromkeys(matches))
+    return list(files)
+
+
+def files_of_split(splits: dict[str, list[Path]], split: Split, test_fraction: float = 0.0) -> list[Path]:
+    """Return the files that a split's images come from: its own, or the training files where it has none.
+
+    Raises
+    ------
+    ConfigError
+        If there are none.
+    """
+    if split not in splits:
+        raise ConfigError(f"split is {split!r}; it is one of {', '.join(splits)}.")
+    if splits[split]:
+        return splits[split]
+    if splits["train"] and (split == "val" or test_fraction > 0):
+        return splits["train"]
+    raise ConfigError(f"no images to {split} on: data.{split} is empty; give it paths or globs.")
+
+
+def slices_of_split(
+    slices: Sequence[int],
+    split: Split,
+    *,
+    val_fraction: float,
+    test_fraction: float,
+    where: Path,
+) -> Sequence[int]:
+    """Return a split's share of the slices of one training volume.
+
+    Neighbouring slices show nearly the same anatomy, so a random choice of slices would validate on what was
+    learned. Validation therefore gets one contiguous block at the end of the volume, test images one at its
+    start, and the slice between a block and the training slices is left out.
+
+    Parameters
+    ----------
+    slices
+        All slices, in order of position.
+    split
+        Which share.
+    val_fraction, test_fraction
+        Shares, rounded to at least one slice each; 0 leaves the block out.
+    where
+        The file, for errors.
+
+    Raises
+    ------
+    ConfigError
+        If a fraction is not in [0, 1), the split asked for has a fraction of 0, or too few slices are left.
+    """
+    for name, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
+        if not 0 <= fraction < 1:
+            raise ConfigError(f"data.{name} is {fraction}; it must be at least 0 and below 1.")
+    n_val, n_test = (
+        max(1, round(fraction * len(slices))) if fraction else 0 for fraction in (val_fraction, test_fraction)
+    )
+    first, last = (n_test + 1 if n_test else 0), len(slices) - (n_val + 1 if n_val else 0)
+    if last <= first:
+        raise ConfigError(
+            f"{where} has {len(slices)} slices, too few to set aside {n_val} for validation and {n_test} for "
+            "the test, with a gap of one; give data.val and data.test files of their own."
+        )
+    validation = slices[len(slices) - n_val :]
+    share = {"train": slices[first:last], "val": validation, "test": slices[:n_test]}[split]
+    if not share:
+        raise ConfigError(f"no images to {split} on: data.{split} is empty and data.{split}_fraction is 0.")
+    return share
+
+
+def refuse_leaks(splits: dict[str, list[Path]], patient: Callable[[Path], str | None], remedy: str) -> None:
+    """Refuse splits that share a file, and test data of a patient who is in the other splits too.
+
+    Parameters
+    ----------
+    splits
+        Files of ``train``, ``val`` and ``test``.
+    patient
+        Returns the patient of a file, None where it cannot be told.
+    remedy
+        End of the error's sentence.
+
+    Raises
+    ------
+    ConfigError
+        Naming the file or patient, and both splits.
+    """
+    owner: dict[Path, str] = {}
+    for split, files in splits.items():
+        for path in files:
+            other = owner.setdefault(path.resolve(), split)
+            if other != split:
+                raise ConfigError(f"{path} is in data.{other} and in data.{split}; it can be in one only.")
+    seen = {name: path for path in splits["test"] if (name := patient(path)) is not None}
+    for split in ("train", "val"):
+        for path in splits[split]:
+            if (name := patient(path)) in seen:
+                raise ConfigError(
+                    f"patient {name!r} is in data.test ({seen[name]}) and in data.{split} ({path}): the test "
+                    f"would flatter; {remedy}."
+                )
+
+
+def patient_in_name(path: Path, pattern: str) -> str | None:
+    """Return the patient named by a path: in the file name, else in the nearest folder that names one.
+
+    Parameters
+    ----------
+    path
+        The file.
+    pattern
+        Regular expression; the patient is its last group, or the whole match if it has none, in lower case.
+
+    Raises
+    ------
+    ConfigError
+        If `pattern` is no regular expression.
+    """
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"data.patient_pattern {pattern!r} is not a regular expression: {error}.") from None
+    for part in reversed(path.absolute().parts):
+        if match := compiled.search(part):
+            return (match.group(match.lastindex or 0) or match.group()).lower()
+    return None

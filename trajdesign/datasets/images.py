@@ -1,0 +1,242 @@
+"""Magnitude images from NIfTI, .npy and .npz files, with simulated coils and phase."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from trajdesign.acquisition import Acquisition
+from trajdesign.coils import receive
+from trajdesign.datasets._grid import fit_matrix, slice_shape
+from trajdesign.datasets._splits import (
+    Split,
+    expand,
+    files_of_split,
+    patient_in_name,
+    refuse_leaks,
+    slices_of_split,
+)
+from trajdesign.errors import ConfigError, InputError
+from trajdesign.trajectory import read_npz
+
+Plane = Literal["auto", "axial", "coronal", "sagittal"]
+
+# Voxels: 4 GiB as float32. A small compressed file can declare far more than a machine holds.
+_MAX_VOXELS = 2**30
+
+
+def images(
+    acquisition: Acquisition,
+    split: Split,
+    *,
+    train: Sequence[str] = (),
+    val: Sequence[str] = (),
+    test: Sequence[str] = (),
+    n_coils: int = 4,
+    seed: int = 0,
+    val_fraction: float = 0.15,
+    test_fraction: float = 0.0,
+    slices_min_signal: float = 0.25,
+    plane: Plane = "auto",
+    slice_axis: int = 0,
+    transpose: bool = False,
+    array: str = "",
+    patient_pattern: str = r"(?i)(?<![a-z0-9])(sub-[a-z0-9]+|(?:patient|subject|case|pat|sub|ixi)[-_ ]?\d+)",
+) -> Dataset[Tensor]:
+    """Slices of magnitude volumes: NIfTI (``.nii``, ``.nii.gz``), ``.npy`` and ``.npz``.
+
+    The acquisition of such images is simulated: coils and phase are made up. Each slice is padded to the
+    aspect ratio of the acquisition's field of view and band-limited to its matrix, so that the image as a
+    whole fills the field of view, whose size is nominal. Slices are kept in memory, as magnitudes.
+
+    Parameters
+    ----------
+    acquisition
+        2D.
+    split
+        ``"train"``, ``"val"`` or ``"test"``.
+    train, val, test
+        Paths or globs of the files of each split, relative to the working directory. A patient in `test` must
+        not be in `train` or `val`.
+    n_coils
+        Number of simulated coils.
+    seed
+        Seed of the coils and the phase.
+    val_fraction
+        Where `val` is empty: the share of each training volume, a contiguous block of slices at its end (the
+        top of an axial volume), that is validated on instead. The slice before the block is left out, because
+        neighbouring slices are nearly the same image.
+    test_fraction
+        The same for `test`, at the start of each volume. It is for a single volume: a test on the
+        patients one has trained on flatters. 0 asks for test files.
+    slices_min_signal
+        Slices whose RMS is below this part of that of the volume's strongest slice are dropped.
+    plane
+        Of NIfTI slices, found from the header's orientation whatever the order of the file's axes;
+        anterior is up in axial slices, superior in the others. ``"auto"`` cuts across the thickest side
+        of the voxels, and cubes axially.
+    slice_axis
+        Of ``.npy`` and ``.npz`` arrays: 0 for (slice, y, x), or (slice, contrast, y, x) whose contrasts
+        stay in one split; 2 or -1 for (y, x, slice). Pixels are square.
+    transpose
+        Whether y and x of such arrays are to be exchanged.
+    array
+        Name of the array in ``.npz`` files; it may be empty if only one has 3 or 4 axes.
+    patient_pattern
+        Regular expression that finds the patient in a file name or, failing that, in the nearest
+        folder's: its last group, or the whole match. A file that names no patient is only kept out of two
+        splits at once.
+
+    Returns
+    -------
+    dataset
+        Items (coil, y, x), complex64.
+
+    Raises
+    ------
+    ConfigError
+        If an option makes no sense, the split has no images, or splits share a file or patient.
+    InputError
+        If a file is missing, damaged, of the wrong shape or kind, negative or not finite.
+    """
+    slice_shape(acquisition)
+    if n_coils < 1 or seed < 0 or not 0 <= slices_min_signal <= 1:
+        raise ConfigError(
+            f"n_coils is {n_coils}, seed {seed}, slices_min_signal {slices_min_signal}; "
+            "n_coils starts at 1, seed at 0, and slices_min_signal is a part of 1."
+        )
+    if slice_axis not in (0, 2, -1):
+        raise ConfigError(f"slice_axis is {slice_axis}; it is 0 for (slice, y, x), 2 for (y, x, slice).")
+    splits = {"train": expand(train, "train"), "val": expand(val, "val"), "test": expand(test, "test")}
+    remedy = "split by patient, or set data.patient_pattern"
+    refuse_leaks(splits, lambda path: patient_in_name(path, patient_pattern), remedy)
+    found: list[NDArray[np.floating]] = []
+    for path in files_of_split(splits, split, test_fraction):
+        volume, pixel = (
+            _read_nifti(path, plane)
+            if path.name.lower().endswith((".nii", ".nii.gz"))
+            else _read_array(path, array, slice_axis, transpose)
+        )
+        volume = _as_magnitude(volume, path)
+        kept: Sequence[int] = _with_signal(volume, slices_min_signal)
+        if not splits[split] or split == "train":
+            kept = slices_of_split(
+                kept,
+                split,
+                val_fraction=0 if splits["val"] else val_fraction,
+                test_fraction=0 if splits["test"] else test_fraction,
+                where=path,
+            )
+        for index in kept:
+            found.extend(np.maximum(fit_matrix(volume[index], pixel, acquisition, str(path)), 0))
+    if not found:
+        raise ConfigError(f"no slice to {split} on has enough signal; lower data.slices_min_signal.")
+    return _Slices(found, n_coils, (seed, ("train", "val", "test").index(split)))
+
+
+class _Slices(Dataset[Tensor]):
+    """Magnitudes in memory; coils and phase are simulated anew for each item, the same ones every time."""
+
+    def __init__(self, magnitudes: list[NDArray[np.floating]], n_coils: int, stream: tuple[int, int]) -> None:
+        self.magnitudes = magnitudes
+        self.n_coils = n_coils
+        self.stream = stream
+
+    def __len__(self) -> int:
+        return len(self.magnitudes)
+
+    def __getitem__(self, index: int) -> Tensor:
+        index = range(len(self))[index]
+        return receive(self.magnitudes[index], self.n_coils, np.random.default_rng((*self.stream, index)))
+
+
+def _read_nifti(path: Path, plane: Plane) -> tuple[NDArray, tuple[float, float]]:
+    """Return a volume (slice, contrast, y, x) and its pixel size along y and x, mm."""
+    try:
+        image: Any = nibabel.load(path)
+        shape, dtype = image.shape, image.get_data_dtype()
+        if len(shape) not in (3, 4) or math.prod(shape) > _MAX_VOXELS or dtype.kind not in "fiu":
+            raise InputError(
+                f"{path} holds {dtype} of shape {shape}; it must be real (x, y, z) or (x, y, z, contrast), "
+                f"of at most {_MAX_VOXELS} voxels."
+            )
+        found = nibabel.orientations.io_orientation(image.affine)
+        wanted = nibabel.orientations.axcodes2ornt(("L", "P", "S"))
+        image = image.as_reoriented(nibabel.orientations.ornt_transform(found, wanted))
+        volume = np.asanyarray(image.dataobj)
+        zooms = [float(size) for size in image.header.get_zooms()[:3]]
+    except InputError:
+        raise
+    except Exception as error:  # nibabel, gzip and zlib raise many types on damaged files
+        raise InputError(f"{path} is not a NIfTI file, or damaged ({type(error).__name__}).") from None
+    if not all(0 < size < math.inf for size in zooms):
+        raise InputError(f"{path}: the voxel sizes {zooms} mm of its header are not positive.")
+    if plane == "auto":
+        thick = int(np.argmax(zooms)) if max(zooms) > 1.2 * min(zooms) else 2
+        plane = ("sagittal", "coronal", "axial")[thick]
+    if plane != "axial":
+        volume = volume[:, :, ::-1]  # superior up
+    axes = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}[plane]
+    volume = volume.reshape(*volume.shape[:3], -1).transpose(axes[0], 3, axes[1], axes[2])
+    return volume, (zooms[axes[1]], zooms[axes[2]])
+
+
+def _read_array(
+    path: Path, name: str, slice_axis: int, transpose: bool
+) -> tuple[NDArray, tuple[float, float]]:
+    """Return a volume (slice, contrast, y, x) and the pixel size (1, 1)."""
+    if path.suffix.lower() == ".npz":
+        arrays = read_npz(path)
+        candidates = [name] if name in arrays else [key for key, a in arrays.items() if a.ndim in (3, 4)]
+        if len(candidates) != 1 or (name and name not in arrays):
+            raise InputError(f"{path} holds {', '.join(arrays)}; name one of them in data.array.")
+        volume = arrays[candidates[0]]
+    elif path.suffix.lower() == ".npy":
+        try:
+            volume = np.load(path, allow_pickle=False)
+        except Exception as error:  # numpy raises many types on damaged files
+            raise InputError(f"{path} is not an .npy file, or damaged ({type(error).__name__}).") from None
+    else:
+        raise InputError(f"{path} is of no known kind; known: .nii, .nii.gz, .npy, .npz.")
+    if volume.dtype.kind not in "fiub":
+        raise InputError(f"{path} holds {volume.dtype}; magnitude images are real (np.abs of complex ones).")
+    if volume.ndim != 3 and not (volume.ndim == 4 and slice_axis == 0):
+        raise InputError(
+            f"{path} has the shape {volume.shape}; it must be (slice, y, x) or (slice, contrast, y, x), "
+            "or (y, x, slice) with slice_axis = 2."
+        )
+    volume = np.moveaxis(volume, slice_axis, 0)
+    if transpose:
+        volume = volume.swapaxes(-1, -2)
+    return volume.reshape(len(volume), -1, *volume.shape[-2:]), (1.0, 1.0)
+
+
+def _as_magnitude(volume: NDArray, path: Path) -> NDArray[np.float32]:
+    """Return the volume as float32 with a maximum of 1; refuse what is not finite, or clearly negative."""
+    if not volume.size or min(volume.shape[-2:]) < 2:
+        raise InputError(f"{path} has slices of {volume.shape[-2:]} pixels.")
+    with np.errstate(over="ignore"):  # what does not fit becomes infinite
+        volume = volume.astype(np.float32)
+    finite = np.isfinite(volume).all((1, 2, 3))
+    if not finite.all():
+        raise InputError(f"{path}: slice {int(np.argmin(finite))} has values that are not finite.")
+    low, high = float(volume.min()), float(volume.max())
+    # interpolation overshoots a little below zero; z-scores and CT numbers go far below
+    if high <= 0 or low < -0.05 * high:
+        raise InputError(
+            f"{path}: values from {low:g} to {high:g} are no magnitudes; give images that are not negative."
+        )
+    return np.maximum(volume, 0) / np.float32(high)
+
+
+def _with_signal(volume: NDArray[np.float32], least: float) -> list[int]:
+    """Return the slices whose RMS is, in every contrast, at least this part of the strongest slice's."""
+    rms = np.sqrt(np.square(volume, dtype=np.float64).mean((2, 3)))
+    part = (rms / np.maximum(rms.max(0), np.finfo(float).tiny)).min(1)
+    return [int(k) for k in np.flatnonzero((part >= least) & (rms.min(1) > 0))]

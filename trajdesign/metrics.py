@@ -1,0 +1,152 @@
+"""Image quality as fastMRI and scikit-image define it, and the test of a difference between results.
+
+Images are real, (batch, 1, y, x); a metric returns one number for each image, (batch,), differentiable.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.stats
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from trajdesign.errors import ConfigError, InputError
+
+# Wang et al., IEEE TIP 2004, doi:10.1109/TIP.2003.819861, with the uniform window of fastMRI and scikit-image
+_WINDOW = 7
+_K1, _K2 = 0.01, 0.03
+
+
+def psnr(image: Tensor, reference: Tensor, data_range: float | Tensor | None = None) -> Tensor:
+    """Return the peak signal-to-noise ratio in dB, infinite for equal images.
+
+    Parameters
+    ----------
+    image, reference
+        (batch, 1, y, x).
+    data_range
+        The peak: one number, or one for each image (batch,); by default the maximum of each reference.
+
+    Returns
+    -------
+    psnr
+        (batch,), dB.
+
+    Raises
+    ------
+    ConfigError
+        If the shapes differ.
+    """
+    _check(image, reference)
+    error = (image - reference).square().mean((1, 2, 3))
+    return 10 * torch.log10(_peak(reference, data_range).square() / error)
+
+
+def nrmse(image: Tensor, reference: Tensor) -> Tensor:
+    """Return the root of the squared error over the root of the squared reference, for each image (batch,).
+
+    Raises
+    ------
+    ConfigError
+        If the shapes differ.
+    """
+    _check(image, reference)
+    error = torch.linalg.vector_norm(image - reference, dim=(1, 2, 3))
+    return error / torch.linalg.vector_norm(reference, dim=(1, 2, 3))
+
+
+def ssim(image: Tensor, reference: Tensor, data_range: float | Tensor | None = None) -> Tensor:
+    """Return the mean structural similarity (doi:10.1109/TIP.2003.819861) over the valid region.
+
+    Window 7 x 7, uniform; K1 = 0.01, K2 = 0.03; sample covariance: as scikit-image by default, and fastMRI.
+
+    Parameters
+    ----------
+    image, reference
+        (batch, 1, y, x), at least 7 pixels along y and x.
+    data_range
+        Of the values: one number, or one for each image (batch,); by default the maximum of each reference.
+
+    Returns
+    -------
+    ssim
+        (batch,).
+
+    Raises
+    ------
+    ConfigError
+        If the shapes differ or an image is smaller than the window.
+    """
+    _check(image, reference)
+    if min(image.shape[-2:]) < _WINDOW:
+        raise ConfigError(f"SSIM needs {_WINDOW} pixels a side; the image has {tuple(image.shape[-2:])}.")
+    peak = _peak(reference, data_range)[:, None, None, None]
+    c1, c2 = (_K1 * peak) ** 2, (_K2 * peak) ** 2
+    moments = torch.cat([image, reference, image * image, reference * reference, image * reference], dim=1)
+    x, y, xx, yy, xy = avg_pool2d(moments, _WINDOW, stride=1).split(1, dim=1)
+    sample = _WINDOW**2 / (_WINDOW**2 - 1)
+    var_x, var_y, cov = sample * (xx - x * x), sample * (yy - y * y), sample * (xy - x * y)
+    luminance = (2 * x * y + c1) / (x * x + y * y + c1)
+    structure = (2 * cov + c2) / (var_x + var_y + c2)
+    return (luminance * structure).mean((1, 2, 3))
+
+
+def image_loss(
+    image: Tensor, reference: Tensor, ssim_weight: float, data_range: float | Tensor | None = None
+) -> Tensor:
+    """Return the training loss: mean absolute error + `ssim_weight` (1 - SSIM), a scalar over the batch.
+
+    Raises
+    ------
+    ConfigError
+        If the shapes differ, or SSIM has a weight and an image is smaller than its window.
+    """
+    _check(image, reference)
+    loss = (image - reference).abs().mean()
+    if ssim_weight:
+        loss = loss + ssim_weight * (1 - ssim(image, reference, data_range)).mean()
+    return loss
+
+
+def wilcoxon_p(learned: Sequence[float], fixed: Sequence[float]) -> float:
+    """Return the two-sided p-value of Wilcoxon's signed-rank test on paired results (doi:10.2307/3001968).
+
+    Parameters
+    ----------
+    learned, fixed
+        The same metric of the same images in the same order, from two reconstructions.
+
+    Returns
+    -------
+    p
+        1 where no pair differs.
+
+    Raises
+    ------
+    InputError
+        If the lengths differ, there are no pairs, or a difference is not a number.
+    """
+    if len(learned) != len(fixed) or not len(learned):
+        raise InputError(f"{len(learned)} learned and {len(fixed)} fixed results cannot be paired.")
+    a, b = np.asarray(learned, dtype=float), np.asarray(fixed, dtype=float)
+    differences = np.where(a == b, 0.0, np.subtract(a, b, where=a != b, out=np.zeros_like(a)))
+    if np.isnan(differences).any():
+        raise InputError(f"the results of image {int(np.argmax(np.isnan(differences)))} are not numbers.")
+    differences = differences[differences != 0]
+    if not len(differences):
+        return 1.0
+    return float(scipy.stats.wilcoxon(differences).pvalue)
+
+
+def _peak(reference: Tensor, data_range: float | Tensor | None) -> Tensor:
+    if data_range is None:
+        return reference.amax((1, 2, 3))
+    return torch.as_tensor(data_range, dtype=reference.dtype, device=reference.device).expand(len(reference))
+
+
+def _check(image: Tensor, reference: Tensor) -> None:
+    if image.shape != reference.shape or image.ndim != 4 or image.shape[1] != 1:
+        raise ConfigError(
+            f"image {tuple(image.shape)}, reference {tuple(reference.shape)}: both must be (batch, 1, y, x)."
+        )
