@@ -50,7 +50,7 @@ class Encoding:
 
     @cached_property
     def weights(self) -> Tensor:
-        """Density compensation (shot, sample), positive, summing to one; a constant to the gradient."""
+        """Density compensation (shot, sample), positive; a constant to the gradient."""
         points = self.omega.detach().flatten(0, 1)
         weights = density_compensation(points, self.acquisition.image_shape, backend=self.backend)
         return weights.view(self.omega.shape[:2])
@@ -64,9 +64,7 @@ class Encoding:
     def coil_images(self, kspace: Tensor) -> Tensor:
         """Adjoint NUFFT of each coil alone: k-space (batch, coil, shot, sample) -> (batch, coil, y, x)."""
         shape = self.acquisition.image_shape
-        flat = nufft_adjoint(
-            kspace.flatten(0, 1).flatten(1), self.omega.flatten(0, 1), shape, self.backend
-        )
+        flat = nufft_adjoint(kspace.flatten(0, 1).flatten(1), self.omega.flatten(0, 1), shape, self.backend)
         return flat.view(*kspace.shape[:2], *shape)
 
     def adjoint(self, kspace: Tensor) -> Tensor:

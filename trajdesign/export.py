@@ -25,6 +25,7 @@ def export(
     format: str = "pulseq",
     options: Mapping[str, Any] | None = None,
     overwrite: bool = False,
+    ignore: list[str] | None = None,
 ) -> dict[str, Any]:
     """Write `trajectory` to a file, and prove from the file that it plays what was meant.
 
@@ -43,6 +44,8 @@ def export(
         Options of the exporter.
     overwrite
         Whether existing files may be replaced.
+    ignore
+        Constraints that guard the image, not the hardware, and need not hold.
 
     Returns
     -------
@@ -72,7 +75,7 @@ def export(
     if not hasattr(module, "read_back"):
         raise ConfigError(f"exporter {format!r} has no function read_back, so its files cannot be proved.")
     _require_finite(trajectory)
-    limits.require(trajectory)
+    limits.require(trajectory, limits.without(ignore or []))
     with ExitStack() as files:
         temporary = files.enter_context(atomic_path(path, overwrite=overwrite))
         companion = None

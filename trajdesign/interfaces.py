@@ -32,6 +32,8 @@ class Exporter(Protocol):
     """Function in ``exporters/``: writes `trajectory` to `path` and returns facts about the file for the report.
 
     It is called by `trajdesign.export.export` alone, after every limit has been checked, with a temporary path.
+    Its module also has ``SUFFIX``, the ending of the file's name, and ``read_back(path, trajectory)``, which returns
+    k as each reader of the format finds it in the file, and more facts: an export is proven from the written file.
     """
 
     def __call__(self, trajectory: Trajectory, path: Path, **options: Any) -> dict[str, Any]:
@@ -97,6 +99,8 @@ class Constraint(ABC):
     #: The limit is on the norm of this derivative of k over the raster, so that `Projection` can enforce it;
     #: None for limits of another form, which are penalised and checked but not projected onto.
     derivative: ClassVar[int | None] = None
+    #: Whether the scanner itself would refuse, or be harmed by, a waveform beyond the limit.
+    guards_hardware: ClassVar[bool] = False
     unit: ClassVar[str]
 
     def __init__(self, acquisition: Acquisition, scanner: Scanner) -> None:

@@ -1,8 +1,11 @@
 """The hard check of a trajectory: every constraint, its worst value, and where."""
 
+from dataclasses import asdict
+from typing import Any
+
 from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
-from trajdesign.errors import LimitError
+from trajdesign.errors import ConfigError, LimitError
 from trajdesign.interfaces import Constraint, Finding
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory
@@ -14,6 +17,20 @@ def constraints(
     """Return the constraints of the given names, or every built-in one."""
     chosen = plugins.names("constraint") if names is None else names
     return [plugins.find("constraint", name)(acquisition, scanner) for name in chosen]
+
+
+def without(ignored: list[str]) -> list[str]:
+    """Return the names of every built-in constraint but the ignored ones.
+
+    Raises
+    ------
+    ConfigError
+        If one is unknown, or guards the hardware rather than the image.
+    """
+    for name in ignored:
+        if plugins.find("constraint", name).guards_hardware:
+            raise ConfigError(f"the limit {name!r} guards the hardware and cannot be ignored.")
+    return [name for name in plugins.names("constraint") if name not in ignored]
 
 
 def check(trajectory: Trajectory, names: list[str] | None = None) -> list[Finding]:
@@ -50,3 +67,15 @@ def describe(finding: Finding) -> str:
         f"{finding.name} {finding.value:.6g} {finding.unit} against {finding.limit:.6g} {finding.unit} "
         f"at shot {finding.shot}, {finding.time * 1e3:.3f} ms"
     )
+
+
+def summary(trajectory: Trajectory, findings: list[Finding]) -> dict[str, Any]:
+    """Return the table of limits that ``metrics.json`` holds; the two maxima are in the scanner's norm."""
+    values = {f.name: f.value for f in check(trajectory, ["gradient", "slew"])}
+    return {
+        "max_gradient": values["gradient"],
+        "max_slew": values["slew"],
+        "ok": all(f.ok for f in findings),
+        "margin": min(f.margin for f in findings),
+        "constraints": {f.name: {**asdict(f), "margin": f.margin, "ok": f.ok} for f in findings},
+    }

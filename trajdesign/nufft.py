@@ -57,13 +57,18 @@ class Finufft(Kernel):
         folded = torch.remainder(omega.double() + math.pi, 2 * math.pi) - math.pi
         axes = [np.ascontiguousarray(a) for a in folded.to(real).cpu().numpy().T[::-1]]
         plan = finufft.Plan(
-            kind, shape, len(data), self._eps[data.dtype], sign, dtype=f"complex{64 if real.itemsize == 4 else 128}"
+            kind,
+            shape,
+            len(data),
+            self._eps[data.dtype],
+            sign,
+            dtype=f"complex{64 if real.itemsize == 4 else 128}",
         )
         plan.setpts(*axes)
         result = plan.execute(np.ascontiguousarray(data.detach().cpu().numpy()))
-        return torch.from_numpy(result.reshape(len(data), *result.shape[-1 if kind == 2 else -len(shape) :])).to(
-            data.device
-        )
+        return torch.from_numpy(
+            result.reshape(len(data), *result.shape[-1 if kind == 2 else -len(shape) :])
+        ).to(data.device)
 
 
 class TorchKbNufft(Kernel):
@@ -81,7 +86,11 @@ class TorchKbNufft(Kernel):
 
     @staticmethod
     def _points(data: Tensor, omega: Tensor) -> Tensor:
-        return omega.flip(-1).T.contiguous().to(torch.float32 if data.dtype == torch.complex64 else torch.float64)
+        return (
+            omega.flip(-1)
+            .T.contiguous()
+            .to(torch.float32 if data.dtype == torch.complex64 else torch.float64)
+        )
 
 
 @lru_cache(maxsize=8)

@@ -65,7 +65,9 @@ def find(kind: str, name: str) -> Callable[..., Any]:
         if issubclass(c, base) and c.__module__ == module.__name__
     ]
     if len(classes) != 1:
-        raise ConfigError(f"{module.__name__} must define exactly one {base_name}, it defines {len(classes)}.")
+        raise ConfigError(
+            f"{module.__name__} must define exactly one {base_name}, it defines {len(classes)}."
+        )
     return classes[0]
 
 
@@ -104,7 +106,9 @@ def resolve(kind: str, table: dict[str, Any]) -> dict[str, Any]:
     model = options(find(kind, name))
     for key in given:
         if key not in model.model_fields:
-            raise ConfigError(f"{kind}.{key} is no option of {name!r}{nearest(key, list(model.model_fields))}")
+            raise ConfigError(
+                f"{kind}.{key} is no option of {name!r}{nearest(key, list(model.model_fields))}"
+            )
     try:
         checked = model(**given)
     except pydantic.ValidationError as error:
@@ -118,6 +122,24 @@ def build(kind: str, table: dict[str, Any], *arguments: Any) -> Any:
     """Call a plug-in with the positional arguments of its kind and the options of its config table."""
     chosen = resolve(kind, table)
     return find(kind, chosen.pop("kind"))(*arguments, **chosen)
+
+
+def catalogue() -> dict[str, dict[str, dict[str, Any]]]:
+    """Return every built-in plug-in: kind -> name -> its one-line summary and its options with defaults."""
+    result: dict[str, dict[str, dict[str, Any]]] = {}
+    for kind in KINDS:
+        result[kind] = {}
+        for name in names(kind):
+            plugin = find(kind, name)
+            model = options(plugin)
+            result[kind][name] = {
+                "summary": (inspect.getdoc(plugin) or "").partition("\n")[0],
+                "options": {
+                    key: "(required)" if field.is_required() else repr(field.default)
+                    for key, field in model.model_fields.items()
+                },
+            }
+    return result
 
 
 def nearest(word: str, known: list[str]) -> str:

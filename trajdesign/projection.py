@@ -85,7 +85,9 @@ class _Bound:
         self.derivative = constraint.derivative or 0
         self.vector = self.derivative > 0 and constraint.scanner.limit_norm == "vector"
         if self.derivative:
-            one = torch.tensor(like.scanner.gamma * like.scanner.gradient_raster**self.derivative).double()
+            one = torch.tensor(
+                like.scanner.gamma * like.scanner.gradient_raster**self.derivative, dtype=torch.float64
+            )
         else:
             one = torch.tensor(like.acquisition.k_max, dtype=torch.float64)
         self.limit = one * constraint.limit * unit * (1 - _MARGIN)

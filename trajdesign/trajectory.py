@@ -28,6 +28,8 @@ from trajdesign.files import atomic_path
 from trajdesign.scanner import Scanner
 
 FORMAT = "trajdesign/1"
+# Scanner timings that a file may leave at their defaults.
+_TIMINGS = ("adc_raster", "rf_raster", "block_raster", "adc_dead_time", "rf_dead_time", "rf_ringdown_time")
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ class Trajectory:
                 max_slew_t_per_m_s=self.scanner.max_slew,
                 limit_norm=np.array(self.scanner.limit_norm),
                 name=np.array(self.name),
+                **{f"{timing}_s": getattr(self.scanner, timing) for timing in _TIMINGS},
             )
 
 
@@ -216,7 +219,9 @@ def load(path: Path | str) -> Trajectory:
             "give --k-unit, --dwell and --fov."
         )
     if str(arrays["format"]) != FORMAT:
-        raise InputError(f"{path} has the format {str(arrays['format'])[:40]!r}; this version reads {FORMAT!r}.")
+        raise InputError(
+            f"{path} has the format {str(arrays['format'])[:40]!r}; this version reads {FORMAT!r}."
+        )
     try:
         k, k_adc = (np.asarray(arrays[key], dtype=np.float64) for key in ("k", "k_adc"))
         if k.ndim != 3 or k_adc.ndim != 3:
@@ -228,6 +233,7 @@ def load(path: Path | str) -> Trajectory:
             nucleus=str(arrays["nucleus"]),
             gamma=float(arrays["gamma_hz_per_t"]),
             gradient_raster=float(arrays["raster_s"]),
+            **{timing: float(arrays[f"{timing}_s"]) for timing in _TIMINGS if f"{timing}_s" in arrays},
         )
         acquisition = Acquisition(
             fov=tuple(np.asarray(arrays["fov_m"], dtype=float)),

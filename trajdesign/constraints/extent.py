@@ -1,6 +1,5 @@
 """Extent of k-space."""
 
-import torch
 from torch import Tensor
 
 from trajdesign.interfaces import Constraint
@@ -20,4 +19,4 @@ class Extent(Constraint):
 
     def measure(self, trajectory: Trajectory) -> Tensor:
         """Largest |k| / k_max over the axes at every control point (shot, point)."""
-        return (trajectory.k / torch.tensor(self.acquisition.k_max).to(trajectory.k)).abs().amax(dim=-1)
+        return (trajectory.k / trajectory.k.new_tensor(self.acquisition.k_max)).abs().amax(dim=-1)

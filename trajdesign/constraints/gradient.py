@@ -10,6 +10,7 @@ class Gradient(Constraint):
     """|g| <= max_gradient, the first limit of Peng et al., eq. 6."""
 
     derivative = 1
+    guards_hardware = True
     unit = "T/m"
 
     @property

@@ -10,6 +10,7 @@ class Slew(Constraint):
     """|dg/dt| <= max_slew, the second limit of Peng et al., eq. 6."""
 
     derivative = 2
+    guards_hardware = True
     unit = "T/m/s"
 
     @property

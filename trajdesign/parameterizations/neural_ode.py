@@ -70,7 +70,9 @@ class NeuralODE(Parameterization):
         scanner, acquisition = initial.scanner, initial.acquisition
         speed = scanner.gradient_raster / (acquisition.dwell * max(acquisition.fov))  # 1/m a raster
         limit = scanner.gradient_raster * scanner.gamma * scanner.max_gradient
-        self.field = _Field(segments.float(), min(speed, limit) / float(k_max.max()), memory * n_intervals, hidden)
+        self.field = _Field(
+            segments.float(), min(speed, limit) / float(k_max.max()), memory * n_intervals, hidden
+        )
         self.method, self.adjoint = method, adjoint
         self.rtol, self.atol, self.max_steps = rtol, atol, max_steps
 
@@ -122,7 +124,11 @@ class _Field(nn.Module):
         self.speed, self.memory = speed, memory
         n_features = (n_dims + 1) * (1 + 2 * len(self.frequencies))
         self.network = nn.Sequential(
-            nn.Linear(n_features, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, n_dims)
+            nn.Linear(n_features, hidden),
+            nn.SiLU(),
+            nn.Linear(hidden, hidden),
+            nn.SiLU(),
+            nn.Linear(hidden, n_dims),
         )
         nn.init.zeros_(self.network[-1].weight)
         nn.init.zeros_(self.network[-1].bias)

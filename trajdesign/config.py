@@ -1,0 +1,161 @@
+"""The configuration of a run: TOML tables as checked models, with a default for everything."""
+
+import tomllib
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+
+from trajdesign import plugins
+from trajdesign.acquisition import Acquisition
+from trajdesign.errors import ConfigError, InputError
+from trajdesign.scanner import Scanner
+
+
+class _Table(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+
+class Limits(_Table):
+    """Table ``[limits]``: which constraints hold in training, and how they are enforced.
+
+    ``method = "project"`` moves the trajectory onto the limits in every step; ``"penalty"`` adds
+    ``weight * penalty`` to the loss, as in the paper, and projects once at the end. Both from epoch ``from_epoch`` on.
+    """
+
+    constraints: list[str] = ["extent", "gradient", "receiver", "slew"]
+    method: Literal["project", "penalty"] = "project"
+    from_epoch: int = pydantic.Field(0, ge=0)
+    weight: float = pydantic.Field(0.1, ge=0)
+    iterations: int = pydantic.Field(40, ge=1, le=10_000)
+
+
+class Training(_Table):
+    """Table ``[training]``: Adam with one learning rate for the trajectory and one for the network, both annealed.
+
+    The loss is L1 + ``ssim_weight`` (1 - SSIM). ``validations`` are spread evenly over the run.
+    """
+
+    epochs: int = pydantic.Field(20, ge=1)
+    batch_size: int = pydantic.Field(4, ge=1)
+    trajectory_rate: float = pydantic.Field(0.01, ge=0)
+    network_rate: float = pydantic.Field(0.002, ge=0)
+    ssim_weight: float = pydantic.Field(0.2, ge=0)
+    noise: float = pydantic.Field(0.0, ge=0)
+    validations: int = pydantic.Field(20, ge=1)
+
+
+class Config(_Table):
+    """A whole run. The tables of plug-ins hold ``kind`` and that plug-in's options."""
+
+    name: str = "trajdesign"
+    seed: int = pydantic.Field(0, ge=0)
+    scanner: Scanner = Scanner()
+    acquisition: Acquisition = Acquisition()
+    init: dict[str, Any] = {"kind": "radial"}
+    parameterization: dict[str, Any] = {"kind": "bspline"}
+    limits: Limits = Limits()
+    reconstructor: dict[str, Any] = {"kind": "unet"}
+    data: dict[str, Any] = {"kind": "phantom"}
+    training: Training = Training()
+
+    @pydantic.model_validator(mode="after")
+    def _resolve_plugins(self) -> "Config":
+        for kind in ("init", "parameterization", "reconstructor", "data"):
+            getattr(self, kind).update(plugins.resolve(kind, getattr(self, kind)))
+        for name in self.limits.constraints:
+            plugins.find("constraint", name)
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the resolved config as plain tables that TOML can hold."""
+        return _without_none(self.model_dump(mode="json"))
+
+
+def load(path: Path | str | None = None, overrides: list[str] | None = None) -> Config:
+    """Read a config file, apply overrides and check everything.
+
+    Parameters
+    ----------
+    path
+        TOML file; without one the embedded default is used.
+    overrides
+        ``"a.b=value"`` each, the value in TOML; a bare word is text.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or no TOML.
+    ConfigError
+        If a key is unknown (the sentence names the nearest one) or a value does not fit.
+    """
+    tables: dict[str, Any] = {}
+    if path is not None:
+        try:
+            tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror}.") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise InputError(f"{path} is no valid TOML: {error}.") from None
+    for override in overrides or []:
+        _apply(tables, override)
+    try:
+        return Config(**tables)
+    except pydantic.ValidationError as error:
+        raise ConfigError(_sentence(error)) from None
+
+
+def _apply(tables: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise ConfigError(f"--set {override!r} is not of the form a.b=value.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    table = tables
+    for part in parts[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"--set {override!r}: {part} is not a table.")
+    if parts[-1] == "kind" and table.get("kind") != value:
+        table.clear()  # another plug-in has other options
+    table[parts[-1]] = value
+
+
+def _sentence(error: pydantic.ValidationError) -> str:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"unknown config key {'.'.join(path)!r}{plugins.nearest(path[-1], _known(path[:-1]))}"
+    return f"config {'.'.join(path)}: {first['msg']} (given: {first['input']!r})."
+
+
+def _known(path: list[str]) -> list[str]:
+    """Names of the keys of the table at a path."""
+    table: Any = Config
+    for part in path:
+        table = table.model_fields[part].annotation
+    return [f.name for f in fields(table)] if is_dataclass(table) else list(table.model_fields)
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(v) for key, v in value.items() if v is not None}
+    return value
+
+
+def parse_options(assignments: list[str]) -> dict[str, Any]:
+    """Return ``["a=value", "b.c=value"]`` as nested tables, the values read as TOML.
+
+    Raises
+    ------
+    ConfigError
+        If one is not of that form.
+    """
+    tables: dict[str, Any] = {}
+    for assignment in assignments:
+        _apply(tables, assignment)
+    return tables

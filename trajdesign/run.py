@@ -1,0 +1,135 @@
+"""The run folder: everything that `optimize` leaves, and how other commands find it again."""
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import tomli_w
+import torch
+
+from trajdesign import config as config_module
+from trajdesign import trajectory as trajectory_module
+from trajdesign.config import Config
+from trajdesign.errors import InputError, OutputError
+from trajdesign.files import atomic_path
+from trajdesign.trajectory import Trajectory
+
+
+class RunFolder:
+    """Paths and formats of one run.
+
+    ``config.toml`` (resolved), ``initial.npz``, ``trajectory.npz``, ``network.safetensors`` and
+    ``network_fixed.safetensors``, ``history.csv``, ``metrics.json``, ``figures/``.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    def create(self, config: Config, *, overwrite: bool = False) -> None:
+        """Make the folder and write the resolved config.
+
+        Raises
+        ------
+        OutputError
+            If it holds a run already and `overwrite` is not set.
+        """
+        if (self.path / "config.toml").exists() and not overwrite:
+            raise OutputError(f"{self.path} holds a run already; choose another --out or pass --force.")
+        if self.path.exists() and not self.path.is_dir():
+            raise OutputError(f"{self.path} is a file; --out names a folder.")
+        with atomic_path(self.path / "config.toml") as temporary:
+            temporary.write_text(tomli_w.dumps(config.to_dict()), encoding="utf-8")
+
+    @property
+    def figures(self) -> Path:
+        """Folder of the figures."""
+        return self.path / "figures"
+
+    def config(self) -> Config:
+        """Read the resolved config."""
+        return config_module.load(self.path / "config.toml")
+
+    def trajectory(self, name: str = "trajectory") -> Trajectory:
+        """Read ``trajectory`` or ``initial``."""
+        return trajectory_module.load(self.path / f"{name}.npz")
+
+    def write_history(self, rows: list[dict[str, Any]]) -> None:
+        """Write ``history.csv``: one row a validation."""
+        with (
+            atomic_path(self.path / "history.csv") as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as stream,
+        ):
+            writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
+        """Write ``metrics.json``."""
+        with atomic_path(self.path / "metrics.json") as temporary:
+            temporary.write_text(to_json(metrics) + "\n", encoding="utf-8")
+
+    def metrics(self) -> dict[str, Any]:
+        """Read ``metrics.json``."""
+        try:
+            return json.loads((self.path / "metrics.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.path} holds no readable metrics.json: {error}.") from None
+
+    def save_network(self, network: torch.nn.Module, name: str = "network") -> None:
+        """Write the weights of a network."""
+        state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+        with atomic_path(self.path / f"{name}.safetensors") as temporary:
+            temporary.write_bytes(safetensors.torch.save(state))
+
+    def load_network(self, network: torch.nn.Module, name: str = "network") -> None:
+        """Read the weights into a network of the same architecture.
+
+        Raises
+        ------
+        InputError
+            If the file is missing, damaged or of another architecture.
+        """
+        path = self.path / f"{name}.safetensors"
+        try:
+            network.load_state_dict(safetensors.torch.load(path.read_bytes()))
+        except (OSError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
+            raise InputError(f"cannot read the network {path}: {str(error).splitlines()[0]}") from None
+
+
+def open_trajectory(path: Path | str) -> Trajectory:
+    """Read the trajectory of a run folder or of an ``.npz`` file.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if not (path / "trajectory.npz").exists():
+            raise InputError(f"{path} is no finished run: it holds no trajectory.npz.")
+        return RunFolder(path).trajectory()
+    return trajectory_module.load(path)
+
+
+def to_json(value: Any) -> str:
+    """Return strict JSON; numbers that are not finite become null."""
+    return json.dumps(_finite(value), indent=2, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(v) for key, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
