@@ -73,9 +73,7 @@ def build(
 
     rf, gz_slice = _excitation(limits, flip_angle_deg, slice_thickness, rf_duration, bridge_slew)
     rf_centre = rf.delay + rf.center
-    after_centre = (
-        gz_slice.delay + gz_slice.rise_time + gz_slice.flat_time - rf_centre + gz_slice.fall_time / 2
-    )
+    after_centre = gz_slice.delay + gz_slice.rise_time + gz_slice.flat_time - rf_centre + gz_slice.fall_time / 2
     shots = waveform.design(
         trajectory,
         gz_prephaser=-gz_slice.amplitude * after_centre,
@@ -90,9 +88,7 @@ def build(
         ]
         for shot in shots.gradient
     ]
-    adc = pp.make_adc(
-        acquisition.n_samples, dwell=acquisition.dwell, delay=round(shots.adc_start, 9), system=limits
-    )
+    adc = pp.make_adc(acquisition.n_samples, dwell=acquisition.dwell, delay=round(shots.adc_start, 9), system=limits)
 
     excitation = _ceil(pp.calc_duration(rf, gz_slice), scanner.block_raster)
     centre = int(trajectory.k_adc.detach().square().sum(dim=(0, 2)).argmin())
@@ -143,15 +139,11 @@ def _refuse(flip_angle_deg: float, slice_thickness: float, n_dummies: int, rf_du
     if not 0 < flip_angle_deg <= 90:
         raise ConfigError(f"flip_angle_deg is {flip_angle_deg:g}; it lies above 0 and at most at 90 degrees.")
     if not 1e-4 <= slice_thickness <= 1:
-        raise ConfigError(
-            f"slice_thickness is {slice_thickness:g} m; it lies between 1e-4 and 1 m (is it in mm?)."
-        )
+        raise ConfigError(f"slice_thickness is {slice_thickness:g} m; it lies between 1e-4 and 1 m (is it in mm?).")
     if n_dummies < 0:
         raise ConfigError(f"n_dummies is {n_dummies}; it cannot be negative.")
     if not 1e-4 <= rf_duration <= 2e-2:
-        raise ConfigError(
-            f"rf_duration is {rf_duration:g} s; it lies between 1e-4 and 2e-2 s (is it in ms?)."
-        )
+        raise ConfigError(f"rf_duration is {rf_duration:g} s; it lies between 1e-4 and 2e-2 s (is it in ms?).")
 
 
 def _wait(name: str, wanted: float | None, shortest: float, raster: float) -> tuple[float, float]:

@@ -40,9 +40,7 @@ def check_contract(dataset, n_coils, shape=(48, 48)):
 def real_data(folder):
     root = Path(os.environ.get("TRAJDESIGN_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not (root / folder).is_dir():
-        pytest.skip(
-            f"no real data: {root / folder} is absent; set TRAJDESIGN_DATA to the folder that holds it"
-        )
+        pytest.skip(f"no real data: {root / folder} is absent; set TRAJDESIGN_DATA to the folder that holds it")
     return root / folder
 
 
@@ -258,9 +256,7 @@ def test_nifti_slices_are_upright_whatever_the_file_order(tmp_path, codes, endin
     slopes = [np.diff(rss(dataset[3]), axis=axis)[8:-8, 8:-8].mean() for axis in (0, 1)]
     assert slopes[0] == pytest.approx(2 * slopes[1], rel=0.05)  # down is back, right is left
     assert slopes[1] > 0
-    expected = images(
-        acquisition, "test", test=[write_nifti(tmp_path / "b.nii", "LPS")], slices_min_signal=0.0
-    )
+    expected = images(acquisition, "test", test=[write_nifti(tmp_path / "b.nii", "LPS")], slices_min_signal=0.0)
     assert torch.equal(dataset[5], expected[5])
 
 

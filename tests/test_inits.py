@@ -50,9 +50,7 @@ def test_patterns_keep_every_limit_in_plain_differences(name, options, acquisiti
     slew = (gradient[:, 1:] - gradient[:, :-1]) / raster
     order = 2 if scanner.limit_norm == "vector" else np.inf
     nyquist = 1 / (GAMMA * acquisition.dwell * max(acquisition.fov))
-    assert np.linalg.norm(gradient, ord=order, axis=-1).max() <= min(scanner.max_gradient, nyquist) * (
-        1 + 1e-9
-    )
+    assert np.linalg.norm(gradient, ord=order, axis=-1).max() <= min(scanner.max_gradient, nyquist) * (1 + 1e-9)
     assert np.linalg.norm(slew, ord=order, axis=-1).max() <= scanner.max_slew
     assert (np.abs(k) <= np.array(acquisition.k_max) * (1 + 1e-12)).all()
     assert np.isfinite(k).all()
@@ -125,9 +123,7 @@ def test_variable_lines_thin_out_from_a_fully_sampled_centre(power, n_shots):
     assert half[0] == 0
     assert steps.min() >= 1 - 1e-9
     assert (np.diff(steps) >= -1e-9).all()
-    np.testing.assert_allclose(
-        ky[1:] if n_shots % 2 == 0 else ky, -(ky[1:] if n_shots % 2 == 0 else ky)[::-1]
-    )
+    np.testing.assert_allclose(ky[1:] if n_shots % 2 == 0 else ky, -(ky[1:] if n_shots % 2 == 0 else ky)[::-1])
     # far out, the step between lines grows as |k_y| ** power
     middle = (half[1:] + half[:-1]) / 2
     slope = np.log(steps[-1] / steps[-3]) / np.log(middle[-1] / middle[-3])
@@ -164,9 +160,7 @@ def test_spirals_are_at_one_of_their_limits_nearly_all_the_time(acquisition, sca
     speed = np.linalg.norm(trajectory.gradient.numpy()[0], axis=-1)
     slew = np.linalg.norm(trajectory.slew.numpy()[0], axis=-1)
     nyquist = 1 / (GAMMA * acquisition.dwell * max(acquisition.fov))
-    used = np.maximum(
-        (speed[1:] + speed[:-1]) / 2 / min(scanner.max_gradient, nyquist), slew / scanner.max_slew
-    )
+    used = np.maximum((speed[1:] + speed[:-1]) / 2 / min(scanner.max_gradient, nyquist), slew / scanner.max_slew)
     assert (used > 0.95).mean() > 0.97
 
 

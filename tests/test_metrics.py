@@ -15,9 +15,7 @@ def pair():
     reference = np.abs(gaussian_filter(generator.normal(size=(3, 1, 60, 47)), (0, 0, 2, 2)))
     reference[:, :, :, 35:] = 0
     reference *= np.array([1.0, 0.3, 250.0])[:, None, None, None] / reference.max()
-    image = reference + 0.05 * reference.max((1, 2, 3), keepdims=True) * generator.normal(
-        size=reference.shape
-    )
+    image = reference + 0.05 * reference.max((1, 2, 3), keepdims=True) * generator.normal(size=reference.shape)
     return image, reference
 
 

@@ -43,9 +43,7 @@ def played_k(waveforms, scanner, times):
         (Scanner(), 5e-6),
         (Scanner(limit_norm="axis"), 4e-6),
         (
-            Scanner(
-                gradient_raster=4e-6, rf_raster=2e-6, adc_raster=2e-6, block_raster=4e-6, adc_dead_time=4e-5
-            ),
+            Scanner(gradient_raster=4e-6, rf_raster=2e-6, adc_raster=2e-6, block_raster=4e-6, adc_dead_time=4e-5),
             4e-6,
         ),
         (Scanner(gradient_raster=20e-6, block_raster=40e-6), 4e-6),

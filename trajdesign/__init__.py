@@ -1,6 +1,61 @@
 """Learn MRI k-space trajectories under a real scanner's physics, check them, and export them to Pulseq."""
 
 import importlib
-from typing import Any
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trajdesign.acquisition import Acquisition as Acquisition
+    from trajdesign.config import Config as Config
+    from trajdesign.config import load_config as load_config
+    from trajdesign.encoding import Encoding as Encoding
+    from trajdesign.export import export as export
+    from trajdesign.limits import check as check
+    from trajdesign.optimize import optimize as optimize
+    from trajdesign.projection import project as project
+    from trajdesign.psf import psf as psf
+    from trajdesign.report import draw as draw
+    from trajdesign.run import load as load
+    from trajdesign.scanner import Scanner as Scanner
+    from trajdesign.trajectory import Trajectory as Trajectory
+    from trajdesign.trajectory import fit as fit
 
 __version__ = "0.1.0"
+
+# The public names and their modules, imported when first used: torch takes seconds, `trajdesign --help` must not.
+_HOMES = {
+    "Acquisition": "acquisition",
+    "Config": "config",
+    "Encoding": "encoding",
+    "Scanner": "scanner",
+    "Trajectory": "trajectory",
+    "check": "limits",
+    "draw": "report",
+    "export": "export",
+    "fit": "trajectory",
+    "load": "run",
+    "load_config": "config",
+    "optimize": "optimize",
+    "project": "projection",
+    "psf": "psf",
+}
+
+
+class _Package(ModuleType):
+    """Keeps `trajdesign.optimize`, `export` and `psf` the functions, though modules bear the same names."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'trajdesign' has no attribute {name!r}")
+        return getattr(importlib.import_module(f"trajdesign.{_HOMES[name]}"), name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *_HOMES})
+
+
+sys.modules[__name__].__class__ = _Package

@@ -32,9 +32,7 @@ Ignore = Annotated[
     list[str] | None,
     typer.Option(help="Limit of the image, not of the hardware, that need not hold: receiver, extent."),
 ]
-KUnit = Annotated[
-    str | None, typer.Option(help="Foreign .npz: unit of its k: 1/m, rad/m, 1/fov or normalized.")
-]
+KUnit = Annotated[str | None, typer.Option(help="Foreign .npz: unit of its k: 1/m, rad/m, 1/fov or normalized.")]
 Dwell = Annotated[float | None, typer.Option(help="Foreign .npz: dwell time, s.")]
 Fov = Annotated[str | None, typer.Option(help="Foreign .npz: field of view, m; one number or x,y[,z].")]
 Matrix = Annotated[str | None, typer.Option(help="Foreign .npz: pixels; one number or x,y[,z].")]
@@ -63,7 +61,7 @@ def optimize(
     from trajdesign.optimize import optimize as run
 
     overrides = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
-    settings = config_module.load(config, overrides)
+    settings = config_module.load_config(config, overrides)
     with _progress(quiet) as watch:
         metrics = run(settings, out, device=device, baseline=baseline, overwrite=force, report=watch)
     report.draw(out)
@@ -145,9 +143,7 @@ def export(
 
     trajectory = _open(path, k_unit, dwell, fov, matrix, max_gradient, max_slew)
     options = config_module.parse_options(set_ or [])
-    options |= {
-        k: v for k, v in (("pulseq_version", pulseq_version), ("sequence", sequence)) if v is not None
-    }
+    options |= {k: v for k, v in (("pulseq_version", pulseq_version), ("sequence", sequence)) if v is not None}
     facts = write(trajectory, out, format=format, options=options, overwrite=force, ignore=ignore)
     if json:
         typer.echo(to_json({"schema_version": 1, **facts}))
@@ -164,9 +160,7 @@ def export(
 @app.command()
 def psf(
     path: RunPath,
-    compare: Annotated[
-        Path | None, typer.Option(help="Another run folder or .npz, to set beside it.")
-    ] = None,
+    compare: Annotated[Path | None, typer.Option(help="Another run folder or .npz, to set beside it.")] = None,
     out: Annotated[Path, typer.Option(help="Figure to write.")] = Path("psf.png"),
     json: Json = False,
     k_unit: KUnit = None,
@@ -231,7 +225,7 @@ def _open(
     if k_unit is None:
         if dwell is not None or fov is not None:
             raise ConfigError("--dwell and --fov describe a foreign file; give its --k-unit too.")
-        return run.open_trajectory(path)
+        return run.load(path)
     if dwell is None or fov is None:
         raise ConfigError("--k-unit describes a foreign file; give its --dwell (s) and --fov (m) too.")
     foreign, (largest, rms) = trajectory.load_sampled(
@@ -254,9 +248,7 @@ def _numbers(option: str, text: str, kind: Callable[[str], Any]) -> tuple[Any, .
     try:
         return tuple(kind(part) for part in text.split(","))
     except ValueError:
-        raise ConfigError(
-            f"{option} {text!r} is not a number or a comma-separated list of numbers."
-        ) from None
+        raise ConfigError(f"{option} {text!r} is not a number or a comma-separated list of numbers.") from None
 
 
 def _results_table(metrics: dict[str, Any]) -> Table:
@@ -266,9 +258,7 @@ def _results_table(metrics: dict[str, Any]) -> Table:
     for stage in ("fixed", "learned"):
         if stage in metrics:
             m = metrics[stage]
-            table.add_row(
-                stage, f"{m['psnr']:.2f}", f"{m['ssim']:.4f}", f"{m['nrmse']:.4f}", f"{m['seconds']:.0f}"
-            )
+            table.add_row(stage, f"{m['psnr']:.2f}", f"{m['ssim']:.4f}", f"{m['nrmse']:.4f}", f"{m['seconds']:.0f}")
     if "fixed" in metrics:
         gain = {key: metrics["learned"][key] - metrics["fixed"][key] for key in ("psnr", "ssim", "nrmse")}
         table.add_row("gain", f"{gain['psnr']:+.2f}", f"{gain['ssim']:+.4f}", f"{gain['nrmse']:+.4f}", "")

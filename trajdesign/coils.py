@@ -13,9 +13,7 @@ _RING_RADIUS = 1.25
 _CONDUCTOR_WIDTH = 0.2
 
 
-def coil_sensitivities(
-    shape: tuple[int, int], n_coils: int, generator: np.random.Generator
-) -> NDArray[np.complex64]:
+def coil_sensitivities(shape: tuple[int, int], n_coils: int, generator: np.random.Generator) -> NDArray[np.complex64]:
     """Return coil sensitivity maps of long loops on a ring around the object.
 
     Each coil is a pair of opposite conductors (see `loop_field`). Neighbouring coils overlap a little,

@@ -73,7 +73,7 @@ class Config(_Table):
         return _without_none(self.model_dump(mode="json"))
 
 
-def load(path: Path | str | None = None, overrides: list[str] | None = None) -> Config:
+def load_config(path: Path | str | None = None, overrides: list[str] | None = None) -> Config:
     """Read a config file, apply overrides and check everything.
 
     Parameters

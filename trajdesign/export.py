@@ -111,9 +111,7 @@ def compare(read: Mapping[str, np.ndarray], trajectory: Trajectory) -> dict[str,
     largest, rms = {}, {}
     for reader, k in read.items():
         if k.shape != wanted.shape:
-            raise LimitError(
-                f"{reader} reads k of the shape {k.shape} from the file instead of {wanted.shape}."
-            )
+            raise LimitError(f"{reader} reads k of the shape {k.shape} from the file instead of {wanted.shape}.")
         distance = np.linalg.norm((k - wanted) * fov, axis=-1)
         shot, sample = np.unravel_index(int(np.argmax(np.nan_to_num(distance, nan=np.inf))), distance.shape)
         if not distance[shot, sample] <= MAX_K_ERROR_FOV:
@@ -140,8 +138,7 @@ def _require_finite(trajectory: Trajectory) -> None:
     if len(broken):
         shot, point, axis = broken[0]
         raise LimitError(
-            f"{trajectory.name} is not finite at shot {shot}, point {point}, axis {'xyz'[axis]}; "
-            "it cannot be exported."
+            f"{trajectory.name} is not finite at shot {shot}, point {point}, axis {'xyz'[axis]}; it cannot be exported."
         )
 
 

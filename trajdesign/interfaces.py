@@ -139,9 +139,7 @@ class Constraint(ABC):
         lost = (len(times) - values.shape[1]) / 2
         time = times[0] + (index + lost) * trajectory.scanner.gradient_raster
         value = float(values[shot, index])
-        return Finding(
-            self.name, value if math.isfinite(value) else math.nan, self.limit, self.unit, shot, float(time)
-        )
+        return Finding(self.name, value if math.isfinite(value) else math.nan, self.limit, self.unit, shot, float(time))
 
     def norm(self, vectors: Tensor) -> Tensor:
         """Return the scanner's norm over the last axis: the vector norm, or the largest axis."""

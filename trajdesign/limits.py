@@ -11,9 +11,7 @@ from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory
 
 
-def constraints(
-    acquisition: Acquisition, scanner: Scanner, names: list[str] | None = None
-) -> list[Constraint]:
+def constraints(acquisition: Acquisition, scanner: Scanner, names: list[str] | None = None) -> list[Constraint]:
     """Return the constraints of the given names, or every built-in one."""
     chosen = plugins.names("constraint") if names is None else names
     return [plugins.find("constraint", name)(acquisition, scanner) for name in chosen]

@@ -169,9 +169,7 @@ def train(
         else:
             lost += 1
             if lost > _MOST_LOST_STEPS:
-                raise DivergedError(
-                    f"no finite loss in {lost} steps up to step {step}; lower the learning rates."
-                )
+                raise DivergedError(f"no finite loss in {lost} steps up to step {step}; lower the learning rates.")
         anneal.step()
 
         if step in validate_at:
@@ -242,10 +240,7 @@ def datasets(config: Config) -> dict[str, Dataset[Tensor]]:
     InputError
         If a split holds no images.
     """
-    data = {
-        split: plugins.build("data", config.data, config.acquisition, split)
-        for split in ("train", "val", "test")
-    }
+    data = {split: plugins.build("data", config.data, config.acquisition, split) for split in ("train", "val", "test")}
     for split, dataset in data.items():
         if not len(dataset):
             raise InputError(f"the {split} split of {config.data['kind']!r} holds no images.")

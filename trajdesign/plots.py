@@ -137,9 +137,7 @@ def psf_figure(report: PsfReport, compare: PsfReport | None = None) -> Figure:
     for row, one in enumerate(shown):
         _psf_image(images[row, 0], one, one.image, one.image_step, "twice the FOV; box: the FOV")
         half = min(8 * min(one.voxel), one.detail.shape[0] // 2 * min(one.detail_step))
-        drawn = _psf_image(
-            images[row, 1], one, one.detail, one.detail_step, "around the peak; ring: main lobe", half
-        )
+        drawn = _psf_image(images[row, 1], one, one.detail, one.detail_step, "around the peak; ring: main lobe", half)
     left.colorbar(drawn, ax=images, label="|PSF| (dB)", shrink=0.6 if len(shown) == 2 else 0.8, pad=0.01)
     profile, radial, table = right.subplots(3, 1, height_ratios=(1.0, 1.0, 0.75))
     for colour, one in zip(_COLOURS, shown, strict=False):
@@ -326,9 +324,7 @@ def _psf_image(
     if half is None:
         field = [n * s / 2 for n, s in zip((columns, rows), mm, strict=True)]
         axes.add_patch(
-            Rectangle(
-                (-field[0] / 2, -field[1] / 2), *field, fill=False, color="white", linestyle="--", alpha=0.8
-            )
+            Rectangle((-field[0] / 2, -field[1] / 2), *field, fill=False, color="white", linestyle="--", alpha=0.8)
         )
     else:
         axes.set_xlim(-1e3 * half, 1e3 * half)
@@ -350,10 +346,7 @@ def _psf_profiles(profile: Axes, radial: Axes, report: PsfReport, colour: str) -
         profile.plot(offset, line, style, color=colour, linewidth=1.4, label=label)
     reach = 4e3 * max(report.voxel)
     profile.set_xlim(-reach, reach)
-    y, x = (
-        (np.arange(n) - n // 2) * step
-        for n, step in zip(report.image.shape, report.image_step[::-1], strict=True)
-    )
+    y, x = ((np.arange(n) - n // 2) * step for n, step in zip(report.image.shape, report.image_step[::-1], strict=True))
     bin_width = max(report.image_step)
     ring = np.rint(np.hypot(y[:, None], x) / bin_width).astype(int).ravel()
     n_rings = int(min(-2 * x[0], -2 * y[0]) / 4 / bin_width)
@@ -394,6 +387,5 @@ def _psf_table(axes: Axes, shown: list[PsfReport]) -> None:
 
 def _scores(scores: Mapping[str, float]) -> str:
     return ", ".join(
-        f"{name} {value:.2f} dB" if name == "PSNR" else f"{name} {value:.4f}"
-        for name, value in scores.items()
+        f"{name} {value:.2f} dB" if name == "PSNR" else f"{name} {value:.4f}" for name, value in scores.items()
     )

@@ -30,7 +30,7 @@ def names(kind: str) -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
 
 
-def find(kind: str, name: str) -> Callable[..., Any]:
+def find(kind: str, name: str) -> Any:
     """Return the function or class of a plug-in.
 
     Parameters
@@ -65,9 +65,7 @@ def find(kind: str, name: str) -> Callable[..., Any]:
         if issubclass(c, base) and c.__module__ == module.__name__
     ]
     if len(classes) != 1:
-        raise ConfigError(
-            f"{module.__name__} must define exactly one {base_name}, it defines {len(classes)}."
-        )
+        raise ConfigError(f"{module.__name__} must define exactly one {base_name}, it defines {len(classes)}.")
     return classes[0]
 
 
@@ -106,9 +104,7 @@ def resolve(kind: str, table: dict[str, Any]) -> dict[str, Any]:
     model = options(find(kind, name))
     for key in given:
         if key not in model.model_fields:
-            raise ConfigError(
-                f"{kind}.{key} is no option of {name!r}{nearest(key, list(model.model_fields))}"
-            )
+            raise ConfigError(f"{kind}.{key} is no option of {name!r}{nearest(key, list(model.model_fields))}")
     try:
         checked = model(**given)
     except pydantic.ValidationError as error:

@@ -85,9 +85,7 @@ class _Bound:
         self.derivative = constraint.derivative or 0
         self.vector = self.derivative > 0 and constraint.scanner.limit_norm == "vector"
         if self.derivative:
-            one = torch.tensor(
-                like.scanner.gamma * like.scanner.gradient_raster**self.derivative, dtype=torch.float64
-            )
+            one = torch.tensor(like.scanner.gamma * like.scanner.gradient_raster**self.derivative, dtype=torch.float64)
         else:
             one = torch.tensor(like.acquisition.k_max, dtype=torch.float64)
         self.limit = one * constraint.limit * unit * (1 - _MARGIN)
@@ -124,3 +122,8 @@ class _Bound:
         relaxed = _OVER_RELAXATION * self.apply(k) + (1 - _OVER_RELAXATION) * self.copy
         self.copy = self.clip(relaxed + self.dual)
         self.dual = self.dual + relaxed - self.copy
+
+
+def project(trajectory: Trajectory, constraints: list[Constraint], n_iterations: int = 2000) -> Trajectory:
+    """Return the nearest trajectory that keeps the limits; see `Projection`."""
+    return Projection(constraints, trajectory, n_iterations)(trajectory)

@@ -117,9 +117,7 @@ def psf(trajectory: Trajectory, weights: Tensor | None = None, *, backend: Backe
     if acquisition.n_dims != 2:
         raise ConfigError(f"psf shows 2D trajectories; {trajectory.name} has {acquisition.n_dims} axes.")
     omega = angular(trajectory).detach().double().cpu()
-    kernel = _Kernel(
-        omega.flatten(0, 1), _flat_weights(omega, weights, acquisition.image_shape, backend), backend
-    )
+    kernel = _Kernel(omega.flatten(0, 1), _flat_weights(omega, weights, acquisition.image_shape, backend), backend)
     shape = tuple(2 * _STEPS * n for n in acquisition.image_shape)
     image = kernel.grid(shape, 1 / _STEPS)
     detail, half_width, radius, radial = _detail(kernel, max(acquisition.matrix) / 2)
@@ -156,9 +154,7 @@ class _Kernel:
         self.weights = weights
         self.backend = backend
 
-    def grid(
-        self, shape: tuple[int, ...], step: float, centre: tuple[float, float] = (0.0, 0.0)
-    ) -> np.ndarray:
+    def grid(self, shape: tuple[int, ...], step: float, centre: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
         """Return the magnitude (y, x) on a grid of the given step around `centre` (x, y)."""
         phase = self.omega @ torch.tensor(centre, dtype=torch.float64)
         values = torch.polar(self.weights, phase)
@@ -224,9 +220,7 @@ def _full_width(distance: np.ndarray, profile: np.ndarray) -> float:
     return 2 * float(distance[i - 1] + part * (distance[i] - distance[i - 1]))
 
 
-def _peak_outside(
-    kernel: _Kernel, field: np.ndarray, detail: np.ndarray, step: float, main_lobe: float
-) -> float:
+def _peak_outside(kernel: _Kernel, field: np.ndarray, detail: np.ndarray, step: float, main_lobe: float) -> float:
     """Return the largest magnitude outside the main lobe, over an image of one FOV and the detailed one."""
     widths = [n / _STEPS / 2 for n in field.shape]
     within = [np.abs(_offsets(_DETAIL, step)) <= width for width in widths]

@@ -55,7 +55,7 @@ def draw(path: Path | str) -> list[Path]:
 def _example(
     folder: RunFolder, config: Config, initial: Trajectory, learned: Trajectory
 ) -> tuple[Any, dict[str, Any], dict[str, dict[str, float]]]:
-    """Reference, reconstructions and scores of the test image in the middle of the set."""
+    """Return reference, reconstructions and scores of the test image in the middle of the set."""
     test = datasets(config)["test"]
     coil_images: Tensor = test[len(test) // 2][None]  # type: ignore[arg-type]
     images, scores = {}, {}

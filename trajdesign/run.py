@@ -55,7 +55,7 @@ class RunFolder:
 
     def config(self) -> Config:
         """Read the resolved config."""
-        return config_module.load(self.path / "config.toml")
+        return config_module.load_config(self.path / "config.toml")
 
     def trajectory(self, name: str = "trajectory") -> Trajectory:
         """Read ``trajectory`` or ``initial``."""
@@ -104,7 +104,7 @@ class RunFolder:
             raise InputError(f"cannot read the network {path}: {str(error).splitlines()[0]}") from None
 
 
-def open_trajectory(path: Path | str) -> Trajectory:
+def load(path: Path | str) -> Trajectory:
     """Read the trajectory of a run folder or of an ``.npz`` file.
 
     Raises

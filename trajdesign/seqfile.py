@@ -93,10 +93,7 @@ class SeqFile:
             return 0.0, 0.0
         times = times[np.append(True, np.diff(times) > _SAME_TIME)]
         values = np.stack(
-            [
-                np.interp(times, t, g, left=0, right=0) if len(t) else np.zeros_like(times)
-                for t, g in self.waveforms
-            ],
+            [np.interp(times, t, g, left=0, right=0) if len(t) else np.zeros_like(times) for t, g in self.waveforms],
             axis=1,
         )
         slew = np.diff(values, axis=0) / np.diff(times)[:, None]
@@ -190,9 +187,7 @@ def _sections(text: str) -> Iterator[tuple[str, list[str]]]:
             seen.add(name)
         elif line.startswith("extension "):
             if line.split()[1] not in ("LABELSET", "LABELINC", "TRIGGERS"):
-                raise InputError(
-                    f"the {line!r} may change gradients or timing; this reader does not play it."
-                )
+                raise InputError(f"the {line!r} may change gradients or timing; this reader does not play it.")
             if name:
                 yield name, lines
             name, lines = "", []
@@ -333,9 +328,7 @@ class _Player:
                 raise InputError(f"gradient {event} has {len(values)} values at {len(times)} times.")
             return delay + times, values
         if time_id < 0 or len(values) < 2:
-            raise InputError(
-                f"gradient {event} is oversampled or has one sample; this reader does not play it."
-            )
+            raise InputError(f"gradient {event} is oversampled or has one sample; this reader does not play it.")
         if self.old:
             first, last = (before if delay == 0 else 0.0), 1.5 * values[-1] - 0.5 * values[-2]
         else:

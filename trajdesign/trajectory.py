@@ -129,7 +129,10 @@ def n_points(acquisition: Acquisition, scanner: Scanner) -> int:
 
 
 def point_times(acquisition: Acquisition, scanner: Scanner) -> np.ndarray:
-    """Times of the control points after the first gradient sample (point,), s; the first is half a raster early."""
+    """Return the times of the control points after the first gradient sample (point,), s.
+
+    The first lies half a raster early.
+    """
     return (np.arange(n_points(acquisition, scanner)) - 0.5) * scanner.gradient_raster
 
 
@@ -219,9 +222,7 @@ def load(path: Path | str) -> Trajectory:
             "give --k-unit, --dwell and --fov."
         )
     if str(arrays["format"]) != FORMAT:
-        raise InputError(
-            f"{path} has the format {str(arrays['format'])[:40]!r}; this version reads {FORMAT!r}."
-        )
+        raise InputError(f"{path} has the format {str(arrays['format'])[:40]!r}; this version reads {FORMAT!r}.")
     try:
         k, k_adc = (np.asarray(arrays[key], dtype=np.float64) for key in ("k", "k_adc"))
         if k.ndim != 3 or k_adc.ndim != 3:
@@ -242,9 +243,7 @@ def load(path: Path | str) -> Trajectory:
             n_samples=k_adc.shape[1],
             dwell=float(arrays["dwell_s"]),
         )
-        trajectory = Trajectory(
-            torch.from_numpy(k.copy()), acquisition, scanner, str(arrays.get("name", "trajectory"))
-        )
+        trajectory = Trajectory(torch.from_numpy(k.copy()), acquisition, scanner, str(arrays.get("name", "trajectory")))
     except KeyError as error:
         raise InputError(f"{path} lacks the key {error}.") from None
     except (TypeError, ValueError, OverflowError) as error:
@@ -274,7 +273,7 @@ def read_npz(path: Path | str) -> dict[str, np.ndarray]:
     if not path.is_file() or not zipfile.is_zipfile(path):
         raise InputError(f"{path} is not an .npz file.")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays: dict[str, Any] = {key: archive[key] for key in archive.files}
     except Exception as error:  # numpy and zipfile raise more than ten types on damaged files
         raise InputError(f"{path} is damaged or holds pickled objects ({type(error).__name__}).") from None

@@ -60,6 +60,4 @@ def plausible(quantity: str, value: float) -> float:
             break
     else:
         hint = ""
-    raise ConfigError(
-        f"{quantity} is {value:g} {unit}, outside the plausible {low:g} to {high:g} {unit}{hint}."
-    )
+    raise ConfigError(f"{quantity} is {value:g} {unit}, outside the plausible {low:g} to {high:g} {unit}{hint}.")

@@ -319,9 +319,7 @@ def _slice_shape(n: int, total: float) -> np.ndarray:
     return np.concatenate([total * shape / shape.sum(), np.zeros(N_ZEROS)])
 
 
-def _solve(
-    n: int, edge: np.ndarray, total: np.ndarray, gz_total: float, limits: BridgeLimits
-) -> np.ndarray | None:
+def _solve(n: int, edge: np.ndarray, total: np.ndarray, gz_total: float, limits: BridgeLimits) -> np.ndarray | None:
     """Return the smoothest bridge of `n` cells (cell, dim + 1), or None if there is none."""
     n_dims, free = edge.shape[1], n - N_ZEROS
     gz = _slice_shape(n, gz_total)

@@ -23,16 +23,12 @@ def slice_shape(acquisition: Acquisition) -> tuple[int, int]:
         If the acquisition has three encoded axes: these sources yield slices.
     """
     if acquisition.n_dims != 2:
-        raise ConfigError(
-            f"the data are 2D slices, but the matrix {acquisition.matrix} has {acquisition.n_dims} axes."
-        )
+        raise ConfigError(f"the data are 2D slices, but the matrix {acquisition.matrix} has {acquisition.n_dims} axes.")
     ny, nx = acquisition.image_shape
     return ny, nx
 
 
-def fit_matrix(
-    image: NDArray, pixel: tuple[float, float], acquisition: Acquisition, where: str = "image"
-) -> NDArray:
+def fit_matrix(image: NDArray, pixel: tuple[float, float], acquisition: Acquisition, where: str = "image") -> NDArray:
     """Return an image on the matrix of the acquisition, whose field of view it fills.
 
     The shorter side is padded with zeros until the sides are in the ratio of the acquisition's field of view;

@@ -224,9 +224,7 @@ def _inspect(path: Path, key: str) -> _Volume:
     return _Volume(path, shape[0], 1 if len(shape) == 3 else shape[1], crop, pixel)
 
 
-def _field_of_view(
-    file: h5py.File, shape: tuple[int, int], path: Path
-) -> tuple[tuple[int, int], tuple[float, float]]:
+def _field_of_view(file: h5py.File, shape: tuple[int, int], path: Path) -> tuple[tuple[int, int], tuple[float, float]]:
     """Return the pixels (y, x) without oversampling, and the pixel size along y and x.
 
     They come from the ISMRMRD header where it describes an encoding of this shape; its x, the readout, is the
@@ -241,10 +239,7 @@ def _field_of_view(
     try:
         header = ElementTree.fromstring(text)
         matrix, encoded, wanted = (
-            [
-                float(header.findtext(f"{{*}}encoding/{{*}}{space}/{{*}}{part}/{{*}}{axis}", "nan"))
-                for axis in "xy"
-            ]
+            [float(header.findtext(f"{{*}}encoding/{{*}}{space}/{{*}}{part}/{{*}}{axis}", "nan")) for axis in "xy"]
             for space, part in (
                 ("encodedSpace", "matrixSize"),
                 ("encodedSpace", "fieldOfView_mm"),

@@ -187,9 +187,7 @@ def _read_nifti(path: Path, plane: Plane) -> tuple[NDArray, tuple[float, float]]
     return volume, (zooms[axes[1]], zooms[axes[2]])
 
 
-def _read_array(
-    path: Path, name: str, slice_axis: int, transpose: bool
-) -> tuple[NDArray, tuple[float, float]]:
+def _read_array(path: Path, name: str, slice_axis: int, transpose: bool) -> tuple[NDArray, tuple[float, float]]:
     """Return a volume (slice, contrast, y, x) and the pixel size (1, 1)."""
     if path.suffix.lower() == ".npz":
         arrays = read_npz(path)

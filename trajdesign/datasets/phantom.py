@@ -67,9 +67,7 @@ def phantom(
     """
     count = {"train": n_train, "val": n_val, "test": n_test}[split]
     if count < 1 or n_coils < 1 or seed < 0:
-        raise ConfigError(
-            f"n_{split} is {count}, n_coils {n_coils}, seed {seed}: counts start at 1, seeds at 0."
-        )
+        raise ConfigError(f"n_{split} is {count}, n_coils {n_coils}, seed {seed}: counts start at 1, seeds at 0.")
     slice_shape(acquisition)
     return _Phantoms(acquisition, n_coils, (seed, _SPLITS.index(split)), count)
 
@@ -90,9 +88,7 @@ class _Phantoms(Dataset[Tensor]):
         index = range(len(self))[index]
         magnitude = self.objects[index]
         if magnitude is None:
-            magnitude = self.objects[index] = brain(
-                self.acquisition, np.random.default_rng((*self.stream, index, 0))
-            )
+            magnitude = self.objects[index] = brain(self.acquisition, np.random.default_rng((*self.stream, index, 0)))
         return receive(magnitude, self.n_coils, np.random.default_rng((*self.stream, index, 1)))
 
 

@@ -172,18 +172,14 @@ def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray]
 
 def _require_limits(played: seqfile.SeqFile, scanner: Scanner) -> None:
     if played.edge != 0:
-        raise LimitError(
-            f"a gradient event starts or ends at {played.edge / scanner.gamma:.3g} T/m instead of 0."
-        )
+        raise LimitError(f"a gradient event starts or ends at {played.edge / scanner.gamma:.3g} T/m instead of 0.")
     gradient, slew = played.extremes(scanner.gamma, scanner.limit_norm)
     for name, value, limit, unit in (
         ("gradient", gradient, scanner.max_gradient, "T/m"),
         ("slew rate", slew, scanner.max_slew, "T/m/s"),
     ):
         if not value <= limit * (1 + _TOLERANCE):
-            raise LimitError(
-                f"the file's largest {name} is {value:.6g} {unit}; the limit is {limit:g} {unit}."
-            )
+            raise LimitError(f"the file's largest {name} is {value:.6g} {unit}; the limit is {limit:g} {unit}.")
 
 
 def _read_with_pypulseq(path: Path, scanner: Scanner) -> np.ndarray:

@@ -78,9 +78,7 @@ def feasible(k: np.ndarray, acquisition: Acquisition, scanner: Scanner, name: st
         if not value <= limit * (1 + 1e-9):
             raise LimitError(f"{name}: {shot} needs {needs.format(value * 1e3, limit * 1e3)}; {remedy}.")
     if not slew <= scanner.max_slew * (1 + 1e-9):
-        raise LimitError(
-            f"{name}: {shot} needs {slew:.4g} T/m/s, limit {scanner.max_slew:.4g} T/m/s; {longer}."
-        )
+        raise LimitError(f"{name}: {shot} needs {slew:.4g} T/m/s, limit {scanner.max_slew:.4g} T/m/s; {longer}.")
     if not extent <= 1 + 1e-9:
         raise LimitError(f"{name}: {shot} reaches {extent:.6g} k_max, limit 1 k_max; shrink the pattern.")
     return trajectory

@@ -22,6 +22,9 @@ class BSplineOffsets(Parameterization):
         Control points a shot. Fewer make smoother, slower curves.
     """
 
+    basis: Tensor
+    k_max: Tensor
+
     def __init__(self, initial: Trajectory, *, n_control: int = 100) -> None:
         super().__init__(initial)
         n_shots, n_points, n_dims = initial.k.shape

@@ -42,6 +42,9 @@ class NeuralODE(Parameterization):
         Most steps ``dopri5`` may take over a segment.
     """
 
+    carry: Tensor
+    k_max: Tensor
+
     def __init__(
         self,
         initial: Trajectory,
@@ -70,9 +73,7 @@ class NeuralODE(Parameterization):
         scanner, acquisition = initial.scanner, initial.acquisition
         speed = scanner.gradient_raster / (acquisition.dwell * max(acquisition.fov))  # 1/m a raster
         limit = scanner.gradient_raster * scanner.gamma * scanner.max_gradient
-        self.field = _Field(
-            segments.float(), min(speed, limit) / float(k_max.max()), memory * n_intervals, hidden
-        )
+        self.field = _Field(segments.float(), min(speed, limit) / float(k_max.max()), memory * n_intervals, hidden)
         self.method, self.adjoint = method, adjoint
         self.rtol, self.atol, self.max_steps = rtol, atol, max_steps
 
@@ -113,6 +114,10 @@ class NeuralODE(Parameterization):
 class _Field(nn.Module):
     """Right-hand side of the departure within each segment, in k_max a raster."""
 
+    segments: Tensor
+    first: Tensor
+    frequencies: Tensor
+
     def __init__(self, segments: Tensor, speed: float, memory: float, hidden: int) -> None:
         super().__init__()
         self.register_buffer("segments", segments)  # initial k (time, shot, segment, dim), in k_max
@@ -123,15 +128,12 @@ class _Field(nn.Module):
         self.rasters = n_segments * (len(segments) - 1)
         self.speed, self.memory = speed, memory
         n_features = (n_dims + 1) * (1 + 2 * len(self.frequencies))
+        last = nn.Linear(hidden, n_dims)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
         self.network = nn.Sequential(
-            nn.Linear(n_features, hidden),
-            nn.SiLU(),
-            nn.Linear(hidden, hidden),
-            nn.SiLU(),
-            nn.Linear(hidden, n_dims),
+            nn.Linear(n_features, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), last
         )
-        nn.init.zeros_(self.network[-1].weight)
-        nn.init.zeros_(self.network[-1].bias)
 
     def forward(self, time: Tensor, departure: Tensor) -> Tensor:
         """Velocity of the departure (shot, segment, dim) at a time (rasters) after the control point."""

@@ -1,7 +1,7 @@
 """Every control point of the raster is free."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trajdesign.interfaces import Parameterization
 from trajdesign.trajectory import Trajectory
@@ -15,6 +15,8 @@ class Samples(Parameterization):
     initial
         The trajectory at zero offset.
     """
+
+    k_max: Tensor
 
     def __init__(self, initial: Trajectory) -> None:
         super().__init__(initial)

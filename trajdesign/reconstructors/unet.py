@@ -1,5 +1,7 @@
 """U-Net on the density-compensated adjoint image."""
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +18,7 @@ class UNet(Reconstructor):
     Parameters
     ----------
     channels
-        Features of the first level; each level below has twice as many.
+        Features of the first level, a multiple of four; each level below has twice as many.
     levels
         Number of times the image is halved.
     """
@@ -26,11 +28,12 @@ class UNet(Reconstructor):
         self.adjoint = Adjoint()
         widths = [channels * 2**level for level in range(levels + 1)]
         self.stem = _block(1, channels)
-        self.down = nn.ModuleList(_block(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.down = nn.ModuleList(_block(a, b) for a, b in itertools.pairwise(widths))
         self.up = nn.ModuleList(_block(a + b, b) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True))
         self.head = nn.Conv2d(channels, 1, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, kspace: Tensor, encoding: Encoding) -> Tensor:
         """See `Reconstructor.forward`."""
@@ -39,7 +42,7 @@ class UNet(Reconstructor):
 
     def refine(self, image: Tensor) -> Tensor:
         """Return the correction of an image (batch, 1, y, x) of any size."""
-        features = [self.stem(image)]
+        features = [self.stem(image.contiguous(memory_format=torch.channels_last))]
         for block in self.down:
             features.append(block(nn.functional.avg_pool2d(features[-1], 2, ceil_mode=True)))
         x = features.pop()
@@ -53,6 +56,6 @@ class UNet(Reconstructor):
 def _block(n_in: int, n_out: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for a in (n_in, n_out):
-        layers += [nn.Conv2d(a, n_out, 3, padding=1, bias=False), nn.InstanceNorm2d(n_out, affine=True)]
+        layers += [nn.Conv2d(a, n_out, 3, padding=1, bias=False), nn.GroupNorm(4, n_out)]
         layers.append(nn.LeakyReLU(0.1))
     return nn.Sequential(*layers)
