@@ -1,6 +1,6 @@
 """Scanner: what the hardware can play."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from trajdesign.errors import ConfigError
@@ -57,5 +57,5 @@ class Scanner:
             object.__setattr__(self, "gamma", GAMMA[self.nucleus])
         if self.limit_norm not in ("vector", "axis"):
             raise ConfigError(f"limit_norm is {self.limit_norm!r}; it is 'vector' or 'axis'.")
-        for quantity in ("max_gradient", "max_slew", "gradient_raster", "gamma"):
+        for quantity in (f.name for f in fields(self) if f.name not in ("limit_norm", "nucleus")):
             plausible(quantity, getattr(self, quantity))

@@ -25,13 +25,21 @@ _GAMMA_RAD = {
 #: Gyromagnetic ratio over 2 pi of each nucleus, in Hz/T.
 GAMMA = {nucleus: gamma / (2 * math.pi) for nucleus, gamma in _GAMMA_RAD.items()}
 
+_TIME_SLIPS = {1e-6: "us", 1e-3: "ms"}
+
 # quantity: (lowest plausible, highest plausible, unit, factors that slips are made of)
 _PLAUSIBLE = {
     "max_gradient": (1e-3, 1.0, "T/m", {1e-3: "mT/m", 1e-2: "G/cm"}),
     "max_slew": (1.0, 5e3, "T/m/s", {1e3: "T/m/ms", 1e-3: "mT/m/s"}),
     "fov": (1e-3, 2.0, "m", {1e-3: "mm", 1e-2: "cm"}),
-    "dwell": (1e-7, 1e-3, "s", {1e-6: "us", 1e-3: "ms"}),
-    "gradient_raster": (1e-7, 1e-3, "s", {1e-6: "us", 1e-3: "ms"}),
+    "dwell": (1e-7, 1e-3, "s", _TIME_SLIPS),
+    "gradient_raster": (1e-7, 1e-3, "s", _TIME_SLIPS),
+    "adc_raster": (1e-9, 1e-3, "s", _TIME_SLIPS),
+    "rf_raster": (1e-9, 1e-3, "s", _TIME_SLIPS),
+    "block_raster": (1e-9, 1e-3, "s", _TIME_SLIPS),
+    "adc_dead_time": (0.0, 0.1, "s", _TIME_SLIPS),
+    "rf_dead_time": (0.0, 0.1, "s", _TIME_SLIPS),
+    "rf_ringdown_time": (0.0, 0.1, "s", _TIME_SLIPS),
     "gamma": (1e6, 1e8, "Hz/T", {1e6: "MHz/T", 1 / (2 * math.pi): "rad/s/T"}),
 }
 
@@ -42,7 +50,7 @@ def plausible(quantity: str, value: float) -> float:
     Parameters
     ----------
     quantity
-        ``max_gradient``, ``max_slew``, ``fov``, ``dwell``, ``gradient_raster`` or ``gamma``.
+        ``max_gradient``, ``max_slew``, ``fov``, ``dwell``, ``gamma``, or a raster or dead time of the `Scanner`.
     value
         The number, in SI.
 

@@ -1,0 +1,68 @@
+import math
+
+import pytest
+
+from trajdesign.errors import ConfigError
+from trajdesign.units import GAMMA, plausible
+
+# rad/s/T as tabulated, in units of 1e7: an independent reading of the tables named in units.py
+TABLE = {
+    "2H": 4.10662791,
+    "3He": 20.3801587,
+    "7Li": 10.3977013,
+    "13C": 6.728284,
+    "17O": 3.62808,
+    "19F": 25.18148,
+    "23Na": 7.0808493,
+    "31P": 10.8394,
+    "129Xe": 7.452103,
+}
+
+
+def test_gammas_are_the_tabulated_ones():
+    assert GAMMA["1H"] == pytest.approx(42.577478461e6, rel=1e-12)
+    assert set(GAMMA) == {"1H", *TABLE}
+    for nucleus, value in TABLE.items():
+        assert GAMMA[nucleus] == pytest.approx(value * 1e7 / (2 * math.pi), rel=1e-12), nucleus
+    # and in the unit people know them in, MHz/T
+    assert GAMMA["13C"] / 1e6 == pytest.approx(10.708, abs=2e-3)
+    assert GAMMA["31P"] / 1e6 == pytest.approx(17.251, abs=2e-3)
+    assert GAMMA["129Xe"] / 1e6 == pytest.approx(11.860, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "value"),
+    [("max_gradient", 40e-3), ("max_slew", 200.0), ("fov", 0.22), ("dwell", 4e-6), ("gradient_raster", 10e-6)],
+)
+def test_a_believable_number_comes_back_unchanged(quantity, value):
+    assert plausible(quantity, value) == value
+
+
+@pytest.mark.parametrize(
+    ("quantity", "slip", "meant", "word"),
+    [
+        ("max_gradient", 40.0, 40e-3, "mT/m"),
+        ("max_slew", 0.2, 200.0, "T/m/ms"),
+        ("max_slew", 200e3, 200.0, "mT/m/s"),
+        ("fov", 220.0, 0.22, "mm"),
+        ("dwell", 4.0, 4e-6, "us"),
+        ("gradient_raster", 10.0, 10e-6, "us"),
+        ("gamma", 42.577, 42.577e6, "MHz/T"),
+        ("gamma", 267.522e6, 42.577e6, "rad/s/T"),
+    ],
+)
+def test_a_slip_of_the_unit_is_refused_and_named(quantity, slip, meant, word):
+    with pytest.raises(ConfigError) as caught:
+        plausible(quantity, slip)
+    sentence = str(caught.value)
+    assert word in sentence
+    assert quantity in sentence
+    assert float(sentence.rsplit("write ", 1)[1].rstrip(".")) == pytest.approx(meant, rel=1e-3)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("quantity", ["max_gradient", "max_slew", "fov", "dwell", "gradient_raster", "gamma"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 0.0, -1.0, 1e30])
+def test_nonsense_is_refused(quantity, value):
+    with pytest.raises(ConfigError, match=quantity):
+        plausible(quantity, value)
