@@ -26,6 +26,7 @@ from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.files import atomic_path
 from trajdesign.scanner import Scanner
+from trajdesign.units import plausible
 
 FORMAT = "trajdesign/1"
 # Scanner timings that a file may leave at their defaults.
@@ -225,8 +226,8 @@ def load(path: Path | str) -> Trajectory:
         raise InputError(f"{path} has the format {str(arrays['format'])[:40]!r}; this version reads {FORMAT!r}.")
     try:
         k, k_adc = (np.asarray(arrays[key], dtype=np.float64) for key in ("k", "k_adc"))
-        if k.ndim != 3 or k_adc.ndim != 3:
-            raise InputError(f"{path}: k and k_adc must have the axes (shot, point, dim).")
+        if k.ndim != 3 or k_adc.ndim != 3 or k.shape[2] != k_adc.shape[2]:
+            raise InputError("k and k_adc must have the same axes (shot, point or sample, dim).")
         scanner = Scanner(
             max_gradient=float(arrays["max_gradient_t_per_m"]),
             max_slew=float(arrays["max_slew_t_per_m_s"]),
@@ -238,7 +239,7 @@ def load(path: Path | str) -> Trajectory:
         )
         acquisition = Acquisition(
             fov=tuple(np.asarray(arrays["fov_m"], dtype=float)),
-            matrix=tuple(np.asarray(arrays["matrix"], dtype=int)),
+            matrix=tuple(int(n) for n in arrays["matrix"]),
             n_shots=k_adc.shape[0],
             n_samples=k_adc.shape[1],
             dwell=float(arrays["dwell_s"]),
@@ -328,26 +329,19 @@ def load_sampled(
     """
     if k_unit not in _K_UNITS:
         raise ConfigError(f"k unit {k_unit!r} is unknown; it is one of {', '.join(_K_UNITS)}.")
-    arrays = read_npz(path)
-    candidates = {key: a for key, a in arrays.items() if a.ndim == 3 and a.dtype.kind == "f"}
-    if "k" in candidates:
-        samples = candidates["k"]
-    elif len(candidates) == 1:
-        samples = next(iter(candidates.values()))
-    else:
-        raise InputError(f"{path} must hold one real array (shot, sample, dim), found {len(candidates)}.")
+    samples = _only_samples(path)
     n_dims = samples.shape[-1]
-    if n_dims not in (2, 3):
-        raise InputError(f"{path}: the last axis of k has length {n_dims}; it must be 2 or 3 (x, y[, z]).")
-    fov = np.broadcast_to(np.array(acquisition_fov, dtype=float), (n_dims,))
-    if k_unit == "normalized" and matrix is None:
+    fov = np.array([plausible("fov", extent) for extent in _per_axis("fov", acquisition_fov, n_dims)])
+    if matrix is not None:
+        matrix = _per_axis("matrix", matrix, n_dims)
+    elif k_unit == "normalized":
         raise ConfigError("k in normalized units needs the matrix too (--matrix).")
     grid = np.array(matrix if matrix is not None else [2] * n_dims, dtype=float)
     scale = {"1/m": 1.0, "rad/m": 1 / (2 * np.pi), "1/fov": 1 / fov, "normalized": grid / fov}[k_unit]
     k = samples.astype(np.float64) * scale
-    extent = np.nanmax(np.abs(k * fov), axis=(0, 1), initial=0.0)  # in 1/FOV
+    extent = np.max(np.abs(k * fov), axis=(0, 1), initial=0.0)  # in 1/FOV
     if matrix is None:
-        matrix = tuple(int(2 * max(2, math.ceil(e - 1e-6))) for e in np.nan_to_num(extent, posinf=1e9))
+        matrix = tuple(2 * max(2, math.ceil(min(e, 1e9) - 1e-6)) for e in extent)
     if max(extent) < 2 or max(matrix) > 4096 or bool(np.any(extent > 1.01 * np.array(matrix) / 2)):
         raise InputError(
             f"{path}: k in {k_unit} reaches {max(extent):.4g}/FOV, which does not fit a matrix of {max(matrix)}; "
@@ -357,3 +351,24 @@ def load_sampled(
     wanted = torch.from_numpy(k)
     trajectory = fit(wanted, acquisition, scanner, Path(path).stem)
     return trajectory, fit_residual(trajectory, wanted)
+
+
+def _only_samples(path: Path | str) -> np.ndarray:
+    """Return the one array (shot, sample, dim) of a foreign file, or the one named ``k``, finite."""
+    candidates = {key: a for key, a in read_npz(path).items() if a.ndim == 3 and a.dtype.kind == "f"}
+    if "k" not in candidates and len(candidates) != 1:
+        raise InputError(f"{path} must hold one real array (shot, sample, dim), found {len(candidates)}.")
+    samples = candidates["k"] if "k" in candidates else next(iter(candidates.values()))
+    if samples.shape[-1] not in (2, 3):
+        raise InputError(f"{path}: the last axis of k has length {samples.shape[-1]}; it must be 2 or 3 (x, y[, z]).")
+    if not np.isfinite(samples).all():
+        shot, sample = np.argwhere(~np.isfinite(samples))[0][:2]
+        raise InputError(f"{path}: k is not finite at shot {shot}, sample {sample}.")
+    return samples
+
+
+def _per_axis(quantity: str, values: tuple[Any, ...], n_dims: int) -> tuple[Any, ...]:
+    """Return one value for each axis; one number serves all."""
+    if len(values) not in (1, n_dims):
+        raise ConfigError(f"{quantity} has {len(values)} numbers, the trajectory {n_dims} axes; give 1 or {n_dims}.")
+    return tuple(values) if len(values) == n_dims else tuple(values) * n_dims
