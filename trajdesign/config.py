@@ -39,7 +39,7 @@ class Training(_Table):
 
     epochs: int = pydantic.Field(20, ge=1)
     batch_size: int = pydantic.Field(4, ge=1)
-    trajectory_rate: float = pydantic.Field(0.01, ge=0)
+    trajectory_rate: float = pydantic.Field(0.003, ge=0)
     network_rate: float = pydantic.Field(0.002, ge=0)
     ssim_weight: float = pydantic.Field(0.2, ge=0)
     noise: float = pydantic.Field(0.0, ge=0)
