@@ -2,7 +2,7 @@ import math
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trajdesign.acquisition import Acquisition
@@ -21,6 +21,7 @@ def test_what_follows_from_the_numbers():
         assert 2 * k * voxel == pytest.approx(1)
 
 
+@settings(derandomize=True, deadline=None)
 @given(
     dwell=st.integers(10, 400).map(lambda n: Fraction(n, 10)),  # us
     raster=st.sampled_from([4, 5, 10, Fraction(64, 10)]),

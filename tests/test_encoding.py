@@ -1,0 +1,183 @@
+"""The encoding operator against sums written out, and its gradient down to the control points."""
+
+import math
+
+import pytest
+import torch
+
+from trajdesign.acquisition import Acquisition
+from trajdesign.encoding import Encoding, angular
+from trajdesign.errors import DivergedError
+from trajdesign.scanner import Scanner
+from trajdesign.trajectory import Trajectory, n_points
+
+BOUND = {"finufft": 1e-5, "torchkbnufft": 1e-3}
+
+
+def setup(fov=(0.22, 0.2), matrix=(12, 15), seed=0, n_coils=3, batch=2):
+    acquisition = Acquisition(fov, matrix, 3, 40, 4e-6)
+    generator = torch.Generator().manual_seed(seed)
+
+    def randn(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.complex128)
+
+    points = (3, n_points(acquisition, Scanner()), len(matrix))
+    k = (torch.rand(points, generator=generator, dtype=torch.float64) * 2 - 1) * torch.tensor(acquisition.k_max)
+    shape = acquisition.image_shape
+    return (
+        Trajectory(k, acquisition, Scanner()),
+        randn(batch, n_coils, *shape),  # coil images
+        randn(batch, n_coils, 3, 40),  # k-space
+        randn(1, n_coils, *shape),  # maps
+    )
+
+
+def exact_forward(coil_images, trajectory):
+    """Sum over pixels of the image times exp(-2 pi i k r), r in m from the centre pixel."""
+    acquisition = trajectory.acquisition
+    axes = [
+        (torch.arange(n, dtype=torch.float64) - n // 2) * extent / n
+        for extent, n in zip(acquisition.fov, acquisition.matrix, strict=True)
+    ]
+    r = torch.stack([g.flatten() for g in torch.meshgrid(*axes[::-1], indexing="ij")[::-1]])
+    phase = torch.exp(-2j * math.pi * (trajectory.k_adc @ r))
+    return torch.einsum("sap,bcp->bcsa", phase, coil_images.flatten(2)), phase
+
+
+def exact_adjoint(kspace, trajectory):
+    _, phase = exact_forward(torch.zeros(1, 1, *trajectory.acquisition.image_shape).cdouble(), trajectory)
+    images = torch.einsum("sap,bcsa->bcp", phase.conj(), kspace)
+    return images.view(*kspace.shape[:2], *trajectory.acquisition.image_shape)
+
+
+def relative(a, b):
+    return float((a - b).norm() / b.norm())
+
+
+@pytest.mark.parametrize("backend", BOUND)
+@pytest.mark.parametrize("dims", [2, 3])
+def test_every_coil_image_is_encoded_by_itself(backend, dims):
+    fov, matrix = (0.22, 0.2, 0.18)[:dims], (8, 7, 6)[:dims]
+    trajectory, images, kspace, _ = setup(fov, matrix)
+    encoding = Encoding(trajectory, dtype=torch.float64, backend=backend)
+    found = encoding.forward(images)
+    assert found.shape == kspace.shape
+    assert relative(found, exact_forward(images, trajectory)[0]) < BOUND[backend]
+    assert relative(encoding.adjoint(kspace), exact_adjoint(kspace, trajectory)) < BOUND[backend]
+
+
+@pytest.mark.parametrize("backend", BOUND)
+@pytest.mark.parametrize("one_map_for_all", [True, False])
+def test_coil_maps_multiply_before_and_combine_after(backend, one_map_for_all):
+    trajectory, images, kspace, maps = setup()
+    maps = maps if one_map_for_all else torch.cat([maps, maps.flip(1)])
+    encoding = Encoding(trajectory, maps, dtype=torch.float64, backend=backend)
+    image = images[:, :1]
+    assert relative(encoding.forward(image), exact_forward(image * maps, trajectory)[0]) < BOUND[backend]
+    combined = (exact_adjoint(kspace, trajectory) * maps.conj()).sum(1, keepdim=True)
+    found = encoding.adjoint(kspace)
+    assert found.shape == (2, 1, *trajectory.acquisition.image_shape)
+    assert relative(found, combined) < BOUND[backend]
+    assert relative(encoding.coil_images(kspace), exact_adjoint(kspace, trajectory)) < BOUND[backend]
+
+
+@pytest.mark.parametrize("backend", BOUND)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("with_maps", [True, False])
+def test_the_adjoint_is_the_adjoint(backend, dtype, with_maps):
+    trajectory, images, kspace, maps = setup()
+    complex_type = torch.complex64 if dtype == torch.float32 else torch.complex128
+    image = images[:, :1] if with_maps else images
+    encoding = Encoding(trajectory, maps.to(complex_type) if with_maps else None, dtype=dtype, backend=backend)
+    sampled = encoding.forward(image.to(complex_type))
+    kspace = kspace + sampled
+    returned = encoding.adjoint(kspace.to(complex_type))
+    left = torch.vdot(sampled.flatten().cdouble(), kspace.flatten())
+    right = torch.vdot(image.flatten(), returned.flatten().cdouble())
+    assert float((left - right).abs() / left.abs()) < 1e-5
+
+
+@pytest.mark.parametrize("with_maps", [True, False])
+def test_normal_is_the_weighted_round_trip(with_maps):
+    trajectory, images, _, maps = setup()
+    generator = torch.Generator().manual_seed(5)
+    weights = torch.rand(3, 40, generator=generator, dtype=torch.float64)
+    maps = maps if with_maps else None
+    encoding = Encoding(trajectory, maps, weights, dtype=torch.float64)
+    image = images[:, :1] if with_maps else images
+    coil_images = image * maps if with_maps else image
+    wanted = exact_adjoint(weights * exact_forward(coil_images, trajectory)[0], trajectory)
+    if with_maps:
+        wanted = (wanted * maps.conj()).sum(1, keepdim=True)
+    assert relative(encoding.normal(image), wanted) < 1e-9
+    # A^H W A is Hermitian and positive
+    left = torch.vdot(image.flatten(), encoding.normal(image).flatten())
+    assert float(left.real) > 0
+    assert abs(float(left.imag)) < 1e-9 * float(left.real)
+
+
+@pytest.mark.parametrize("backend", BOUND)
+@pytest.mark.parametrize("with_maps", [True, False])
+def test_the_gradient_reaches_the_control_points(backend, with_maps):
+    trajectory, images, _, maps = setup()
+    maps = maps if with_maps else None
+    image = images[:, :1] if with_maps else images
+    generator = torch.Generator().manual_seed(9)
+    weights = torch.rand(3, 40, generator=generator, dtype=torch.float64) / 100
+
+    def exact(moved, image):
+        back = exact_adjoint(weights * exact_forward(image * maps if with_maps else image, moved)[0], moved)
+        return (back * maps.conj()).sum(1, keepdim=True) if with_maps else back
+
+    def ours(moved, image):
+        return Encoding(moved, maps, weights, dtype=torch.float64, backend=backend).normal(image)
+
+    gradients = []
+    for normal in (exact, ours):
+        k, leaf = trajectory.k.clone().requires_grad_(), image.clone().requires_grad_()
+        loss = (normal(trajectory.with_k(k), leaf) - image).abs().square().sum()
+        gradients.append(torch.autograd.grad(loss, (k, leaf)))
+    for wanted, found in zip(*gradients, strict=True):
+        assert relative(found, wanted) < BOUND[backend]
+        assert float(wanted.norm()) > 0
+
+
+def test_a_single_precision_gradient_is_close():
+    trajectory, images, _, _ = setup()
+    gradients = []
+    for dtype in (torch.float64, torch.float32):
+        k = trajectory.k.clone().requires_grad_()
+        image = images.cfloat() if dtype == torch.float32 else images
+        encoding = Encoding(trajectory.with_k(k), weights=torch.full((3, 40), 0.01), dtype=dtype)
+        (encoding.normal(image) - image).abs().square().sum().backward()
+        gradients.append(k.grad)
+    assert gradients[1].dtype == torch.float64
+    assert relative(gradients[1], gradients[0]) < 1e-3
+
+
+def test_angles_are_pi_at_k_max():
+    trajectory, *_ = setup()
+    edge = torch.tensor(trajectory.acquisition.k_max)
+    omega = angular(trajectory.with_k(torch.ones_like(trajectory.k) * edge))
+    torch.testing.assert_close(omega, torch.full_like(omega, math.pi))
+
+
+def test_weights_are_those_given_or_else_computed_once():
+    trajectory, *_ = setup()
+    given = torch.rand(3, 40)
+    assert torch.equal(Encoding(trajectory, weights=given).weights, given)
+    encoding = Encoding(trajectory.with_k(trajectory.k.clone().requires_grad_()))
+    assert encoding.weights.shape == (3, 40)
+    assert (encoding.weights > 0).all()
+    assert not encoding.weights.requires_grad
+    assert encoding.weights is encoding.weights
+
+
+def test_a_trajectory_that_is_not_finite_is_refused():
+    trajectory, images, _, _ = setup()
+    k = trajectory.k.clone()
+    k[1, 3, 0] = math.nan
+    encoding = Encoding(trajectory.with_k(k), dtype=torch.float64)
+    for call in (lambda: encoding.forward(images), lambda: encoding.weights):
+        with pytest.raises(DivergedError):
+            call()
