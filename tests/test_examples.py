@@ -1,0 +1,171 @@
+"""Every example runs, on tiny settings, and leaves what it says."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+import trajdesign as td
+from trajdesign import cli
+from trajdesign.optimize import optimize
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+TINY = [
+    "acquisition.matrix=[32, 32]",
+    "acquisition.n_shots=2",
+    "acquisition.n_samples=300",
+    "training.epochs=1",
+    "training.validations=1",
+    "training.batch_size=2",
+]
+TINY_PHANTOM = ["data.kind=phantom", "data.n_train=2", "data.n_val=1", "data.n_test=2", "data.n_coils=1"]
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def tiny_arguments(settings):
+    return [argument for setting in settings for argument in ("--set", setting)]
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Runs the program's commands here: a process for each would import torch each time."""
+
+    def run(command):
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["trajdesign", *command[3:]])
+            try:
+                cli.main()
+            except SystemExit as end:
+                if end.code:
+                    raise subprocess.CalledProcessError(end.code, command) from None
+
+    return run
+
+
+def test_learn_and_export(tmp_path, capsys):
+    script("learn_and_export").main(tmp_path)
+    printed = capsys.readouterr().out
+    assert "BROKEN" not in printed
+    assert "learned" in printed
+    assert (tmp_path / "learned.seq").stat().st_size > 0
+    assert all(finding.ok for finding in td.check(td.load(tmp_path / "run")))
+
+
+def test_check_your_trajectory_shows_and_repairs_broken_limits(tmp_path, capsys):
+    script("check_your_trajectory").main(tmp_path)
+    before, after = capsys.readouterr().out.split("moved onto the limits")
+    assert "slew" in next(line for line in before.splitlines() if "BROKEN" in line and "slew" in line)
+    assert "BROKEN" not in after
+    for file in ("rosette.seq", "rosette.csv", "rosette.npz"):
+        assert (tmp_path / file).exists()
+
+
+def test_start_runs_the_whole_road_and_can_be_repeated(tmp_path, monkeypatch, capfd, in_process):
+    start = script("start")
+    monkeypatch.setattr(start, "run", in_process)
+    monkeypatch.setattr(start, "install", lambda extra="": sys.executable)
+    monkeypatch.chdir(tmp_path)
+    assert start.main(tiny_arguments([*TINY, *TINY_PHANTOM])) == 0
+    written = {path.name for path in (tmp_path / "runs" / "first").iterdir()}
+    assert {"trajectory.npz", "trajectory.seq", "trajectory_k.npz", "psf.png", "metrics.json"} <= written
+    assert "Next:" in capfd.readouterr().out
+    commands = []
+    monkeypatch.setattr(start, "run", commands.append)
+    assert start.main([]) == 0
+    assert all("--force" in command for command in commands if "optimize" in command or "export" in command)
+
+
+def test_start_stops_with_the_exit_code_of_the_command_that_fails(tmp_path, monkeypatch, capfd):
+    start = script("start")
+    monkeypatch.setattr(start, "install", lambda extra="": sys.executable)
+    monkeypatch.chdir(tmp_path)
+    assert start.main(["--set", "training.epoch=1"]) == 2
+    assert "epochs" in capfd.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_start_installs_once(tmp_path, monkeypatch):
+    start = script("start")
+    monkeypatch.setattr(sys, "prefix", sys.base_prefix)
+    monkeypatch.setattr(start, "ROOT", tmp_path)
+    for name in start.SOURCES:
+        (tmp_path / name).write_text(name)
+    commands = []
+
+    def run(command):
+        commands.append(command)
+        if "venv" in command:
+            python = Path(command[-1], "Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+            python.parent.mkdir(parents=True)
+            python.touch()
+
+    monkeypatch.setattr(start, "run", run)
+    python = start.install("[dev]")
+    assert Path(python).is_relative_to(tmp_path / ".venv")
+    assert [command[2] for command in commands] == ["venv", "pip"]
+    assert commands[1][-1] == f"{tmp_path}[dev]"
+    assert start.install() == python
+    assert len(commands) == 2
+    (tmp_path / "constraints.txt").write_text("other")
+    start.install()
+    assert commands[2][-1] == str(tmp_path)
+    assert len(commands) == 3
+
+
+def test_start_fails_where_the_install_fails(monkeypatch, capsys):
+    start = script("start")
+
+    def install():
+        raise subprocess.CalledProcessError(3, ["pip", "install"])
+
+    monkeypatch.setattr(start, "install", install)
+    assert start.main([]) == 3
+    assert "pip install" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_config_loads(path):
+    assert td.load_config(path).name
+
+
+def test_paper_like_config_trains_and_is_projected(tmp_path):
+    config = td.load_config(
+        EXAMPLES / "paper_like.toml", [*TINY, *TINY_PHANTOM, "limits.from_epoch=0", "parameterization.n_control=10"]
+    )
+    assert config.parameterization["method"] == "dopri5"
+    assert config.parameterization["adjoint"]
+    assert config.limits.method == "penalty"
+    metrics = optimize(config, tmp_path / "run", baseline=False)
+    assert metrics["limits"]["ok"]
+
+
+def test_brain_config_trains_on_files_named_as_in_it(tmp_path, monkeypatch):
+    folder = tmp_path / "data" / "brain"
+    folder.mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for patient in ("01", "09", "10"):
+        volume = generator.uniform(50, 100, (40, 40, 4)).astype(np.float32)
+        image = nibabel.Nifti1Image(volume, np.diag([5.5, 5.5, 6.0, 1.0]))
+        nibabel.save(image, folder / f"sub-{patient}_T1w.nii.gz")
+    monkeypatch.chdir(tmp_path)
+    metrics = optimize(td.load_config(EXAMPLES / "brain.toml", TINY), tmp_path / "run")
+    assert metrics["learned"]["n"] == 4
+    assert metrics["limits"]["ok"]
+
+
+def test_the_commands_of_start_are_commands_of_the_program():
+    start = script("start")
+    assert {command[0] for command in start.commands("runs/first", [])} <= {
+        command.name or command.callback.__name__ for command in cli.app.registered_commands
+    }
