@@ -1,0 +1,86 @@
+"""Sphinx configuration; it also writes the pages that list what the code holds, so that they cannot go stale."""
+
+import inspect
+from pathlib import Path
+
+import typer.main
+
+import trajdesign
+from trajdesign import cli, errors, plugins
+
+project = "trajdesign"
+author = "The trajdesign developers"
+copyright = "the trajdesign developers"
+version = release = trajdesign.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
+myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
+myst_heading_anchors = 3
+exclude_patterns = ["_build", "generated"]
+default_role = "py:obj"
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+napoleon_google_docstring = False
+html_theme = "furo"
+html_title = f"trajdesign {release}"
+
+GENERATED = Path(__file__).parent / "generated"
+
+
+def table(headings, rows):
+    """Return a Markdown table."""
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
+
+
+def plugin_page():
+    """Every plug-in with its options, by kind."""
+    parts = []
+    for kind, entries in plugins.catalogue().items():
+        where = ["init", "parameterization", "reconstructor", "data"]
+        use = f"In the config: `{kind}.kind`." if kind in where else USES[kind]
+        rows = [
+            (f"`{name}`", entry["summary"], "<br>".join(f"`{k} = {v}`" for k, v in entry["options"].items()))
+            for name, entry in entries.items()
+        ]
+        parts.append(f"## {kind}\n\n{use}\n\n{table(['name', 'what it is', 'options and defaults'], rows)}")
+    return "\n".join(parts)
+
+
+USES = {
+    "constraint": "In the config: the list `limits.constraints`.",
+    "exporter": "On the command line: `trajdesign export --format`.",
+}
+
+
+def command_page():
+    """Every command with its arguments and options."""
+    parts = []
+    for name, command in typer.main.get_command(cli.app).commands.items():
+        rows = []
+        for parameter in command.params:
+            if parameter.name == "help":
+                continue
+            option = parameter.param_type_name == "option"
+            shown = ", ".join([*parameter.opts, *parameter.secondary_opts]) if option else parameter.name.upper()
+            default = parameter.default
+            rest = "" if not option or default in (None, False) or callable(default) else f" Default: `{default}`."
+            rows.append((f"`{shown}`", f"{parameter.help}{rest}"))
+        first = (command.help or "").strip()
+        parts.append(f"## trajdesign {name}\n\n{first}\n\n{table(['argument or option', ''], rows)}")
+    return "\n".join(parts)
+
+
+def exit_code_page():
+    """Every error that ends a command."""
+    rows = [(0, "Done."), (1, "A bug, with its traceback.")]
+    for error in vars(errors).values():
+        if inspect.isclass(error) and error.exit_code != 1:
+            rows.append((error.exit_code, inspect.getdoc(error)))
+    rows.append(("130, 143", "Stopped by Ctrl-C, or by SIGTERM."))
+    return table(["exit code", "meaning"], rows)
+
+
+GENERATED.mkdir(exist_ok=True)
+for page, text in (("plugins", plugin_page()), ("commands", command_page()), ("exit_codes", exit_code_page())):
+    (GENERATED / f"{page}.md").write_text(text, encoding="utf-8")
