@@ -1,0 +1,167 @@
+"""The README and the docs say what the program does: their commands run, their tables and code are right."""
+
+import re
+import runpy
+import shlex
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tomli_w
+import typer.main
+
+import trajdesign as td
+from trajdesign import cli, errors, plugins
+from trajdesign.config import load_config
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").glob("*.toml"))]
+README = PAGES[0].read_text(encoding="utf-8")
+
+TINY = [
+    "acquisition.matrix=[32, 32]",
+    "acquisition.n_shots=2",
+    "acquisition.n_samples=300",
+    "training.epochs=1",
+    "training.validations=1",
+    "training.batch_size=2",
+]
+TINY_PHANTOM = ["data.kind=phantom", "data.n_train=2", "data.n_val=1", "data.n_test=2", "data.n_coils=1"]
+
+
+def blocks(text, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def shell_lines(path):
+    """Lines of the shell blocks of a page, and of the comments of a config."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".toml":
+        return [line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#   ")]
+    return "\n".join(blocks(text, "sh")).splitlines()
+
+
+COMMANDS = [
+    pytest.param(line, id=f"{path.name}: {line}")
+    for path in PAGES
+    for line in shell_lines(path)
+    if line.startswith("trajdesign ")
+]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_parses(line):
+    program = typer.main.get_command(cli.app)
+    context = program.make_context("trajdesign", [], resilient_parsing=True)
+    name, command, arguments = program.resolve_command(context, shlex.split(line)[1:])
+    command.make_context(name, arguments, parent=context)
+
+
+def test_the_pages_have_commands():
+    assert len(COMMANDS) > 15
+
+
+def test_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
+    """In the order of the README, on tiny settings, with the files that it speaks of in place."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "brain.toml").write_text(blocks(README, "toml")[0])
+    acquisition = td.Acquisition(matrix=(32, 32), n_shots=2)
+    time = np.linspace(-0.9, 0.9, acquisition.n_samples)
+    k = np.stack([time, 0.5 * time], axis=-1)[None] * acquisition.k_max[0] * np.ones((2, 1, 1))
+    np.savez("mine.npz", k=k)
+    images = np.random.default_rng(0).uniform(0.5, 1, (2, 32, 32))
+    (tmp_path / "data").mkdir()
+    for patient in ("1", "2", "3"):
+        np.save(f"data/sub-{patient}.npy", images)
+    splits = [f"data.{split}=['data/sub-{i + 1}.npy']" for i, split in enumerate(("train", "val", "test"))]
+    for line in "\n".join(blocks(README, "sh")).splitlines():
+        if not line.startswith("trajdesign "):
+            continue
+        arguments = shlex.split(line)[1:]
+        if arguments[0] == "optimize":
+            settings = TINY + (splits if "brain.toml" in arguments else TINY_PHANTOM)
+            arguments += [argument for setting in settings for argument in ("--set", setting)]
+        monkeypatch.setattr(sys, "argv", ["trajdesign", *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert end.value.code == 0, f"{line}: {capsys.readouterr().err}"
+    for path in ("runs/first/trajectory.seq", "runs/first/psf.png", "runs/brain/metrics.json", "mine.seq"):
+        assert (tmp_path / path).exists()
+    for code in blocks(README, "python"):
+        (tmp_path / "script.py").write_text(code.replace('"runs/brain")\n', '"runs/brain", overwrite=True)\n', 1))
+        shrink(tmp_path / "brain.toml", [*TINY, *splits])
+        runpy.run_path("script.py")
+    assert "slew" in capsys.readouterr().out
+
+
+def shrink(path, settings):
+    """Replace a config by itself with tiny settings."""
+    path.write_text(tomli_w.dumps(load_config(path, settings).to_dict()))
+
+
+def test_the_two_commands_exist_and_ci_runs_the_second():
+    commands = [line for line in "\n".join(blocks(README, "sh")[:2]).splitlines() if line]
+    assert commands == ["python3 examples/start.py", "python3 tests/run.py"]
+    for command in commands:
+        assert (ROOT / command.split()[1]).is_file()
+    ci = (ROOT / ".ci" / "run").read_text()
+    assert "tests/run.py" in ci
+    assert "pytest" not in ci
+
+
+def test_start_runs_the_commands_that_the_readme_lists():
+    start = runpy.run_path(str(ROOT / "examples" / "start.py"))
+    listed = [line.split()[1:] for line in blocks(README, "sh")[2].splitlines()]
+    run = [[a for a in command if a != "--force"] for command in start["commands"]("runs/first", [])]
+    assert run == listed
+
+
+def test_tests_are_the_last_step_so_that_their_closing_line_is_the_last():
+    steps = runpy.run_path(str(ROOT / "tests" / "run.py"))["steps"](["-x"])
+    assert list(steps) == ["lint", "format", "types", "docs", "tests"]
+    assert steps["tests"] == ["pytest", "-x"]
+    assert {"--fail-on-warning", "--keep-going"} <= set(steps["docs"])
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_every_toml_block_is_toml(path):
+    for block in blocks(path.read_text(encoding="utf-8"), "toml"):
+        assert tomllib.loads(block)
+
+
+def test_config_of_the_readme_loads(tmp_path):
+    path = tmp_path / "brain.toml"
+    path.write_text(blocks(README, "toml")[0])
+    assert load_config(path).data["kind"] == "images"
+
+
+def test_readme_lists_every_exit_code():
+    listed = {int(code) for code in re.findall(r"^\| (\d+) \|", README, flags=re.MULTILINE)}
+    known = {e.exit_code for e in vars(errors).values() if isinstance(e, type) and issubclass(e, Exception)}
+    assert listed == known | {0}
+
+
+def test_conventions_list_every_key_of_a_file(tmp_path):
+    acquisition, scanner = td.Acquisition(), td.Scanner()
+    config = td.Config(acquisition=acquisition, scanner=scanner)
+    plugins.build("init", config.init, acquisition, scanner).save(tmp_path / "radial.npz")
+    with np.load(tmp_path / "radial.npz") as file:
+        saved = set(file.files)
+    page = (ROOT / "docs" / "conventions.md").read_text(encoding="utf-8")
+    table = page.split("## The trajectory file")[1].split("##")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert {key for row in rows for key in re.findall(r"`(\w+)`", row)} == saved
+
+
+def test_the_ring_plugin_of_the_docs_works(tmp_path, monkeypatch):
+    page = (ROOT / "docs" / "adding.md").read_text(encoding="utf-8")
+    (tmp_path / "rings.py").write_text(blocks(page, "python")[0])
+    (tmp_path / "rings.toml").write_text(blocks(page, "toml")[0])
+    monkeypatch.syspath_prepend(tmp_path)
+    config = load_config(tmp_path / "rings.toml")
+    trajectory = plugins.build("init", config.init, config.acquisition, config.scanner)
+    assert all(finding.ok for finding in td.check(trajectory))
+    k = trajectory.k.norm(dim=-1)
+    assert float((k - k[:, :1]).abs().max()) < 1e-9
