@@ -13,6 +13,9 @@ from trajdesign.errors import ConfigError, InputError
 from trajdesign.scanner import Scanner
 
 
+_PLUGIN_TABLES = ("init", "parameterization", "reconstructor", "data")
+
+
 class _Table(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
@@ -20,8 +23,9 @@ class _Table(pydantic.BaseModel):
 class Limits(_Table):
     """Table ``[limits]``: which constraints hold in training, and how they are enforced.
 
-    ``method = "project"`` moves the trajectory onto the limits in every step; ``"penalty"`` adds
-    ``weight * penalty`` to the loss, as in the paper, and projects once at the end. Both from epoch ``from_epoch`` on.
+    From epoch ``from_epoch`` on, ``weight`` times the penalties is added to the loss, as in the paper, and
+    ``method = "project"`` also moves the trajectory onto the limits in every step, by ``iterations`` of the projection;
+    ``"penalty"`` does so only once, at the end.
     """
 
     constraints: list[str] = ["extent", "gradient", "receiver", "slew"]
@@ -60,9 +64,19 @@ class Config(_Table):
     data: dict[str, Any] = {"kind": "phantom"}
     training: Training = Training()
 
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _default_kinds(cls, tables: dict[str, Any]) -> dict[str, Any]:
+        """A table that names no kind sets options of the default one."""
+        given = dict(tables)
+        for kind in _PLUGIN_TABLES:
+            if isinstance(given.get(kind), dict):
+                given[kind] = {**cls.model_fields[kind].default, **given[kind]}
+        return given
+
     @pydantic.model_validator(mode="after")
     def _resolve_plugins(self) -> "Config":
-        for kind in ("init", "parameterization", "reconstructor", "data"):
+        for kind in _PLUGIN_TABLES:
             getattr(self, kind).update(plugins.resolve(kind, getattr(self, kind)))
         for name in self.limits.constraints:
             plugins.find("constraint", name)
