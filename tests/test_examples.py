@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import nibabel
 import numpy as np
 import pytest
@@ -162,6 +163,22 @@ def test_brain_config_trains_on_files_named_as_in_it(tmp_path, monkeypatch):
     metrics = optimize(td.load_config(EXAMPLES / "brain.toml", TINY), tmp_path / "run")
     assert metrics["learned"]["n"] == 4
     assert metrics["limits"]["ok"]
+
+
+def test_reconstruct_kspace(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    optimize(td.load_config(None, [*TINY, *TINY_PHANTOM]), "run")
+    generator = np.random.default_rng(0)
+    image = np.zeros((2, 3, 40, 40), dtype=np.complex64)
+    image[..., 8:32, 8:32] = generator.uniform(0.5, 1, (2, 3, 24, 24))
+    with h5py.File("slices.h5", "w") as file:
+        file["kspace"] = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(image, axes=(-2, -1))), axes=(-2, -1))
+    script("reconstruct_kspace").main("run", "slices.h5")
+    printed = capsys.readouterr().out
+    for i in range(2):
+        for label in ("fixed", "learned"):
+            assert f"slice {i}, 3 coils, {label}" in printed
+    assert (tmp_path / "reconstruct_kspace.png").stat().st_size > 0
 
 
 def test_the_commands_of_start_are_commands_of_the_program():
