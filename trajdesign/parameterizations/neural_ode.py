@@ -7,7 +7,7 @@ import torch
 import torchdiffeq
 from torch import Tensor, nn
 
-from trajdesign.errors import DivergedError
+from trajdesign.errors import ConfigError, DivergedError
 from trajdesign.interfaces import Parameterization
 from trajdesign.trajectory import Trajectory
 
@@ -40,6 +40,11 @@ class NeuralODE(Parameterization):
         Tolerances of ``dopri5``, in parts of k_max.
     max_steps
         Most steps ``dopri5`` may take over a segment.
+
+    Raises
+    ------
+    ConfigError
+        If an option is not positive.
     """
 
     carry: Tensor
@@ -59,6 +64,10 @@ class NeuralODE(Parameterization):
         max_steps: int = 200,
     ) -> None:
         super().__init__(initial)
+        sizes = {"n_control": n_control, "hidden": hidden, "memory": memory}
+        for option, value in (sizes | {"rtol": rtol, "atol": atol, "max_steps": max_steps}).items():
+            if not value > 0:
+                raise ConfigError(f"parameterization.{option} is {value}; it must be positive.")
         n_intervals = initial.k.shape[1] - 1
         self.length = max(1, round(n_intervals / n_control))
         n_segments = math.ceil(n_intervals / self.length)
@@ -99,6 +108,8 @@ class NeuralODE(Parameterization):
         except AssertionError as error:  # how torchdiffeq reports a step size or step count out of bounds
             raise DivergedError(f"the ODE solver {self.method} gave up: {error}.") from None
         departure = self._join(local.double(), times)
+        if not bool(torch.isfinite(departure).all()):
+            raise DivergedError(f"the ODE solver {self.method} left the finite numbers; lower the learning rate.")
         return self.initial.with_k(self.initial.k + departure * self.k_max)
 
     def _join(self, local: Tensor, times: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from trajdesign.encoding import Encoding
+from trajdesign.errors import ConfigError
 from trajdesign.interfaces import Reconstructor
 from trajdesign.reconstructors.adjoint import Adjoint
 
@@ -21,10 +22,19 @@ class UNet(Reconstructor):
         Features of the first level; each level below has twice as many.
     levels
         Number of times the image is halved.
+
+    Raises
+    ------
+    ConfigError
+        If `channels` is no multiple of four, or `levels` is negative.
     """
 
     def __init__(self, *, channels: int = 8, levels: int = 3) -> None:
         super().__init__()
+        if channels < 4 or channels % 4 or levels < 0:
+            raise ConfigError(
+                f"reconstructor.channels is {channels}, levels {levels}: channels is a multiple of 4, levels 0 or more."
+            )
         self.adjoint = Adjoint()
         widths = [channels * 2**level for level in range(levels + 1)]
         self.stem = _block(1, channels)
