@@ -19,6 +19,9 @@ from trajdesign.encoding import Encoding
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory, point_times
 
+# Part of a limit that rounding may add to a waveform exactly at it.
+_ROUNDING = 1e-9
+
 
 class Init(Protocol):
     """Function in ``inits/``: a classical pattern, feasible for the scanner, or a `LimitError` that says why not."""
@@ -85,7 +88,7 @@ class Finding:
     @property
     def ok(self) -> bool:
         """Whether the limit is kept; false for a value that is not a number."""
-        return self.value <= self.limit * (1 + 1e-9)
+        return self.value / self.limit - 1 <= _ROUNDING
 
     @property
     def margin(self) -> float:
@@ -126,7 +129,8 @@ class Constraint(ABC):
 
         From Peng et al., CVPR 2022, eq. 15, doi:10.1109/CVPR52688.2022.02035.
         """
-        return torch.relu(self.measure(trajectory) / self.limit - 1).mean()
+        excess = self.measure(trajectory) / self.limit - 1
+        return torch.nn.functional.threshold(excess, _ROUNDING, 0.0).mean()
 
     def check(self, trajectory: Trajectory) -> Finding:
         """Return the worst value, and where it is."""

@@ -1,0 +1,410 @@
+"""Contracts that every plug-in of a kind keeps: a new file in a folder is tested by being there."""
+
+import inspect
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import trajdesign
+from trajdesign import limits, plugins
+from trajdesign.acquisition import Acquisition
+from trajdesign.encoding import Encoding
+from trajdesign.errors import ConfigError, LimitError
+from trajdesign.export import export
+from trajdesign.inits.spiral import spiral
+from trajdesign.interfaces import Constraint
+from trajdesign.scanner import Scanner
+from trajdesign.trajectory import Trajectory, n_points
+
+ROOT = Path(trajdesign.__file__).parent
+ACQUISITIONS = [
+    (Acquisition((0.22, 0.22), (64, 64), 8, 600, 4e-6), Scanner()),
+    (Acquisition((0.24, 0.2), (48, 64), 3, 700, 5e-6), Scanner(limit_norm="axis", gradient_raster=4e-6)),
+]
+
+
+def tiny(seed=0):
+    """Return a feasible trajectory that is neither straight nor at a limit."""
+    trajectory = spiral(Acquisition((0.22, 0.22), (32, 32), 4, 303, 4e-6), Scanner())
+    return trajectory.with_k(0.9 * trajectory.k, "tiny")
+
+
+# --- the folders ---
+
+
+def test_every_kind_has_plugins_and_the_catalogue_lists_them_all():
+    catalogue = plugins.catalogue()
+    assert list(catalogue) == list(plugins.KINDS)
+    for kind, (folder, _) in plugins.KINDS.items():
+        files = sorted(p.stem for p in (ROOT / folder).glob("*.py") if not p.stem.startswith("_"))
+        assert plugins.names(kind) == files == sorted(catalogue[kind])
+        assert files
+        for entry in catalogue[kind].values():
+            assert entry["summary"].endswith(".")
+
+
+@pytest.mark.parametrize("kind", plugins.KINDS)
+def test_options_are_the_documented_keyword_only_parameters(kind):
+    for name in plugins.names(kind):
+        plugin = plugins.find(kind, name)
+        target = plugin.__init__ if inspect.isclass(plugin) else plugin
+        keywords = {p.name for p in inspect.signature(target).parameters.values() if p.kind is p.KEYWORD_ONLY}
+        assert set(plugins.options(plugin).model_fields) == keywords
+        for option in keywords:
+            assert option in inspect.getdoc(plugin), f"{kind} {name}: {option} is not documented"
+
+
+@pytest.mark.parametrize("kind", plugins.KINDS)
+def test_an_unknown_name_or_option_names_the_nearest(kind):
+    known = plugins.names(kind)
+    typo = known[0][:-1] + "_"
+    with pytest.raises(ConfigError, match=f"did you mean '{known[0]}'") as caught:
+        plugins.find(kind, typo)
+    assert caught.value.exit_code == 2
+    with pytest.raises(ConfigError, match=", ".join(known)):
+        plugins.find(kind, "zzzzzz")
+    for name in known:
+        fields = list(plugins.options(plugins.find(kind, name)).model_fields)
+        for field in fields[:1]:
+            with pytest.raises(ConfigError, match=f"did you mean '{field}'"):
+                plugins.resolve(kind, {"kind": name, field + "x": 1})
+        with pytest.raises(ConfigError, match="qqqq"):
+            plugins.resolve(kind, {"kind": name, "qqqq": 1})
+    with pytest.raises(ConfigError, match="kind"):
+        plugins.resolve(kind, {})
+    with pytest.raises(ConfigError, match="kind"):
+        plugins.resolve(kind, {"kind": 3})
+
+
+@pytest.mark.parametrize("kind", plugins.KINDS)
+def test_values_of_the_wrong_type_and_not_finite_are_refused(kind):
+    for name in plugins.names(kind):
+        for option, field in plugins.options(plugins.find(kind, name)).model_fields.items():
+            bad = [{"no": "table"}]
+            if field.annotation in (float, float | None):
+                bad += [math.nan, math.inf, "fast"]
+            if field.annotation is int:
+                bad += [math.nan, 0.5, "many"]
+            for value in bad:
+                with pytest.raises(ConfigError, match=option) as caught:
+                    plugins.resolve(kind, {"kind": name, option: value})
+                assert "\n" not in str(caught.value)
+
+
+def test_resolving_writes_out_every_default_and_leaves_the_table_alone():
+    table = {"kind": "neural_ode", "hidden": 8}
+    resolved = plugins.resolve("parameterization", table)
+    assert table == {"kind": "neural_ode", "hidden": 8}
+    assert resolved["hidden"] == 8
+    assert resolved["method"] == "rk4"
+    assert plugins.resolve("parameterization", resolved) == resolved
+
+
+def test_a_plugin_from_elsewhere(tmp_path, monkeypatch):
+    (tmp_path / "somewhere_else.py").write_text(
+        "from trajdesign.inits.radial import radial\n"
+        "def mine(acquisition, scanner, *, angle: str = 'golden'):\n"
+        "    '''Mine.'''\n"
+        "    return radial(acquisition, scanner, angle=angle)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    acquisition = Acquisition(matrix=(64, 64), n_samples=600)
+    mine = plugins.build("init", {"kind": "somewhere_else:mine"}, acquisition, Scanner())
+    golden = plugins.build("init", {"kind": "radial", "angle": "golden"}, acquisition, Scanner())
+    assert torch.equal(mine.k, golden.k)
+    for wrong in ("somewhere_else:nothing", "not_there:mine", ":", "a:", ":b", "somewhere_else:"):
+        with pytest.raises(ConfigError, match="cannot be imported"):
+            plugins.find("init", wrong)
+
+
+# --- inits ---
+
+
+@pytest.mark.parametrize(("acquisition", "scanner"), ACQUISITIONS)
+@pytest.mark.parametrize("name", plugins.names("init"))
+def test_an_init_is_feasible_and_stays_inside_k_max(name, acquisition, scanner):
+    trajectory = plugins.build("init", {"kind": name}, acquisition, scanner)
+    assert isinstance(trajectory, Trajectory)
+    assert trajectory.k.dtype == torch.float64
+    assert (trajectory.acquisition, trajectory.scanner) == (acquisition, scanner)
+    edge = torch.tensor(acquisition.k_max, dtype=torch.float64) * (1 + 1e-12)
+    assert (trajectory.k.abs() <= edge).all()
+    assert (trajectory.k_adc.abs() <= edge).all()
+    limits.require(trajectory)
+    again = plugins.build("init", {"kind": name}, acquisition, scanner)
+    assert torch.equal(again.k, trajectory.k)
+    # it goes somewhere: at least half way to the edge
+    assert float(trajectory.k_adc.abs().max()) > 0.5 * min(acquisition.k_max)
+
+
+@pytest.mark.parametrize("name", plugins.names("init"))
+def test_an_init_that_cannot_be_played_says_why(name):
+    with pytest.raises(LimitError, match=name) as caught:
+        plugins.build("init", {"kind": name}, Acquisition(n_samples=16), Scanner())
+    assert caught.value.exit_code == 4
+
+
+# --- parameterizations ---
+
+
+@pytest.mark.parametrize("name", plugins.names("parameterization"))
+def test_a_parameterization_reproduces_its_initial_trajectory_exactly(name):
+    initial = tiny()
+    trajectory = plugins.build("parameterization", {"kind": name}, initial)()
+    assert torch.equal(trajectory.k, initial.k)
+    assert torch.equal(trajectory.k_adc, initial.k_adc)
+    assert (trajectory.acquisition, trajectory.scanner) == (initial.acquisition, initial.scanner)
+
+
+@pytest.mark.parametrize("name", [n for n in plugins.names("parameterization") if n != "fixed"])
+def test_a_parameterization_passes_gradients_and_learns(name):
+    torch.manual_seed(0)
+    initial = tiny()
+    model = plugins.build("parameterization", {"kind": name}, initial)
+    generator = torch.Generator().manual_seed(0)
+    smooth = torch.randn(4, 1, 2, generator=generator, dtype=torch.float64)
+    target = initial.k_adc + 2 / 0.22 * smooth  # two pixels of k-space away
+
+    def loss():
+        return ((model().k_adc - target) * 0.22).square().mean()
+
+    start = loss()
+    start.backward()
+    parameters = dict(model.named_parameters())
+    assert parameters
+    for parameter in parameters.values():
+        assert parameter.grad is not None
+        assert torch.isfinite(parameter.grad).all()
+    assert any(float(p.grad.norm()) > 0 for p in parameters.values())
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    reached = set()
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss().backward()
+        reached |= {key for key, p in parameters.items() if float(p.grad.norm()) > 0}
+        optimizer.step()
+    assert reached == set(parameters), "a parameter that nothing moves"
+    # the rate that the base promises to suit
+    assert loss().item() < 0.5 * start.item()
+
+
+@pytest.mark.parametrize("name", [n for n in plugins.names("parameterization") if n != "fixed"])
+def test_a_parameterization_can_be_stored(name):
+    torch.manual_seed(0)
+    model = plugins.build("parameterization", {"kind": name}, tiny())
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.01 * torch.randn_like(p))
+    other = plugins.build("parameterization", {"kind": name}, tiny())
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other().k, model().k)
+    assert not torch.equal(model().k, tiny().k)
+
+
+def test_fixed_has_nothing_to_learn():
+    assert not list(plugins.build("parameterization", {"kind": "fixed"}, tiny()).parameters())
+
+
+# --- constraints ---
+
+
+def constraint(name, acquisition, scanner):
+    return plugins.build("constraint", {"kind": name}, acquisition, scanner)
+
+
+@pytest.mark.parametrize(("acquisition", "scanner"), ACQUISITIONS)
+@pytest.mark.parametrize("name", plugins.names("constraint"))
+def test_a_penalty_is_zero_exactly_when_the_check_passes(name, acquisition, scanner):
+    limit = constraint(name, acquisition, scanner)
+    rng = np.random.default_rng(0)
+    points = n_points(acquisition, scanner)
+    walk = torch.from_numpy(rng.normal(size=(acquisition.n_shots, points, 2)).cumsum(axis=1))
+    walk = Trajectory(walk, acquisition, scanner)
+    worst = float(limit.measure(walk).max())
+    near = [1 + sign * 10.0**-power for power in (1, 3, 6, 8, 10, 12, 14) for sign in (-1, 1)]
+    seen = set()
+    for part in [0.0, 1e-6, 0.5, 1.0, 2.0, 1e3, *near]:
+        trajectory = walk.with_k(walk.k * (part * limit.limit / worst))
+        ok, penalty = limit.check(trajectory).ok, float(limit.penalty(trajectory))
+        assert (penalty == 0) == ok, f"{part}: penalty {penalty}"
+        assert penalty >= 0
+        if abs(part - 1) > 1e-8:
+            assert ok == (part < 1)
+        seen.add(ok)
+    assert seen == {True, False}
+
+
+@pytest.mark.parametrize("name", plugins.names("constraint"))
+def test_what_is_not_finite_breaks_a_limit(name):
+    trajectory = tiny()
+    limit = constraint(name, trajectory.acquisition, trajectory.scanner)
+    for value in (math.nan, math.inf, -math.inf):
+        k = trajectory.k.clone()
+        k[2, 40, 1] = value
+        broken = trajectory.with_k(k)
+        finding = limit.check(broken)
+        assert not finding.ok
+        assert finding.shot == 2
+        assert finding.time == pytest.approx(40 * 10e-6, abs=25e-6)
+        assert float(limit.penalty(broken)) != 0
+        with pytest.raises(LimitError, match="shot 2"):
+            limits.require(broken, [name])
+
+
+@pytest.mark.parametrize("name", plugins.names("constraint"))
+def test_a_finding_is_the_worst_place(name):
+    trajectory = tiny()
+    limit = constraint(name, trajectory.acquisition, trajectory.scanner)
+    k = trajectory.k.clone()
+    k[1, 60] += 30.0
+    finding = limit.check(trajectory.with_k(k))
+    assert isinstance(limit, Constraint)
+    assert finding.name == limit.name == name
+    assert finding.limit == limit.limit
+    assert finding.unit == limit.unit
+    assert finding.value == pytest.approx(float(limit.measure(trajectory.with_k(k)).max()))
+    if name != "extent":
+        # control point p lies (p - 1/2) rasters after the first gradient sample
+        assert finding.shot == 1
+        assert finding.time == pytest.approx(59.5 * 10e-6, abs=10.1e-6)
+        assert finding.margin == pytest.approx(1 - finding.value / finding.limit)
+
+
+@pytest.mark.parametrize("name", plugins.names("constraint"))
+def test_a_penalty_has_a_gradient_that_lowers_it(name):
+    trajectory = tiny()
+    limit = constraint(name, trajectory.acquisition, trajectory.scanner)
+    k = (trajectory.k * 1.5 * limit.limit / float(limit.measure(trajectory).max())).requires_grad_()
+    penalty = limit.penalty(trajectory.with_k(k))
+    penalty.backward()
+    assert torch.isfinite(k.grad).all()
+    step = 1e-3 * float(penalty.detach()) / float(k.grad.norm()) ** 2
+    assert float(limit.penalty(trajectory.with_k(k.detach() - step * k.grad))) < float(penalty.detach())
+
+
+def test_a_penalty_at_rest_has_a_finite_gradient():
+    trajectory = tiny()
+    k = torch.zeros_like(trajectory.k).requires_grad_()
+    for limit in limits.constraints(trajectory.acquisition, trajectory.scanner):
+        limit.penalty(trajectory.with_k(k)).backward()
+    assert torch.equal(k.grad, torch.zeros_like(k))
+
+
+# --- reconstructors ---
+
+
+@pytest.mark.parametrize("matrix", [(32, 32), (30, 37)])
+@pytest.mark.parametrize("name", plugins.names("reconstructor"))
+def test_a_reconstructor_returns_real_finite_images(name, matrix):
+    torch.manual_seed(0)
+    trajectory = spiral(Acquisition((0.22, 0.22), matrix, 4, 300, 4e-6), Scanner())
+    encoding = Encoding(trajectory)
+    images = torch.randn(3, 2, *matrix[::-1], dtype=torch.complex64) * 0.1
+    images[:, :, 8:20, 10:25] += 1
+    model = plugins.build("reconstructor", {"kind": name})
+    found = model(encoding.forward(images), encoding).detach()
+    assert found.shape == (3, 1, *matrix[::-1])
+    assert found.dtype == torch.float32
+    assert torch.isfinite(found).all()
+    # before any training it shows the object at its own scale
+    inside, outside = found[:, 0, 10:18, 12:23].mean(), found[:, 0, 24:, :6].mean()
+    assert float(inside) == pytest.approx(math.sqrt(2), rel=0.15)
+    assert float(outside) < 0.4
+    # one image does not depend on the others in its batch
+    alone = model(encoding.forward(images[:1]), encoding).detach()
+    torch.testing.assert_close(alone, found[:1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", plugins.names("reconstructor"))
+def test_a_reconstructor_passes_gradients_to_the_trajectory_and_to_itself(name):
+    torch.manual_seed(0)
+    trajectory = spiral(Acquisition((0.22, 0.22), (32, 32), 4, 300, 4e-6), Scanner())
+    k = trajectory.k.clone().requires_grad_()
+    model = plugins.build("reconstructor", {"kind": name})
+    images = torch.randn(2, 2, 32, 32, dtype=torch.complex64)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True), *model.parameters()], lr=1e-3)
+    reached = set()
+    for _ in range(3):
+        encoding = Encoding(trajectory.with_k(k))
+        loss = (model(encoding.forward(images), encoding) - 1).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        reached |= {key for key, p in model.named_parameters() if float(p.grad.abs().max()) > 0}
+        optimizer.step()
+    assert torch.isfinite(k.grad).all()
+    assert float(k.grad.norm()) > 0
+    assert reached == {key for key, _ in model.named_parameters()}
+
+
+@pytest.mark.parametrize("name", plugins.names("reconstructor"))
+def test_black_images_do_not_break_a_reconstructor(name):
+    trajectory = spiral(Acquisition((0.22, 0.22), (32, 32), 4, 300, 4e-6), Scanner())
+    k = trajectory.k.clone().requires_grad_()
+    encoding = Encoding(trajectory.with_k(k))
+    model = plugins.build("reconstructor", {"kind": name})
+    found = model(encoding.forward(torch.zeros(1, 2, 32, 32, dtype=torch.complex64)), encoding)
+    found.sum().backward()
+    assert torch.isfinite(found).all()
+    assert torch.isfinite(k.grad).all()
+
+
+def test_the_unet_is_a_short_file():
+    assert len((ROOT / "reconstructors" / "unet.py").read_text().splitlines()) < 150
+
+
+@pytest.mark.parametrize("wrong", [{"channels": 0}, {"channels": -4}, {"channels": 6}, {"levels": -1}])
+def test_impossible_sizes_of_the_unet_are_refused(wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        plugins.build("reconstructor", {"kind": "unet", **wrong})
+
+
+@pytest.mark.parametrize("levels", [0, 1, 5])
+def test_any_depth_of_the_unet_fits_any_image(levels):
+    model = plugins.build("reconstructor", {"kind": "unet", "levels": levels, "channels": 4})
+    assert model.refine(torch.rand(2, 1, 17, 23)).shape == (2, 1, 17, 23)
+
+
+# --- exporters ---
+
+SUFFIX = {"pulseq": ".seq", "csv": ".csv", "npz": ".npz"}
+
+
+@pytest.mark.parametrize("name", plugins.names("exporter"))
+def test_an_exporter_refuses_violations_and_leaves_nothing(name, tmp_path):
+    trajectory = tiny()
+    wrong = {"far": trajectory.k * 2, "jump": trajectory.k.clone(), "nan": trajectory.k.clone()}
+    wrong["jump"][0, 30] += 5.0
+    wrong["nan"][0, 30] = math.nan
+    for k in wrong.values():
+        with pytest.raises(LimitError):
+            export(trajectory.with_k(k), tmp_path / f"out{SUFFIX.get(name, '.out')}", format=name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", plugins.names("exporter"))
+def test_an_exporter_is_deterministic_and_proves_its_file(name, tmp_path):
+    trajectory = tiny()
+    contents = []
+    for folder in ("a", "b"):
+        path = tmp_path / folder / f"out{SUFFIX.get(name, '.out')}"
+        facts = export(trajectory, path, format=name)
+        assert facts["max_k_error_fov"] <= 1e-3
+        contents.append(path.read_bytes())
+    assert contents[0] == contents[1]
+
+
+# --- data sources ---
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_the_default_data_source_needs_no_files(split):
+    small = {"kind": "phantom", "n_train": 2, "n_val": 2, "n_test": 2, "n_coils": 3}
+    dataset = plugins.build("data", small, Acquisition(matrix=(32, 24), fov=(0.2, 0.15)), split)
+    assert len(dataset) == 2
+    for image in dataset:
+        assert image.shape == (3, 24, 32)
+        assert image.dtype == torch.complex64
+        assert float(torch.linalg.vector_norm(image, dim=0).max()) == pytest.approx(1, rel=1e-5)
