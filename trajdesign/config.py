@@ -12,7 +12,6 @@ from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.scanner import Scanner
 
-
 _PLUGIN_TABLES = ("init", "parameterization", "reconstructor", "data")
 
 
@@ -53,7 +52,7 @@ class Training(_Table):
 class Config(_Table):
     """A whole run. The tables of plug-ins hold ``kind`` and that plug-in's options."""
 
-    name: str = "trajdesign"
+    name: str = ""
     seed: int = pydantic.Field(0, ge=0)
     scanner: Scanner = Scanner()
     acquisition: Acquisition = Acquisition()
@@ -67,12 +66,13 @@ class Config(_Table):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _default_kinds(cls, tables: dict[str, Any]) -> dict[str, Any]:
-        """A table that names no kind sets options of the default one."""
+        """A table that names no kind sets options of the default one; a run without a name has its pattern's."""
         given = dict(tables)
         for kind in _PLUGIN_TABLES:
             if isinstance(given.get(kind), dict):
                 given[kind] = {**cls.model_fields[kind].default, **given[kind]}
-        return given
+        init = given.get("init", cls.model_fields["init"].default)
+        return {"name": init.get("kind") if isinstance(init, dict) else "", **given}
 
     @pydantic.model_validator(mode="after")
     def _resolve_plugins(self) -> "Config":

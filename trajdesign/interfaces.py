@@ -127,7 +127,7 @@ class Constraint(ABC):
     def penalty(self, trajectory: Trajectory) -> Tensor:
         """Soft shrinkage: the mean excess over the limit, in parts of the limit; 0 exactly when the check passes.
 
-        From Peng et al., CVPR 2022, eq. 15, doi:10.1109/CVPR52688.2022.02035.
+        From Peng et al., CVPR 2022, eq. 15, doi:10.48550/arXiv.2204.02480.
         """
         excess = self.measure(trajectory) / self.limit - 1
         return torch.nn.functional.threshold(excess, _ROUNDING, 0.0).mean()

@@ -7,7 +7,7 @@ radians a pixel, ordered (x, y[, z]), while image arrays are ordered (y, x) or (
     adjoint  x[n] = sum_j y[j] exp(+i omega[j] . n)          (type 1)
 
 The derivative of either with respect to omega is another transform of the image times its pixel positions
-(Wang and Fessler, IEEE TCI 2023, doi:10.1109/TCI.2023.3277622).
+(Wang and Fessler, IEEE TCI 2023, doi:10.1109/TCI.2023.3240081).
 """
 
 import math

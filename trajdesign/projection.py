@@ -35,7 +35,9 @@ class Projection:
     def __init__(self, constraints: list[Constraint], like: Trajectory, n_iterations: int = 40) -> None:
         self.n_iterations = n_iterations
         self._unit = max(like.acquisition.fov)  # k in 1/FOV: the step of the iteration suits numbers near 50
-        self._bounds = [_Bound(c, like, self._unit) for c in constraints if c.derivative is not None]
+        projected = [c for c in constraints if c.derivative is not None]
+        tightest = {c.derivative: c for c in sorted(projected, key=lambda c: c.limit, reverse=True)}
+        self._bounds = [_Bound(c, like, self._unit) for c in tightest.values()]
         identity = torch.eye(like.k.shape[1], dtype=torch.float64)[..., None]
         system = identity[..., 0].clone()
         for bound in self._bounds:

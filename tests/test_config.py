@@ -1,0 +1,253 @@
+import math
+import tomllib
+
+import pytest
+import tomli_w
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trajdesign import config, plugins
+from trajdesign.config import Config, load_config, parse_options
+from trajdesign.errors import ConfigError, InputError, TrajdesignError
+
+
+def written(tmp_path, text):
+    path = tmp_path / "config.toml"
+    path.write_text(text, encoding="utf-8")
+    return load_config(path)
+
+
+def test_everything_has_a_default():
+    settings = load_config()
+    assert settings.init["kind"] == "radial"
+    assert settings.acquisition.matrix == (128, 128)
+    assert settings.scanner.max_gradient == 50e-3
+    assert settings.limits.constraints == plugins.names("constraint")
+    # plug-in tables are resolved: every default is written out
+    for kind in ("init", "parameterization", "reconstructor", "data"):
+        table = getattr(settings, kind)
+        assert table == plugins.resolve(kind, {"kind": table["kind"]})
+
+
+def test_two_configs_share_nothing():
+    first, second = load_config(None, ["init.kind=spiral"]), load_config()
+    assert first.init["kind"] == "spiral"
+    assert second.init["kind"] == "radial"
+    first.init["turns"] = 3.0
+    assert "turns" not in Config().init
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("sead = 1", ["sead", "did you mean 'seed'"]),
+        ("[scaner]\nmax_gradient = 0.04", ["scaner", "did you mean 'scanner'"]),
+        ("[scanner]\nmax_gradiant = 0.04", ["scanner.max_gradiant", "did you mean 'max_gradient'"]),
+        ("[acquisition]\nn_sample = 100", ["acquisition.n_sample", "did you mean 'n_samples'"]),
+        ("[limits]\nmetod = 'penalty'", ["limits.metod", "did you mean 'method'"]),
+        ("[training]\nepoch = 3", ["training.epoch", "did you mean 'epochs'"]),
+        ("[init]\nkind = 'radail'", ["radail", "did you mean 'radial'"]),
+        ("[init]\nkind = 'radial'\nangel = 'golden'", ["init.angel", "did you mean 'angle'"]),
+        ("[init]\nangel = 'golden'", ["init.angel", "did you mean 'angle'"]),
+        ("[data]\nkind = 'phantom'\nn_coil = 3", ["data.n_coil", "did you mean 'n_coils'"]),
+        ("[limits]\nconstraints = ['slow']", ["slow", "did you mean 'slew'"]),
+    ],
+)
+def test_an_unknown_key_names_the_nearest(tmp_path, text, words):
+    with pytest.raises(ConfigError) as caught:
+        written(tmp_path, text)
+    for word in words:
+        assert word in str(caught.value)
+    assert caught.value.exit_code == 2
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("seed = -1", "seed"),
+        ("seed = 1.5", "seed"),
+        ("seed = 'a'", "seed"),
+        ("training = 3", "training"),
+        ("scanner = 3", "scanner"),
+        ("init = 'radial'", "init"),
+        ("[init]\nkind = 3", "init"),
+        ("[training]\nepochs = 0", "training.epochs"),
+        ("[training]\nbatch_size = 0", "training.batch_size"),
+        ("[training]\nnetwork_rate = nan", "training.network_rate"),
+        ("[training]\nnetwork_rate = inf", "training.network_rate"),
+        ("[training]\ntrajectory_rate = -0.1", "training.trajectory_rate"),
+        ("[training]\nnoise = nan", "training.noise"),
+        ("[limits]\nweight = inf", "limits.weight"),
+        ("[limits]\nmethod = 'hope'", "limits.method"),
+        ("[limits]\nfrom_epoch = -1", "limits.from_epoch"),
+        ("[limits]\nconstraints = 'slew'", "limits.constraints"),
+        ("[scanner]\nmax_gradient = 40", "max_gradient"),
+        ("[scanner]\nmax_gradient = nan", "max_gradient"),
+        ("[scanner]\nmax_slew = inf", "max_slew"),
+        ("[scanner]\nrf_raster = 0.0", "rf_raster"),
+        ("[scanner]\nrf_raster = nan", "rf_raster"),
+        ("[scanner]\nlimit_norm = 'l2'", "limit_norm"),
+        ("[scanner]\nnucleus = '4He'", "nucleus"),
+        ("[acquisition]\nfov = [220, 220]", "fov"),
+        ("[acquisition]\nfov = [nan, 0.2]", "fov"),
+        ("[acquisition]\nfov = 0.22", "fov"),
+        ("[acquisition]\nmatrix = [128]", "matrix"),
+        ("[acquisition]\nmatrix = [128.5, 128]", "matrix"),
+        ("[acquisition]\ndwell = 4", "dwell"),
+        ("[acquisition]\nn_shots = 0", "n_shots"),
+        ("[parameterization]\nkind = 'bspline'\nn_control = 1.5", "parameterization.n_control"),
+        ("[init]\nkind = 'spiral'\ndensity = nan", "init.density"),
+        ("[init]\nkind = 'radial'\nangle = 'square'", "init.angle"),
+    ],
+)
+def test_a_bad_value_is_refused_with_its_key(tmp_path, text, key):
+    with pytest.raises(ConfigError) as caught:
+        written(tmp_path, text)
+    assert key in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"[init", b"seed = ", b"\xff\xfe", b"seed = 1\nseed = 2", b"a = " + b"[" * 100000])
+def test_what_is_no_toml_is_an_input_error(tmp_path, content):
+    path = tmp_path / "config.toml"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="no valid TOML") as caught:
+        load_config(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_or_a_folder_is_an_input_error(tmp_path):
+    for path in (tmp_path / "none.toml", tmp_path):
+        with pytest.raises(InputError, match="cannot read"):
+            load_config(path)
+
+
+def test_set_reads_toml_values_and_bare_words():
+    settings = load_config(
+        None,
+        [
+            "seed=3",
+            "name = my run ",
+            "acquisition.matrix=[64, 48]",
+            "acquisition.fov=[0.2,0.15]",
+            "training.network_rate=1e-4",
+            "limits.method=penalty",
+            'init.angle="golden"',
+            "init.centre_out=true",
+            "limits.constraints=['slew']",
+        ],
+    )
+    assert settings.seed == 3
+    assert settings.name == "my run"
+    assert settings.acquisition.matrix == (64, 48)
+    assert settings.training.network_rate == 1e-4
+    assert settings.limits.method == "penalty"
+    assert settings.init == {"kind": "radial", "angle": "golden", "centre_out": True}
+    assert settings.limits.constraints == ["slew"]
+
+
+def test_set_wins_over_the_file_and_the_last_over_the_first(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text("seed = 1\n[training]\nepochs = 5\nbatch_size = 2\n")
+    settings = load_config(path, ["training.epochs=7", "seed=8", "seed=9"])
+    assert (settings.training.epochs, settings.training.batch_size, settings.seed) == (7, 2, 9)
+
+
+def test_another_kind_drops_the_options_of_the_old_one_but_no_given_one(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text("[init]\nkind = 'radial'\nangle = 'golden'\n")
+    for overrides in (["init.kind=spiral", "init.density=2.0"], ["init.density=2.0", "init.kind=spiral"]):
+        assert load_config(path, overrides).init == {"kind": "spiral", "density": 2.0, "turns": None}
+    # an order in which they were typed does not lose one either
+    for overrides in (["init.kind=radial", "init.angle=golden"], ["init.angle=golden", "init.kind=radial"]):
+        assert load_config(None, overrides).init["angle"] == "golden"
+
+
+@pytest.mark.parametrize("override", ["seed", "=3", "", ".seed=3", "a..b=3", "init.=3", "seed.x=3", "init.kind.x=3"])
+def test_a_malformed_set_is_refused(override):
+    with pytest.raises(ConfigError):
+        load_config(None, ["init.kind=radial", "seed=1", override])
+
+
+def test_to_dict_is_toml_that_loads_as_the_same(tmp_path):
+    for overrides in (
+        [],
+        ["init.kind=spiral", "init.turns=3.0", "seed=5", "scanner.nucleus=23Na", "name=a \"b\" ü"],
+        ["parameterization.kind=neural_ode", "parameterization.method=dopri5", "init.kind=cartesian"],
+        ["acquisition.fov=[0.2, 0.1]", "acquisition.matrix=[64, 32]", "limits.constraints=[]"],
+    ):  # fmt: skip
+        settings = load_config(None, overrides)
+        path = tmp_path / "config.toml"
+        path.write_text(tomli_w.dumps(settings.to_dict()), encoding="utf-8")
+        assert load_config(path) == settings
+        # nothing is left to a default that may change
+        with path.open("rb") as stream:
+            tables = tomllib.load(stream)
+        assert tables["scanner"]["gamma"] == settings.scanner.gamma
+        assert set(tables["training"]) == set(config.Training.model_fields)
+
+
+def test_parse_options():
+    assert parse_options(["a=1", "b.c=x y", "b.d=[1, 2.5]", "e=true"]) == {
+        "a": 1,
+        "b": {"c": "x y", "d": [1, 2.5]},
+        "e": True,
+    }
+    with pytest.raises(ConfigError):
+        parse_options(["a"])
+
+
+LEAVES = st.one_of(
+    st.integers(-(10**12), 10**12),
+    st.floats(),
+    st.text(max_size=8),
+    st.booleans(),
+    st.lists(st.integers(0, 300), max_size=3),
+    st.dates(),
+)
+KEYS = [
+    "seed",
+    "name",
+    "kind",
+    "matrix",
+    "fov",
+    "dwell",
+    "n_samples",
+    "max_slew",
+    "epochs",
+    "weight",
+    "constraints",
+    "x",
+]
+TABLES = ["scanner", "acquisition", "init", "parameterization", "limits", "reconstructor", "data", "training", "y"]
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(
+    st.dictionaries(
+        st.sampled_from(KEYS + TABLES),
+        st.one_of(LEAVES, st.dictionaries(st.sampled_from(KEYS), LEAVES, max_size=3)),
+        max_size=3,
+    )
+)
+def test_any_tables_load_or_are_refused_in_one_sentence(tables):
+    try:
+        settings = Config(**tables) if not tables else config.load_config(None, as_overrides(tables))
+    except TrajdesignError as error:
+        assert isinstance(error, ConfigError)
+        assert "\n" not in str(error)
+        assert len(str(error)) < 1000
+    else:
+        assert Config(**settings.to_dict()) == settings
+        assert math.isfinite(settings.training.noise)
+
+
+def as_overrides(tables):
+    """Each table as one --set, its value written as inline TOML."""
+    lines = []
+    for key, value in tables.items():
+        text = tomli_w.dumps({"v": [value] if isinstance(value, dict) else value}).strip()
+        inline = text.removeprefix("[[v]]").strip().replace("\n", ", ") if isinstance(value, dict) else None
+        lines.append(f"{key} = {{{inline}}}" if inline is not None else f"{key} = {text.partition('=')[2].strip()}")
+    return lines
