@@ -1,4 +1,3 @@
-import math
 import tomllib
 
 import pytest
@@ -8,7 +7,7 @@ from hypothesis import strategies as st
 
 from trajdesign import config, plugins
 from trajdesign.config import Config, load_config, parse_options
-from trajdesign.errors import ConfigError, InputError, TrajdesignError
+from trajdesign.errors import ConfigError, InputError
 
 
 def written(tmp_path, text):
@@ -164,7 +163,9 @@ def test_another_kind_drops_the_options_of_the_old_one_but_no_given_one(tmp_path
         assert load_config(None, overrides).init["angle"] == "golden"
 
 
-@pytest.mark.parametrize("override", ["seed", "=3", "", ".seed=3", "a..b=3", "init.=3", "seed.x=3", "init.kind.x=3"])
+@pytest.mark.parametrize(
+    "override", ["seed", "=3", "", ".seed=3", "a..b=3", "init.=3", "seed.x=3", "init.kind.x=3", "x.kind=" + "[" * 9999]
+)
 def test_a_malformed_set_is_refused(override):
     with pytest.raises(ConfigError):
         load_config(None, ["init.kind=radial", "seed=1", override])
@@ -231,23 +232,16 @@ TABLES = ["scanner", "acquisition", "init", "parameterization", "limits", "recon
         max_size=3,
     )
 )
-def test_any_tables_load_or_are_refused_in_one_sentence(tables):
+def test_any_tables_load_or_are_refused_in_one_sentence(tmp_path_factory, tables):
+    path = tmp_path_factory.getbasetemp() / "any.toml"
+    path.write_text(tomli_w.dumps(tables), encoding="utf-8")
+    error = settings = None
     try:
-        settings = Config(**tables) if not tables else config.load_config(None, as_overrides(tables))
-    except TrajdesignError as error:
-        assert isinstance(error, ConfigError)
-        assert "\n" not in str(error)
-        assert len(str(error)) < 1000
+        settings = load_config(path)
+    except ConfigError as caught:
+        error = str(caught)
+    if settings is None:
+        assert "\n" not in error
+        assert len(error) < 1000
     else:
         assert Config(**settings.to_dict()) == settings
-        assert math.isfinite(settings.training.noise)
-
-
-def as_overrides(tables):
-    """Each table as one --set, its value written as inline TOML."""
-    lines = []
-    for key, value in tables.items():
-        text = tomli_w.dumps({"v": [value] if isinstance(value, dict) else value}).strip()
-        inline = text.removeprefix("[[v]]").strip().replace("\n", ", ") if isinstance(value, dict) else None
-        lines.append(f"{key} = {{{inline}}}" if inline is not None else f"{key} = {text.partition('=')[2].strip()}")
-    return lines

@@ -66,13 +66,13 @@ class Config(_Table):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _default_kinds(cls, tables: dict[str, Any]) -> dict[str, Any]:
-        """A table that names no kind sets options of the default one; a run without a name has its pattern's."""
+        """Let a table without a kind set options of the default one, and name a run after its pattern."""
         given = dict(tables)
         for kind in _PLUGIN_TABLES:
             if isinstance(given.get(kind), dict):
                 given[kind] = {**cls.model_fields[kind].default, **given[kind]}
         init = given.get("init", cls.model_fields["init"].default)
-        return {"name": init.get("kind") if isinstance(init, dict) else "", **given}
+        return {"name": str(init.get("kind")) if isinstance(init, dict) else "", **given}
 
     @pydantic.model_validator(mode="after")
     def _resolve_plugins(self) -> "Config":
@@ -112,7 +112,8 @@ def load_config(path: Path | str | None = None, overrides: list[str] | None = No
             raise InputError(f"cannot read {path}: {error.strerror}.") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InputError(f"{path} is no valid TOML: {error}.") from None
-    for override in overrides or []:
+    # kinds first: another kind drops the options of the old one, but none that is given here
+    for override in sorted(overrides or [], key=lambda text: not text.partition("=")[0].strip().endswith(".kind")):
         _apply(tables, override)
     try:
         return Config(**tables)
@@ -127,7 +128,7 @@ def _apply(tables: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override!r} is not of the form a.b=value.")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         value = text.strip()
     table = tables
     for part in parts[:-1]:
