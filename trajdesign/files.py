@@ -28,9 +28,9 @@ def atomic_path(path: Path | str, *, overwrite: bool = True) -> Iterator[Path]:
         If the folder cannot be written.
     """
     path = Path(path)
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists already; pass --force to replace it.")
     try:
+        if path.exists() and not overwrite:
+            raise OutputError(f"{path} exists already; pass --force to replace it.")
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".tmp-{path.stem}-", suffix=path.suffix)
     except OSError as error:

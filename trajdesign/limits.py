@@ -68,12 +68,15 @@ def describe(finding: Finding) -> str:
 
 
 def summary(trajectory: Trajectory, findings: list[Finding]) -> dict[str, Any]:
-    """Return the table of limits that ``metrics.json`` holds; the two maxima are in the scanner's norm."""
-    values = {f.name: f.value for f in check(trajectory, ["gradient", "slew"])}
+    """Return the table of limits that ``metrics.json`` holds; the two maxima are in the scanner's norm.
+
+    The hardware's limits are part of it, and of its verdict ``ok``, whether they are among the findings or not.
+    """
+    every = {f.name: f for f in [*findings, *check(trajectory, ["gradient", "slew"])]}
     return {
-        "max_gradient": values["gradient"],
-        "max_slew": values["slew"],
-        "ok": all(f.ok for f in findings),
-        "margin": min(f.margin for f in findings),
-        "constraints": {f.name: {**asdict(f), "margin": f.margin, "ok": f.ok} for f in findings},
+        "max_gradient": every["gradient"].value,
+        "max_slew": every["slew"].value,
+        "ok": all(f.ok for f in every.values()),
+        "margin": min(f.margin for f in every.values()),
+        "constraints": {name: {**asdict(f), "margin": f.margin, "ok": f.ok} for name, f in every.items()},
     }

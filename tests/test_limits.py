@@ -1,0 +1,94 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from trajdesign import limits, plugins
+from trajdesign.acquisition import Acquisition
+from trajdesign.errors import ConfigError, LimitError
+from trajdesign.inits.spiral import spiral
+from trajdesign.scanner import Scanner
+from trajdesign.trajectory import Trajectory
+
+GAMMA = 42.577478461e6
+
+
+def good(norm="vector"):
+    return spiral(Acquisition((0.22, 0.2), (32, 32), 4, 303, 4e-6), Scanner(limit_norm=norm))
+
+
+@pytest.mark.parametrize("norm", ["vector", "axis"])
+def test_the_values_are_those_of_plain_differences(norm):
+    trajectory = good(norm)
+    k = trajectory.k.numpy()
+    order = 2 if norm == "vector" else np.inf
+    gradient = np.diff(k, axis=1) / 10e-6 / GAMMA
+    slew = np.diff(gradient, axis=1) / 10e-6
+    findings = {f.name: f for f in limits.check(trajectory)}
+    assert list(findings) == plugins.names("constraint")
+    assert findings["gradient"].value == pytest.approx(np.linalg.norm(gradient, ord=order, axis=-1).max())
+    assert findings["receiver"].value == findings["gradient"].value
+    assert findings["slew"].value == pytest.approx(np.linalg.norm(slew, ord=order, axis=-1).max())
+    assert findings["extent"].value == pytest.approx((np.abs(k) / [16 / 0.22, 16 / 0.2]).max())
+    assert findings["gradient"].limit == 50e-3
+    assert findings["slew"].limit == 200.0
+    # one 1/FOV from sample to sample of the largest field of view
+    assert findings["receiver"].limit * GAMMA * 4e-6 * 0.22 == pytest.approx(1)
+    assert all(f.ok and f.margin >= 0 for f in findings.values())
+
+
+def test_the_two_norms_differ_where_both_axes_play():
+    trajectory = good()
+    k = trajectory.k.clone() * 0
+    k[..., 0] = k[..., 1] = torch.arange(k.shape[1]) * 4.0
+    values = {}
+    for norm in ("vector", "axis"):
+        scanner = Scanner(limit_norm=norm)
+        values[norm] = limits.check(Trajectory(k, trajectory.acquisition, scanner), ["gradient"])[0].value
+    assert values["vector"] == pytest.approx(math.sqrt(2) * values["axis"])
+
+
+def test_require_names_every_broken_limit_and_where():
+    trajectory = good()
+    k = 0.4 * trajectory.k
+    k[2, 50, 0] += 40
+    broken = trajectory.with_k(k, "my scan")
+    with pytest.raises(LimitError) as caught:
+        limits.require(broken)
+    sentence = str(caught.value)
+    assert caught.value.exit_code == 4
+    assert sentence.startswith("my scan breaks 3 limit(s)")
+    for word in ("gradient", "receiver", "slew", "T/m/s", "shot 2", " ms"):
+        assert word in sentence
+    assert "extent" not in sentence
+    assert limits.require(trajectory) == limits.check(trajectory)
+
+
+def test_only_limits_of_the_image_can_be_ignored():
+    assert limits.without(["receiver"]) == ["extent", "gradient", "slew"]
+    assert limits.without([]) == plugins.names("constraint")
+    for name in ("gradient", "slew"):
+        with pytest.raises(ConfigError, match="guards the hardware"):
+            limits.without([name])
+    with pytest.raises(ConfigError, match="did you mean 'receiver'"):
+        limits.without(["reciever"])
+
+
+@pytest.mark.parametrize("names", [None, ["slew"], ["extent", "receiver"], []])
+def test_the_summary_always_has_both_hardware_maxima(names):
+    trajectory = good()
+    summary = limits.summary(trajectory, limits.check(trajectory, names))
+    findings = {f.name: f for f in limits.check(trajectory)}
+    assert summary["max_gradient"] == findings["gradient"].value
+    assert summary["max_slew"] == findings["slew"].value
+    assert summary["ok"] is True
+    for name in plugins.names("constraint") if names is None else names:
+        assert summary["constraints"][name]["value"] == findings[name].value
+
+
+def test_the_summary_of_a_violation_is_not_ok():
+    trajectory = good().with_k(good().k * 3)
+    assert limits.summary(trajectory, limits.check(trajectory))["ok"] is False
+    # not even when the findings at hand are all kept: the hardware's limits are always part of the verdict
+    assert limits.summary(trajectory, limits.check(trajectory, []))["ok"] is False
