@@ -181,7 +181,7 @@ def psf(
         typer.echo(to_json({"schema_version": 1, "figure": str(out), "psf": documents}))
         return
     table = Table(title=f"Point spread function, drawn in {out}")
-    table.add_column("")
+    table.add_column("", overflow="fold")
     for heading in ("FWHM x (mm)", "FWHM y (mm)", "peak side lobe (dB)", "integrated side lobes (dB)"):
         table.add_column(heading, justify="right")
     for p, r in zip(paths, reports, strict=True):

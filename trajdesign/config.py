@@ -40,13 +40,13 @@ class Training(_Table):
     The loss is L1 + ``ssim_weight`` (1 - SSIM). ``validations`` are spread evenly over the run.
     """
 
-    epochs: int = pydantic.Field(20, ge=1)
+    epochs: int = pydantic.Field(5, ge=1)
     batch_size: int = pydantic.Field(4, ge=1)
     trajectory_rate: float = pydantic.Field(0.003, ge=0)
     network_rate: float = pydantic.Field(0.002, ge=0)
     ssim_weight: float = pydantic.Field(0.2, ge=0)
     noise: float = pydantic.Field(0.0, ge=0)
-    validations: int = pydantic.Field(20, ge=1)
+    validations: int = pydantic.Field(10, ge=1)
 
 
 class Config(_Table):

@@ -123,75 +123,92 @@ def train(
     device: torch.device,
     report: Callable[[Progress], None] = lambda _: None,
 ) -> Trained:
-    """Train the network on the fixed initial trajectory, or with ``stage = "learned"`` both together."""
-    torch.manual_seed(config.seed)
+    """Train the network on the fixed initial trajectory, or with ``stage = "learned"`` both together.
+
+    Raises
+    ------
+    DivergedError
+        If the loss or a gradient is not finite in more than ten steps in a row.
+    """
     settings = config.training
-    network: Reconstructor = plugins.build("reconstructor", config.reconstructor).to(device)
-    table = config.parameterization if stage == "learned" else {"kind": "fixed"}
-    parameterization: Parameterization = plugins.build("parameterization", table, initial)
-    optimizer = torch.optim.Adam(
-        [
-            {"params": list(parameterization.parameters()), "lr": settings.trajectory_rate},
-            {"params": list(network.parameters()), "lr": settings.network_rate},
-        ]
-    )
     steps_an_epoch = max(1, len(data["train"]) // settings.batch_size)  # type: ignore[arg-type]
     n_steps = settings.epochs * steps_an_epoch
-    anneal = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
-    validate_at = {round(n_steps * (i + 1) / settings.validations) for i in range(settings.validations)}
-    constraints = limits.constraints(config.acquisition, config.scanner, config.limits.constraints)
-    projection = Projection(constraints, initial, config.limits.iterations)
-    weights: Tensor | None = None
+    first_constrained = config.limits.from_epoch * steps_an_epoch + 1
+    validate_at = {max(1, round(n_steps * (i + 1) / settings.validations)) for i in range(settings.validations)}
+    joint = _Joint(config, initial, stage, n_steps, device)
     history: list[dict[str, Any]] = []
-    lost, losses, psnr, started = 0, [], math.nan, time.perf_counter()
+    losses: list[float] = []
+    psnr, started = math.nan, time.perf_counter()
 
     for step, coil_images in enumerate(_batches(data["train"], config, n_steps), start=1):
-        constrained = step > config.limits.from_epoch * steps_an_epoch
-        wanted = parameterization()
-        penalty = sum((c.penalty(wanted) for c in constraints), start=torch.zeros(()))
-        trajectory = wanted
-        if stage == "learned" and constrained and config.limits.method == "project":
-            trajectory = projection(wanted)
-        weights = _follow(trajectory, weights, device)
-        encoding = Encoding(trajectory, weights=weights, device=device)
-        coil_images = coil_images.to(device)
-        reference = root_sum_of_squares(coil_images)
-        kspace = _with_noise(encoding.forward(coil_images), config)
-        loss = metrics.image_loss(network(kspace, encoding), reference, settings.ssim_weight)
-        total = loss + config.limits.weight * penalty if constrained else loss
-
-        optimizer.zero_grad()
-        total.backward()
-        if _all_finite(total, parameterization, network):
-            optimizer.step()
-            lost = 0
-            losses.append(float(loss.detach()))
-        else:
-            lost += 1
-            if lost > _MOST_LOST_STEPS:
-                raise DivergedError(f"no finite loss in {lost} steps up to step {step}; lower the learning rates.")
-        anneal.step()
-
+        loss, penalty = joint.step(coil_images.to(device), constrained=step >= first_constrained)
+        losses.append(loss)
         if step in validate_at:
-            scores = evaluate(trajectory.with_k(trajectory.k.detach()), network, data["val"], config)
+            scores = evaluate(joint.trajectory, joint.network, data["val"], config)
             psnr = scores["psnr"]
-            row = {
-                "stage": stage,
-                "step": step,
-                "epoch": step / steps_an_epoch,
-                "loss": sum(losses) / max(1, len(losses)),
-            }
-            row |= {"val_psnr": psnr, "val_ssim": scores["ssim"], "penalty": float(penalty.detach())}
+            row = {"stage": stage, "step": step, "epoch": step / steps_an_epoch, "loss": sum(losses) / len(losses)}
+            row |= {"val_psnr": psnr, "val_ssim": scores["ssim"], "penalty": penalty}
             history.append(row | {"seconds": time.perf_counter() - started})
             losses = []
-        report(Progress(stage, step, n_steps, float(loss.detach()), psnr))
+        report(Progress(stage, step, n_steps, loss, psnr))
+    return Trained(joint.final(), joint.network, history)
 
-    final = parameterization()
-    if stage == "learned":
-        projection.n_iterations = _FINAL_ITERATIONS
-        final = projection(final)
-    final = final.with_k(final.k.detach(), f"{config.name} {stage}")
-    return Trained(final, network, history)
+
+class _Joint:
+    """Trajectory and network, and what follows them from step to step: projection, density, learning rates."""
+
+    def __init__(self, config: Config, initial: Trajectory, stage: str, n_steps: int, device: torch.device) -> None:
+        torch.manual_seed(config.seed)
+        self.config, self.stage, self.device = config, stage, device
+        self.network: Reconstructor = plugins.build("reconstructor", config.reconstructor).to(device)
+        table = config.parameterization if stage == "learned" else {"kind": "fixed"}
+        self.parameterization: Parameterization = plugins.build("parameterization", table, initial)
+        self.constraints = limits.constraints(config.acquisition, config.scanner, config.limits.constraints)
+        self.projection = Projection(self.constraints, initial, config.limits.iterations)
+        rates = {self.parameterization: config.training.trajectory_rate, self.network: config.training.network_rate}
+        groups = [{"params": list(module.parameters()), "lr": rate} for module, rate in rates.items()]
+        self.optimizer = torch.optim.Adam(groups)
+        self.anneal = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, n_steps)
+        self.trains = any(group["params"] for group in groups)
+        self.trajectory = initial
+        self.weights: Tensor | None = None
+        self.lost = 0
+
+    def step(self, coil_images: Tensor, *, constrained: bool) -> tuple[float, float]:
+        """Take one step on coil images (batch, coil, y, x); returns the image loss and the limits' penalty."""
+        wanted = self.parameterization()
+        penalty = sum((c.penalty(wanted) for c in self.constraints), start=torch.zeros(()))
+        project = self.stage == "learned" and constrained and self.config.limits.method == "project"
+        trajectory = self.projection(wanted) if project else wanted
+        self.weights = _follow(trajectory, self.weights, self.device)
+        encoding = Encoding(trajectory, weights=self.weights, device=self.device)
+        image, reference = reconstruct(coil_images, encoding, self.network, self.config)
+        loss = metrics.image_loss(image, reference, self.config.training.ssim_weight)
+        if self.trains:
+            self._descend(loss + self.config.limits.weight * penalty if constrained else loss)
+        self.trajectory = trajectory.with_k(trajectory.k.detach())
+        return float(loss.detach()), float(penalty.detach())
+
+    def final(self) -> Trajectory:
+        """Return the trajectory after the last step, projected until nothing moves."""
+        trajectory = self.parameterization()
+        if self.stage == "learned":
+            self.projection.n_iterations = _FINAL_ITERATIONS
+            trajectory = self.projection(trajectory)
+        return trajectory.with_k(trajectory.k.detach(), f"{self.config.name} {self.stage}")
+
+    def _descend(self, loss: Tensor) -> None:
+        """Step down the gradient, unless it is not finite."""
+        self.optimizer.zero_grad()
+        loss.backward()
+        if _all_finite(loss, self.parameterization, self.network):
+            self.optimizer.step()
+            self.lost = 0
+        else:
+            self.lost += 1
+            if self.lost > _MOST_LOST_STEPS:
+                raise DivergedError(f"no finite loss or gradient in {self.lost} steps; lower the learning rates.")
+        self.anneal.step()
 
 
 @torch.no_grad()
