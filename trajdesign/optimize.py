@@ -128,7 +128,7 @@ def train(
     Raises
     ------
     DivergedError
-        If the loss or a gradient is not finite in more than ten steps in a row.
+        If the loss or a gradient is not finite in more than ten steps in a row, or in every step.
     """
     settings = config.training
     steps_an_epoch = max(1, len(data["train"]) // settings.batch_size)  # type: ignore[arg-type]
@@ -173,6 +173,7 @@ class _Joint:
         self.trajectory = initial
         self.weights: Tensor | None = None
         self.lost = 0
+        self.most_lost = min(_MOST_LOST_STEPS, n_steps - 1)
 
     def step(self, coil_images: Tensor, *, constrained: bool) -> tuple[float, float]:
         """Take one step on coil images (batch, coil, y, x); returns the image loss and the limits' penalty."""
@@ -203,12 +204,12 @@ class _Joint:
         loss.backward()
         if _all_finite(loss, self.parameterization, self.network):
             self.optimizer.step()
+            self.anneal.step()
             self.lost = 0
         else:
             self.lost += 1
-            if self.lost > _MOST_LOST_STEPS:
+            if self.lost > self.most_lost:
                 raise DivergedError(f"no finite loss or gradient in {self.lost} steps; lower the learning rates.")
-        self.anneal.step()
 
 
 @torch.no_grad()

@@ -17,6 +17,15 @@ from trajdesign.errors import InputError, OutputError
 from trajdesign.files import atomic_path
 from trajdesign.trajectory import Trajectory
 
+_RESULTS = (
+    "initial.npz",
+    "trajectory.npz",
+    "network.safetensors",
+    "network_fixed.safetensors",
+    "history.csv",
+    "metrics.json",
+)
+
 
 class RunFolder:
     """Paths and formats of one run.
@@ -34,7 +43,7 @@ class RunFolder:
         self.path = Path(path)
 
     def create(self, config: Config, *, overwrite: bool = False) -> None:
-        """Make the folder and write the resolved config.
+        """Make the folder, without the results of an earlier run, and write the resolved config.
 
         Raises
         ------
@@ -45,6 +54,8 @@ class RunFolder:
             raise OutputError(f"{self.path} holds a run already; choose another --out or pass --force.")
         if self.path.exists() and not self.path.is_dir():
             raise OutputError(f"{self.path} is a file; --out names a folder.")
+        for name in _RESULTS:  # else a run that stops early would leave them beside the config of another
+            (self.path / name).unlink(missing_ok=True)
         with atomic_path(self.path / "config.toml") as temporary:
             temporary.write_text(tomli_w.dumps(config.to_dict()), encoding="utf-8")
 

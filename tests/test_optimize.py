@@ -1,0 +1,304 @@
+"""A whole run, tiny: what it leaves, that it can be repeated, and how it ends when it cannot go on."""
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+
+from trajdesign import plugins
+from trajdesign.config import load_config
+from trajdesign.encoding import Encoding
+from trajdesign.errors import DivergedError, InputError, LimitError, OutputError, ResourceError
+from trajdesign.interfaces import Reconstructor
+from trajdesign.optimize import datasets, evaluate, optimize, reconstruct, torch_device
+from trajdesign.run import RunFolder
+
+GAMMA = 42.577478461e6
+TINY = [
+    "acquisition.matrix=[32,32]",
+    "acquisition.n_shots=4",
+    "acquisition.n_samples=128",
+    "acquisition.dwell=8e-6",
+    "data.n_train=4",
+    "data.n_val=2",
+    "data.n_test=5",
+    "data.n_coils=2",
+    "training.epochs=2",
+    "training.batch_size=2",
+    "training.validations=2",
+    "training.trajectory_rate=0.01",
+    "reconstructor.channels=4",
+    "reconstructor.levels=2",
+    "parameterization.n_control=12",
+    "name=tiny",
+]
+
+
+def tiny(*overrides):
+    others = {o.partition(".")[0] for o in overrides if ".kind=" in o}  # another kind has other options
+    return load_config(None, [*(o for o in TINY if o.partition(".")[0] not in others), *overrides])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("run") / "folder"
+    seen = []
+    metrics = optimize(tiny(), path, device="cpu", report=seen.append)
+    return RunFolder(path), metrics, seen
+
+
+def test_the_folder_holds_everything(run):
+    folder, metrics, _ = run
+    assert {p.name for p in folder.path.iterdir()} == {
+        "config.toml",
+        "history.csv",
+        "initial.npz",
+        "metrics.json",
+        "network.safetensors",
+        "network_fixed.safetensors",
+        "trajectory.npz",
+    }
+    assert folder.config() == tiny()
+    assert folder.metrics() == json.loads(json.dumps(metrics))
+    initial, learned = folder.trajectory("initial"), folder.trajectory()
+    wanted = plugins.build("init", tiny().init, tiny().acquisition, tiny().scanner)
+    assert torch.equal(initial.k, wanted.k)
+    assert float((learned.k - initial.k).abs().max()) > 0.1, "nothing was learned"
+    assert learned.acquisition == initial.acquisition == tiny().acquisition
+    assert learned.scanner == tiny().scanner
+
+
+def test_the_metrics_have_the_promised_keys(run):
+    metrics = run[1]
+    assert set(metrics) == {"name", "fixed", "learned", "wilcoxon_p", "limits"}
+    for stage in ("fixed", "learned"):
+        result = metrics[stage]
+        assert result["n"] == 5
+        for key in ("psnr", "ssim", "nrmse"):
+            assert len(result[f"{key}_list"]) == 5
+            assert result[key] == pytest.approx(np.mean(result[f"{key}_list"]))
+            assert np.isfinite(result[f"{key}_list"]).all()
+    for key in ("psnr", "ssim"):
+        lists = [metrics[stage][f"{key}_list"] for stage in ("learned", "fixed")]
+        assert metrics["wilcoxon_p"][key] == pytest.approx(scipy.stats.wilcoxon(*lists).pvalue)
+
+
+def test_the_learned_trajectory_has_no_violation_in_plain_differences(run):
+    folder, metrics, _ = run
+    with np.load(folder.path / "trajectory.npz") as file:
+        k, raster = file["k"], float(file["raster_s"])
+        gradient = np.diff(k, axis=1) / raster / GAMMA
+        slew = np.diff(gradient, axis=1) / raster
+        largest = np.linalg.norm(gradient, axis=-1).max(), np.linalg.norm(slew, axis=-1).max()
+        assert largest[0] < min(float(file["max_gradient_t_per_m"]), 1 / (GAMMA * 8e-6 * 0.22))
+        assert largest[1] < float(file["max_slew_t_per_m_s"])
+        assert np.abs(k).max() < 16 / 0.22
+    limits = metrics["limits"]
+    assert limits["ok"] is True
+    assert limits["max_gradient"] == pytest.approx(largest[0])
+    assert limits["max_slew"] == pytest.approx(largest[1])
+
+
+def test_the_results_are_those_of_the_files(run):
+    folder, metrics, _ = run
+    config = folder.config()
+    test = datasets(config)["test"]
+    for stage, trajectory, weights in (("fixed", "initial", "network_fixed"), ("learned", "trajectory", "network")):
+        network = plugins.build("reconstructor", config.reconstructor)
+        folder.load_network(network, weights)
+        scores = evaluate(folder.trajectory(trajectory), network, test, config)
+        np.testing.assert_allclose(scores["psnr_list"], metrics[stage]["psnr_list"], rtol=1e-5)
+        # and from the pixels
+        with torch.no_grad():
+            encoding = Encoding(folder.trajectory(trajectory))
+            image, reference = reconstruct(test[1][None], encoding, network, config)
+        np.testing.assert_allclose(reference[0, 0], np.sqrt((test[1].abs().numpy() ** 2).sum(0)), atol=1e-5)
+        error = float((image - reference).square().mean())
+        assert metrics[stage]["psnr_list"][1] == pytest.approx(-10 * math.log10(error), abs=1e-3)
+
+
+def test_the_history_has_a_row_a_validation(run):
+    with (run[0].path / "history.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["stage"], int(row["step"])) for row in rows] == [
+        ("fixed", 2),
+        ("fixed", 4),
+        ("learned", 2),
+        ("learned", 4),
+    ]
+    assert all(math.isfinite(float(row[key])) for row in rows for key in ("loss", "val_psnr", "val_ssim"))
+
+
+def test_every_step_is_reported(run):
+    seen = run[2]
+    assert [(p.stage, p.step, p.n_steps) for p in seen] == [
+        (stage, step, 4) for stage in ("fixed", "learned") for step in (1, 2, 3, 4)
+    ]
+    assert math.isnan(seen[0].psnr)
+    assert math.isfinite(seen[-1].psnr)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_does_not(run, tmp_path):
+    folder, metrics, _ = run
+    again = optimize(folder.config(), tmp_path / "again", device="cpu")
+    assert torch.equal(RunFolder(tmp_path / "again").trajectory().k, folder.trajectory().k)
+    assert again["learned"]["psnr_list"] == metrics["learned"]["psnr_list"]
+    other = optimize(tiny("seed=1"), tmp_path / "other", device="cpu", baseline=False)
+    assert not torch.equal(RunFolder(tmp_path / "other").trajectory().k, folder.trajectory().k)
+    assert other["learned"]["psnr_list"] != metrics["learned"]["psnr_list"]
+
+
+def test_without_the_baseline_the_learned_run_is_the_same(run, tmp_path):
+    folder, metrics, _ = run
+    alone = optimize(tiny(), tmp_path / "run", device="cpu", baseline=False)
+    assert set(alone) == {"name", "learned", "limits"}
+    assert alone["learned"]["psnr_list"] == metrics["learned"]["psnr_list"]
+    assert torch.equal(RunFolder(tmp_path / "run").trajectory().k, folder.trajectory().k)
+    assert not (tmp_path / "run" / "network_fixed.safetensors").exists()
+
+
+def test_the_fixed_stage_does_not_move(tmp_path):
+    metrics = optimize(tiny("parameterization.kind=fixed"), tmp_path / "run", device="cpu")
+    # fixed or learned, the same network on the same trajectory, but for the projection's margin
+    np.testing.assert_allclose(metrics["learned"]["psnr_list"], metrics["fixed"]["psnr_list"], atol=0.02)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["limits.method=penalty", "limits.weight=0.0", "data.n_coils=1"],
+        ["limits.from_epoch=1", "init.kind=spiral", "training.noise=0.01"],
+        ["limits.from_epoch=9", "init.kind=cartesian", "training.ssim_weight=0.0"],
+        ["parameterization.kind=samples", "training.batch_size=50"],
+        ["parameterization.kind=neural_ode", "parameterization.hidden=8", "training.validations=1000"],
+        ["scanner.limit_norm=axis", "scanner.max_slew=60.0"],
+        ["acquisition.matrix=[36,30]", "acquisition.fov=[0.24,0.2]", "scanner.gradient_raster=4e-6"],
+        ["limits.constraints=[]", "limits.method=penalty", "training.trajectory_rate=0.0"],
+    ],
+    ids=lambda overrides: " ".join(overrides),
+)
+def test_every_way_ends_feasible(tmp_path, overrides):
+    settings = tiny("training.trajectory_rate=0.05", *overrides)
+    metrics = optimize(settings, tmp_path / "run", device="cpu", baseline=False)
+    assert metrics["limits"]["ok"] is True
+    assert metrics["limits"]["margin"] >= 0.99e-4 or settings.limits.constraints == []
+    assert math.isfinite(metrics["learned"]["psnr"])
+
+
+def test_a_penalty_holds_the_trajectory_back(tmp_path):
+    def penalty(weight, method="penalty", from_epoch=0):
+        overrides = [f"limits.weight={weight}", f"limits.method={method}", f"limits.from_epoch={from_epoch}"]
+        settings = tiny(*overrides, "training.epochs=6", "parameterization.kind=samples", "training.network_rate=0.0")
+        optimize(settings, tmp_path / f"{weight}{method}{from_epoch}", device="cpu", baseline=False)
+        with (tmp_path / f"{weight}{method}{from_epoch}" / "history.csv").open() as stream:
+            return float(list(csv.DictReader(stream))[-1]["penalty"])
+
+    free, held = penalty(0.0), penalty(10.0)
+    assert free > 0
+    assert held < 0.5 * free
+    # constraints that start after the last epoch do not hold anything back
+    assert penalty(10.0, from_epoch=6) == pytest.approx(free)
+    assert penalty(10.0, method="project", from_epoch=6) == pytest.approx(free)
+
+
+@pytest.mark.parametrize("kind", ["bspline", "samples"])
+def test_the_trajectory_alone_lowers_the_loss(tmp_path, kind):
+    # no network to help: the image is the adjoint's, and only the trajectory learns
+    settings = tiny(
+        "reconstructor.kind=adjoint",
+        f"parameterization.kind={kind}",
+        "training.epochs=20",
+        "training.batch_size=4",
+        "training.validations=20",
+        "limits.method=project",
+    )
+    metrics = optimize(settings, tmp_path / "run", device="cpu")
+    with (tmp_path / "run" / "history.csv").open() as stream:
+        losses = [float(row["loss"]) for row in csv.DictReader(stream) if row["stage"] == "learned"]
+    assert losses[-1] < 0.98 * losses[0]
+    assert metrics["learned"]["psnr"] > metrics["fixed"]["psnr"]
+
+
+# --- runs that cannot be ---
+
+
+def test_what_cannot_be_played_ends_before_anything_is_written(tmp_path):
+    with pytest.raises(LimitError, match="radial") as caught:
+        optimize(load_config(None, ["acquisition.n_samples=16"]), tmp_path / "run", device="cpu")
+    assert caught.value.exit_code == 4
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_device_ends_before_anything_is_written(tmp_path):
+    for device in ("tpu", "cuda:99", "", "cpu:x"):
+        with pytest.raises(ResourceError, match="cpu") as caught:
+            optimize(tiny(), tmp_path / "run", device=device)
+        assert caught.value.exit_code == 6
+    assert list(tmp_path.iterdir()) == []
+    assert torch_device("cpu") == torch.device("cpu")
+    assert torch_device("auto").type in ("cpu", "cuda")
+
+
+def test_a_folder_with_a_run_is_left_alone(run, tmp_path):
+    folder = run[0]
+    before = {p.name: p.read_bytes() for p in folder.path.iterdir()}
+    with pytest.raises(OutputError, match="--force") as caught:
+        optimize(tiny("seed=7"), folder.path, device="cpu")
+    assert caught.value.exit_code == 5
+    assert {p.name: p.read_bytes() for p in folder.path.iterdir()} == before
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError):
+        optimize(tiny(), tmp_path / "file", device="cpu")
+
+
+class NotANumber(Reconstructor):
+    """Its first image is a number, if `good` allows; the rest are not."""
+
+    def __init__(self, *, good: int = 0) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+        self.good = good
+
+    def forward(self, kspace, encoding):
+        image = encoding.adjoint(kspace).abs().sum(1, keepdim=True) * self.weight
+        self.good -= 1
+        return image if self.good >= 0 else image * math.nan
+
+
+@pytest.mark.parametrize("n_steps", [1, 4, 40])
+def test_a_loss_that_is_not_a_number_ends_the_run(tmp_path, n_steps):
+    settings = tiny(f"reconstructor.kind={__name__}:NotANumber", f"training.epochs={n_steps}", "training.batch_size=4")
+    seen = []
+    with pytest.raises(DivergedError, match="no finite loss") as caught:
+        optimize(settings, tmp_path / "run", device="cpu", report=seen.append)
+    assert caught.value.exit_code == 7
+    assert len(seen) <= 10
+    assert not (tmp_path / "run" / "trajectory.npz").exists()
+
+
+def test_a_replaced_run_leaves_nothing_of_the_old_one(tmp_path):
+    path = tmp_path / "run"
+    optimize(tiny(), path, device="cpu")
+    (path / "notes.txt").write_text("mine")
+    optimize(tiny("reconstructor.channels=8"), path, device="cpu", baseline=False, overwrite=True)
+    assert not (path / "network_fixed.safetensors").exists(), "of another architecture than config.toml says"
+    settings = tiny(f"reconstructor.kind={__name__}:NotANumber")
+    with pytest.raises(DivergedError):
+        optimize(settings, path, device="cpu", overwrite=True)
+    assert not (path / "trajectory.npz").exists(), "of another run than config.toml says"
+    assert not (path / "metrics.json").exists()
+    assert (path / "notes.txt").read_text() == "mine"
+
+
+def test_a_dataset_without_images_is_an_input_error(monkeypatch, tmp_path):
+    (tmp_path / "no_images.py").write_text(
+        "def none(acquisition, split):\n    '''None.'''\n    return []\n", encoding="utf-8"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match="holds no images"):
+        optimize(tiny("data.kind=no_images:none"), tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
