@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -67,7 +68,7 @@ def optimize(
     report.draw(out)
     if quiet:
         return
-    console = Console()
+    console = _console()
     console.print(_results_table(metrics))
     limits = metrics["limits"]
     console.print(
@@ -75,10 +76,10 @@ def optimize(
         f"{'0 violations' if limits['ok'] else 'VIOLATED'}, smallest margin {limits['margin']:.2%}.\n"
         f"Run folder: {out} (look at {out / 'figures'})\n\n"
         f"Next:\n"
-        f"  trajdesign check {out}\n"
-        f"  trajdesign export {out} --format pulseq --out {out / 'trajectory.seq'}\n"
-        f"  trajdesign psf {out} --compare {out / 'initial.npz'} --out {out / 'psf.png'}",
-        highlight=False,
+        f"  trajdesign check {quote(str(out))}\n"
+        f"  trajdesign export {quote(str(out))} --format pulseq --out {quote(str(out / 'trajectory.seq'))}\n"
+        f"  trajdesign psf {quote(str(out))} --compare {quote(str(out / 'initial.npz'))} "
+        f"--out {quote(str(out / 'psf.png'))}",
         soft_wrap=True,
     )
 
@@ -110,7 +111,7 @@ def check(
         for f in findings:
             values = (f"{f.value:.5g}", f"{f.limit:.5g}", f.unit, f"{f.margin:.2%}", str(f.shot))
             table.add_row(f.name, *values, f"{f.time * 1e3:.3f}", "ok" if f.ok else "BROKEN")
-        Console().print(table)
+        _console().print(table)
     if not all(f.ok for f in findings):
         raise typer.Exit(4)
 
@@ -154,7 +155,7 @@ def export(
     for key, value in facts.items():
         if not isinstance(value, dict):
             table.add_row(key, f"{value:.6g}" if isinstance(value, float) else str(value))
-    Console().print(table)
+    _console().print(table)
 
 
 @app.command()
@@ -187,7 +188,7 @@ def psf(
     for p, r in zip(paths, reports, strict=True):
         values = (r.fwhm_x * 1e3, r.fwhm_y * 1e3, r.peak_side_lobe, r.integrated_side_lobe)
         table.add_row(str(p), *(f"{value:.2f}" for value in values))
-    Console().print(table)
+    _console().print(table)
 
 
 @app.command("list")
@@ -200,7 +201,7 @@ def list_(json: Json = False) -> None:
     if json:
         typer.echo(to_json({"schema_version": 1, **catalogue}))
         return
-    console = Console()
+    console = _console()
     for kind, entries in catalogue.items():
         table = Table(title=kind, title_justify="left", show_header=False, expand=False)
         for name, entry in entries.items():
@@ -242,6 +243,11 @@ def _open(
         err=True,
     )
     return foreign
+
+
+def _console() -> Console:
+    """Return a console that prints the names in files as they are, not as markup."""
+    return Console(markup=False, emoji=False, highlight=False)
 
 
 def _numbers(option: str, text: str, kind: Callable[[str], Any]) -> tuple[Any, ...]:
@@ -315,6 +321,10 @@ def main() -> None:
     except TrajdesignError as error:
         sys.stderr.write(f"trajdesign: {error}\n")
         sys.exit(error.exit_code)
+    except OSError as error:
+        where = "" if error.filename is None else f" {error.filename}"
+        sys.stderr.write(f"trajdesign: cannot use{where}: {error.strerror or error}.\n")
+        sys.exit(6)
     except MemoryError:
         sys.stderr.write("trajdesign: out of memory; take a smaller batch, matrix or number of coils.\n")
         sys.exit(6)

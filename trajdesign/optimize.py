@@ -88,6 +88,9 @@ def optimize(
     initial = plugins.build("init", config.init, config.acquisition, config.scanner)
     limits.require(initial, config.limits.constraints)
     data = datasets(config)
+    # what cannot be built is refused before the folder is touched and the baseline trained
+    plugins.build("parameterization", config.parameterization, initial)
+    plugins.build("reconstructor", config.reconstructor)
     folder = RunFolder(out)
     folder.create(config, overwrite=overwrite)
     initial.save(folder.path / "initial.npz")

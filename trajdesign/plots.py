@@ -71,7 +71,7 @@ def trajectories(initial: Trajectory, learned: Trajectory | None = None) -> Figu
         grid = figure.subplots(2, len(shown), squeeze=False)
         for column, trajectory in enumerate(shown):
             _k_space(grid[0, column], trajectory, (0, 1))
-            grid[0, column].set_title(trajectory.name, fontweight="bold")
+            grid[0, column].set_title(_plain(trajectory.name), fontweight="bold")
             _k_space(grid[1, column], trajectory, (0, 1), part=_CLOSE_UP)
             grid[1, column].set_title(
                 f"centre, ×{1 / _CLOSE_UP:g}; dots: ADC samples; shots: dark to light",
@@ -85,7 +85,7 @@ def trajectories(initial: Trajectory, learned: Trajectory | None = None) -> Figu
     for row, trajectory in enumerate(shown):
         for column, plane in enumerate(planes):
             _k_space(grid[row, column], trajectory, plane)
-        grid[row, 0].set_title(trajectory.name, fontweight="bold")
+        grid[row, 0].set_title(_plain(trajectory.name), fontweight="bold")
     return figure
 
 
@@ -117,7 +117,7 @@ def waveforms(initial: Trajectory, learned: Trajectory | None = None) -> Figure:
             _against_limits(axes, trajectory, values, [(name, limit * scale) for name, limit in limits], unit)
             if column == 0:
                 axes.set_ylabel(f"{('gradient', 'slew rate')[row]}, {norm} ({unit})")
-        grid[0, column].set_title(trajectory.name, fontweight="bold", loc="left")
+        grid[0, column].set_title(_plain(trajectory.name), fontweight="bold", loc="left")
         grid[1, column].set_xlabel("time (ms)")
     return figure
 
@@ -334,7 +334,7 @@ def _psf_image(
             axes.add_patch(Ellipse((0, 0), width, height, fill=False, color="white", linestyle="--"))
     axes.set_xlabel("x (mm)")
     axes.set_ylabel("y (mm)")
-    axes.set_title(f"{report.name}\n{title}", fontsize=10)
+    axes.set_title(f"{_plain(report.name)}\n{title}", fontsize=10)
     return drawn
 
 
@@ -342,7 +342,7 @@ def _psf_profiles(profile: Axes, radial: Axes, report: PsfReport, colour: str) -
     centre = report.detail.shape[0] // 2
     for axis, line, style in ((0, report.detail[centre], "-"), (1, report.detail[:, centre], "--")):
         offset = 1e3 * (np.arange(len(line)) - centre) * report.detail_step[axis]
-        label = f"{report.name}, {_AXES[axis]}"
+        label = f"{_plain(report.name)}, {_AXES[axis]}"
         profile.plot(offset, line, style, color=colour, linewidth=1.4, label=label)
     reach = 4e3 * max(report.voxel)
     profile.set_xlim(-reach, reach)
@@ -357,7 +357,7 @@ def _psf_profiles(profile: Axes, radial: Axes, report: PsfReport, colour: str) -
     np.maximum.at(largest, ring[kept], flat)
     distance = 1e3 * np.arange(n_rings) * bin_width
     mean, largest = (20 * np.log10(np.maximum(values, 1e-12)) for values in (mean, largest))
-    radial.plot(distance, mean, color=colour, linewidth=1.8, label=report.name)
+    radial.plot(distance, mean, color=colour, linewidth=1.8, label=_plain(report.name))
     radial.plot(distance, largest, color=colour, linewidth=0.6)
     radial.set_xlim(0, distance[-1])
     radial.set_ylim(_FLOOR_DB - 10, 3)
@@ -376,7 +376,7 @@ def _psf_table(axes: Axes, shown: list[PsfReport]) -> None:
     table = axes.table(
         [[write(r) for r in shown] for _, write in rows],
         rowLabels=[name for name, _ in rows],
-        colLabels=[r.name for r in shown],
+        colLabels=[_plain(r.name) for r in shown],
         loc="center", edges="horizontal", cellLoc="center", bbox=Bbox.from_bounds(0.45, 0, 0.55, 1),
     )  # fmt: skip
     table.auto_set_font_size(False)
@@ -389,3 +389,8 @@ def _scores(scores: Mapping[str, float]) -> str:
     return ", ".join(
         f"{name} {value:.2f} dB" if name == "PSNR" else f"{name} {value:.4f}" for name, value in scores.items()
     )
+
+
+def _plain(name: str) -> str:
+    """Return a user's name as plain text, not as a formula, of a length that leaves room for the axes."""
+    return (name if len(name) <= 40 else f"{name[:39]}…").replace("$", r"\$")

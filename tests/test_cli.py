@@ -1,0 +1,417 @@
+"""The commands, and that whatever goes wrong is one sentence on stderr and the right exit code."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+
+import numpy as np
+import pytest
+import torch
+
+from trajdesign import cli, plugins, seqfile
+from trajdesign.acquisition import Acquisition
+from trajdesign.inits.spiral import spiral
+from trajdesign.scanner import Scanner
+from trajdesign.trajectory import Trajectory, load, n_points
+
+TINY = [
+    "acquisition.matrix=[32,32]",
+    "acquisition.n_shots=4",
+    "acquisition.n_samples=128",
+    "acquisition.dwell=8e-6",
+    "data.n_train=4",
+    "data.n_val=2",
+    "data.n_test=3",
+    "data.n_coils=2",
+    "training.epochs=2",
+    "training.batch_size=2",
+    "training.validations=2",
+    "reconstructor.channels=4",
+    "reconstructor.levels=2",
+]
+SETTINGS = [word for setting in TINY for word in ("--set", setting)]
+
+
+class Result:
+    def __init__(self, code, out, err):
+        self.code, self.out, self.err = code, out, err
+
+
+def call(*words):
+    """Run the command line inside this process."""
+    before = sys.argv
+    sys.argv = ["trajdesign", *map(str, words)]
+    try:
+        cli.main()
+    except SystemExit as end:
+        return 0 if end.code is None else end.code
+    finally:
+        sys.argv = before
+    return 0
+
+
+@pytest.fixture
+def trajdesign(capsys):
+    def run(*words):
+        capsys.readouterr()
+        code = call(*words)
+        return Result(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def refused(trajdesign):
+    """Run a command that must fail with a code and one sentence that holds some words."""
+
+    def run(code, *words, mentions=()):
+        result = trajdesign(*words)
+        assert result.code == code, result.err
+        assert result.out == ""
+        lines = result.err.strip().splitlines()
+        assert lines[-1].startswith("trajdesign: ")
+        assert lines[-1].endswith((".", "'"))
+        assert len(lines) == 1, result.err
+        assert "Traceback" not in result.err
+        for word in mentions:
+            assert word in result.err
+        return result
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """Return a run folder, and what the command that made it said."""
+    path = tmp_path_factory.mktemp("cli") / "first run"
+    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+        code = call("optimize", "--out", path, *SETTINGS, "--device", "cpu", "--seed", "3")
+    return path, Result(code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture
+def run(first):
+    return first[0]
+
+
+@pytest.fixture
+def foreign(tmp_path):
+    """A file of sampled k that only its maker's program wrote, in 1/m."""
+    trajectory = spiral(Acquisition((0.22, 0.22), (32, 32), 4, 303, 4e-6), Scanner())
+    path = tmp_path / "foreign.npz"
+    np.savez(path, samples=0.95 * trajectory.k_adc.numpy())
+    return path
+
+
+DESCRIPTION = ("--k-unit", "1/m", "--dwell", "4e-6", "--fov", "0.22", "--matrix", "32")
+
+
+# --- the commands ---
+
+
+def test_help_names_every_command(trajdesign):
+    result = trajdesign("--help")
+    assert result.code == 0
+    for name in ("optimize", "check", "export", "psf", "list"):
+        assert name in result.out
+        one = trajdesign(name, "-h")
+        assert one.code == 0
+        assert f"trajdesign {name}" in one.out
+
+
+def test_optimize_says_what_it_reached_and_what_to_do_next(first):
+    path, result = first
+    assert result.code == 0, result.err
+    for words in ("PSNR", "fixed", "learned", "gain", "Wilcoxon", "0 violations"):
+        assert words in result.out
+    # the next commands can be pasted, whatever the folder's name
+    following = [shlex.split(line)[1:] for line in result.out.splitlines() if line.startswith("  trajdesign ")]
+    assert [words[0] for words in following] == ["check", "export", "psf"]
+    assert all(words[1] == str(path) for words in following)
+    assert "learned 4/4" in result.err
+    metrics = json.loads((path / "metrics.json").read_text())
+    assert f"{metrics['learned']['psnr']:.2f}" in result.out
+    assert (path / "config.toml").read_text().count("seed = 3") == 1
+    figures = {"learning", "psf", "reconstruction", "trajectories", "waveforms"}
+    assert {p.stem for p in (path / "figures").glob("*.png")} == figures
+
+
+def test_optimize_quietly_without_the_baseline(trajdesign, tmp_path):
+    words = ("optimize", "--out", tmp_path / "run", *SETTINGS, "--device", "cpu", "--no-baseline", "--quiet")
+    result = trajdesign(*words)
+    assert (result.code, result.out, result.err) == (0, "", "")
+    assert "fixed" not in json.loads((tmp_path / "run" / "metrics.json").read_text())
+
+
+def test_check_passes_what_was_learned(trajdesign, run):
+    result = trajdesign("check", run)
+    assert result.code == 0
+    for name in plugins.names("constraint"):
+        assert name in result.out
+    assert "BROKEN" not in result.out
+    document = json.loads(trajdesign("check", run, "--json").out)
+    assert document["schema_version"] == 1
+    assert document["ok"] is True
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert document["max_slew"] == pytest.approx(metrics["limits"]["max_slew"])
+    assert trajdesign("check", run / "initial.npz").code == 0
+
+
+def test_check_finds_what_is_broken_and_export_refuses_it(trajdesign, refused, run, tmp_path):
+    trajectory = load(run / "trajectory.npz")
+    k = trajectory.k.clone()
+    k[1, 40, 0] += 10.0
+    trajectory.with_k(k).save(tmp_path / "broken.npz")
+    result = trajdesign("check", tmp_path / "broken.npz")
+    assert result.code == 4
+    assert "BROKEN" in result.out
+    result = trajdesign("check", tmp_path / "broken.npz", "--json")
+    assert result.code == 4
+    document = json.loads(result.out)
+    assert document["ok"] is False
+    assert document["constraints"]["slew"]["shot"] == 1
+    for flag in ((), ("--force",)):
+        refused(4, "export", tmp_path / "broken.npz", "--out", tmp_path / "b.seq", *flag, mentions=["slew", "shot 1"])
+    assert not list(tmp_path.glob("*.seq"))
+
+
+def test_export_writes_each_format_and_proves_it(trajdesign, run, tmp_path):
+    for name, suffix in (("pulseq", ".seq"), ("csv", ".csv"), ("npz", ".npz")):
+        path = tmp_path / f"scan{suffix}"
+        result = trajdesign("export", run, "--format", name, "--out", path, "--json")
+        assert result.code == 0, result.err
+        facts = json.loads(result.out)
+        assert facts["max_k_error_fov"] < 1e-3
+        assert path.exists()
+    assert seqfile.read(tmp_path / "scan.seq").version == "1.5.0"
+    words = ("export", run, "--out", tmp_path / "old.seq", "--pulseq-version", "1.4.1", "--set", "n_dummies=1")
+    result = trajdesign(*words)
+    assert result.code == 0
+    assert "max_k_error_fov" in result.out
+    assert seqfile.read(tmp_path / "old.seq").version == "1.4.1"
+    assert trajdesign(*words).code == 5
+    assert trajdesign(*words, "--force").code == 0
+
+
+def test_psf_draws_and_measures(trajdesign, run, tmp_path):
+    out = tmp_path / "psf.png"
+    words = ("psf", run, "--compare", run / "initial.npz", "--out", out)
+    result = trajdesign(*words)
+    assert result.code == 0, result.err
+    assert "FWHM" in result.out
+    assert out.read_bytes().startswith(b"\x89PNG")
+    document = json.loads(trajdesign(*words, "--json").out)
+    assert [entry["path"] for entry in document["psf"]] == [str(run / "initial.npz"), str(run)]
+    assert all(1e-3 < entry["fwhm_x_m"] < 0.05 for entry in document["psf"])
+
+
+def test_list_is_the_catalogue(trajdesign):
+    document = json.loads(trajdesign("list", "--json").out)
+    text = trajdesign("list").out
+    for kind in plugins.KINDS:
+        assert sorted(document[kind]) == plugins.names(kind)
+        for name in plugins.names(kind):
+            assert name in text
+
+
+def test_a_foreign_file_is_read_in_its_unit(trajdesign, foreign, tmp_path):
+    result = trajdesign("check", foreign, *DESCRIPTION, "--ignore", "receiver", "--json")
+    assert result.code == 0, result.err + result.out
+    assert json.loads(result.out)["ok"] is True
+    assert "largest residual" in result.err
+    result = trajdesign("export", foreign, *DESCRIPTION, "--format", "csv", "--out", tmp_path / "f.csv")
+    assert result.code == 0, result.err
+    assert trajdesign("psf", foreign, *DESCRIPTION, "--out", tmp_path / "psf.png").code == 0
+    # the same waveform under a weaker scanner
+    assert trajdesign("check", foreign, *DESCRIPTION, "--max-slew", "50").code == 4
+
+
+# --- what goes wrong ---
+
+
+@pytest.mark.parametrize("command", ["check", "export --out x.csv --format csv", "psf --out x.png"])
+def test_files_that_cannot_be_read(refused, tmp_path, monkeypatch, command, run):
+    monkeypatch.chdir(tmp_path)
+    whole = (run / "trajectory.npz").read_bytes()
+    (tmp_path / "empty.npz").touch()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    damaged = bytearray(whole)
+    damaged[len(whole) // 2] ^= 0xFF
+    (tmp_path / "damaged.npz").write_bytes(damaged)
+    (tmp_path / "text.npz").write_text("k = 1\n")
+    (tmp_path / "folder").mkdir()
+    np.savez(tmp_path / "other.npz", k=np.zeros((2, 100, 2)))
+    np.savez(tmp_path / "pickle.npz", k=np.array([{}], dtype=object))
+    with np.load(run / "trajectory.npz") as file:
+        arrays = {key: file[key] for key in file.files}
+    for name, value in (("nan", np.nan), ("inf", np.inf)):
+        k = arrays["k"].copy()
+        k[1, 7, 0] = value
+        np.savez(tmp_path / f"{name}.npz", **{**arrays, "k": k})
+    name, *options = command.split()
+    for path in ("none.npz", "empty.npz", "cut.npz", "damaged.npz", "text.npz", "folder", "other.npz", "pickle.npz"):
+        refused(3, name, path, *options, mentions=[path])
+    for path in ("nan.npz", "inf.npz"):
+        refused(3, name, path, *options, mentions=[path, "not finite", "shot 1", "point 7"])
+    refused(6, name, "x" * 300, *options, mentions=["File name too long"])
+    assert not (tmp_path / "x.csv").exists()
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_wrong_words_about_a_foreign_file(refused, foreign):
+    def change(option, value):
+        words = list(DESCRIPTION)
+        words[words.index(option) + 1] = value
+        return "check", foreign, *words
+
+    refused(3, "check", foreign, mentions=["--k-unit", "--dwell", "--fov"])
+    refused(2, "check", foreign, "--k-unit", "1/m", mentions=["--dwell", "--fov"])
+    refused(2, "check", foreign, "--dwell", "4e-6", mentions=["--k-unit"])
+    refused(2, *change("--k-unit", "rad/mm"), mentions=["rad/m"])
+    refused(3, *change("--k-unit", "1/fov"), mentions=["is the unit right"])
+    refused(3, *change("--k-unit", "normalized"), mentions=["is the unit right"])
+    refused(3, *change("--matrix", "8"), mentions=["matrix"])
+    refused(2, *change("--dwell", "4"), mentions=["us"])
+    refused(2, *change("--dwell", "nan"), mentions=["dwell"])
+    refused(2, *change("--fov", "220"), mentions=["mm"])
+    refused(2, *change("--fov", "wide"), mentions=["--fov"])
+    refused(2, *change("--fov", "0.2,0.2,0.2"), mentions=["fov"])
+    refused(2, *change("--matrix", "32,32,32"), mentions=["matrix"])
+    refused(2, "check", foreign, *DESCRIPTION, "--max-gradient", "50", mentions=["mT/m"])
+    refused(2, "check", foreign, *DESCRIPTION, "--max-slew", "inf", mentions=["max_slew"])
+
+
+def test_configs_that_cannot_be(refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def optimize(code, *words, mentions):
+        refused(code, "optimize", *words, "--out", "run", "--device", "cpu", mentions=mentions)
+        assert not (tmp_path / "run").exists()
+
+    (tmp_path / "typo.toml").write_text("[trainning]\nepochs = 3\n")
+    (tmp_path / "broken.toml").write_text("[training\n")
+    optimize(3, "none.toml", mentions=["none.toml"])
+    optimize(3, "broken.toml", mentions=["broken.toml", "TOML"])
+    optimize(2, "typo.toml", mentions=["trainning", "did you mean 'training'"])
+    optimize(2, "--set", "training.epoch=3", mentions=["training.epoch", "did you mean 'epochs'"])
+    optimize(2, "--set", "training.network_rate=nan", mentions=["training.network_rate"])
+    optimize(2, "--set", "scanner.max_gradient=40", mentions=["max_gradient", "mT/m", "0.04"])
+    optimize(2, "--set", "init.kind=radail", mentions=["radail", "did you mean 'radial'"])
+    optimize(2, "--set", "reconstructor.kind=unett", mentions=["did you mean 'unet'"])
+    optimize(2, "--set", "data.kind=my.module:thing", mentions=["my.module:thing", "cannot be imported"])
+    optimize(2, "--set", "seed", mentions=["a.b=value"])
+    optimize(2, "--seed", "-1", mentions=["seed"])
+    optimize(
+        2, "--set", "parameterization.n_control=0", "--set", "parameterization.kind=neural_ode", mentions=["n_control"]
+    )
+    optimize(2, "--set", "reconstructor.channels=3", mentions=["channels"])
+    # what the scanner cannot play: 16 samples at 4 us
+    optimize(4, "--set", "acquisition.n_samples=16", mentions=["radial", "T/m"])
+    optimize(4, "--set", "acquisition.n_samples=16", "--set", "init.kind=spiral", mentions=["spiral"])
+
+
+def test_a_device_that_is_not_there(refused, tmp_path):
+    for device in ("gpu", "cuda:99"):
+        refused(6, "optimize", *SETTINGS, "--out", tmp_path / "run", "--device", device, mentions=[device, "cpu"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_outputs_that_exist_are_left_alone(refused, run, tmp_path):
+    before = (run / "trajectory.npz").read_bytes()
+    refused(5, "optimize", *SETTINGS, "--out", run, "--device", "cpu", mentions=["--force"])
+    assert (run / "trajectory.npz").read_bytes() == before
+    (tmp_path / "scan.seq").write_text("mine")
+    refused(5, "export", run, "--out", tmp_path / "scan.seq", mentions=["--force"])
+    assert (tmp_path / "scan.seq").read_text() == "mine"
+    assert [p.name for p in tmp_path.iterdir()] == ["scan.seq"]
+
+
+def test_exports_that_cannot_be(refused, run, tmp_path):
+    refused(2, "export", run, "--out", tmp_path / "a.seq", "--format", "pulsek", mentions=["did you mean 'pulseq'"])
+    refused(2, "export", run, "--out", tmp_path / "a.txt", mentions=[".seq"])
+    refused(2, "export", run, "--out", tmp_path / "a.seq", "--pulseq-version", "2.0", mentions=["1.5.0"])
+    refused(2, "export", run, "--out", tmp_path / "a.seq", "--sequence", "gre_3d", mentions=["gre_2d"])
+    refused(2, "export", run, "--out", tmp_path / "a.seq", "--set", "tee=0.01", mentions=["tee", "did you mean 'te'"])
+    refused(2, "export", run, "--out", tmp_path / "a.seq", "--set", "tee", mentions=["a.b=value"])
+    refused(2, "export", run, "--out", tmp_path / "a.seq", "--ignore", "slew", mentions=["hardware"])
+    refused(2, "export", run, "--out", tmp_path / "a.seq", "--ignore", "sleww", mentions=["did you mean 'slew'"])
+    (tmp_path / "file").touch()
+    refused(6, "export", run, "--out", tmp_path / "file" / "a.seq", mentions=["cannot write"])
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_figures_that_cannot_be(refused, run, tmp_path):
+    refused(2, "psf", run, "--out", tmp_path / "psf.xyz", mentions=["xyz"])
+    refused(3, "psf", run, "--compare", tmp_path / "none", "--out", tmp_path / "psf.png", mentions=["none"])
+    (tmp_path / "file").touch()
+    refused(6, "psf", run, "--out", tmp_path / "file" / "psf.png", mentions=["cannot write"])
+
+
+def test_a_wrong_option_or_command_is_a_usage_error(trajdesign):
+    for words in (
+        ("chekc",),
+        ("check",),
+        ("check", "a", "b"),
+        ("check", "a", "--jsno"),
+        ("check", "a", "--dwell", "x"),
+    ):
+        result = trajdesign(*words)
+        assert result.code == 2
+        assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize("name", ["[/bold]", "[red]scan", ":smile:", "a\nb", "<script>", "$\\foo$ü", "x" * 200])
+def test_names_are_text_not_markup(trajdesign, tmp_path, name):
+    acquisition, scanner = Acquisition((0.22, 0.22), (32, 32), 4, 303, 4e-6), Scanner()
+    trajectory = spiral(acquisition, scanner).with_k(0.95 * spiral(acquisition, scanner).k, name)
+    folder = tmp_path / name.strip("x").replace("/", "").replace("\n", "") / "[bold]"
+    path = folder / "k.npz"
+    trajectory.save(path)
+    result = trajdesign("check", path)
+    assert result.code == 0, result.err
+    shown = result.out.replace("\n", "").replace(" ", "")
+    assert name[:20].replace("\n", "") in shown, "not as it is"
+    result = trajdesign("psf", path, "--out", folder / "psf.png")
+    assert result.code == 0, result.err
+    assert "[bold]" in result.out.replace("\n", "").replace(" ", "")
+    result = trajdesign("export", path, "--out", folder / "k.csv", "--format", "csv")
+    assert result.code == 0, result.err
+
+
+def test_the_command_line_as_a_process(tmp_path, run):
+    environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "120"}
+
+    def process(*words, **options):
+        command = [sys.executable, "-m", "trajdesign.cli", *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, **options)
+
+    result = process("check", run)
+    assert result.returncode == 0, result.stderr
+    assert "\x1b" not in result.stdout
+    result = process("check", "none.npz")
+    assert result.returncode == 3
+    assert result.stdout == ""
+    assert result.stderr == "trajdesign: none.npz does not exist.\n"
+
+
+def test_the_command_line_starts_without_torch():
+    code = "import sys, trajdesign.cli; assert 'torch' not in sys.modules, 'torch'; assert 'numpy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_three_dimensional_trajectory(trajdesign, refused, tmp_path):
+    acquisition = Acquisition((0.22, 0.22, 0.22), (32, 32, 32), 2, 300, 4e-6)
+    line = torch.linspace(-0.9, 0.9, n_points(acquisition, Scanner()), dtype=torch.float64)
+    k = line[None, :, None] * torch.tensor([[[0.6, 0.6, 0.5]], [[-0.5, 0.2, 0.8]]]) * acquisition.k_max[0]
+    Trajectory(k.double(), acquisition, Scanner(), "stack").save(tmp_path / "k.npz")
+    assert trajdesign("check", tmp_path / "k.npz").code == 0
+    assert trajdesign("export", tmp_path / "k.npz", "--format", "csv", "--out", tmp_path / "k.csv").code == 0
+    refused(2, "export", tmp_path / "k.npz", "--out", tmp_path / "k.seq")
+    refused(2, "psf", tmp_path / "k.npz", "--out", tmp_path / "psf.png")
+    refused(2, "optimize", "--set", "acquisition.fov=[0.2,0.2,0.2]", "--set", "acquisition.matrix=[32,32,32]",
+            "--out", tmp_path / "run", "--device", "cpu")  # fmt: skip
+    assert not (tmp_path / "run").exists()
