@@ -63,6 +63,17 @@ def test_learn_and_export(tmp_path, capsys):
     assert all(finding.ok for finding in td.check(td.load(tmp_path / "run")))
 
 
+def test_measure_accuracy_keeps_the_promised_bounds(capsys):
+    script("measure_accuracy").main()
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    assert len(rows) == 8
+    for kernel, *words in rows:
+        values = [float(word) for word in words if "e-" in word]
+        dot_test = words[1] == "dot"
+        assert len(values) == (1 if dot_test else 3)
+        assert max(values) <= (1e-3 if kernel == "torchkbnufft" and not dot_test else 1e-5)
+
+
 def test_check_your_trajectory_shows_and_repairs_broken_limits(tmp_path, capsys):
     script("check_your_trajectory").main(tmp_path)
     before, after = capsys.readouterr().out.split("moved onto the limits")
