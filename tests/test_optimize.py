@@ -3,13 +3,14 @@
 import csv
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
 import scipy.stats
 import torch
 
-from trajdesign import plugins
+from trajdesign import limits, plugins
 from trajdesign.config import load_config
 from trajdesign.encoding import Encoding
 from trajdesign.errors import DivergedError, InputError, LimitError, OutputError, ResourceError
@@ -187,6 +188,24 @@ def test_every_way_ends_feasible(tmp_path, overrides):
     assert metrics["limits"]["ok"] is True
     assert metrics["limits"]["margin"] >= 0.99e-4 or settings.limits.constraints == []
     assert math.isfinite(metrics["learned"]["psnr"])
+
+
+@pytest.mark.parametrize(
+    ("method", "from_epoch", "kept"),
+    [("project", 0, [True, True, True]), ("project", 2, [False, False, True]), ("penalty", 0, [False] * 3)],
+)
+def test_the_projection_acts_in_every_step_from_its_epoch_on(monkeypatch, tmp_path, method, from_epoch, kept):
+    seen = []
+
+    def spy(trajectory, *others):
+        seen.append(all(f.ok for f in limits.check(trajectory)))
+        return evaluate(trajectory, *others)
+
+    monkeypatch.setattr(sys.modules["trajdesign.optimize"], "evaluate", spy)
+    overrides = [f"limits.method={method}", f"limits.from_epoch={from_epoch}", "limits.weight=0.0"]
+    rates = ["training.trajectory_rate=0.05", "training.epochs=3", "training.validations=3"]
+    optimize(tiny(*overrides, *rates), tmp_path / "run", device="cpu", baseline=False)
+    assert seen == [*kept, True], "the last is the final one"
 
 
 def test_a_penalty_holds_the_trajectory_back(tmp_path):

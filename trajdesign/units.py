@@ -62,10 +62,6 @@ def plausible(quantity: str, value: float) -> float:
     low, high, unit, slips = _PLAUSIBLE[quantity]
     if low <= value <= high:
         return value
-    for factor, meant in slips.items():
-        if low <= value * factor <= high:
-            hint = f"; is it in {meant}? Then write {value * factor:g}"
-            break
-    else:
-        hint = ""
+    meant = [(name, value * factor) for factor, name in slips.items() if low <= value * factor <= high]
+    hint = "; is it " + ". ".join(f"in {name}? Then write {si:g}" for name, si in meant) if meant else ""
     raise ConfigError(f"{quantity} is {value:g} {unit}, outside the plausible {low:g} to {high:g} {unit}{hint}.")
