@@ -215,3 +215,14 @@ def test_an_unknown_backend_names_the_known():
 def test_auto_is_finufft_on_the_cpu():
     assert module.kernel("auto", torch.device("cpu")) is module.KERNELS["finufft"]
     assert module.kernel("auto", torch.device("cuda")) is module.KERNELS["torchkbnufft"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("n_images", [1, 2, 5])
+def test_the_same_input_gives_the_same_bits_whatever_the_threads_do(backend, n_images):
+    image, values, omega = data((64, 64), n_points=20000, n_images=n_images)
+    image, values = image.cfloat(), values.cfloat()
+    forward, adjoint = nufft(image, omega, backend), nufft_adjoint(values, omega, (64, 64), backend)
+    for _ in range(5):
+        assert torch.equal(nufft(image, omega, backend), forward)
+        assert torch.equal(nufft_adjoint(values, omega, (64, 64), backend), adjoint)

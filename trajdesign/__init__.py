@@ -1,6 +1,7 @@
 """Learn MRI k-space trajectories under a real scanner's physics, check them, and export them to Pulseq."""
 
 import importlib
+import os
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from trajdesign.trajectory import fit as fit
 
 __version__ = "0.1.0"
+
+# torch and finufft each bring an OpenMP runtime. By default the idle threads of one spin on the cores that the other
+# needs, which makes a training step up to ten times slower; read when the runtimes load, so it is set before them.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # The public names and their modules, imported when first used: torch takes seconds, `trajdesign --help` must not.
 _HOMES = {

@@ -40,7 +40,7 @@ class Training(_Table):
     The loss is L1 + ``ssim_weight`` (1 - SSIM). ``validations`` are spread evenly over the run.
     """
 
-    epochs: int = pydantic.Field(5, ge=1)
+    epochs: int = pydantic.Field(4, ge=1)
     batch_size: int = pydantic.Field(4, ge=1)
     trajectory_rate: float = pydantic.Field(0.003, ge=0)
     network_rate: float = pydantic.Field(0.002, ge=0)

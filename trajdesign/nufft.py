@@ -59,7 +59,11 @@ class Finufft(Kernel):
         axes = [np.ascontiguousarray(a) for a in folded.to(data.real.dtype).cpu().numpy().T[::-1]]
         eps, oversampling = self._accuracy[data.dtype]
         array = np.ascontiguousarray(data.detach().cpu().numpy())
-        plan = finufft.Plan(kind, shape, len(data), eps, sign, dtype=array.dtype, upsampfac=oversampling)
+        # several threads that spread one set of values add in any order; several sets have a thread each
+        threads = int(kind == 1 and len(data) == 1)
+        plan = finufft.Plan(
+            kind, shape, len(data), eps, sign, dtype=array.dtype, upsampfac=oversampling, nthreads=threads
+        )
         plan.setpts(*axes)
         result = plan.execute(array)
         return torch.from_numpy(result).view(len(data), *(shape if kind == 1 else (-1,))).to(data.device)
