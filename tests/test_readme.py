@@ -40,7 +40,7 @@ def shell_lines(path):
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".toml":
         return [line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#   ")]
-    return "\n".join(blocks(text, "sh")).splitlines()
+    return "\n".join(blocks(text, "sh")).replace("\\\n", " ").splitlines()
 
 
 COMMANDS = [

@@ -59,14 +59,27 @@ class Finufft(Kernel):
         axes = [np.ascontiguousarray(a) for a in folded.to(data.real.dtype).cpu().numpy().T[::-1]]
         eps, oversampling = self._accuracy[data.dtype]
         array = np.ascontiguousarray(data.detach().cpu().numpy())
-        # several threads that spread one set of values add in any order; several sets have a thread each
-        threads = int(kind == 1 and len(data) == 1)
+        threads = torch.get_num_threads() if kind == 2 else _repeatable_threads(len(data))
         plan = finufft.Plan(
             kind, shape, len(data), eps, sign, dtype=array.dtype, upsampfac=oversampling, nthreads=threads
         )
         plan.setpts(*axes)
         result = plan.execute(array)
         return torch.from_numpy(result).view(len(data), *(shape if kind == 1 else (-1,))).to(data.device)
+
+
+def _repeatable_threads(n_vectors: int) -> int:
+    """Return with how many threads finufft's type 1 gives the same bits each time.
+
+    It spreads a batch of vectors with one thread each, but a batch of a single one with all threads, which add up in
+    any order.
+    """
+    for threads in range(torch.get_num_threads(), 1, -1):
+        n_batches = -(-n_vectors // threads)
+        batch = -(-n_vectors // n_batches)
+        if batch > 1 and n_vectors % batch != 1:
+            return threads
+    return 1
 
 
 class TorchKbNufft(Kernel):
