@@ -1,0 +1,201 @@
+"""The ways to take a physics step: ours, and each peer's at its fastest documented use, behind one small interface.
+
+A way is made from a problem; calling it with a trajectory and coil images (batch, coil, y, x) returns A^H W A of each
+coil image, differentiable in the trajectory's k. Peers are imported when one is made, so none needs to be installed.
+"""
+
+import importlib.machinery
+import importlib.util
+import itertools
+import sys
+import time
+import types
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.common import Problem, say
+from trajdesign.encoding import Encoding, angular
+from trajdesign.reconstructors.adjoint import root_sum_of_squares
+from trajdesign.trajectory import Trajectory
+
+Way = Callable[[Trajectory, Tensor], Tensor]
+
+#: Relative tolerance of the peers' finufft: that of ours.
+TOLERANCE = 3e-5
+
+
+class Ours:
+    """Our package; its ``auto`` chooses between the convolution (``toeplitz``) and the two NUFFTs (``chain``)."""
+
+    def __init__(self, weights: Tensor, normal: str = "auto", backend: str = "auto") -> None:
+        self.weights, self.normal, self.backend = weights, normal, backend
+
+    def __call__(self, trajectory: Trajectory, images: Tensor) -> Tensor:
+        """Return A^H W A of coil images."""
+        return self.encoding(trajectory, images).normal(images)
+
+    def encoding(self, trajectory: Trajectory, images: Tensor) -> Encoding:
+        """Return the operator at a trajectory."""
+        settings: dict[str, Any] = {"dtype": images.real.dtype, "device": images.device, "backend": self.backend}
+        return Encoding(trajectory, weights=self.weights, normal=self.normal, **settings)
+
+
+class TorchKbNufft(Ours):
+    """torchkbnufft with the Jacobian of Wang and Fessler, of which it has none itself; all coil images at once."""
+
+    def __init__(self, weights: Tensor) -> None:
+        super().__init__(weights, normal="chain", backend="torchkbnufft")
+
+
+class TorchKbNufftCoils(TorchKbNufft):
+    """The same, one coil after the other."""
+
+    def __call__(self, trajectory: Trajectory, images: Tensor) -> Tensor:
+        """See `Ours`."""
+        encoding = self.encoding(trajectory, images)
+        return torch.cat([encoding.normal(coil) for coil in images.split(1, dim=1)], dim=1)
+
+
+class MriNufft:
+    """mri-nufft's autodiff on finufft, all coil images in one operator.
+
+    Its operator for the samples computes no gradient for the image unless that is asked for; the one for the images
+    must, since the gradient for k passes through it. How many transforms a plan takes at once, and its oversampling,
+    are those that measure fastest on one image of this problem.
+    """
+
+    requires = "mrinufft"
+
+    def __init__(self, problem: Problem, image_gradient: bool = False) -> None:
+        _hide_deepinv()
+        self.weights = problem.weights.flatten()
+        self.image_gradient = image_gradient
+        self.operators: dict[bool, Any] = {}
+        self._tune(problem)
+
+    def __call__(self, trajectory: Trajectory, images: Tensor) -> Tensor:
+        """See `Ours`."""
+        # its first axis is the first of the array
+        points = angular(trajectory).to(self.weights).flatten(0, 1).flip(-1)
+        for operator in self.operators.values():
+            operator.samples = points
+        sample, image = self.operators[self.image_gradient], self.operators[True]
+        scale = float(image.norm_factor) ** 2
+        return image.adj_op(scale * self.weights * sample.op(images))
+
+    def _tune(self, problem: Problem) -> None:
+        coils, one = problem.size.coils, problem.first(1)
+        transforms = sorted({1, *(n for n in (torch.get_num_threads(), coils) if coils % n == 0)})
+        seconds = {}
+        for choice in itertools.product(transforms, (1.25, 2.0)):
+            self._make(one, *choice)
+            step(self, one, 0)
+            started = time.perf_counter()
+            step(self, one, 0)
+            seconds[choice] = time.perf_counter() - started
+        best = min(seconds, key=lambda choice: seconds[choice])
+        self._make(problem, *best)
+        self.choice = f"n_trans {best[0]}, upsampfac {best[1]}"
+
+    def _make(self, problem: Problem, n_transforms: int, oversampling: float) -> None:
+        from mrinufft import get_operator
+
+        points = angular(problem.trajectory).float().flatten(0, 1).flip(-1).detach().numpy()
+        plan = {"nthreads": torch.get_num_threads(), "upsampfac": oversampling}
+        shape = (problem.size.matrix, problem.size.matrix)
+        counts = {"n_coils": problem.size.coils, "n_batchs": problem.size.batch, "n_trans": n_transforms}
+        for by_data in {self.image_gradient, True}:
+            make = get_operator("finufft", wrt_data=by_data, wrt_traj=True)
+            operator = make(points, shape=shape, squeeze_dims=False, eps=TOLERANCE, **counts, **plan)
+            # its plan for the gradient does not get these options
+            operator.nufft_op._make_plan_grad(**plan)
+            self.operators[by_data] = operator
+
+
+class PytorchFinufft:
+    """pytorch-finufft: its differentiable transforms of type 2 and 1, all coil images at once."""
+
+    requires = "pytorch_finufft"
+
+    def __init__(self, problem: Problem) -> None:
+        from pytorch_finufft.functional import finufft_type1, finufft_type2
+
+        self.type1, self.type2, self.weights = finufft_type1, finufft_type2, problem.weights.flatten()
+        # with its default order of modes the image would be taken as one shifted by half its size
+        self.options = {"eps": TOLERANCE, "modeord": 0, "upsampfac": 1.25, "nthreads": torch.get_num_threads()}
+
+    def __call__(self, trajectory: Trajectory, images: Tensor) -> Tensor:
+        """See `Ours`."""
+        points = angular(trajectory).to(self.weights).flatten(0, 1).flip(-1).T.contiguous()
+        samples = self.type2(points, images.flatten(0, 1), isign=-1, **self.options)
+        result = self.type1(points, self.weights * samples, tuple(images.shape[-2:]), isign=1, **self.options)
+        return result.view(images.shape)
+
+
+#: The ways by name, in the order of the tables.
+WAYS: dict[str, Callable[..., Way]] = {
+    "ours": lambda problem: Ours(problem.weights),
+    "ours, toeplitz": lambda problem: Ours(problem.weights, "toeplitz"),
+    "ours, chain": lambda problem: Ours(problem.weights, "chain"),
+    "mri-nufft": MriNufft,
+    "pytorch-finufft": PytorchFinufft,
+    "torchkbnufft": lambda problem: TorchKbNufft(problem.weights),
+    "torchkbnufft, coil by coil": lambda problem: TorchKbNufftCoils(problem.weights),
+}
+
+
+def available(names: Iterable[str], device: str = "cpu") -> list[str]:
+    """Return the names of the ways that run here, and say why others do not."""
+    found = []
+    for name in names:
+        package = getattr(WAYS[name], "requires", None)
+        if package and importlib.util.find_spec(package) is None:
+            say(f"skipped {name}: {package} is not installed (benchmarks/requirements.txt).")
+        elif package and device != "cpu":
+            say(f"skipped {name}: its finufft runs on the CPU alone.")
+        else:
+            found.append(name)
+    return found
+
+
+def make(name: str, problem: Problem, image_gradient: bool = False) -> Way:
+    """Return a way for a problem."""
+    return WAYS[name](problem, image_gradient) if name == "mri-nufft" else WAYS[name](problem)
+
+
+def step(way: Way, problem: Problem, number: int, image_gradient: bool = False) -> tuple[Tensor, Tensor]:
+    """Take one physics step; returns the image (batch, 1, y, x) and the gradient for k (shot, point, dim)."""
+    trajectory = problem.moved(number)
+    images = problem.coil_images.detach().requires_grad_(image_gradient)
+    image = root_sum_of_squares(way(trajectory, images))
+    (image - problem.reference).square().mean().backward()
+    gradient = trajectory.k.grad
+    if gradient is None:
+        raise RuntimeError("the step gave no gradient for k.")
+    return image.detach(), gradient
+
+
+def exact(problem: Problem) -> tuple[Tensor, Tensor]:
+    """Take the step of a problem by two NUFFTs in double precision, to which every way is compared."""
+    double = problem.double()
+    return step(Ours(double.weights, "chain"), double, 0)
+
+
+def _hide_deepinv() -> None:
+    """Let mri-nufft's autodiff be imported without deepinv, whose torchvision does not load beside a CPU torch.
+
+    Only one class of it is asked for, as a base of one that is not used here.
+    """
+    warnings.filterwarnings("ignore", message="Casting complex values to real")
+    if "deepinv" in sys.modules:
+        return
+    names = ("deepinv", "deepinv.physics", "deepinv.physics.forward")
+    modules = [types.ModuleType(name) for name in names]
+    for name, module in zip(names, modules, strict=True):
+        module.__spec__ = importlib.machinery.ModuleSpec(name, None)
+        sys.modules[name] = module
+    modules[2].LinearPhysics = type("LinearPhysics", (torch.nn.Module,), {})  # type: ignore[attr-defined]

@@ -1,0 +1,147 @@
+"""The whole training step: ours, and one as in the paper, in turn, from the same seed; their losses must agree.
+
+Neural ODE, penalty, density compensation, physics, U-Net, L1 and SSIM, back, Adam. As in the paper (Peng et al., CVPR
+2022, doi:10.48550/arXiv.2204.02480): dopri5 with the adjoint ODE, and torchkbnufft one coil after the other. Ours: the
+same right-hand side by one fixed step a raster, through which it back-propagates, and our own physics. Both penalise.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.common import Row, Size, alternate, machine, parse, parser, save, say, timing
+from benchmarks.peers import TorchKbNufftCoils
+from trajdesign import metrics, plugins
+from trajdesign.config import Config
+from trajdesign.optimize import _follow, _Joint
+from trajdesign.reconstructors.adjoint import root_sum_of_squares
+
+COLUMNS = {
+    "size": "size",
+    "way": "way",
+    "median_s": "median, s",
+    "min_s": "least, s",
+    "max_s": "largest, s",
+    "ratio": "times ours",
+    "steps": "steps",
+    "loss_first": "first loss",
+    "loss_last": "last loss",
+    "loss_difference": "loss, largest distance from ours",
+}
+ODE = {"kind": "neural_ode", "n_control": 100}
+PAPER_ODE = {**ODE, "method": "dopri5", "adjoint": True}
+OURS_ODE = {**ODE, "method": "rk4"}
+DISTINCT = 4  # batches, drawn before the clock runs and taken in turn
+
+Trainer = Callable[[Tensor], float]
+
+
+def main(arguments: Sequence[str] | None = None) -> list[Row]:
+    """Run the benchmark; returns the rows of its table."""
+    options = parser(__doc__)
+    options.add_argument("--steps", type=int, default=50, help="training steps, each timed")
+    options.add_argument("--images", nargs="+", help="NIfTI or NumPy files to train on, instead of the phantoms")
+    settings = parse(options, arguments, Size(32, 4, 64, 2, 2))
+    settings.repeats = steps = 3 if settings.quick else settings.steps
+    facts = machine(settings.device)
+    batches = draw(settings)
+    trainers = {name: make(settings) for name, make in TRAINERS.items()}
+    losses: dict[str, list[float]] = {name: [] for name in trainers}
+
+    def train(name: str, number: int) -> None:
+        losses[name].append(trainers[name](batches[number % len(batches)]))
+        say(f"step {number + 1} of {steps}, {name}: loss {losses[name][-1]:.6f}")
+
+    ways = {name: lambda number, name=name: train(name, number) for name in trainers}
+    times = alternate(ways, steps, settings.device, first=0)
+    rows: list[Row] = []
+    for name, seconds in times.items():
+        row: Row = {"size": settings.size.label, "way": name, "steps": steps, **timing(seconds)}
+        row["ratio"] = row["median_s"] / timing(times["ours"])["median_s"]
+        row["loss_first"], row["loss_last"] = losses[name][0], losses[name][-1]
+        row["loss_difference"] = max(abs(a - b) for a, b in zip(losses[name], losses["ours"], strict=True))
+        rows.append(row | {"losses": losses[name]})
+    save("step", rows, COLUMNS, settings, facts, f"Data: {'phantoms' if not settings.images else 'given images'}.")
+    return rows
+
+
+def config(settings: argparse.Namespace, ode: dict[str, Any]) -> Config:
+    """Return the run of a step."""
+    size = settings.size
+    data: dict[str, Any] = {"kind": "phantom", "n_train": DISTINCT * size.batch, "n_coils": size.coils}
+    if getattr(settings, "images", None):
+        data = {"kind": "images", "train": settings.images, "n_coils": size.coils}
+    matrix = {"matrix": (size.matrix, size.matrix), "n_shots": size.shots, "n_samples": size.samples}
+    tables: dict[str, Any] = {
+        "acquisition": matrix,
+        "parameterization": ode,
+        "limits": {"constraints": ["gradient", "slew"], "method": "penalty"},
+        "data": data,
+        "training": {"batch_size": size.batch},
+    }
+    return Config(**tables)
+
+
+def draw(settings: argparse.Namespace) -> list[Tensor]:
+    """Return batches of coil images (batch, coil, y, x)."""
+    run, batch = config(settings, OURS_ODE), settings.size.batch
+    data = plugins.build("data", run.data, run.acquisition, "train")
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(run.seed)).tolist()
+    starts = range(0, min(len(order), DISTINCT * batch), batch)
+    return [torch.stack([data[i] for i in order[s : s + batch]]).to(settings.device) for s in starts]
+
+
+def joint(settings: argparse.Namespace, ode: dict[str, Any]) -> _Joint:
+    """Return the parts of a run, as `trajdesign.optimize` makes them from the seed."""
+    run = config(settings, ode)
+    initial = plugins.build("init", run.init, run.acquisition, run.scanner)
+    return _Joint(run, initial, "learned", getattr(settings, "steps", 50), torch.device(settings.device))
+
+
+class Ours:
+    """The step of `trajdesign.optimize`."""
+
+    def __init__(self, settings: argparse.Namespace, ode: dict[str, Any]) -> None:
+        self.joint = joint(settings, ode)
+
+    def __call__(self, images: Tensor) -> float:
+        """Take a step; returns the image loss."""
+        return self.joint.step(images, constrained=True)[0]
+
+
+class Paper:
+    """The step as in the paper, with the same network, losses and density compensation as ours, from the same seed."""
+
+    def __init__(self, settings: argparse.Namespace) -> None:
+        self.joint = joint(settings, PAPER_ODE)
+        self.weights: Tensor | None = None
+
+    def __call__(self, images: Tensor) -> float:
+        """Take a step; returns the image loss."""
+        parts, run = self.joint, self.joint.config
+        trajectory = parts.parameterization()
+        penalty = sum((c.penalty(trajectory) for c in parts.constraints), start=torch.zeros(()))
+        self.weights = _follow(trajectory, self.weights, images.device)
+        start = root_sum_of_squares(TorchKbNufftCoils(self.weights)(trajectory, images))
+        image = start + parts.network.refine(start)
+        loss = metrics.image_loss(image, root_sum_of_squares(images), run.training.ssim_weight)
+        parts.optimizer.zero_grad()
+        (loss + run.limits.weight * penalty).backward()
+        parts.optimizer.step()
+        parts.anneal.step()
+        return float(loss.detach())
+
+
+#: The trainers by name, in the order of the table.
+TRAINERS: dict[str, Callable[[argparse.Namespace], Trainer]] = {
+    "ours": lambda settings: Ours(settings, OURS_ODE),
+    "ours with the paper's ODE": lambda settings: Ours(settings, PAPER_ODE),
+    "as in the paper": Paper,
+}
+
+
+if __name__ == "__main__":
+    main()
