@@ -18,6 +18,7 @@ from trajdesign import metrics, plugins
 from trajdesign.config import Config
 from trajdesign.optimize import _follow, _Joint
 from trajdesign.reconstructors.adjoint import root_sum_of_squares
+from trajdesign.runtime import Ranks
 
 COLUMNS = {
     "size": "size",
@@ -34,6 +35,7 @@ COLUMNS = {
 ODE = {"kind": "neural_ode", "n_control": 100}
 PAPER_ODE = {**ODE, "method": "dopri5", "adjoint": True}
 OURS_ODE = {**ODE, "method": "rk4"}
+_ANNEALED = 1000  # steps over which the learning rates fall
 DISTINCT = 4  # batches, drawn before the clock runs and taken in turn
 
 Trainer = Callable[[Tensor], float]
@@ -98,7 +100,7 @@ def joint(settings: argparse.Namespace, ode: dict[str, Any]) -> _Joint:
     """Return the parts of a run, as `trajdesign.optimize` makes them from the seed."""
     run = config(settings, ode)
     initial = plugins.build("init", run.init, run.acquisition, run.scanner)
-    return _Joint(run, initial, "learned", getattr(settings, "steps", 50), torch.device(settings.device))
+    return _Joint(run, initial, "learned", _ANNEALED, Ranks(device=torch.device(settings.device)))
 
 
 class Ours:

@@ -1,0 +1,119 @@
+"""Peak memory of one physics step, and of one training step, of ours and the peers: each in a process of its own.
+
+What is counted is the largest memory during the step less that before it, when the inputs are loaded and a tiny step
+has been taken. On a CPU it is the resident set, which Linux alone can reset; on a GPU, what torch has allocated.
+"""
+
+import gc
+import json
+import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from benchmarks import peers, step
+from benchmarks.common import Row, Size, build, machine, parse, parser, save, say, synchronize
+
+COLUMNS = {
+    "size": "size",
+    "step": "step",
+    "way": "way",
+    "peak_mib": "peak above the inputs, MiB",
+    "inputs_mib": "coil images, MiB",
+    "ratio": "times ours",
+}
+PHYSICS = [
+    "ours, toeplitz",
+    "ours, chain",
+    "mri-nufft",
+    "pytorch-finufft",
+    "torchkbnufft",
+    "torchkbnufft, coil by coil",
+]
+TINY = Size(32, 4, 64, 2, 2)
+_MIB = 2**20
+
+
+def main(arguments: Sequence[str] | None = None) -> list[Row]:
+    """Run the benchmark; returns the rows of its table."""
+    options = parser(__doc__)
+    options.set_defaults(coils=16, batch=8)
+    options.add_argument("--one", nargs=2, metavar=("STEP", "WAY"), help="measure one way here and print its JSON")
+    settings = parse(options, arguments, Size(64, 4, 200, 4, 4))
+    if settings.one:
+        say(json.dumps(measure(*settings.one, settings)))
+        return []
+    facts = machine(settings.device)
+    wanted = [("physics", name) for name in peers.available(PHYSICS, settings.device)]
+    wanted += [("training", name) for name in step.TRAINERS]
+    rows = [child(kind, name, settings) for kind, name in wanted]
+    ours = {row["step"]: row["peak_mib"] for row in rows if row["way"] in ("ours", "ours, toeplitz")}
+    for row in rows:
+        row["ratio"] = row["peak_mib"] / ours[row["step"]]
+    save("memory", rows, COLUMNS, settings, facts)
+    return rows
+
+
+def child(kind: str, name: str, settings: Namespace) -> Row:
+    """Measure one way in a fresh process."""
+    size = [word for key, value in asdict(settings.size).items() for word in (f"--{key}", str(value))]
+    common = ["--threads", str(settings.threads), "--device", settings.device]
+    command = [sys.executable, "-m", "benchmarks.memory", "--one", kind, name, *size, *common]
+    root = Path(__file__).parents[1]
+    result = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    if result.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{result.stderr}")
+    row: Row = json.loads(result.stdout.splitlines()[-1])
+    say(f"{kind}, {name}: {row['peak_mib']:.0f} MiB")
+    return row
+
+
+def measure(kind: str, name: str, settings: Namespace) -> Row:
+    """Return the peak of one step of a way in this process."""
+    make = _physics if kind == "physics" else _training
+    make(name, Namespace(**{**vars(settings), "size": TINY}))()
+    take = make(name, settings)
+    size = settings.size
+    inputs = size.batch * size.coils * size.matrix**2 * 8 / _MIB
+    row: Row = {"size": size.label, "step": kind, "way": name, "inputs_mib": inputs}
+    return row | {"peak_mib": peak(take, settings.device) / _MIB}
+
+
+def peak(take: Callable[[], object], device: str) -> int:
+    """Return by how many bytes the memory rises while `take` runs."""
+    gc.collect()
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        take()
+        synchronize(device)
+        return torch.cuda.max_memory_allocated() - before
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the high-water mark
+    before = _status("VmRSS")
+    take()
+    return _status("VmHWM") - before
+
+
+def _status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
+
+
+def _physics(name: str, settings: Namespace) -> Callable[[], object]:
+    problem = build(settings.size, settings.device)
+    way = peers.make(name, problem)
+    return lambda: peers.step(way, problem, 0)
+
+
+def _training(name: str, settings: Namespace) -> Callable[[], object]:
+    train = step.TRAINERS[name](settings)
+    images = step.draw(settings)[0]
+    return lambda: train(images)
+
+
+if __name__ == "__main__":
+    main()
