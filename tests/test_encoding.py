@@ -5,12 +5,14 @@ import math
 import pytest
 import torch
 
+from trajdesign import nufft as module
 from trajdesign.acquisition import Acquisition
 from trajdesign.encoding import Encoding, angular
-from trajdesign.errors import DivergedError
+from trajdesign.errors import ConfigError, DivergedError
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory, n_points
 
+NORMALS = ["toeplitz", "chain"]
 BOUND = {"finufft": 1e-5, "torchkbnufft": 1e-3}
 
 
@@ -97,13 +99,14 @@ def test_the_adjoint_is_the_adjoint(backend, dtype, with_maps):
     assert float((left - right).abs() / left.abs()) < 1e-5
 
 
+@pytest.mark.parametrize("normal", NORMALS)
 @pytest.mark.parametrize("with_maps", [True, False])
-def test_normal_is_the_weighted_round_trip(with_maps):
+def test_normal_is_the_weighted_round_trip(with_maps, normal):
     trajectory, images, _, maps = setup()
     generator = torch.Generator().manual_seed(5)
     weights = torch.rand(3, 40, generator=generator, dtype=torch.float64)
     maps = maps if with_maps else None
-    encoding = Encoding(trajectory, maps, weights, dtype=torch.float64)
+    encoding = Encoding(trajectory, maps, weights, dtype=torch.float64, normal=normal)
     image = images[:, :1] if with_maps else images
     coil_images = image * maps if with_maps else image
     wanted = exact_adjoint(weights * exact_forward(coil_images, trajectory)[0], trajectory)
@@ -116,9 +119,10 @@ def test_normal_is_the_weighted_round_trip(with_maps):
     assert abs(float(left.imag)) < 1e-9 * float(left.real)
 
 
+@pytest.mark.parametrize("normal", NORMALS)
 @pytest.mark.parametrize("backend", BOUND)
 @pytest.mark.parametrize("with_maps", [True, False])
-def test_the_gradient_reaches_the_control_points(backend, with_maps):
+def test_the_gradient_reaches_the_control_points(backend, with_maps, normal):
     trajectory, images, _, maps = setup()
     maps = maps if with_maps else None
     image = images[:, :1] if with_maps else images
@@ -130,25 +134,26 @@ def test_the_gradient_reaches_the_control_points(backend, with_maps):
         return (back * maps.conj()).sum(1, keepdim=True) if with_maps else back
 
     def ours(moved, image):
-        return Encoding(moved, maps, weights, dtype=torch.float64, backend=backend).normal(image)
+        return Encoding(moved, maps, weights, dtype=torch.float64, backend=backend, normal=normal).normal(image)
 
     gradients = []
-    for normal in (exact, ours):
+    for operator in (exact, ours):
         k, leaf = trajectory.k.clone().requires_grad_(), image.clone().requires_grad_()
-        loss = (normal(trajectory.with_k(k), leaf) - image).abs().square().sum()
+        loss = (operator(trajectory.with_k(k), leaf) - image).abs().square().sum()
         gradients.append(torch.autograd.grad(loss, (k, leaf)))
     for wanted, found in zip(*gradients, strict=True):
         assert relative(found, wanted) < BOUND[backend]
         assert float(wanted.norm()) > 0
 
 
-def test_a_single_precision_gradient_is_close():
+@pytest.mark.parametrize("normal", NORMALS)
+def test_a_single_precision_gradient_is_close(normal):
     trajectory, images, _, _ = setup()
     gradients = []
     for dtype in (torch.float64, torch.float32):
         k = trajectory.k.clone().requires_grad_()
         image = images.cfloat() if dtype == torch.float32 else images
-        encoding = Encoding(trajectory.with_k(k), weights=torch.full((3, 40), 0.01), dtype=dtype)
+        encoding = Encoding(trajectory.with_k(k), weights=torch.full((3, 40), 0.01), dtype=dtype, normal=normal)
         (encoding.normal(image) - image).abs().square().sum().backward()
         gradients.append(k.grad)
     assert gradients[1].dtype == torch.float64
@@ -181,3 +186,51 @@ def test_a_trajectory_that_is_not_finite_is_refused():
     for call in (lambda: encoding.forward(images), lambda: encoding.weights):
         with pytest.raises(DivergedError):
             call()
+
+
+@pytest.mark.parametrize("normal", NORMALS)
+def test_the_gradient_reaches_the_weights(normal):
+    trajectory, images, *_ = setup()
+    generator = torch.Generator().manual_seed(3)
+    gradients = []
+    for operator in ("exact", normal):
+        weights = (torch.rand(3, 40, generator=generator.manual_seed(3), dtype=torch.float64) / 100).requires_grad_()
+        if operator == "exact":
+            back = exact_adjoint(weights * exact_forward(images, trajectory)[0], trajectory)
+        else:
+            back = Encoding(trajectory, weights=weights, dtype=torch.float64, normal=normal).normal(images)
+        gradients.append(torch.autograd.grad((back - images).abs().square().sum(), weights)[0])
+    assert relative(gradients[1], gradients[0]) < 1e-9
+
+
+def test_auto_takes_the_chain_for_few_images_and_else_one_nufft(monkeypatch):
+    trajectory, images, *_ = setup()
+    counted = []
+
+    class Counting(module.Finufft):
+        def type1(self, *given):
+            counted.append("type1")
+            return super().type1(*given)
+
+        def type2(self, *given):
+            counted.append("type2")
+            return super().type2(*given)
+
+    monkeypatch.setitem(module.KERNELS, "finufft", Counting())
+    k = trajectory.k.clone().requires_grad_()
+    weights = torch.full((3, 40), 0.01)
+    few = Encoding(trajectory.with_k(k), weights=weights, backend="finufft").normal(images[:1, :1].cfloat())
+    few.abs().sum().backward()
+    assert counted.count("type1") == 1
+    assert counted.count("type2") > 1
+    counted.clear()
+    many = Encoding(trajectory.with_k(k), weights=weights, backend="finufft").normal(images.repeat(4, 1, 1, 1).cfloat())
+    assert counted == ["type1"]
+    many.abs().sum().backward()
+    assert counted == ["type1", "type2"]
+
+
+def test_an_unknown_normal_operator_is_refused():
+    trajectory, *_ = setup()
+    with pytest.raises(ConfigError, match="auto, toeplitz, chain"):
+        Encoding(trajectory, normal="fft")

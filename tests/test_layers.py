@@ -14,6 +14,7 @@ ROOT = Path(trajdesign.__file__).parent
 #: From the top to the bottom. Modules of one line do not import each other; a folder stands for its plug-ins,
 #: which import only lines below and the helpers of their folder whose names start with an underscore.
 LAYERS = [
+    "__main__",
     "cli",
     "report",
     "optimize export",
@@ -23,9 +24,9 @@ LAYERS = [
     "inits/ parameterizations/ constraints/ reconstructors/ exporters/ datasets/",
     "interfaces psf waveform",
     "encoding",
-    "density trajectory",
+    "density toeplitz trajectory",
     "nufft acquisition files",
-    "scanner coils metrics seqfile plugins",
+    "scanner coils metrics seqfile plugins runtime",
     "units",
     "errors",
 ]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from trajdesign import nufft as module
-from trajdesign.errors import ConfigError, DivergedError
+from trajdesign.errors import ConfigError, DivergedError, ResourceError
 from trajdesign.nufft import nufft, nufft_adjoint
 
 BACKENDS = ["finufft", "torchkbnufft"]
@@ -142,6 +142,9 @@ def test_points_that_are_not_finite_never_reach_a_kernel(monkeypatch, backend, w
     calls = []
 
     class Spy(module.Kernel):
+        def runs_on(self, device):
+            return True
+
         def type2(self, image, omega):
             calls.append(omega)
 
@@ -208,13 +211,53 @@ def test_one_point_and_one_image(backend):
 
 def test_an_unknown_backend_names_the_known():
     image, _, omega = data((6, 6))
-    with pytest.raises(ConfigError, match="finufft, torchkbnufft"):
+    with pytest.raises(ConfigError, match="finufft, cufinufft, torchkbnufft"):
         nufft(image, omega, "fftw")
 
 
-def test_auto_is_finufft_on_the_cpu():
-    assert module.kernel("auto", torch.device("cpu")) is module.KERNELS["finufft"]
-    assert module.kernel("auto", torch.device("cuda")) is module.KERNELS["torchkbnufft"]
+def test_auto_is_the_kernel_that_measures_fastest(monkeypatch):
+    cpu = torch.device("cpu")
+    seconds = {"finufft": 3.0, "torchkbnufft": 1.0}
+    kernels = {id(module.KERNELS[name]): time for name, time in seconds.items()}
+    monkeypatch.setattr(module, "_seconds", lambda engine, device: kernels[id(engine)])
+    module.fastest.cache_clear()
+    assert module.kernel("auto", cpu) is module.KERNELS["torchkbnufft"]
+    kernels[id(module.KERNELS["finufft"])] = 0.5
+    assert module.kernel("auto", cpu) is module.KERNELS["torchkbnufft"], "measured once"
+    module.fastest.cache_clear()
+    assert module.kernel("auto", cpu) is module.KERNELS["finufft"]
+    module.fastest.cache_clear()
+
+
+def test_what_is_measured_is_a_time():
+    for name in BACKENDS:
+        assert module._seconds(module.KERNELS[name], torch.device("cpu")) > 0
+
+
+def test_a_kernel_of_another_device_is_refused():
+    image, _, omega = data((6, 6))
+    assert module.there(torch.device("cpu")) == BACKENDS
+    assert "torchkbnufft" in module.there(torch.device("cuda"))
+    with pytest.raises(ResourceError, match=r"cufinufft.*does not run on cpu here; there are: finufft, torchkbnufft"):
+        nufft(image, omega, "cufinufft")
+
+
+@pytest.mark.parametrize("name", ["forward", "adjoint"])
+def test_a_plan_used_again_sees_new_points(name):
+    shape = (12, 15)
+    image, values, omega = data(shape)
+    argument = values if name == "adjoint" else image
+    for points in (omega, omega, -omega, omega[:70], 0.5 * omega):
+        given = argument[:, : len(points)] if name == "adjoint" else argument
+        wanted = operators(shape)[name](given, points)
+        assert relative(operators(shape, "finufft")[name](given, points), wanted) < 1e-10
+
+
+def test_points_moved_in_place_are_noticed():
+    image, _, omega = data((12, 15))
+    nufft(image, omega, "finufft")
+    omega.mul_(0.5)
+    assert relative(nufft(image, omega, "finufft"), exact(image, omega)) < 1e-10
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -2,13 +2,21 @@
 
 import math
 from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from trajdesign.density import density_compensation
+from trajdesign.errors import ConfigError
 from trajdesign.nufft import Backend, nufft, nufft_adjoint
+from trajdesign.toeplitz import convolve, transfer_function
 from trajdesign.trajectory import Trajectory
+
+Normal = Literal["auto", "toeplitz", "chain"]
+
+# On a CPU the NUFFTs of so few images are faster than making the transfer function: see benchmarks/README.md.
+_FEW_IMAGES = 4
 
 
 class Encoding:
@@ -29,6 +37,14 @@ class Encoding:
         Where the images live.
     backend
         See `trajdesign.nufft.nufft`.
+    normal
+        How `normal` is computed: by ``toeplitz``, a convolution that needs one NUFFT whatever the number of images,
+        or by the ``chain`` of two NUFFTs for each. ``auto`` takes the faster: the chain for a few images on a CPU.
+
+    Raises
+    ------
+    ConfigError
+        If `normal` is none of these.
     """
 
     def __init__(
@@ -40,10 +56,14 @@ class Encoding:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         backend: Backend = "auto",
+        normal: Normal = "auto",
     ) -> None:
+        if normal not in ("auto", "toeplitz", "chain"):
+            raise ConfigError(f"unknown normal operator {normal!r}; known: auto, toeplitz, chain.")
         self.acquisition = trajectory.acquisition
         self.coil_maps = coil_maps
         self.backend: Backend = backend
+        self.normal_by: Normal = normal
         self.omega = angular(trajectory).to(device, dtype)
         if weights is not None:
             self.weights = weights.to(device, dtype)
@@ -55,9 +75,15 @@ class Encoding:
         weights = density_compensation(points, self.acquisition.image_shape, backend=self.backend)
         return weights.view(self.omega.shape[:2])
 
+    @cached_property
+    def transfer(self) -> Tensor:
+        """Transfer function of A^H W A for one coil image: see `trajdesign.toeplitz.transfer_function`."""
+        shape = self.acquisition.image_shape
+        return transfer_function(self.omega.flatten(0, 1), self.weights.flatten(), shape, self.backend)
+
     def forward(self, image: Tensor) -> Tensor:
         """Sample images (batch, coil or 1, y, x), complex; returns k-space (batch, coil, shot, sample)."""
-        coil_images = image if self.coil_maps is None else image * self.coil_maps
+        coil_images = self._seen_by_coils(image)
         flat = nufft(coil_images.flatten(0, 1), self.omega.flatten(0, 1), self.backend)
         return flat.view(*coil_images.shape[:2], *self.omega.shape[:2])
 
@@ -69,14 +95,29 @@ class Encoding:
 
     def adjoint(self, kspace: Tensor) -> Tensor:
         """Exact adjoint of `forward`: k-space (batch, coil, shot, sample) -> images (batch, coil or 1, y, x)."""
-        images = self.coil_images(kspace)
-        if self.coil_maps is None:
-            return images
-        return (images * self.coil_maps.conj()).sum(dim=1, keepdim=True)
+        return self._combined(self.coil_images(kspace))
 
     def normal(self, image: Tensor) -> Tensor:
         """`adjoint` of the density-weighted `forward`: A^H W A image."""
-        return self.adjoint(self.weights * self.forward(image))
+        coil_images = self._seen_by_coils(image)
+        if self._uses_chain(coil_images):
+            return self.adjoint(self.weights * self.forward(image))
+        flat = convolve(coil_images.flatten(0, 1), self.transfer)
+        return self._combined(flat.view(coil_images.shape))
+
+    def _uses_chain(self, coil_images: Tensor) -> bool:
+        if self.normal_by == "auto":
+            few = coil_images.shape[0] * coil_images.shape[1] <= _FEW_IMAGES
+            return few and coil_images.device.type == "cpu" and "transfer" not in self.__dict__
+        return self.normal_by == "chain"
+
+    def _seen_by_coils(self, image: Tensor) -> Tensor:
+        return image if self.coil_maps is None else image * self.coil_maps
+
+    def _combined(self, coil_images: Tensor) -> Tensor:
+        if self.coil_maps is None:
+            return coil_images
+        return (coil_images * self.coil_maps.conj()).sum(dim=1, keepdim=True)
 
 
 def angular(trajectory: Trajectory) -> Tensor:

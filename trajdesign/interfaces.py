@@ -153,8 +153,12 @@ class Constraint(ABC):
 
 
 class Reconstructor(nn.Module, ABC):
-    """From k-space to the magnitude image."""
+    """From what was measured to the magnitude image.
+
+    It is given the adjoint images A^H W y of the k-space y, which with the encoding's normal operator A^H W A say all
+    about a weighted least-squares fit to y that there is to know: its gradient at x is A^H W A x - A^H W y.
+    """
 
     @abstractmethod
-    def forward(self, kspace: Tensor, encoding: Encoding) -> Tensor:
-        """Return the image (batch, 1, y, x), real, from k-space (batch, coil, shot, sample)."""
+    def forward(self, images: Tensor, encoding: Encoding) -> Tensor:
+        """Return the image (batch, 1, y, x), real, from the adjoint images (batch, coil, y, x), complex."""

@@ -1,4 +1,4 @@
-"""Non-uniform FFT with gradients for the image AND the trajectory: one autograd layer over two kernels.
+"""Non-uniform FFT with gradients for the image AND the trajectory: one autograd layer over all kernels.
 
 Conventions: pixel n of an axis with N pixels sits at n - N // 2; points are angular, omega = 2 pi k voxel, in
 radians a pixel, ordered (x, y[, z]), while image arrays are ordered (y, x) or (z, y, x).
@@ -10,24 +10,31 @@ The derivative of either with respect to omega is another transform of the image
 (Wang and Fessler, IEEE TCI 2023, doi:10.1109/TCI.2023.3240081).
 """
 
+import ctypes
+import importlib.util
 import math
+import threading
+import time
 from abc import ABC, abstractmethod
 from functools import lru_cache
 from typing import Any, Literal
 
 import finufft
-import numpy as np
 import torch
 import torchkbnufft
 from torch import Tensor
 
-from trajdesign.errors import ConfigError, DivergedError
+from trajdesign.errors import ConfigError, DivergedError, ResourceError
 
-Backend = Literal["auto", "finufft", "torchkbnufft"]
+Backend = Literal["auto", "finufft", "cufinufft", "torchkbnufft"]
 
 
 class Kernel(ABC):
     """A plain pair of transforms over a batch of images; knows nothing of gradients."""
+
+    @abstractmethod
+    def runs_on(self, device: torch.device) -> bool:
+        """Whether the transforms are computed on this device, and the libraries for it are there."""
 
     @abstractmethod
     def type2(self, image: Tensor, omega: Tensor) -> Tensor:
@@ -38,34 +45,96 @@ class Kernel(ABC):
         """Return the image (batch, [z,] y, x) from values (batch, point) at omega (point, dim)."""
 
 
-class Finufft(Kernel):
+class PlannedKernel(Kernel):
+    """What finufft and cufinufft share: plans, kept from call to call, and points, set when they move."""
+
+    def type2(self, image: Tensor, omega: Tensor) -> Tensor:
+        """See `Kernel.type2`."""
+        return self._run(2, image, omega, tuple(image.shape[1:])).view(len(image), -1)
+
+    def type1(self, values: Tensor, omega: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """See `Kernel.type1`."""
+        return self._run(1, values, omega, shape).view(len(values), *shape)
+
+    def _run(self, kind: int, data: Tensor, omega: Tensor, shape: tuple[int, ...]) -> Tensor:
+        # folding into one period keeps far points exact; that they are finite was checked before
+        folded = torch.remainder(omega.detach().double() + math.pi, 2 * math.pi) - math.pi
+        points = folded.to(data.real.dtype).T.flip(0).contiguous()
+        return self._execute(data.detach().contiguous(), points, kind, shape)
+
+    @abstractmethod
+    def _execute(self, data: Tensor, points: Tensor, kind: int, shape: tuple[int, ...]) -> Tensor:
+        """Transform data (batch, ...) of one kind with points (dim, point) in the order of the image's axes."""
+
+
+class _Plan:
+    """A plan of finufft or cufinufft, and the points that are set in it."""
+
+    def __init__(self, plan: Any) -> None:
+        self._plan = plan
+        self._points = torch.empty(0)
+
+    def execute(self, data: Any, points: Tensor, axes: list[Any]) -> Any:
+        if self._points.shape != points.shape or not torch.equal(self._points, points):
+            self._plan.setpts(*axes)
+            self._points = points
+        return self._plan.execute(data)
+
+
+class Finufft(PlannedKernel):
     """FINUFFT on the CPU (Barnett et al., SIAM J. Sci. Comput. 2019, doi:10.1137/18M120885X)."""
 
     # relative tolerance and oversampling; in single precision the small grid is 4 to 10 times faster and, with the
     # widest kernel that it allows, loses nothing that float32 images hold
     _accuracy = {torch.complex64: (3e-5, 1.25), torch.complex128: (1e-13, 2.0)}  # noqa: RUF012
 
-    def type2(self, image: Tensor, omega: Tensor) -> Tensor:
-        """See `Kernel.type2`."""
-        return self._run(2, image, omega, tuple(image.shape[1:]), -1)
+    def runs_on(self, device: torch.device) -> bool:
+        """See `Kernel.runs_on`."""
+        return device.type == "cpu"
 
-    def type1(self, values: Tensor, omega: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """See `Kernel.type1`."""
-        return self._run(1, values, omega, shape, +1)
-
-    def _run(self, kind: int, data: Tensor, omega: Tensor, shape: tuple[int, ...], sign: int) -> Tensor:
-        # folding into one period keeps far points exact; that they are finite was checked before
-        folded = torch.remainder(omega.double() + math.pi, 2 * math.pi) - math.pi
-        axes = [np.ascontiguousarray(a) for a in folded.to(data.real.dtype).cpu().numpy().T[::-1]]
-        eps, oversampling = self._accuracy[data.dtype]
-        array = np.ascontiguousarray(data.detach().cpu().numpy())
+    def _execute(self, data: Tensor, points: Tensor, kind: int, shape: tuple[int, ...]) -> Tensor:
+        points = points.cpu()
         threads = torch.get_num_threads() if kind == 2 else _repeatable_threads(len(data))
-        plan = finufft.Plan(
-            kind, shape, len(data), eps, sign, dtype=array.dtype, upsampfac=oversampling, nthreads=threads
-        )
-        plan.setpts(*axes)
-        result = plan.execute(array)
-        return torch.from_numpy(result).view(len(data), *(shape if kind == 1 else (-1,))).to(data.device)
+        plan = self._plan(kind, shape, len(data), data.dtype, threads, threading.get_ident())
+        result = plan.execute(data.cpu().numpy(), points, list(points.numpy()))
+        return torch.from_numpy(result).to(data.device)
+
+    @classmethod
+    @lru_cache(maxsize=8)
+    def _plan(cls, kind: int, shape: tuple[int, ...], n: int, dtype: torch.dtype, threads: int, _thread: int) -> _Plan:
+        eps, upsampling = cls._accuracy[dtype]
+        single = "complex64" if dtype == torch.complex64 else "complex128"
+        sign = 1 if kind == 1 else -1
+        return _Plan(finufft.Plan(kind, shape, n, eps, sign, dtype=single, upsampfac=upsampling, nthreads=threads))
+
+
+class CuFinufft(PlannedKernel):
+    """cuFINUFFT on CUDA, where the package ``cufinufft`` is installed.
+
+    Shih et al., IPDPSW 2021, doi:10.48550/arXiv.2102.08463.
+    """
+
+    _accuracy = {torch.complex64: 1e-5, torch.complex128: 1e-12}  # noqa: RUF012
+
+    def runs_on(self, device: torch.device) -> bool:
+        """See `Kernel.runs_on`."""
+        return device.type == "cuda" and importlib.util.find_spec("cufinufft") is not None
+
+    def _execute(self, data: Tensor, points: Tensor, kind: int, shape: tuple[int, ...]) -> Tensor:
+        stream = torch.cuda.current_stream(data.device).cuda_stream
+        plan = self._plan(kind, shape, len(data), data.dtype, data.device, stream)
+        return plan.execute(data, points, list(points))
+
+    @classmethod
+    @lru_cache(maxsize=8)
+    def _plan(
+        cls, kind: int, shape: tuple[int, ...], n: int, dtype: torch.dtype, device: torch.device, stream: int
+    ) -> _Plan:
+        cufinufft = importlib.import_module("cufinufft")
+        single = "complex64" if dtype == torch.complex64 else "complex128"
+        settings = {"gpu_device_id": device.index or 0, "gpu_stream": ctypes.c_void_p(stream)}
+        sign = 1 if kind == 1 else -1
+        return _Plan(cufinufft.Plan(kind, shape, n, cls._accuracy[dtype], sign, dtype=single, **settings))
 
 
 def _repeatable_threads(n_vectors: int) -> int:
@@ -83,7 +152,11 @@ def _repeatable_threads(n_vectors: int) -> int:
 
 
 class TorchKbNufft(Kernel):
-    """torchkbnufft: pure torch, on any device, about three digits (Muckley et al., ISMRM 2020)."""
+    """torchkbnufft: pure torch, on any device (Muckley et al., ISMRM 2020)."""
+
+    def runs_on(self, device: torch.device) -> bool:
+        """See `Kernel.runs_on`."""
+        return True
 
     def type2(self, image: Tensor, omega: Tensor) -> Tensor:
         """See `Kernel.type2`."""
@@ -108,22 +181,52 @@ def _kb_modules(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> tupl
 
 
 #: The kernels by the name a user gives.
-KERNELS: dict[str, Kernel] = {"finufft": Finufft(), "torchkbnufft": TorchKbNufft()}
+KERNELS: dict[str, Kernel] = {"finufft": Finufft(), "cufinufft": CuFinufft(), "torchkbnufft": TorchKbNufft()}
 
 
 def kernel(backend: Backend, device: torch.device) -> Kernel:
-    """Return the kernel of a name; ``auto`` is finufft on the CPU and torchkbnufft elsewhere.
+    """Return the kernel of a name; ``auto`` is the fastest one on the device, by measurement.
 
     Raises
     ------
     ConfigError
         If there is no such kernel.
+    ResourceError
+        If it does not run on this device.
     """
-    if backend == "auto":
-        return KERNELS["finufft" if device.type == "cpu" else "torchkbnufft"]
-    if backend not in KERNELS:
-        raise ConfigError(f"unknown NUFFT backend {backend!r}; known: auto, {', '.join(KERNELS)}.")
-    return KERNELS[backend]
+    name = fastest(device) if backend == "auto" else backend
+    if name not in KERNELS:
+        raise ConfigError(f"unknown NUFFT backend {name!r}; known: auto, {', '.join(KERNELS)}.")
+    if not KERNELS[name].runs_on(device):
+        raise ResourceError(
+            f"the NUFFT backend {name!r} does not run on {device} here; there are: {', '.join(there(device))}."
+        )
+    return KERNELS[name]
+
+
+def there(device: torch.device) -> list[str]:
+    """Return the names of the kernels that run on a device."""
+    return [name for name, engine in KERNELS.items() if engine.runs_on(device)]
+
+
+@lru_cache(maxsize=8)
+def fastest(device: torch.device) -> str:
+    """Return the name of the kernel that is fastest on a device, timed once a process on a small problem."""
+    names = there(device)
+    return min(names, key=lambda name: _seconds(KERNELS[name], device)) if len(names) > 1 else names[0]
+
+
+def _seconds(engine: Kernel, device: torch.device) -> float:
+    """Time, s, of both transforms of one image of 128 x 128 pixels at 4096 points: the better of two."""
+    angle = torch.linspace(0, 200, 4096, device=device)
+    omega = torch.stack([angle.cos(), angle.sin()], dim=-1) * angle[:, None] / 70
+    image = torch.ones(1, 128, 128, dtype=torch.complex64, device=device)
+    times = []
+    for _ in range(3):  # the first one also makes plans and tables
+        start = time.perf_counter()
+        float(engine.type1(engine.type2(image, omega), omega, (128, 128)).abs().sum())
+        times.append(time.perf_counter() - start)
+    return min(times[1:])
 
 
 def nufft(image: Tensor, omega: Tensor, backend: Backend = "auto") -> Tensor:
@@ -136,7 +239,7 @@ def nufft(image: Tensor, omega: Tensor, backend: Backend = "auto") -> Tensor:
     omega
         Points (point, dim), rad/pixel, real.
     backend
-        ``auto``, ``finufft`` or ``torchkbnufft``.
+        ``auto``, ``finufft``, ``cufinufft`` or ``torchkbnufft``; see `kernel`.
 
     Returns
     -------
@@ -148,7 +251,7 @@ def nufft(image: Tensor, omega: Tensor, backend: Backend = "auto") -> Tensor:
     DivergedError
         If a point is not finite.
     """
-    _require_finite(omega)
+    require_finite(omega)
     return _Forward.apply(image, omega, kernel(backend, image.device))
 
 
@@ -164,7 +267,7 @@ def nufft_adjoint(values: Tensor, omega: Tensor, shape: tuple[int, ...], backend
     shape
         Image shape ([z,] y, x).
     backend
-        ``auto``, ``finufft`` or ``torchkbnufft``.
+        ``auto``, ``finufft``, ``cufinufft`` or ``torchkbnufft``; see `kernel`.
 
     Returns
     -------
@@ -176,18 +279,19 @@ def nufft_adjoint(values: Tensor, omega: Tensor, shape: tuple[int, ...], backend
     DivergedError
         If a point is not finite.
     """
-    _require_finite(omega)
+    require_finite(omega)
     return _Adjoint.apply(values, omega, tuple(shape), kernel(backend, values.device))
 
 
-def _require_finite(omega: Tensor) -> None:
+def require_finite(omega: Tensor) -> None:
+    """Raise `DivergedError` if a point is not finite."""
     # A point that is not a number makes finufft write outside its arrays and abort the process.
     if not bool(torch.isfinite(omega).all()):
         raise DivergedError("the trajectory holds values that are not finite; nothing can be sampled there.")
 
 
-def _positions(shape: tuple[int, ...], axis: int, like: Tensor) -> Tensor:
-    """Pixel positions n - N // 2 of axis 0 = x, 1 = y, ..., ready to multiply an image."""
+def positions(shape: tuple[int, ...], axis: int, like: Tensor) -> Tensor:
+    """Return the pixel positions n - N // 2 of axis 0 = x, 1 = y, ..., ready to multiply an image."""
     length = shape[-1 - axis]
     ramp = torch.arange(length, device=like.device, dtype=like.real.dtype) - length // 2
     return ramp.view(-1, *[1] * axis)
@@ -235,7 +339,7 @@ def _omega_gradient(engine: Kernel, image: Tensor, values: Tensor, omega: Tensor
     """Real part of <values, d/d omega of the forward transform of image>, the same for both directions."""
     shape = tuple(image.shape[1:])
     axes = [
-        (values.conj() * -1j * engine.type2(image * _positions(shape, axis, image), omega)).real.sum(0)
+        (values.conj() * -1j * engine.type2(image * positions(shape, axis, image), omega)).real.sum(0)
         for axis in range(omega.shape[-1])
     ]
     return torch.stack(axes, dim=-1).to(omega.dtype)

@@ -45,9 +45,9 @@ class UNet(Reconstructor):
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, kspace: Tensor, encoding: Encoding) -> Tensor:
+    def forward(self, images: Tensor, encoding: Encoding) -> Tensor:
         """See `Reconstructor.forward`."""
-        image = self.adjoint(kspace, encoding)
+        image = self.adjoint(images, encoding)
         return image + self.refine(image)
 
     def refine(self, image: Tensor) -> Tensor:

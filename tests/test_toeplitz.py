@@ -1,0 +1,106 @@
+"""The convolution against the two exact DFTs that it replaces."""
+
+import math
+
+import pytest
+import torch
+
+from trajdesign import toeplitz
+from trajdesign.errors import DivergedError
+
+# odd sizes, a prime that no FFT likes (it is padded), three dimensions
+SHAPES = [(8, 8), (9, 6), (13, 17), (23, 5), (5, 4, 6)]
+
+
+def exact_normal(images, omega, weights):
+    axes = [torch.arange(n, dtype=torch.float64) - n // 2 for n in images.shape[1:]]
+    pixels = torch.stack([g.flatten() for g in torch.meshgrid(*axes, indexing="ij")[::-1]])
+    matrix = torch.exp(-1j * (omega @ pixels))
+    return ((images.flatten(1) @ matrix.T * weights) @ matrix.conj()).view_as(images)
+
+
+def problem(shape, n_points=60, n_images=3, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+
+    def randn(*size, dtype=torch.float64):
+        return torch.randn(*size, generator=generator, dtype=dtype)
+
+    omega = (torch.rand(n_points, len(shape), generator=generator, dtype=torch.float64) * 2 - 1) * math.pi
+    # weights of both signs: nothing here needs them positive
+    return randn(n_images, *shape, dtype=torch.complex128), omega, randn(n_points), randn(n_images, *shape).cdouble()
+
+
+def results(normal, images, omega, weights, target):
+    leaves = [t.clone().requires_grad_() for t in (images, omega, weights)]
+    value = normal(*leaves)
+    return value.detach(), *torch.autograd.grad((value - target).abs().square().sum(), leaves)
+
+
+def ours(images, omega, weights):
+    return toeplitz.convolve(images, toeplitz.transfer_function(omega, weights, images.shape[1:]))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_value_and_all_gradients_are_those_of_the_exact_sums(shape):
+    given = problem(shape)
+    for found, wanted in zip(results(ours, *given), results(exact_normal, *given), strict=True):
+        assert found.shape == wanted.shape
+        assert found.dtype == wanted.dtype
+        assert float((found - wanted).norm() / wanted.norm()) < 1e-11
+
+
+@pytest.mark.parametrize("wanted", [[1], [2], [1, 2], [0], [0, 2]])
+def test_each_gradient_alone_is_the_same(wanted):
+    images, omega, weights, target = problem((9, 6))
+    whole = results(ours, images, omega, weights, target)
+    leaves = [images, omega, weights]
+    for index in wanted:
+        leaves[index] = leaves[index].clone().requires_grad_()
+    loss = (ours(*leaves) - target).abs().square().sum()
+    for index, found in zip(wanted, torch.autograd.grad(loss, [leaves[i] for i in wanted]), strict=True):
+        torch.testing.assert_close(found, whole[index + 1])
+
+
+def test_images_taken_in_parts_are_the_same(monkeypatch):
+    given = problem((9, 6), n_images=7)
+    whole = results(ours, *given)
+    monkeypatch.setitem(toeplitz._PIXELS_AT_ONCE, "cpu", 2 * 54)
+    for a, b in zip(results(ours, *given), whole, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_a_network_that_applies_it_twice_gets_the_gradient_of_both():
+    images, omega, weights, target = problem((8, 8))
+
+    def twice(operator):
+        def apply(images, omega, weights):
+            once = operator(images, omega, weights)
+            return operator(once / 100, omega, weights)
+
+        return apply
+
+    found, wanted = (results(twice(o), images, omega, weights, target) for o in (ours, exact_normal))
+    for a, b in zip(found, wanted, strict=True):
+        assert float((a - b).norm() / b.norm()) < 1e-10
+
+
+def test_single_precision_is_close():
+    images, omega, weights, target = problem((24, 20), n_points=300)
+    wanted = results(exact_normal, images, omega, weights, target)
+    found = results(ours, images.cfloat(), omega.float(), weights.float(), target.cfloat())
+    for a, b in zip(found, wanted, strict=True):
+        assert float((a - b).norm() / b.norm()) < 3e-4
+
+
+def test_the_transfer_function_is_real_and_of_a_fast_size():
+    _, omega, weights, _ = problem((23, 5))
+    transfer = toeplitz.transfer_function(omega, weights, (23, 5))
+    assert transfer.dtype == torch.float64
+    assert transfer.shape == (4, *toeplitz.fft_shape((23, 5))) == (4, 24, 5)
+
+
+def test_points_that_are_not_finite_are_refused():
+    _, omega, weights, _ = problem((8, 8))
+    omega[3, 1] = math.nan
+    with pytest.raises(DivergedError):
+        toeplitz.transfer_function(omega, weights, (8, 8))
