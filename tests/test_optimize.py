@@ -15,8 +15,9 @@ from trajdesign.config import load_config
 from trajdesign.encoding import Encoding
 from trajdesign.errors import DivergedError, InputError, LimitError, OutputError, ResourceError
 from trajdesign.interfaces import Reconstructor
-from trajdesign.optimize import datasets, evaluate, optimize, reconstruct, torch_device
+from trajdesign.optimize import datasets, evaluate, optimize, reconstruct
 from trajdesign.run import RunFolder
+from trajdesign.runtime import torch_device
 
 GAMMA = 42.577478461e6
 TINY = [
@@ -282,8 +283,8 @@ class NotANumber(Reconstructor):
         self.weight = torch.nn.Parameter(torch.ones(()))
         self.good = good
 
-    def forward(self, kspace, encoding):
-        image = encoding.adjoint(kspace).abs().sum(1, keepdim=True) * self.weight
+    def forward(self, images, encoding):
+        image = images.abs().sum(1, keepdim=True) * self.weight
         self.good -= 1
         return image if self.good >= 0 else image * math.nan
 

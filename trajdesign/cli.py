@@ -51,6 +51,11 @@ def optimize(
         list[str] | None, typer.Option("--set", metavar="A.B=V", help="Change one setting; repeatable.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, ...")] = "auto",
+    devices: Annotated[int, typer.Option(min=1, help="Devices of this machine to share the images of a step.")] = 1,
+    precision: Annotated[str | None, typer.Option(help="Of the network: float32 or bfloat16.")] = None,
+    compile_: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="Compile the network.", show_default=False)
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     baseline: Annotated[bool, typer.Option(help="Also train the fixed initial trajectory.")] = True,
     force: Force = False,
@@ -58,13 +63,21 @@ def optimize(
 ) -> None:
     """Learn a trajectory together with a reconstruction network, and compare it with its fixed start."""
     from trajdesign import config as config_module
-    from trajdesign import report
+    from trajdesign import report, runtime
     from trajdesign.optimize import optimize as run
 
-    overrides = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
-    settings = config_module.load_config(config, overrides)
-    with _progress(quiet) as watch:
+    options = {"seed": seed, "training.precision": precision, "training.compile": compile_}
+    given = [f"{key}={str(value).lower()}" for key, value in options.items() if value is not None]
+    settings = config_module.load_config(config, [*(set_ or []), *given])
+    if devices > 1 and not runtime.is_launched():
+        runtime.Ranks(size=devices).require_shares(settings.training.batch_size)
+        runtime.local_device(device, 0, devices)
+        raise typer.Exit(runtime.launch(["-m", "trajdesign", *sys.argv[1:]], devices))
+    first = runtime.is_first()
+    with _progress(quiet or not first) as watch:
         metrics = run(settings, out, device=device, baseline=baseline, overwrite=force, report=watch)
+    if not first:
+        return
     report.draw(out)
     if quiet:
         return

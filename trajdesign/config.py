@@ -37,7 +37,22 @@ class Limits(_Table):
 class Training(_Table):
     """Table ``[training]``: Adam with one learning rate for the trajectory and one for the network, both annealed.
 
-    The loss is L1 + ``ssim_weight`` (1 - SSIM). ``validations`` are spread evenly over the run.
+    The loss is L1 + ``ssim_weight`` (1 - SSIM). ``validations`` are spread evenly over the run. ``batch_size`` counts
+    the slices of a step on all devices together, so it is a multiple of their number, and a run is the same on any.
+
+    The rest changes speed and memory, not the result beyond rounding (``bfloat16`` rounds to three digits):
+
+    ``slices_at_once``
+        The batch passes through physics and network in parts of so many slices a device, which bounds the memory;
+        each part computes the operator of the trajectory anew. 0 takes the whole batch.
+    ``normal``
+        How the encoding applies A^H W A: see `trajdesign.encoding.Encoding`.
+    ``precision``
+        Of the network alone. ``bfloat16`` is meant for GPUs; most CPUs take longer with it.
+    ``compile``
+        Whether torch compiles the network: a minute at the start, less in every step.
+    ``workers``
+        Processes a device that read training images ahead; 0 reads them between the steps.
     """
 
     epochs: int = pydantic.Field(4, ge=1)
@@ -47,6 +62,11 @@ class Training(_Table):
     ssim_weight: float = pydantic.Field(0.2, ge=0)
     noise: float = pydantic.Field(0.0, ge=0)
     validations: int = pydantic.Field(10, ge=1)
+    slices_at_once: int = pydantic.Field(0, ge=0)
+    normal: Literal["auto", "toeplitz", "chain"] = "auto"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
+    workers: int = pydantic.Field(0, ge=0, le=256)
 
 
 class Config(_Table):

@@ -1,5 +1,6 @@
 """The joint loop: learn a trajectory and a reconstruction network on images, and the same network without learning."""
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -9,17 +10,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from trajdesign import limits, metrics, plugins
+from trajdesign import limits, metrics, plugins, runtime
 from trajdesign.config import Config
 from trajdesign.density import density_compensation
 from trajdesign.encoding import Encoding, angular
-from trajdesign.errors import DivergedError, InputError, ResourceError
+from trajdesign.errors import DivergedError, InputError
 from trajdesign.interfaces import Parameterization, Reconstructor
 from trajdesign.projection import Projection
 from trajdesign.reconstructors.adjoint import root_sum_of_squares
 from trajdesign.run import RunFolder
+from trajdesign.runtime import Ranks
 from trajdesign.trajectory import Trajectory
 
 _MOST_LOST_STEPS = 10  # steps in a row without a finite loss or gradient after which a run has diverged
@@ -84,37 +86,52 @@ def optimize(
     OutputError, ResourceError, DivergedError
         If the folder is taken, the device is missing, or the loss leaves the finite numbers.
     """
-    chosen = torch_device(device)
+    with runtime.join(device) as ranks:
+        return _optimize(config, RunFolder(out), ranks, baseline, overwrite, report)
+
+
+def _optimize(
+    config: Config,
+    folder: RunFolder,
+    ranks: Ranks,
+    baseline: bool,
+    overwrite: bool,
+    report: Callable[[Progress], None],
+) -> dict[str, Any]:
+    """Run on every rank; the first one writes the folder and reports."""
     initial = plugins.build("init", config.init, config.acquisition, config.scanner)
     limits.require(initial, config.limits.constraints)
     data = datasets(config)
+    ranks.require_shares(min(config.training.batch_size, len(data["train"])))  # type: ignore[arg-type]
     # what cannot be built is refused before the folder is touched and the baseline trained
     plugins.build("parameterization", config.parameterization, initial)
     plugins.build("reconstructor", config.reconstructor)
-    folder = RunFolder(out)
-    folder.create(config, overwrite=overwrite)
-    initial.save(folder.path / "initial.npz")
+    if ranks.is_first:
+        folder.create(config, overwrite=overwrite)
+        initial.save(folder.path / "initial.npz")
 
     results: dict[str, Any] = {"name": config.name}
     history: list[dict[str, Any]] = []
     for stage in ("fixed", "learned") if baseline else ("learned",):
         started = time.perf_counter()
-        trained = train(config, initial, data, stage, chosen, report)
-        scores = evaluate(trained.trajectory, trained.network, data["test"], config)
+        trained = train(config, initial, data, stage, ranks, report if ranks.is_first else lambda _: None)
+        scores = evaluate(trained.trajectory, trained.network, data["test"], config, ranks)
         results[stage] = {**scores, "seconds": time.perf_counter() - started}
         history += trained.history
-        folder.write_history(history)
-        folder.save_network(trained.network, "network" if stage == "learned" else "network_fixed")
+        if ranks.is_first:
+            folder.write_history(history)
+            folder.save_network(trained.network, "network" if stage == "learned" else "network_fixed")
 
     findings = limits.require(trained.trajectory, config.limits.constraints)
-    trained.trajectory.save(folder.path / "trajectory.npz")
     if baseline:
         results["wilcoxon_p"] = {
             key: metrics.wilcoxon_p(results["learned"][f"{key}_list"], results["fixed"][f"{key}_list"])
             for key in ("psnr", "ssim")
         }
     results["limits"] = limits.summary(trained.trajectory, findings)
-    folder.write_metrics(results)
+    if ranks.is_first:
+        trained.trajectory.save(folder.path / "trajectory.npz")
+        folder.write_metrics(results)
     return results
 
 
@@ -123,31 +140,40 @@ def train(
     initial: Trajectory,
     data: dict[str, Dataset[Tensor]],
     stage: str,
-    device: torch.device,
+    ranks: Ranks,
     report: Callable[[Progress], None] = lambda _: None,
 ) -> Trained:
     """Train the network on the fixed initial trajectory, or with ``stage = "learned"`` both together.
 
+    Each rank takes its part of every batch; the losses are those of the whole batch.
+
     Raises
     ------
+    ConfigError
+        If a batch cannot be shared evenly among the ranks.
     DivergedError
         If the loss or a gradient is not finite in more than ten steps in a row, or in every step.
     """
     settings = config.training
-    steps_an_epoch = max(1, len(data["train"]) // settings.batch_size)  # type: ignore[arg-type]
+    n_images: int = len(data["train"])  # type: ignore[arg-type]
+    batch_size = min(settings.batch_size, n_images)
+    ranks.require_shares(batch_size)
+    steps_an_epoch = n_images // batch_size
     n_steps = settings.epochs * steps_an_epoch
     first_constrained = config.limits.from_epoch * steps_an_epoch + 1
     validate_at = {max(1, round(n_steps * (i + 1) / settings.validations)) for i in range(settings.validations)}
-    joint = _Joint(config, initial, stage, n_steps, device)
+    joint = _Joint(config, initial, stage, n_steps, ranks)
     history: list[dict[str, Any]] = []
     losses: list[float] = []
     psnr, started = math.nan, time.perf_counter()
+    shares = map(ranks.shard, itertools.islice(_order(n_images, batch_size, config.seed), n_steps))
+    batches = runtime.stream(data["train"], shares, workers=settings.workers, device=ranks.device)
 
-    for step, coil_images in enumerate(_batches(data["train"], config, n_steps), start=1):
-        loss, penalty = joint.step(coil_images.to(device), constrained=step >= first_constrained)
+    for step, coil_images in enumerate(batches, start=1):
+        loss, penalty = joint.step(coil_images, constrained=step >= first_constrained)
         losses.append(loss)
         if step in validate_at:
-            scores = evaluate(joint.trajectory, joint.network, data["val"], config)
+            scores = evaluate(joint.trajectory, joint.network, data["val"], config, ranks)
             psnr = scores["psnr"]
             row = {"stage": stage, "step": step, "epoch": step / steps_an_epoch, "loss": sum(losses) / len(losses)}
             row |= {"val_psnr": psnr, "val_ssim": scores["ssim"], "penalty": penalty}
@@ -160,38 +186,70 @@ def train(
 class _Joint:
     """Trajectory and network, and what follows them from step to step: projection, density, learning rates."""
 
-    def __init__(self, config: Config, initial: Trajectory, stage: str, n_steps: int, device: torch.device) -> None:
+    def __init__(self, config: Config, initial: Trajectory, stage: str, n_steps: int, ranks: Ranks) -> None:
         torch.manual_seed(config.seed)
-        self.config, self.stage, self.device = config, stage, device
-        self.network: Reconstructor = plugins.build("reconstructor", config.reconstructor).to(device)
+        self.config, self.stage, self.ranks = config, stage, ranks
+        self.network: Reconstructor = plugins.build("reconstructor", config.reconstructor).to(ranks.device)
+        if config.training.compile:
+            self.network.compile()
         table = config.parameterization if stage == "learned" else {"kind": "fixed"}
         self.parameterization: Parameterization = plugins.build("parameterization", table, initial)
         self.constraints = limits.constraints(config.acquisition, config.scanner, config.limits.constraints)
         self.projection = Projection(self.constraints, initial, config.limits.iterations)
         rates = {self.parameterization: config.training.trajectory_rate, self.network: config.training.network_rate}
-        groups = [{"params": list(module.parameters()), "lr": rate} for module, rate in rates.items()]
+        groups: list[dict[str, Any]] = [
+            {"params": list(module.parameters()), "lr": rate} for module, rate in rates.items()
+        ]
+        self.parameters = [parameter for group in groups for parameter in group["params"]]
         self.optimizer = torch.optim.Adam(groups)
         self.anneal = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, n_steps)
-        self.trains = any(group["params"] for group in groups)
+        self.noise = torch.Generator().manual_seed(config.seed)
         self.trajectory = initial
         self.weights: Tensor | None = None
         self.lost = 0
         self.most_lost = min(_MOST_LOST_STEPS, n_steps - 1)
 
     def step(self, coil_images: Tensor, *, constrained: bool) -> tuple[float, float]:
-        """Take one step on coil images (batch, coil, y, x); returns the image loss and the limits' penalty."""
+        """Take one step on this rank's coil images (batch, coil, y, x).
+
+        Returns the image loss of all ranks' images, and the limits' penalty.
+        """
         wanted = self.parameterization()
         penalty = sum((c.penalty(wanted) for c in self.constraints), start=torch.zeros(()))
         project = self.stage == "learned" and constrained and self.config.limits.method == "project"
         trajectory = self.projection(wanted) if project else wanted
-        self.weights = _follow(trajectory, self.weights, self.device)
-        encoding = Encoding(trajectory, weights=self.weights, device=self.device)
-        image, reference = reconstruct(coil_images, encoding, self.network, self.config)
-        loss = metrics.image_loss(image, reference, self.config.training.ssim_weight)
-        if self.trains:
-            self._descend(loss + self.config.limits.weight * penalty if constrained else loss)
+        self.weights = _follow(trajectory, self.weights, self.ranks.device)
+        self.optimizer.zero_grad()
+        loss, slope = self._backward(coil_images, trajectory)
+        goal = (trajectory.k * slope).sum() + (self.config.limits.weight * penalty if constrained else 0)
+        if goal.requires_grad:
+            goal.backward()
+        loss = self.ranks.average(loss, self.parameters)
+        if self.parameters:
+            self._descend(loss + goal.detach().to(loss))
         self.trajectory = trajectory.with_k(trajectory.k.detach())
-        return float(loss.detach()), float(penalty.detach())
+        return float(loss), float(penalty.detach())
+
+    def _backward(self, coil_images: Tensor, trajectory: Trajectory) -> tuple[Tensor, Tensor]:
+        """Return the image loss and its gradient to k, and leave the network's gradients in place.
+
+        The images go through in parts. The trajectory is cut off what made it, so that parameterization and
+        projection are gone back through once, whatever the number of parts.
+        """
+        settings, device = self.config.training, self.ranks.device
+        k = trajectory.k.detach().requires_grad_(trajectory.k.requires_grad)
+        total = torch.zeros((), device=device)
+        seeds = self.ranks.shard(_seeds(len(coil_images) * self.ranks.size, self.noise))
+        n_at_once = settings.slices_at_once or len(coil_images)
+        for part, its_seeds in zip(coil_images.split(n_at_once), seeds.split(n_at_once), strict=True):
+            encoding = Encoding(trajectory.with_k(k), weights=self.weights, device=device, normal=settings.normal)
+            images = part.to(device, non_blocking=True)
+            image, reference = reconstruct(images, encoding, self.network, self.config, its_seeds)
+            loss = metrics.image_loss(image, reference, settings.ssim_weight) * (len(part) / len(coil_images))
+            if loss.requires_grad:
+                loss.backward()
+            total += loss.detach()
+        return total, torch.zeros_like(k) if k.grad is None else k.grad
 
     def final(self) -> Trajectory:
         """Return the trajectory after the last step, projected until nothing moves."""
@@ -203,9 +261,8 @@ class _Joint:
 
     def _descend(self, loss: Tensor) -> None:
         """Step down the gradient, unless it is not finite."""
-        self.optimizer.zero_grad()
-        loss.backward()
-        if _all_finite(loss, self.parameterization, self.network):
+        values = [loss, *(p.grad for p in self.parameters if p.grad is not None)]
+        if bool(torch.stack([v.isfinite().all().to(loss.device) for v in values]).all()):  # waits for a GPU once
             self.optimizer.step()
             self.anneal.step()
             self.lost = 0
@@ -217,28 +274,46 @@ class _Joint:
 
 @torch.no_grad()
 def evaluate(
-    trajectory: Trajectory, network: Reconstructor, dataset: Dataset[Tensor], config: Config
+    trajectory: Trajectory,
+    network: Reconstructor,
+    dataset: Dataset[Tensor],
+    config: Config,
+    ranks: Ranks | None = None,
 ) -> dict[str, Any]:
     """Reconstruct every image of a set and compare with its root sum of squares.
+
+    Parameters
+    ----------
+    trajectory, network, dataset, config
+        What to reconstruct with, and what.
+    ranks
+        Those who share the work; without them this process does it all, on the network's device.
 
     Returns
     -------
     dict
         ``n``, the means ``psnr`` (dB), ``ssim`` and ``nrmse``, and the values of each image as ``psnr_list``, ...
     """
-    lists: dict[str, list[float]] = {"psnr": [], "ssim": [], "nrmse": []}
-    device = next((p.device for p in network.parameters()), torch.device("cpu"))
-    encoding = Encoding(trajectory, device=device)
+    if ranks is None:
+        ranks = Ranks(device=next((p.device for p in network.parameters()), torch.device("cpu")))
+    encoding = Encoding(trajectory, device=ranks.device, normal=config.training.normal)
+    n_images: int = len(dataset)  # type: ignore[arg-type]
+    n_at_once = config.training.slices_at_once or config.training.batch_size
+    seeds = _seeds(n_images, torch.Generator().manual_seed(config.seed))
+    own = ranks.shard(range(n_images))
+    indices = [own[i : i + n_at_once] for i in range(0, len(own), n_at_once)]
+    scores: list[tuple[float, float, float]] = []
     network.eval()
-    generator = torch.Generator().manual_seed(config.seed)
-    for coil_images in DataLoader(dataset, batch_size=config.training.batch_size):
-        image, reference = reconstruct(coil_images.to(device), encoding, network, config, generator)
-        lists["psnr"] += metrics.psnr(image, reference, 1.0).tolist()
-        lists["ssim"] += metrics.ssim(image, reference, 1.0).tolist()
-        lists["nrmse"] += metrics.nrmse(image, reference).tolist()
+    for batch, coil_images in zip(indices, runtime.stream(dataset, indices, device=ranks.device), strict=True):
+        images = coil_images.to(ranks.device, non_blocking=True)
+        image, reference = reconstruct(images, encoding, network, config, seeds[list(batch)])
+        columns = (metrics.psnr(image, reference, 1.0), metrics.ssim(image, reference, 1.0))
+        scores += zip(*(c.tolist() for c in (*columns, metrics.nrmse(image, reference))), strict=True)
     network.train()
+    psnr, ssim, nrmse = (list(values) for values in zip(*ranks.gather(scores), strict=True))
+    lists = {"psnr": psnr, "ssim": ssim, "nrmse": nrmse}
     means = {key: sum(values) / len(values) for key, values in lists.items()}
-    return {"n": len(lists["psnr"]), **means, **{f"{key}_list": values for key, values in lists.items()}}
+    return {"n": len(psnr), **means, **{f"{key}_list": values for key, values in lists.items()}}
 
 
 def reconstruct(
@@ -246,11 +321,20 @@ def reconstruct(
     encoding: Encoding,
     network: Reconstructor,
     config: Config,
-    generator: torch.Generator | None = None,
+    seeds: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Sample and reconstruct coil images (batch, coil, y, x); returns image and reference (batch, 1, y, x)."""
-    kspace = _with_noise(encoding.forward(coil_images), config, generator)
-    return network(kspace, encoding), root_sum_of_squares(coil_images)
+    """Sample and reconstruct coil images (batch, coil, y, x); returns image and reference (batch, 1, y, x).
+
+    `seeds` (batch,) are those of each image's noise; without them the noise is another each time.
+    """
+    images = encoding.normal(coil_images)
+    if config.training.noise:
+        images = images + _adjoint_noise(images, encoding, config, seeds)
+    reference = root_sum_of_squares(coil_images)
+    # physics, weights, limits and loss keep their precision
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=config.training.precision == "bfloat16"):
+        image = network(images, encoding)
+    return image.to(reference.dtype), reference
 
 
 def datasets(config: Config) -> dict[str, Dataset[Tensor]]:
@@ -268,42 +352,14 @@ def datasets(config: Config) -> dict[str, Dataset[Tensor]]:
     return data
 
 
-def torch_device(name: str) -> torch.device:
-    """Return a torch device that is there; ``auto`` prefers CUDA.
-
-    Raises
-    ------
-    ResourceError
-        If the device does not exist here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        raise ResourceError(f"device {name!r} is not available; found: {', '.join(found)}.") from None
-    return device
-
-
-def _batches(dataset: Dataset[Tensor], config: Config, n_steps: int) -> Iterator[Tensor]:
-    """Shuffled batches of coil images for `n_steps` steps, the same for the same seed."""
-    generator = torch.Generator().manual_seed(config.seed)
-    loader = DataLoader(
-        dataset,
-        batch_size=config.training.batch_size,
-        shuffle=True,
-        drop_last=len(dataset) >= config.training.batch_size,  # type: ignore[arg-type]
-        generator=generator,
-    )
-    done = 0
+def _order(n_images: int, batch_size: int, seed: int) -> Iterator[list[int]]:
+    """Yield the images of each step, shuffled anew in every epoch, what is left of one left out; without end."""
+    generator = torch.Generator().manual_seed(seed)
     while True:
-        for batch in loader:
-            yield batch
-            done += 1
-            if done == n_steps:
-                return
+        # torch's loader draws a number before each order: with it, the order is that of runs of version 0.1
+        torch.empty((), dtype=torch.int64).random_(generator=generator)
+        epoch = torch.randperm(n_images, generator=generator).tolist()
+        yield from (epoch[i : i + batch_size] for i in range(0, n_images - batch_size + 1, batch_size))
 
 
 def _follow(trajectory: Trajectory, weights: Tensor | None, device: torch.device) -> Tensor:
@@ -317,15 +373,22 @@ def _follow(trajectory: Trajectory, weights: Tensor | None, device: torch.device
     return new.view(trajectory.acquisition.n_shots, -1)
 
 
-def _with_noise(kspace: Tensor, config: Config, generator: torch.Generator | None = None) -> Tensor:
-    """Add complex Gaussian noise of the level that a fully sampled image of one coil would show."""
-    if not config.training.noise:
-        return kspace
+def _seeds(n_images: int, generator: torch.Generator) -> Tensor:
+    """Draw a seed for each image's noise, so that an image's noise does not depend on who computes it."""
+    return torch.randint(2**62, (n_images,), generator=generator)
+
+
+@torch.no_grad()
+def _adjoint_noise(images: Tensor, encoding: Encoding, config: Config, seeds: Tensor | None) -> Tensor:
+    """Adjoint of complex Gaussian noise of the level that a fully sampled image of one coil would show.
+
+    A constant to the gradient: in a single pixel the noise has the same distribution wherever the samples lie.
+    """
     scale = config.training.noise * math.sqrt(math.prod(config.acquisition.matrix) / 2)
-    noise = torch.randn((*kspace.shape, 2), generator=generator).to(kspace.device) * scale
-    return kspace + torch.view_as_complex(noise)
-
-
-def _all_finite(loss: Tensor, *modules: torch.nn.Module) -> bool:
-    gradients = [p.grad for module in modules for p in module.parameters() if p.grad is not None]
-    return bool(torch.isfinite(loss)) and all(bool(torch.isfinite(g).all()) for g in gradients)
+    generator = torch.Generator(images.device)
+    if seeds is None:
+        seeds = _seeds(len(images), torch.default_generator)
+    noise = torch.empty((*images.shape[:2], *encoding.weights.shape, 2), device=images.device)
+    for values, seed in zip(noise, seeds.tolist(), strict=True):
+        values.normal_(0, scale, generator=generator.manual_seed(seed))
+    return encoding.coil_images(encoding.weights * torch.view_as_complex(noise))

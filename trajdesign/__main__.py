@@ -1,0 +1,5 @@
+"""``python -m trajdesign``: the command line."""
+
+from trajdesign.cli import main
+
+main()

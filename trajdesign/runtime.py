@@ -1,0 +1,345 @@
+"""Where a run computes: its device, its ranks on several devices, and the processes that read ahead for it."""
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from trajdesign.errors import ConfigError, ResourceError, TrajdesignError
+
+T = TypeVar("T")
+Shared = TypeVar("Shared", list[int], range, Tensor)
+
+_CPU = torch.device("cpu")
+_LOST = 75  # exit status of a rank that ended because another one did; EX_TEMPFAIL, none of ours
+_HEAD_START = 2.0  # s that rank 0 has to say first what all of them would
+
+
+class LostRankError(SystemExit):
+    """Ends a rank without a word, because another one ended, whose own sentence says why."""
+
+
+def torch_device(name: str) -> torch.device:
+    """Return a torch device that is there; ``auto`` prefers CUDA.
+
+    Raises
+    ------
+    ResourceError
+        If the device does not exist here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        raise ResourceError(f"device {name!r} is not available; found: {', '.join(found)}.") from None
+    return device
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The processes of one run, one a device, that share its images; this one is number `rank` of `size`.
+
+    Trajectory and network are the same in all of them: they start from the same seed, and follow the same gradient,
+    the mean over the images of all. A single process uses nothing of torch.distributed.
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = _CPU
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this one writes the files and reports."""
+        return self.rank == 0
+
+    def shard(self, whole: Shared) -> Shared:
+        """Return this rank's part of what all share, in order: rank 0 has the first."""
+        start, stop = (len(whole) * n // self.size for n in (self.rank, self.rank + 1))
+        return whole[start:stop]
+
+    def require_shares(self, batch_size: int) -> None:
+        """Check that a batch can be shared evenly.
+
+        Raises
+        ------
+        ConfigError
+            If it cannot.
+        """
+        if batch_size % self.size:
+            raise ConfigError(
+                f"a batch of {batch_size} images cannot be shared evenly by {self.size} devices; "
+                "make training.batch_size, and the number of training images, a multiple of them."
+            )
+
+    def average(self, loss: Tensor, parameters: Iterable[Tensor]) -> Tensor:
+        """Return the mean of a loss over the ranks, and put the mean of every gradient in place, in one all-reduce.
+
+        Parameters
+        ----------
+        loss
+            A scalar. Gradients travel in its precision.
+        parameters
+            Those with a gradient on one rank have one on all.
+        """
+        if self.size == 1:
+            return loss
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        flat = torch.cat([t.detach().to(self.device, loss.dtype).flatten() for t in (*gradients, loss)])
+        with _contact():
+            dist.all_reduce(flat)
+        flat /= self.size
+        *means, mean_loss = flat.split([*(g.numel() for g in gradients), 1])
+        for gradient, mean in zip(gradients, means, strict=True):
+            gradient.copy_(mean.view_as(gradient))
+        return mean_loss[0]
+
+    def gather(self, values: list[T]) -> list[T]:
+        """Return the lists of all ranks as one, in the order of the ranks: undoes `shard`."""
+        if self.size == 1:
+            return values
+        parts: list[list[T]] = [[] for _ in range(self.size)]
+        with _contact():
+            dist.all_gather_object(parts, values)
+        return [value for part in parts for value in part]
+
+
+def is_launched() -> bool:
+    """Return whether torchrun, or `launch`, started this process as one of several ranks."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+
+
+def is_first() -> bool:
+    """Return whether this process is rank 0, or alone."""
+    return not is_launched() or os.environ["RANK"] == "0"
+
+
+@contextlib.contextmanager
+def join(device: str) -> Iterator[Ranks]:
+    """Join the other ranks that torchrun started, as its environment says, until the end of the block.
+
+    Parameters
+    ----------
+    device
+        As for `torch_device`. Several ranks share the CPU's cores evenly, unless ``OMP_NUM_THREADS`` says otherwise;
+        with ``cuda`` (or ``auto`` where there is CUDA) each has the GPU of its local rank.
+
+    Raises
+    ------
+    ResourceError
+        If the device is missing, or the ranks find no connection.
+    """
+    if not is_launched():
+        yield Ranks(device=torch_device(device))
+        return
+    rank, size, local, local_size = (
+        int(os.environ.get(name, default))
+        for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "1"))
+    )
+    chosen = local_device(device, local, local_size)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, n_cores() // local_size))
+    try:
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    except (RuntimeError, ValueError) as error:
+        raise ResourceError(f"rank {rank} of {size} cannot reach the others: {_first_line(error)}.") from None
+    try:
+        yield Ranks(rank, size, chosen)
+    except Exception:
+        # the group is left as it is: the others may be inside an all-reduce, and to close it is to wait for them
+        if rank:
+            time.sleep(_HEAD_START)
+        raise
+    dist.destroy_process_group()
+
+
+def local_device(name: str, local: int, n_local: int) -> torch.device:
+    """Return the device of one of `n_local` ranks on this machine.
+
+    Raises
+    ------
+    ResourceError
+        If there are fewer GPUs than ranks, or one GPU is asked for by its number.
+    """
+    device = torch_device(name)
+    if device.type != "cuda":
+        return device
+    if n_local > 1 and device.index is not None:
+        raise ResourceError(f"device {name!r} is one GPU, {n_local} ranks need one each; ask for 'cuda'.")
+    n_gpus = torch.cuda.device_count()
+    if n_local > n_gpus:
+        raise ResourceError(f"{n_local} devices asked for, {n_gpus} GPUs are here; lower --devices, or --device cpu.")
+    return device if n_local == 1 and device.index is not None else torch.device("cuda", local)
+
+
+def n_cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def launch(arguments: Sequence[str], n_ranks: int) -> int:
+    """Run a Python program as several ranks on this machine, through torch's own launcher, and wait for them.
+
+    Rank 0 keeps this process's output; what the others say is shown only if one of them ends the run.
+
+    Parameters
+    ----------
+    arguments
+        Of the interpreter: ``["-m", "trajdesign", ...]``.
+    n_ranks
+        How many.
+
+    Returns
+    -------
+    int
+        Exit status: 0, that of the rank that failed, or 128 + n after signal n.
+
+    Raises
+    ------
+    ResourceError
+        If a rank was killed, or they lost each other.
+    """
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher import LaunchConfig, elastic_launch
+
+    logging.disable(logging.CRITICAL)  # the launcher's account of a failure, which the rank has told in a sentence
+    try:
+        with tempfile.TemporaryDirectory(prefix="trajdesign_") as folder:
+            logs = DefaultLogsSpecs(folder, dict.fromkeys(range(1, n_ranks), Std.ALL))
+            config = LaunchConfig(
+                1,
+                1,
+                n_ranks,
+                logs_specs=logs,
+                run_id="trajdesign",
+                rdzv_backend="c10d",
+                rdzv_endpoint="localhost:0",
+                max_restarts=0,
+                local_addr="localhost",
+            )
+            try:
+                elastic_launch(config, sys.executable)(*arguments)
+            except ChildFailedError as error:
+                return _report(error.failures, Path(folder))
+            except SignalException as error:
+                return 128 + error.sigval
+    finally:
+        logging.disable(logging.NOTSET)
+    return 0
+
+
+def _report(failures: dict[int, Any], folder: Path) -> int:
+    """Show what the rank that failed said, unless it is rank 0, which was heard; returns its exit status."""
+    # some lost the one that failed, and the launcher ended the rest
+    own = {rank: f.exitcode for rank, f in sorted(failures.items()) if f.exitcode not in (_LOST, -signal.SIGTERM)}
+    if not own:
+        reasons = [f.message for f in failures.values() if f.exitcode == _LOST]
+        if not reasons:
+            return 128 + signal.SIGTERM
+        raise ResourceError(f"the ranks of the run lost each other: {reasons[0]}.")
+    rank, code = next(iter(own.items()))
+    if code == -signal.SIGINT:
+        return 128 + signal.SIGINT
+    if code < 0:
+        raise ResourceError(f"rank {rank} was ended by {signal.Signals(-code).name}; was there enough memory?")
+    if rank:
+        for path in folder.glob(f"*/attempt_0/{rank}/stderr.log"):
+            sys.stderr.write(path.read_text(encoding="utf-8", errors="replace"))
+    return code
+
+
+@contextlib.contextmanager
+def _contact() -> Iterator[None]:
+    """End this rank if it cannot reach the others."""
+    try:
+        yield
+    except RuntimeError as error:
+        from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
+        get_error_handler().record_exception(RuntimeError(_first_line(error)))
+        raise LostRankError(_LOST) from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def stream(
+    dataset: Dataset[Tensor], batches: Iterable[Sequence[int]], *, workers: int = 0, device: torch.device = _CPU
+) -> Iterator[Tensor]:
+    """Yield batches of a dataset, read ahead by worker processes that live as long as the stream.
+
+    Parameters
+    ----------
+    dataset
+        Items (coil, y, x).
+    batches
+        Indices of each batch.
+    workers
+        Number of processes; 0 reads in this one, when asked. The batches are the same for any number.
+    device
+        Where they go: for CUDA they lie in pinned memory, so that they can be copied while it computes.
+
+    Yields
+    ------
+    Tensor
+        (batch, coil, y, x), on the CPU.
+
+    Raises
+    ------
+    TrajdesignError
+        What reading an item raised, also in a worker.
+    ResourceError
+        If a worker was killed.
+    """
+    loader = DataLoader(
+        _Batches(dataset),
+        batch_size=None,
+        sampler=batches,
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        generator=torch.Generator(),  # else it draws from, and shifts, the random numbers of the training
+    )
+    read = iter(loader)
+    while True:
+        try:
+            batch = next(read, None)
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker"):
+                raise
+            raise ResourceError(f"{_first_line(error)}; take fewer training.workers.") from None
+        if batch is None:
+            return
+        if isinstance(batch, TrajdesignError):
+            raise batch
+        yield batch
+
+
+class _Batches(Dataset[Tensor | TrajdesignError]):
+    """Whole batches; hands an error over as an item, because the loader would wrap its sentence in a traceback."""
+
+    def __init__(self, dataset: Dataset[Tensor]) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, indices: Sequence[int]) -> Tensor | TrajdesignError:
+        try:
+            return torch.stack([self.dataset[index] for index in indices])
+        except TrajdesignError as error:
+            return error
