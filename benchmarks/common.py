@@ -46,7 +46,7 @@ class Size:
     def label(self) -> str:
         """The size in words."""
         image, readout = f"{self.matrix} x {self.matrix}", f"{self.shots} x {self.samples}"
-        return f"{image}, {readout}, {self.coils} coils, batch {self.batch}"
+        return f"{image}, {readout}, coils {self.coils}, batch {self.batch}"
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,7 @@ def parser(description: str | None, repeats: int = 5) -> argparse.ArgumentParser
     options.add_argument("--threads", type=int, default=torch.get_num_threads())
     options.add_argument("--device", default="cpu")
     options.add_argument("--quick", action="store_true", help="tiny sizes: does it run, and agree?")
+    options.add_argument("--name", help="of the files of results")
     options.add_argument("--out", type=Path, default=RESULTS, help="folder for the JSON and Markdown files")
     return options
 
@@ -176,13 +177,14 @@ def save(
     `facts` is from `machine`, called before the measurement, so that the load of the machine is that of others.
     """
     words = sys.argv[1:] if Path(sys.argv[0]).parent == Path(__file__).parent else []
+    written = settings.name or name
     result = {"command": " ".join([f"python -m benchmarks.{name}", *words]), "machine": facts, "note": note}
     result |= {"size": asdict(settings.size), "repeats": settings.repeats, "device": settings.device}
     result |= {"columns": dict(columns), "rows": list(rows)}
     settings.out.mkdir(parents=True, exist_ok=True)
-    (settings.out / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    (settings.out / f"{written}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     text = markdown(result)
-    (settings.out / f"{name}.md").write_text(text + "\n", encoding="utf-8")
+    (settings.out / f"{written}.md").write_text(text + "\n", encoding="utf-8")
     say(text)
 
 

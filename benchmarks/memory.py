@@ -34,26 +34,30 @@ PHYSICS = [
     "torchkbnufft",
     "torchkbnufft, coil by coil",
 ]
+TRAINING = ("ours", "as in the paper")
 TINY = Size(32, 4, 64, 2, 2)
 _MIB = 2**20
 
 
 def main(arguments: Sequence[str] | None = None) -> list[Row]:
     """Run the benchmark; returns the rows of its table."""
-    options = parser(__doc__)
+    options = step.training_options(parser(__doc__))
     options.set_defaults(coils=16, batch=8)
     options.add_argument("--one", nargs=2, metavar=("STEP", "WAY"), help="measure one way here and print its JSON")
+    options.add_argument("--ways", nargs="+", help='names of ways, or "training: NAME"; all by default')
     settings = parse(options, arguments, Size(64, 4, 200, 4, 4))
     if settings.one:
         say(json.dumps(measure(*settings.one, settings)))
         return []
     facts = machine(settings.device)
     wanted = [("physics", name) for name in peers.available(PHYSICS, settings.device)]
-    wanted += [("training", name) for name in step.TRAINERS]
+    wanted += [("training", name) for name in TRAINING]
+    if settings.ways:
+        wanted = [pair for pair in wanted if pair[1] in settings.ways or ": ".join(pair) in settings.ways]
     rows = [child(kind, name, settings) for kind, name in wanted]
     ours = {row["step"]: row["peak_mib"] for row in rows if row["way"] in ("ours", "ours, toeplitz")}
     for row in rows:
-        row["ratio"] = row["peak_mib"] / ours[row["step"]]
+        row["ratio"] = row["peak_mib"] / ours[row["step"]] if row["step"] in ours else None
     save("memory", rows, COLUMNS, settings, facts)
     return rows
 

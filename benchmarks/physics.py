@@ -57,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     for size in grid(settings.size) if settings.grid else [settings.size]:
         say(f"{size.label}:")
         rows += measure(size, names, settings.repeats, settings.device, settings.image_gradient)
-    save("physics_grid" if settings.grid else "physics", rows, COLUMNS, settings, facts, NOTE)
+    settings.name = settings.name or ("physics_grid" if settings.grid else None)
+    save("physics", rows, COLUMNS, settings, facts, NOTE)
     return rows
 
 

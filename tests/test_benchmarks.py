@@ -1,0 +1,120 @@
+"""Every benchmark runs on a tiny problem, ours agree with each other, and the results are written. Nothing is timed."""
+
+import json
+import sys
+
+import pytest
+import torch
+
+from benchmarks import common, memory, peers, physics, roofline, scaling, step, tables
+
+OURS = ["ours", "ours, toeplitz", "ours, chain"]
+
+
+def written(folder, name):
+    result = json.loads((folder / f"{name}.json").read_text())
+    assert (folder / f"{name}.md").read_text().startswith("| ")
+    assert set(result) >= {"command", "machine", "columns", "rows"}
+    assert result["machine"]["cpu"]
+    assert result["machine"]["packages"]["torch"] == torch.__version__
+    return result
+
+
+def test_ours_agree_in_a_physics_step(tmp_path):
+    rows = physics.main(
+        ["--quick", "--out", str(tmp_path), "--ways", *OURS, "torchkbnufft", "torchkbnufft, coil by coil"]
+    )
+    assert [row["way"] for row in rows[:3]] == OURS
+    for row in rows:
+        bound = 1e-3 if "kb" in row["way"] else 2e-4
+        assert row["image_difference"] < bound
+        assert row["gradient_difference"] < bound
+        assert row["min_s"] <= row["median_s"] <= row["max_s"]
+        assert len(row["all_s"]) == 2
+    assert written(tmp_path, "physics")["rows"] == json.loads(json.dumps(rows))
+
+
+@pytest.mark.parametrize("image_gradient", [False, True])
+def test_convolution_and_chain_give_one_gradient_in_double_precision(image_gradient):
+    problem = common.build(common.Size(32, 4, 64, 2, 3)).double()
+    found = [
+        peers.step(peers.Ours(problem.weights, normal), problem, 1, image_gradient) for normal in ("toeplitz", "chain")
+    ]
+    for one, other in zip(*found, strict=True):
+        assert common.difference(one, other) < 1e-10
+
+
+def test_a_way_that_would_take_too_long_is_left_out_and_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(physics, "LONGEST", 0.0)
+    rows = physics.main(["--quick", "--out", str(tmp_path), "--ways", "ours", "--name", "none"])
+    assert "would take" in rows[0]["note"]
+    assert "median_s" not in rows[0]
+    assert "skipped ours" in capsys.readouterr().out
+    assert written(tmp_path, "none")["rows"][0]["note"] == rows[0]["note"]
+
+
+def test_a_peer_that_is_not_installed_is_skipped_with_a_line(monkeypatch, capsys):
+    monkeypatch.setattr(peers.MriNufft, "requires", "no_such_package")
+    assert peers.available(["ours", "mri-nufft"]) == ["ours"]
+    assert "skipped mri-nufft: no_such_package is not installed" in capsys.readouterr().out
+
+
+def test_the_grid_is_that_of_the_readme():
+    sizes = list(physics.grid(common.Size()))
+    assert len(sizes) == len(set(sizes)) == 81
+    assert {size.matrix for size in sizes} == {128, 256, 320}
+
+
+def test_training_steps_start_at_one_loss(tmp_path):
+    rows = step.main(["--quick", "--out", str(tmp_path)])
+    assert [row["way"] for row in rows] == list(step.TRAINERS)
+    for row in rows:
+        assert len(row["losses"]) == 3
+        assert row["loss_difference"] < 1e-3
+    written(tmp_path, "step")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's account of a process")
+def test_memory_counts_what_a_step_takes(tmp_path):
+    taken = torch.zeros(2**24).nbytes
+    assert 0.9 < memory.peak(lambda: torch.ones(2**24), "cpu") / taken < 1.5
+    rows = memory.main(["--quick", "--out", str(tmp_path), "--ways", "ours, toeplitz", "training: ours"])
+    assert [(row["step"], row["way"]) for row in rows] == [("physics", "ours, toeplitz"), ("training", "ours")]
+    assert all(row["peak_mib"] > 0 for row in rows)
+    written(tmp_path, "memory")
+
+
+def test_scaling_draws_its_plot(tmp_path):
+    rows = scaling.main(["--quick", "--out", str(tmp_path)])
+    assert [row["series"] for row in rows] == ["coils"] * 2 + ["batch"] * 2 + ["shots"] * 2
+    assert [row["ratio"] is None for row in rows] == [True, False] * 3
+    assert (tmp_path / "scaling.png").stat().st_size > 0
+    written(tmp_path, "scaling")
+
+
+def test_roofline_counts_and_measures(tmp_path):
+    rows = roofline.main(["--quick", "--out", str(tmp_path)])
+    assert {row["what"] for row in rows} >= {"physics step: FFTs", "ceiling: FFT", "ceiling: copy", "ceiling: GEMM"}
+    written(tmp_path, "roofline")
+    # forward and back to the trajectory, four transforms of each of four parts: 5 N log2 N operations each
+    small, large = (roofline.count(common.Size(256, 16, 1000, coils, 8), False)["fft_flops"] for coils in (1, 2))
+    assert large - small == pytest.approx(8 * 16 * 5 * 2**16 * 16)
+
+
+def test_tables_fill_the_blocks_of_the_readme(tmp_path):
+    physics.main(["--quick", "--out", str(tmp_path), "--ways", "ours"])
+    readme = tmp_path / "README.md"
+    readme.write_text("a\n<!-- table: physics -->\nold\n<!-- /table -->\nb\n<!-- table: none -->\n<!-- /table -->\n")
+    for _ in range(2):
+        tables.main(readme, tmp_path)
+        text = readme.read_text()
+        assert "old" not in text
+        assert text.count("| ours |") == 1
+        assert text.startswith("a\n<!-- table: physics -->\n| size |")
+        assert "Not measured yet." in text
+
+
+def test_the_readme_has_a_block_for_each_script():
+    text = tables.README.read_text()
+    for name in ("physics", "physics_single", "physics_grid", "step", "memory", "scaling", "roofline"):
+        assert f"<!-- table: {name} -->" in text
