@@ -63,8 +63,7 @@ def optimize(
 ) -> None:
     """Learn a trajectory together with a reconstruction network, and compare it with its fixed start."""
     from trajdesign import config as config_module
-    from trajdesign import report, runtime
-    from trajdesign.optimize import optimize as run
+    from trajdesign import runtime
 
     options = {"seed": seed, "training.precision": precision, "training.compile": compile_}
     given = [f"{key}={str(value).lower()}" for key, value in options.items() if value is not None]
@@ -73,6 +72,9 @@ def optimize(
         runtime.Ranks(size=devices).require_shares(settings.training.batch_size)
         runtime.local_device(device, 0, devices)
         raise typer.Exit(runtime.launch(["-m", "trajdesign", *sys.argv[1:]], devices))
+    from trajdesign import report
+    from trajdesign.optimize import optimize as run
+
     first = runtime.is_first()
     with _progress(quiet or not first) as watch:
         metrics = run(settings, out, device=device, baseline=baseline, overwrite=force, report=watch)
