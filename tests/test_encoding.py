@@ -8,7 +8,7 @@ import torch
 from trajdesign import nufft as module
 from trajdesign.acquisition import Acquisition
 from trajdesign.encoding import Encoding, angular
-from trajdesign.errors import ConfigError, DivergedError
+from trajdesign.errors import ConfigError, DivergedError, InputError
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory, n_points
 
@@ -234,3 +234,10 @@ def test_an_unknown_normal_operator_is_refused():
     trajectory, *_ = setup()
     with pytest.raises(ConfigError, match="auto, toeplitz, chain"):
         Encoding(trajectory, normal="fft")
+
+
+@pytest.mark.parametrize("method", ["forward", "normal"])
+def test_images_of_another_size_are_refused(method):
+    trajectory, images, *_ = setup()
+    with pytest.raises(InputError, match=r"\(15, 12\) pixels"):
+        getattr(Encoding(trajectory), method)(images[..., :-1])

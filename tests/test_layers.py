@@ -30,8 +30,8 @@ LAYERS = [
     "units",
     "errors",
 ]
-#: A plug-in that builds on a sibling: the U-Net corrects the adjoint image.
-SIBLINGS = {("reconstructors.unet", "reconstructors.adjoint")}
+#: Plug-ins that build on a sibling: the networks correct the adjoint image.
+SIBLINGS = {(f"reconstructors.{name}", "reconstructors.adjoint") for name in ("unet", "unrolled")}
 
 #: Packages that are heavy or could be replaced: the only modules that may import them.
 ONLY_USERS = {

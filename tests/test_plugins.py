@@ -16,6 +16,7 @@ from trajdesign.errors import ConfigError, LimitError
 from trajdesign.export import export
 from trajdesign.inits.spiral import spiral
 from trajdesign.interfaces import Constraint
+from trajdesign.reconstructors.unrolled import coil_maps
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory, n_points
 
@@ -305,7 +306,7 @@ def test_a_reconstructor_returns_real_finite_images(name, matrix):
     images = torch.randn(3, 2, *matrix[::-1], dtype=torch.complex64) * 0.1
     images[:, :, 8:20, 10:25] += 1
     model = plugins.build("reconstructor", {"kind": name})
-    found = model(encoding.forward(images), encoding).detach()
+    found = model(encoding.normal(images), encoding).detach()
     assert found.shape == (3, 1, *matrix[::-1])
     assert found.dtype == torch.float32
     assert torch.isfinite(found).all()
@@ -314,7 +315,7 @@ def test_a_reconstructor_returns_real_finite_images(name, matrix):
     assert float(inside) == pytest.approx(math.sqrt(2), rel=0.15)
     assert float(outside) < 0.4
     # one image does not depend on the others in its batch
-    alone = model(encoding.forward(images[:1]), encoding).detach()
+    alone = model(encoding.normal(images[:1]), encoding).detach()
     torch.testing.assert_close(alone, found[:1], rtol=1e-4, atol=1e-5)
 
 
@@ -329,7 +330,7 @@ def test_a_reconstructor_passes_gradients_to_the_trajectory_and_to_itself(name):
     reached = set()
     for _ in range(3):
         encoding = Encoding(trajectory.with_k(k))
-        loss = (model(encoding.forward(images), encoding) - 1).square().mean()
+        loss = (model(encoding.normal(images), encoding) - 1).square().mean()
         optimizer.zero_grad()
         loss.backward()
         reached |= {key for key, p in model.named_parameters() if float(p.grad.abs().max()) > 0}
@@ -345,7 +346,7 @@ def test_black_images_do_not_break_a_reconstructor(name):
     k = trajectory.k.clone().requires_grad_()
     encoding = Encoding(trajectory.with_k(k))
     model = plugins.build("reconstructor", {"kind": name})
-    found = model(encoding.forward(torch.zeros(1, 2, 32, 32, dtype=torch.complex64)), encoding)
+    found = model(encoding.normal(torch.zeros(1, 2, 32, 32, dtype=torch.complex64)), encoding)
     found.sum().backward()
     assert torch.isfinite(found).all()
     assert torch.isfinite(k.grad).all()
@@ -361,10 +362,51 @@ def test_impossible_sizes_of_the_unet_are_refused(wrong):
         plugins.build("reconstructor", {"kind": "unet", **wrong})
 
 
+def test_unrolled_without_a_learned_correction_is_gradient_descent():
+    trajectory = spiral(Acquisition((0.22, 0.22), (24, 24), 4, 300, 4e-6), Scanner())
+    torch.manual_seed(0)
+    images = torch.randn(2, 3, 24, 24, dtype=torch.complex64)
+    encoding = Encoding(trajectory)
+    adjoint = encoding.normal(images)
+    model = plugins.build("reconstructor", {"kind": "unrolled", "iterations": 5})
+    with torch.no_grad():
+        model.step.copy_(torch.tensor([0.5, 0.3, 1.0, 0.2, 0.7]))
+    maps = coil_maps(adjoint)
+    torch.testing.assert_close(maps.abs().square().sum(1), torch.ones(2, 24, 24))
+    exact = Encoding(trajectory, maps, encoding.weights, normal="chain")
+    x = start = (maps.conj() * adjoint).sum(1, keepdim=True)
+    for step in model.step.tolist():
+        kspace = exact.forward(x)
+        x = x - step * (exact.adjoint(encoding.weights * kspace) - start)
+    torch.testing.assert_close(model(adjoint, encoding), x.abs(), rtol=1e-3, atol=1e-3 * float(x.abs().max()))
+
+
+@pytest.mark.parametrize("normal", ["auto", "toeplitz", "chain"])
+def test_checkpointing_changes_no_gradient(normal):
+    trajectory = spiral(Acquisition((0.22, 0.22), (24, 24), 4, 300, 4e-6), Scanner())
+    images = torch.randn(2, 3, 24, 24, dtype=torch.complex64, generator=torch.Generator().manual_seed(1))
+    gradients = []
+    for checkpoint in (True, False):
+        torch.manual_seed(0)
+        model = plugins.build("reconstructor", {"kind": "unrolled", "checkpoint": checkpoint})
+        torch.nn.init.normal_(model.correction.head.weight)
+        k = trajectory.k.clone().requires_grad_()
+        encoding = Encoding(trajectory.with_k(k), normal=normal)
+        model(encoding.normal(images), encoding).square().mean().backward()
+        gradients.append([k.grad, *(p.grad for p in model.parameters())])
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * float(b.abs().max()))
+
+
+def test_an_unrolled_network_without_iterations_is_refused():
+    with pytest.raises(ConfigError, match="iterations"):
+        plugins.build("reconstructor", {"kind": "unrolled", "iterations": 0})
+
+
 @pytest.mark.parametrize("levels", [0, 1, 5])
 def test_any_depth_of_the_unet_fits_any_image(levels):
     model = plugins.build("reconstructor", {"kind": "unet", "levels": levels, "channels": 4})
-    assert model.refine(torch.rand(2, 1, 17, 23)).shape == (2, 1, 17, 23)
+    assert model.correction(torch.rand(2, 1, 17, 23)).shape == (2, 1, 17, 23)
 
 
 # --- exporters ---

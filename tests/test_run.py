@@ -54,7 +54,7 @@ def test_a_network_comes_back_and_only_into_its_own_architecture(folder):
     other = plugins.build("reconstructor", {"kind": "unet"})
     folder.load_network(other)
     image = torch.rand(1, 1, 16, 16)
-    assert torch.equal(other.refine(image), network.refine(image))
+    assert torch.equal(other.correction(image), network.correction(image))
     for wrong in ({"kind": "unet", "channels": 12}, {"kind": "unet", "levels": 1}, {"kind": "adjoint"}):
         with pytest.raises(InputError, match="cannot read the network") as caught:
             folder.load_network(plugins.build("reconstructor", wrong))

@@ -1,5 +1,6 @@
 """Encoding: what the scanner does to an image, and back."""
 
+import copy
 import math
 from functools import cached_property
 from typing import Literal
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trajdesign.density import density_compensation
-from trajdesign.errors import ConfigError
+from trajdesign.errors import ConfigError, InputError
 from trajdesign.nufft import Backend, nufft, nufft_adjoint
 from trajdesign.toeplitz import convolve, transfer_function
 from trajdesign.trajectory import Trajectory
@@ -45,6 +46,8 @@ class Encoding:
     ------
     ConfigError
         If `normal` is none of these.
+    InputError
+        From the methods, if an image does not have the pixels of the acquisition.
     """
 
     def __init__(
@@ -81,6 +84,14 @@ class Encoding:
         shape = self.acquisition.image_shape
         return transfer_function(self.omega.flatten(0, 1), self.weights.flatten(), shape, self.backend)
 
+    def with_maps(self, coil_maps: Tensor) -> "Encoding":
+        """Return the encoding with other coil maps, for networks that apply `normal` often."""
+        if self.normal_by != "chain":
+            _ = self.transfer  # made once, outside whatever part of a network is computed twice
+        other = copy.copy(self)
+        other.coil_maps = coil_maps
+        return other
+
     def forward(self, image: Tensor) -> Tensor:
         """Sample images (batch, coil or 1, y, x), complex; returns k-space (batch, coil, shot, sample)."""
         coil_images = self._seen_by_coils(image)
@@ -112,6 +123,11 @@ class Encoding:
         return self.normal_by == "chain"
 
     def _seen_by_coils(self, image: Tensor) -> Tensor:
+        if tuple(image.shape[2:]) != self.acquisition.image_shape:
+            raise InputError(
+                f"images of shape {tuple(image.shape)} do not fit the acquisition: (batch, coil, y, x) with "
+                f"{self.acquisition.image_shape} pixels are expected."
+            )
         return image if self.coil_maps is None else image * self.coil_maps
 
     def _combined(self, coil_images: Tensor) -> Tensor:

@@ -1,20 +1,17 @@
 """U-Net on the density-compensated adjoint image."""
 
-import itertools
-
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trajdesign.encoding import Encoding
-from trajdesign.errors import ConfigError
 from trajdesign.interfaces import Reconstructor
-from trajdesign.reconstructors.adjoint import Adjoint
+from trajdesign.reconstructors._correction import Correction
+from trajdesign.reconstructors.adjoint import root_sum_of_squares
 
 
 class UNet(Reconstructor):
     """U-Net (Ronneberger et al., MICCAI 2015, doi:10.1007/978-3-319-24574-4_28) that corrects the adjoint image.
 
-    It predicts what to add to its input, and starts by adding nothing.
+    It predicts what to add to the root sum of squares of the coils, and starts by adding nothing.
 
     Parameters
     ----------
@@ -31,42 +28,9 @@ class UNet(Reconstructor):
 
     def __init__(self, *, channels: int = 8, levels: int = 3) -> None:
         super().__init__()
-        if channels < 4 or channels % 4 or levels < 0:
-            raise ConfigError(
-                f"reconstructor.channels is {channels}, levels {levels}: channels is a multiple of 4, levels 0 or more."
-            )
-        self.adjoint = Adjoint()
-        widths = [channels * 2**level for level in range(levels + 1)]
-        self.stem = _block(1, channels)
-        self.down = nn.ModuleList(_block(a, b) for a, b in itertools.pairwise(widths))
-        self.up = nn.ModuleList(_block(a + b, b) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True))
-        self.head = nn.Conv2d(channels, 1, 1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.correction = Correction(1, channels, levels)
 
     def forward(self, images: Tensor, encoding: Encoding) -> Tensor:
         """See `Reconstructor.forward`."""
-        image = self.adjoint(images, encoding)
-        return image + self.refine(image)
-
-    def refine(self, image: Tensor) -> Tensor:
-        """Return the correction of an image (batch, 1, y, x) of any size."""
-        features = [self.stem(image.contiguous(memory_format=torch.channels_last))]
-        for block in self.down:
-            features.append(block(nn.functional.avg_pool2d(features[-1], 2, ceil_mode=True)))
-        x = features.pop()
-        for block in self.up:
-            skip = features.pop()
-            x = nn.functional.interpolate(x, size=skip.shape[-2:], mode="bilinear", align_corners=False)
-            x = block(torch.cat([x, skip], dim=1))
-        return self.head(x)
-
-
-def _block(n_in: int, n_out: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for a in (n_in, n_out):
-        # one group a channel is instance normalization, faster in this memory format than torch's own
-        layers += [nn.Conv2d(a, n_out, 3, padding=1, bias=False), nn.GroupNorm(n_out, n_out)]
-        layers.append(nn.LeakyReLU(0.1))
-    return nn.Sequential(*layers)
+        image = root_sum_of_squares(images)
+        return image + self.correction(image)
