@@ -208,13 +208,17 @@ def psf(
 
 @app.command("list")
 def list_(json: Json = False) -> None:
-    """Show every plug-in with its options and their defaults."""
-    from trajdesign import plugins
+    """Show every plug-in with its options and their defaults, and the NUFFT backends of the devices here."""
+    import torch
+
+    from trajdesign import nufft, plugins
     from trajdesign.run import to_json
 
     catalogue = plugins.catalogue()
+    devices = [torch.device("cpu"), *(torch.device("cuda", i) for i in range(torch.cuda.device_count()))]
+    backends = {str(device): nufft.measured(device) for device in devices}
     if json:
-        typer.echo(to_json({"schema_version": 1, **catalogue}))
+        typer.echo(to_json({"schema_version": 1, **catalogue, "backend": backends}))
         return
     console = _console()
     for kind, entries in catalogue.items():
@@ -223,6 +227,12 @@ def list_(json: Json = False) -> None:
             options = "\n".join(f"{key} = {value}" for key, value in entry["options"].items())
             table.add_row(name, entry["summary"], options)
         console.print(table)
+    table = Table(title="NUFFT backend", title_justify="left", show_header=False, expand=False)
+    for device, seconds in backends.items():
+        for name, time in seconds.items():
+            chosen = "auto takes it" if name == nufft.fastest(torch.device(device)) else ""
+            table.add_row(device, name, f"{1e3 * time:.2g} ms for a small image", chosen)
+    console.print(table)
 
 
 def _open(

@@ -209,11 +209,16 @@ def there(device: torch.device) -> list[str]:
     return [name for name, engine in KERNELS.items() if engine.runs_on(device)]
 
 
-@lru_cache(maxsize=8)
 def fastest(device: torch.device) -> str:
-    """Return the name of the kernel that is fastest on a device, timed once a process on a small problem."""
-    names = there(device)
-    return min(names, key=lambda name: _seconds(KERNELS[name], device)) if len(names) > 1 else names[0]
+    """Return the name of the kernel that is fastest on a device: see `measured`."""
+    seconds = measured(device)
+    return min(seconds, key=seconds.__getitem__)
+
+
+@lru_cache(maxsize=8)
+def measured(device: torch.device) -> dict[str, float]:
+    """Return how long the kernels that are there take on a device for a small problem, s, timed once a process."""
+    return {name: _seconds(KERNELS[name], device) for name in there(device)}
 
 
 def _seconds(engine: Kernel, device: torch.device) -> float:
