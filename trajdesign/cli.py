@@ -228,10 +228,10 @@ def list_(json: Json = False) -> None:
             table.add_row(name, entry["summary"], options)
         console.print(table)
     table = Table(title="NUFFT backend", title_justify="left", show_header=False, expand=False)
-    for device, seconds in backends.items():
-        for name, time in seconds.items():
+    for device, times in backends.items():
+        for name, seconds in times.items():
             chosen = "auto takes it" if name == nufft.fastest(torch.device(device)) else ""
-            table.add_row(device, name, f"{1e3 * time:.2g} ms for a small image", chosen)
+            table.add_row(device, name, f"{1e3 * seconds:.2g} ms for a small image", chosen)
     console.print(table)
 
 
