@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from trajdesign import cli, plugins, seqfile
+from trajdesign import cli, plugins, runtime, seqfile
 from trajdesign.acquisition import Acquisition
 from trajdesign.inits.spiral import spiral
 from trajdesign.scanner import Scanner
@@ -145,6 +145,42 @@ def test_optimize_quietly_without_the_baseline(trajdesign, tmp_path):
     result = trajdesign(*words)
     assert (result.code, result.out, result.err) == (0, "", "")
     assert "fixed" not in json.loads((tmp_path / "run" / "metrics.json").read_text())
+
+
+def test_settings_of_speed_have_options(trajdesign, tmp_path):
+    words = ("optimize", "--out", tmp_path / "run", *SETTINGS, "--device", "cpu", "--no-baseline", "--quiet")
+    result = trajdesign(*words, "--precision", "bfloat16", "--no-compile", "--set", "training.compile=true")
+    assert result.code == 0, result.err
+    text = (tmp_path / "run" / "config.toml").read_text()
+    assert 'precision = "bfloat16"' in text
+    assert "compile = false" in text, "an option wins over --set"
+
+
+def test_devices_run_the_same_command(trajdesign, monkeypatch, tmp_path):
+    launched = []
+
+    def launch(arguments, n_ranks):
+        launched.append((arguments, n_ranks))
+        return 7
+
+    monkeypatch.setattr(runtime, "launch", launch)
+    words = ["optimize", "--out", str(tmp_path / "run"), *SETTINGS, "--device", "cpu", "--devices", "2"]
+    result = trajdesign(*words)
+    assert (result.code, result.out, result.err) == (7, "", "")
+    assert launched == [(["-m", "trajdesign", *words], 2)]
+    # what is wrong with the settings is said once, before any rank starts
+    for wrong, code in (("seed=-1", 2), ("data.kind=nothing", 2)):
+        assert trajdesign(*words, "--set", wrong).code == code
+    assert trajdesign(*words, "--precision", "float8").code == 2
+    assert trajdesign(*words, "--devices", "0").code == 2
+    assert len(launched) == 1
+
+
+def test_only_the_first_rank_reports(trajdesign, monkeypatch, tmp_path):
+    monkeypatch.setattr(runtime, "is_first", lambda: False)
+    result = trajdesign("optimize", "--out", tmp_path / "run", *SETTINGS, "--device", "cpu", "--no-baseline")
+    assert (result.code, result.out, result.err) == (0, "", "")
+    assert not (tmp_path / "run" / "figures").exists()
 
 
 def test_check_passes_what_was_learned(trajdesign, run):
@@ -315,8 +351,12 @@ def test_configs_that_cannot_be(refused, tmp_path, monkeypatch):
 
 
 def test_a_device_that_is_not_there(refused, tmp_path):
+    words = ("optimize", *SETTINGS, "--out", tmp_path / "run")
     for device in ("gpu", "cuda:99"):
-        refused(6, "optimize", *SETTINGS, "--out", tmp_path / "run", "--device", device, mentions=[device, "cpu"])
+        for devices in (1, 2):
+            refused(6, *words, "--device", device, "--devices", devices, mentions=[device, "cpu"])
+    refused(6, *words, "--device", "cuda", "--devices", 200, "--set", "training.batch_size=200", mentions=["cuda"])
+    refused(2, *words, "--device", "cpu", "--devices", 3, mentions=["batch of 2 images", "3 devices"])
     assert not (tmp_path / "run").exists()
 
 
@@ -386,7 +426,7 @@ def test_the_command_line_as_a_process(tmp_path, run):
     environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "120"}
 
     def process(*words, **options):
-        command = [sys.executable, "-m", "trajdesign.cli", *map(str, words)]
+        command = [sys.executable, "-m", "trajdesign", *map(str, words)]
         return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, **options)
 
     result = process("check", run)

@@ -4,20 +4,23 @@ import csv
 import json
 import math
 import sys
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import scipy.stats
 import torch
 
-from trajdesign import limits, plugins
+from trajdesign import limits, metrics, plugins
 from trajdesign.config import load_config
 from trajdesign.encoding import Encoding
 from trajdesign.errors import DivergedError, InputError, LimitError, OutputError, ResourceError
 from trajdesign.interfaces import Reconstructor
-from trajdesign.optimize import datasets, evaluate, optimize, reconstruct
+from trajdesign.optimize import _Joint, datasets, evaluate, optimize, reconstruct, train
+from trajdesign.projection import Projection
+from trajdesign.reconstructors.adjoint import root_sum_of_squares
 from trajdesign.run import RunFolder
-from trajdesign.runtime import torch_device
+from trajdesign.runtime import Ranks, torch_device
 
 GAMMA = 42.577478461e6
 TINY = [
@@ -241,6 +244,145 @@ def test_the_trajectory_alone_lowers_the_loss(tmp_path, kind):
         losses = [float(row["loss"]) for row in csv.DictReader(stream) if row["stage"] == "learned"]
     assert losses[-1] < 0.98 * losses[0]
     assert metrics["learned"]["psnr"] > metrics["fixed"]["psnr"]
+
+
+# --- the same run by other means ---
+
+
+def trained(*overrides, stage="learned"):
+    """Return the losses of a short training, and what it leaves."""
+    config = tiny(*overrides)
+    initial = plugins.build("init", config.init, config.acquisition, config.scanner)
+    losses = []
+    return losses, train(config, initial, datasets(config), stage, Ranks(), lambda p: losses.append(p.loss))
+
+
+@pytest.mark.parametrize("normal", ["toeplitz", "chain"])
+def test_the_gradient_of_parts_is_that_of_the_whole_batch(normal):
+    def gradients(at_once):
+        config = tiny("data.n_train=5", f"training.slices_at_once={at_once}", f"training.normal={normal}")
+        initial = plugins.build("init", config.init, config.acquisition, config.scanner)
+        joint = _Joint(config, initial, "learned", 10, Ranks())
+        with torch.no_grad():  # off the limits, so that the penalty has a gradient too
+            next(joint.parameterization.parameters()).normal_(0, 5, generator=torch.Generator().manual_seed(1))
+            joint.network.correction.head.weight.fill_(0.1)
+        images = torch.stack([datasets(config)["train"][i] for i in range(5)])
+        loss, penalty = joint.step(images, constrained=True)
+        assert penalty > 0
+        return loss, [p.grad for p in joint.parameters]
+
+    loss, whole = gradients(0)
+    assert all(float(g.abs().max()) > 0 for g in whole)
+    for at_once in (1, 2, 5, 7):
+        its_loss, parts = gradients(at_once)
+        assert its_loss == pytest.approx(loss, rel=1e-5)
+        for part, gradient in zip(parts, whole, strict=True):
+            assert float((part - gradient).abs().max()) < 1e-4 * float(gradient.abs().max())
+
+
+def test_the_trajectory_is_gone_back_through_once_a_step(monkeypatch):
+    calls = []
+    backward = Projection.__call__
+
+    def spy(self, wanted):
+        projected = backward(self, wanted)
+        projected.k.register_hook(lambda _: calls.append(1))
+        return projected
+
+    monkeypatch.setattr(Projection, "__call__", spy)
+    joint_steps, _ = trained("training.slices_at_once=1", "training.validations=1")
+    assert len(calls) == len(joint_steps) == 4
+
+
+def test_readers_change_nothing():
+    losses, alone = trained("training.noise=0.01")
+    for workers in (1, 2):
+        others, read = trained("training.noise=0.01", f"training.workers={workers}")
+        assert others == losses
+        assert torch.equal(read.trajectory.k, alone.trajectory.k)
+
+
+def test_the_noise_of_an_image_does_not_depend_on_its_company():
+    config = tiny("training.noise=0.05")
+    initial = plugins.build("init", config.init, config.acquisition, config.scanner)
+    encoding, network = Encoding(initial, normal="toeplitz"), plugins.build("reconstructor", config.reconstructor)
+    images = torch.stack([datasets(config)["train"][i] for i in range(3)])
+    seeds = torch.tensor([5, 6, 7])
+    with torch.no_grad():
+        whole, _ = reconstruct(images, encoding, network, config, seeds)
+        single, _ = reconstruct(images[1:2], encoding, network, config, seeds[1:2])
+        other, _ = reconstruct(images[1:2], encoding, network, config, seeds[2:3])
+        free = [reconstruct(images[1:2], encoding, network, config)[0] for _ in range(2)]
+    torch.testing.assert_close(single, whole[1:2], atol=1e-5, rtol=0)
+    for different in (other, *free):
+        assert float((different - single).abs().max()) > 1e-3
+    assert not torch.equal(*free)
+
+
+class Watched(Reconstructor):
+    """Keeps what autocast was, and the types that its layer and its physics give under it."""
+
+    seen: ClassVar[list] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Conv2d(1, 1, 1)
+
+    def forward(self, images, encoding):
+        magnitude = root_sum_of_squares(images)
+        image = self.layer(magnitude)
+        physics = encoding.normal(images)
+        self.seen.append((torch.is_autocast_enabled("cpu"), magnitude.dtype, image.dtype, physics.dtype))
+        return image
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_precision_is_of_the_layers_alone(monkeypatch, precision, dtype):
+    Watched.seen.clear()
+    outside = []
+    loss = metrics.image_loss
+
+    def spy(image, *others):
+        outside.append((torch.is_autocast_enabled("cpu"), image.dtype))
+        return loss(image, *others)
+
+    monkeypatch.setattr(metrics, "image_loss", spy)
+    _, result = trained(f"reconstructor.kind={__name__}:Watched", f"training.precision={precision}")
+    assert set(Watched.seen) == {(precision == "bfloat16", torch.float32, dtype, torch.complex64)}
+    assert set(outside) == {(False, torch.float32)}
+    assert {p.dtype for p in result.network.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("kind", plugins.names("reconstructor"))
+def test_bfloat16_learns_what_float32_learns(kind):
+    overrides = [f"reconstructor.kind={kind}", "training.validations=1"]
+    (full, _), (half, result) = trained(*overrides), trained(*overrides, "training.precision=bfloat16")
+    np.testing.assert_allclose(half, full, rtol=0.02)
+    assert torch.isfinite(result.trajectory.k).all()
+
+
+# torch hides this warning of what it does itself, but not from a filter that makes it an error
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+@pytest.mark.parametrize("kind", ["unet", "unrolled"])
+def test_a_compiled_network_is_the_same_network(monkeypatch, tmp_path, kind):
+    compiled = []
+    compile_ = torch.compile
+
+    def with_light_backend(*arguments, **options):
+        compiled.append(arguments)
+        return compile_(*arguments, **options, backend="aot_eager")
+
+    monkeypatch.setattr(torch, "compile", with_light_backend)
+    overrides = [f"reconstructor.kind={kind}", "reconstructor.levels=1", "training.epochs=1", "data.n_val=1"]
+    plain, network = trained(*overrides)
+    assert not compiled, "off by default"
+    losses, result = trained(*overrides, "training.compile=true")
+    assert len(compiled) == 1
+    np.testing.assert_allclose(losses, plain, rtol=1e-4)
+    folder = RunFolder(tmp_path)
+    folder.save_network(result.network)
+    folder.load_network(network.network)
+    torch._dynamo.reset()
 
 
 # --- runs that cannot be ---

@@ -2,4 +2,5 @@
 
 from trajdesign.cli import main
 
-main()
+if __name__ == "__main__":  # a process that reads images ahead may import it, too
+    main()

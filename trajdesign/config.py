@@ -48,9 +48,9 @@ class Training(_Table):
     ``normal``
         How the encoding applies A^H W A: see `trajdesign.encoding.Encoding`.
     ``precision``
-        Of the network alone. ``bfloat16`` is meant for GPUs; most CPUs take longer with it.
+        Of the network's layers alone. ``bfloat16`` is meant for GPUs; most CPUs take longer with it.
     ``compile``
-        Whether torch compiles the network: a minute at the start, less in every step.
+        Whether torch compiles the modules that the network is made of: a minute at the start, less in every step.
     ``workers``
         Processes a device that read training images ahead; 0 reads them between the steps.
     """

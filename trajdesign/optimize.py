@@ -191,7 +191,9 @@ class _Joint:
         self.config, self.stage, self.ranks = config, stage, ranks
         self.network: Reconstructor = plugins.build("reconstructor", config.reconstructor).to(ranks.device)
         if config.training.compile:
-            self.network.compile()
+            # its layers, not its own forward: there it calls the physics, which is no graph of layers
+            for layers in self.network.children():
+                layers.compile()
         table = config.parameterization if stage == "learned" else {"kind": "fixed"}
         self.parameterization: Parameterization = plugins.build("parameterization", table, initial)
         self.constraints = limits.constraints(config.acquisition, config.scanner, config.limits.constraints)
