@@ -68,9 +68,9 @@ class Problem:
         return replace(self, size=replace(self.size, batch=len(images)), coil_images=images, reference=reference)
 
     def double(self) -> "Problem":
-        """Return the same problem in double precision."""
-        images, reference = self.coil_images.to(torch.complex128), self.reference.double()
-        return replace(self, weights=self.weights.double(), coil_images=images, reference=reference)
+        """Return the same problem in double precision, on the CPU, where the NUFFTs are exact to 12 digits."""
+        images, reference = self.coil_images.cpu().to(torch.complex128), self.reference.cpu().double()
+        return replace(self, weights=self.weights.cpu().double(), coil_images=images, reference=reference)
 
     def moved(self, step: int) -> Trajectory:
         """Return the trajectory of a step, a leaf of the graph: it turns a little from one to the next."""
@@ -180,7 +180,7 @@ def save(
     written = settings.name or name
     result = {"command": " ".join([f"python -m benchmarks.{name}", *words]), "machine": facts, "note": note}
     result |= {"size": asdict(settings.size), "repeats": settings.repeats, "device": settings.device}
-    result |= {"columns": dict(columns), "rows": list(rows)}
+    result |= {"columns": dict(columns), "rows": [*rows]}
     settings.out.mkdir(parents=True, exist_ok=True)
     (settings.out / f"{written}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     text = markdown(result)

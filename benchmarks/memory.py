@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     options.add_argument("--ways", nargs="+", help='names of ways, or "training: NAME"; all by default')
     settings = parse(options, arguments, Size(64, 4, 200, 4, 4))
     if settings.one:
-        say(json.dumps(measure(*settings.one, settings)))
+        say(json.dumps(measure(settings.one[0], settings.one[1], settings)))
         return []
     facts = machine(settings.device)
     wanted = [("physics", name) for name in peers.available(PHYSICS, settings.device)]

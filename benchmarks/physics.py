@@ -76,13 +76,14 @@ def measure(size: Size, names: Sequence[str], repeats: int, device: str, image_g
     rows: dict[str, Row] = {}
     ways = {}
     for name in names:
-        rows[name] = row = {"size": size.label, "way": name}
+        row: Row = {"size": size.label, "way": name}
+        rows[name] = row
         way = peers.make(name, small, image_gradient)
         image, gradient = peers.step(way, small, 0, image_gradient)
         row["image_difference"] = difference(image, reference[0])
         row["gradient_difference"] = difference(gradient, reference[1])
-        seconds = alternate({name: partial(peers.step, way, small, image_gradient=image_gradient)}, 1, device)[name][0]
-        row["note"] = reason = _too_much(problem, seconds / small.size.batch, device)
+        trial = alternate({name: partial(peers.step, way, small, image_gradient=image_gradient)}, 1, device)
+        row["note"] = reason = _too_much(problem, trial[name][0] / small.size.batch, device)
         if reason:
             say(f"skipped {name}: {reason}.")
             continue

@@ -30,15 +30,16 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     options.add_argument("--normal", choices=("auto", "toeplitz", "chain"), default="auto")
     settings = parse(options, arguments, Size(32, 4, 64, 2, 2))
     facts = machine(settings.device)
-    rows = []
+    rows: list[Row] = []
     for series, values in SERIES.items():
         ways = {}
         for value in values[:2] if settings.quick else values:
             problem = build(replace(settings.size, **{series: value}), settings.device)
-            ways[value] = partial(peers.step, peers.Ours(problem.weights, settings.normal), problem)
-            ways[value](0)
+            ways[str(value)] = partial(peers.step, peers.Ours(problem.weights, settings.normal), problem)
+            ways[str(value)](0)
         last = None
-        for value, seconds in alternate(ways, settings.repeats, settings.device).items():
+        for name, seconds in alternate(ways, settings.repeats, settings.device).items():
+            value = int(name)
             row: Row = {"series": series, "value": value, **timing(seconds)}
             row["size"] = replace(settings.size, **{series: value}).label
             row["ratio"], last = row["median_s"] / last if last else None, row["median_s"]
