@@ -63,7 +63,6 @@ TINY = [
     "training.epochs=10",
     "training.batch_size=4",
     "training.validations=1",
-    "training.normal=toeplitz",
     "reconstructor.channels=4",
     "reconstructor.levels=2",
 ]

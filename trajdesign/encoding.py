@@ -118,8 +118,9 @@ class Encoding:
 
     def _uses_chain(self, coil_images: Tensor) -> bool:
         if self.normal_by == "auto":
-            few = coil_images.shape[0] * coil_images.shape[1] <= _FEW_IMAGES
-            return few and coil_images.device.type == "cpu" and "transfer" not in self.__dict__
+            if "transfer" in self.__dict__:
+                return False
+            return faster_normal(coil_images.shape[0] * coil_images.shape[1], coil_images.device) == "chain"
         return self.normal_by == "chain"
 
     def _seen_by_coils(self, image: Tensor) -> Tensor:
@@ -134,6 +135,11 @@ class Encoding:
         if self.coil_maps is None:
             return coil_images
         return (coil_images * self.coil_maps.conj()).sum(dim=1, keepdim=True)
+
+
+def faster_normal(n_images: int, device: torch.device) -> Normal:
+    """Return what ``auto`` is for a number of coil images: ``chain`` or ``toeplitz``."""
+    return "chain" if n_images <= _FEW_IMAGES and device.type == "cpu" else "toeplitz"
 
 
 def angular(trajectory: Trajectory) -> Tensor:

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from trajdesign import limits, metrics, plugins, runtime
 from trajdesign.config import Config
 from trajdesign.density import density_compensation
-from trajdesign.encoding import Encoding, angular
+from trajdesign.encoding import Encoding, angular, faster_normal
 from trajdesign.errors import DivergedError, InputError
 from trajdesign.interfaces import Parameterization, Reconstructor
 from trajdesign.projection import Projection
@@ -243,8 +243,11 @@ class _Joint:
         total = torch.zeros((), device=device)
         seeds = self.ranks.shard(_seeds(len(coil_images) * self.ranks.size, self.noise))
         n_at_once = settings.slices_at_once or len(coil_images)
+        normal = settings.normal
+        if normal == "auto":  # for the whole batch, so that neither parts nor ranks change what is computed
+            normal = faster_normal(self.ranks.size * len(coil_images) * coil_images.shape[1], device)
         for part, its_seeds in zip(coil_images.split(n_at_once), seeds.split(n_at_once), strict=True):
-            encoding = Encoding(trajectory.with_k(k), weights=self.weights, device=device, normal=settings.normal)
+            encoding = Encoding(trajectory.with_k(k), weights=self.weights, device=device, normal=normal)
             images = part.to(device, non_blocking=True)
             image, reference = reconstruct(images, encoding, self.network, self.config, its_seeds)
             loss = metrics.image_loss(image, reference, settings.ssim_weight) * (len(part) / len(coil_images))
@@ -358,8 +361,6 @@ def _order(n_images: int, batch_size: int, seed: int) -> Iterator[list[int]]:
     """Yield the images of each step, shuffled anew in every epoch, what is left of one left out; without end."""
     generator = torch.Generator().manual_seed(seed)
     while True:
-        # torch's loader draws a number before each order: with it, the order is that of runs of version 0.1
-        torch.empty((), dtype=torch.int64).random_(generator=generator)
         epoch = torch.randperm(n_images, generator=generator).tolist()
         yield from (epoch[i : i + batch_size] for i in range(0, n_images - batch_size + 1, batch_size))
 
