@@ -26,6 +26,9 @@ from torch import Tensor
 
 from trajdesign.errors import ConfigError, DivergedError, ResourceError
 
+#: So few are transformed together along all axes: faster, but it takes the memory of all of them.
+_FEW_PIXELS = 2**19
+
 Backend = Literal["auto", "finufft", "cufinufft", "torchkbnufft"]
 
 
@@ -342,9 +345,10 @@ class _Adjoint(torch.autograd.Function):
 
 def _omega_gradient(engine: Kernel, image: Tensor, values: Tensor, omega: Tensor) -> Tensor:
     """Real part of <values, d/d omega of the forward transform of image>, the same for both directions."""
-    shape = tuple(image.shape[1:])
-    axes = [
-        (values.conj() * -1j * engine.type2(image * positions(shape, axis, image), omega)).real.sum(0)
-        for axis in range(omega.shape[-1])
-    ]
+    ramps = (image * positions(tuple(image.shape[1:]), axis, image) for axis in range(omega.shape[-1]))
+    if image.numel() <= _FEW_PIXELS:
+        moments = engine.type2(torch.cat(list(ramps)), omega).split(len(image))
+    else:
+        moments = tuple(engine.type2(ramp, omega) for ramp in ramps)
+    axes = [(values.conj() * -1j * moment).real.sum(0) for moment in moments]
     return torch.stack(axes, dim=-1).to(omega.dtype)

@@ -8,16 +8,19 @@ so that one type-1 NUFFT of the weights, whatever the number of coils and images
 rest (Wajer and Pruessmann, ISMRM 2001; Fessler et al., IEEE TSP 2005, doi:10.1109/TSP.2005.853152). Going back, one
 type-2 NUFFT gives the exact gradient for the trajectory, as d p[d] / d omega[j] = i d w[j] exp(i omega[j] . d).
 
-Two things make it light. For real weights p is Hermitian, so its transform, the transfer function, is real. And a
-linear convolution needs a doubled grid, whose FFT falls into one plain FFT for each combination of even and odd
-frequencies, the *phases*: the images are never padded to it.
+Three things make it light. For real weights p is Hermitian, so its transform, the transfer function, is real. A linear
+convolution needs a doubled grid, but the even and the odd frequencies of an axis are two plain FFTs of its length, the
+*halves*, so that the images are never padded to it. And an image that never changes has `spectra` that never change.
 """
 
+import collections
 import itertools
 import math
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import scipy.fft
 import torch
@@ -26,7 +29,11 @@ from torch import Tensor
 from trajdesign.nufft import Backend, Kernel, kernel, positions, require_finite
 
 #: Pixels that go through the FFTs at once. More does not fit into a processor's cache; a GPU takes any number.
-_PIXELS_AT_ONCE = {"cpu": 2**19, "cuda": 2**26}
+_PIXELS_AT_ONCE = {"cpu": 2**18, "cuda": 2**26}
+
+T = TypeVar("T")
+#: Which of the images, and the halves of their spectra where they are known.
+_Part = tuple[slice, list[Tensor] | None]
 
 
 def transfer_function(omega: Tensor, weights: Tensor, shape: tuple[int, ...], backend: Backend = "auto") -> Tensor:
@@ -46,7 +53,7 @@ def transfer_function(omega: Tensor, weights: Tensor, shape: tuple[int, ...], ba
     Returns
     -------
     Tensor
-        (phase, [z,] y, x), real: at each of the 2^dim phases the frequencies of the plain FFT, of `fft_shape(shape)`.
+        (half, [z,] y, x), real: for each of the 2^dim choices of halves the frequencies of an FFT of `fft_shape(shape)`.
 
     Raises
     ------
@@ -57,7 +64,7 @@ def transfer_function(omega: Tensor, weights: Tensor, shape: tuple[int, ...], ba
     return _Transfer.apply(omega, weights, tuple(shape), kernel(backend, omega.device))
 
 
-def convolve(images: Tensor, transfer: Tensor) -> Tensor:
+def convolve(images: Tensor, transfer: Tensor, known: Sequence[Tensor] = ()) -> Tensor:
     """Apply a transfer function to images, differentiable in both.
 
     Parameters
@@ -66,13 +73,21 @@ def convolve(images: Tensor, transfer: Tensor) -> Tensor:
         Complex images (batch, [z,] y, x).
     transfer
         From `transfer_function`, for this image shape.
+    known
+        The `spectra` of consecutive images, of all of them, where they are at hand: that saves half of the FFTs.
 
     Returns
     -------
     Tensor
         A^H W A of each image, in its shape and type.
     """
-    return _Convolution.apply(images, transfer)
+    return _Convolution.apply(images, transfer, *known)
+
+
+@torch.no_grad()
+def spectra(images: Tensor) -> Tensor:
+    """Return what `convolve` can use of images (batch, [z,] y, x) that never change: (half, batch, [z,] y, x)."""
+    return torch.stack(list(_spread(images, fft_shape(tuple(images.shape[1:])))))
 
 
 def fft_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -81,7 +96,7 @@ def fft_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 class _Transfer(torch.autograd.Function):
-    """The phases of the FFT of p, which is a type-1 NUFFT of the weights on a doubled grid."""
+    """The halves of the FFT of p, which is a type-1 NUFFT of the weights on a doubled grid."""
 
     @staticmethod
     def forward(ctx: Any, omega: Tensor, weights: Tensor, shape: tuple[int, ...], engine: Kernel) -> Tensor:
@@ -91,14 +106,14 @@ class _Transfer(torch.autograd.Function):
         values = torch.complex(weights, torch.zeros_like(weights))
         psf = engine.type1(values[None], omega, doubled)[0].mul_(_inside(shape, weights.dtype, weights.device))
         spectrum = torch.fft.fftn(psf).real
-        return torch.stack([spectrum[every] * scale for every, scale in _phases_of(doubled)])
+        return torch.stack([spectrum[every] * scale for every, scale in _halves(len(doubled))])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         omega, weights = ctx.saved_tensors
         doubled = tuple(2 * n for n in grad.shape[1:])
         spectrum = grad.new_empty(doubled)
-        for (every, scale), part in zip(_phases_of(doubled), grad, strict=True):
+        for (every, scale), part in zip(_halves(len(doubled)), grad, strict=True):
             spectrum[every] = part * scale
         psf = torch.fft.ifftn(spectrum, norm="forward").mul_(_inside(ctx.shape, weights.dtype, weights.device))
         # Hermitian, so that each of the sums below is real, and one transform carries two of them
@@ -118,82 +133,149 @@ class _Transfer(torch.autograd.Function):
 
 
 class _Convolution(torch.autograd.Function):
-    """sum over the phases of conj(m) IFFT(transfer FFT(m x)), m the phase's modulation; keeps nothing but its input."""
+    """Image -> halves of its spectrum -> times the transfer function -> image; keeps nothing but its inputs."""
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, transfer: Tensor) -> Tensor:
-        ctx.save_for_backward(images, transfer)
-        result = torch.empty_like(images)
-        for part, out in zip(_parts(images), _parts(result), strict=True):
-            _filter(part, transfer, out)
+    def forward(ctx: Any, images: Tensor, transfer: Tensor, *known: Tensor) -> Tensor:
+        ctx.save_for_backward(images, transfer, *known)
+        result, grid = torch.empty_like(images), tuple(transfer.shape[1:])
+
+        def work(parts: list[_Part]) -> None:
+            for part, halves in parts:
+                filtered = (half * t for half, t in zip(halves or _spread(images[part], grid), transfer, strict=True))
+                result[part] = _collect(filtered, images[part].shape)
+
+        _share(work, images, known)
         return result
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        images, transfer = ctx.saved_tensors
-        by_images = torch.empty_like(images) if ctx.needs_input_grad[0] else None
-        products = transfer.new_zeros((*transfer.shape, 2)) if ctx.needs_input_grad[1] else None
-        grads = _parts(by_images) if by_images is not None else itertools.repeat(None)
-        for part, grad_part, out in zip(_parts(images), _parts(grad), grads, strict=False):
-            _filter(grad_part, transfer, out, part, products)
-        by_transfer = None if products is None else products.sum(dim=-1) / math.prod(transfer.shape[1:])
-        return by_images, by_transfer
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        images, transfer, *known = ctx.saved_tensors
+        wants_images, wants_transfer, *_ = ctx.needs_input_grad
+        by_images = torch.empty_like(images) if wants_images else None
+        grid = tuple(transfer.shape[1:])
+
+        def work(parts: list[_Part]) -> Tensor | None:
+            # of the real and imaginary parts, which are added up last
+            products = transfer.new_zeros((*transfer.shape, 2)) if wants_transfer else None
+            for part, known_halves in parts:
+                halves = _spread(grad[part], grid)
+                if products is not None:
+                    halves = _correlate(halves, known_halves or _spread(images[part], grid), products)
+                if by_images is not None:
+                    filtered = (half.mul_(t) for half, t in zip(halves, transfer, strict=True))
+                    by_images[part] = _collect(filtered, images[part].shape)
+                else:
+                    collections.deque(halves, maxlen=0)
+            return products
+
+        found = _share(work, images, known)
+        by_transfer = sum(found).sum(dim=-1) / math.prod(grid) if wants_transfer else None
+        return by_images, by_transfer, *(None for _ in known)
 
 
-def _filter(
-    images: Tensor, transfer: Tensor, out: Tensor | None, other: Tensor | None = None, products: Tensor | None = None
-) -> None:
-    """Write the filtered images to `out`; add to `products` those of the real and imaginary parts of both's spectra."""
-    grid = tuple(transfer.shape[1:])
-    axes = tuple(range(1, images.ndim))
-    inside = (slice(None), *(slice(n) for n in images.shape[1:]))
-    for index, modulation in enumerate(_modulations(grid, images.dtype, images.device)):
-        here = None if modulation is None else modulation[inside[1:]]
-        spectrum = _modulated_fft(images, here, grid, axes)
-        if products is not None and other is not None:
-            pairs = torch.view_as_real(spectrum) * torch.view_as_real(_modulated_fft(other, here, grid, axes))
-            products[index] += pairs.sum(dim=0)
-        if out is not None:
-            image = torch.fft.ifftn(spectrum.mul_(transfer[index]), dim=axes)[inside]
-            if here is None:
-                out.copy_(image)
-            else:
-                out.addcmul_(image, here.conj())
+def _share(work: Callable[[list[_Part]], T], images: Tensor, known: Sequence[Tensor]) -> list[T]:
+    """Call `work` on parts of the images and of what is known of them: on a CPU, one thread for each share of them.
+
+    That is faster than to share every operation, and each thread's images stay in its cache.
+    """
+    at_once = max(1, _PIXELS_AT_ONCE.get(images.device.type, 2**26) // math.prod(images.shape[1:]))
+    parts: list[_Part] = []
+    for n, whole in enumerate(known or [None]):
+        start = sum(w.shape[1] for w in known[:n])
+        stop = start + whole.shape[1] if whole is not None else len(images)
+        for first in range(start, stop, at_once):
+            part = slice(first, min(first + at_once, stop))
+            parts.append((part, None if whole is None else list(whole[:, part.start - start : part.stop - start])))
+    n_threads = min(len(parts), torch.get_num_threads() if images.device.type == "cpu" else 1)
+    if n_threads == 1:
+        return [work(parts)]
+    return list(_threads(n_threads).map(torch.no_grad()(work), [parts[i::n_threads] for i in range(n_threads)]))
 
 
-def _modulated_fft(images: Tensor, modulation: Tensor | None, grid: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
-    return torch.fft.fftn(images if modulation is None else images * modulation, s=grid, dim=axes)
+@lru_cache(maxsize=4)
+def _threads(n: int) -> ThreadPoolExecutor:
+    """Return threads in each of which torch uses no other ones."""
+    before = torch.get_num_threads()
+    ready = threading.Barrier(n + 1)
+
+    def begin() -> None:
+        torch.set_num_threads(1)
+        torch.get_num_threads()  # settles it for this thread: otherwise its first operation would ask again
+        ready.wait()
+
+    pool = ThreadPoolExecutor(n, "toeplitz", begin)
+    for _ in range(n):
+        pool.submit(int)
+    ready.wait()
+    torch.set_num_threads(before)
+    return pool
 
 
-def _parts(images: Tensor) -> tuple[Tensor, ...]:
-    """Return the images in views of so many as are worked on at once."""
-    pixels = _PIXELS_AT_ONCE.get(images.device.type, 2**26)
-    return images.split(max(1, pixels // math.prod(images.shape[1:])))
+def _correlate(halves: Iterator[Tensor], others: Iterable[Tensor], products: Tensor) -> Iterator[Tensor]:
+    """Add to `products` (half, ..., 2) those of the parts of two spectra, summed over the batch; yield the first."""
+    for half, other, product in zip(halves, others, products, strict=True):
+        product += (torch.view_as_real(half) * torch.view_as_real(other)).sum(dim=0)
+        yield half
 
 
-def _phases(n_dims: int) -> list[tuple[int, ...]]:
-    return list(itertools.product((0, 1), repeat=n_dims))
+def _spread(images: Tensor, grid: tuple[int, ...]) -> Iterator[Tensor]:
+    """Yield the halves of the spectra of images (batch, ...) on a grid twice as fine as `grid`, in order."""
+    padding = [side for n, size in zip(grid[::-1], images.shape[:0:-1], strict=True) for side in (0, n - size)]
+    return _split(torch.nn.functional.pad(images, padding) if any(padding) else images.clone(), len(grid))
 
 
-def _phases_of(doubled: tuple[int, ...]) -> Iterator[tuple[tuple[slice, ...], float]]:
-    """Yield where the frequencies of each phase lie in a doubled spectrum, and their scale.
+def _split(images: Tensor, n_dims: int) -> Iterator[Tensor]:
+    """Do `_spread` along the first `n_dims` axes of images, which are overwritten; the last one is the outer one."""
+    if not n_dims:
+        yield images
+        return
+    odd = images * _modulation(images, n_dims)
+    for half in (images, odd):
+        yield from _split(_fft(half, n_dims), n_dims - 1)
+
+
+def _collect(halves: Iterator[Tensor], shape: tuple[int, ...]) -> Tensor:
+    """Undo `_spread`, but for a factor: add up the images of a shape (batch, ...) from all halves, overwritten."""
+    whole = _add(halves, len(shape) - 1)
+    return whole[tuple(slice(n) for n in shape)]
+
+
+def _add(halves: Iterator[Tensor], n_dims: int) -> Tensor:
+    """Undo `_split`, but for a factor."""
+    if not n_dims:
+        return next(halves)
+    even, odd = (_fft(_add(halves, n_dims - 1), n_dims, inverse=True) for _ in range(2))
+    return even.addcmul_(odd, _modulation(odd, n_dims).conj())
+
+
+def _modulation(images: Tensor, axis: int) -> Tensor:
+    """exp(-i pi j / n) along an axis of n pixels: it moves the odd frequencies of 2 n to the n even ones."""
+    return _factor(images.shape[axis], images.dtype, images.device).view(-1, *[1] * (images.ndim - 1 - axis))
+
+
+@lru_cache(maxsize=16)
+def _factor(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    angle = torch.arange(n, dtype=torch.float64) * (-math.pi / n)
+    return torch.polar(torch.ones_like(angle), angle).to(device, dtype)
+
+
+def _fft(images: Tensor, axis: int, *, inverse: bool = False) -> Tensor:
+    """FFT along one axis, in place where that is possible."""
+    if images.device.type == "cpu":
+        # in place, and across the rows of an image three times as fast as torch's
+        transform = scipy.fft.ifft if inverse else scipy.fft.fft
+        return torch.from_numpy(transform(images.numpy(), None, axis, None, True))
+    return torch.fft.ifft(images, dim=axis) if inverse else torch.fft.fft(images, dim=axis)
+
+
+def _halves(n_dims: int) -> Iterator[tuple[tuple[slice, ...], float]]:
+    """Yield where the frequencies of each choice of halves lie in a doubled spectrum, and their scale.
 
     The sign moves the origin of the kernel from the centre of the grid to its corner.
     """
-    for phase in _phases(len(doubled)):
-        yield tuple(slice(odd, None, 2) for odd in phase), (-1) ** sum(phase) / 2 ** len(phase)
-
-
-@lru_cache(maxsize=8)
-def _modulations(grid: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> list[Tensor | None]:
-    """Of each phase: exp(-i pi n / N) along its odd axes; None for the even phase, which has none."""
-    found: list[Tensor | None] = [None]
-    for phase in _phases(len(grid))[1:]:
-        angle = torch.zeros((), dtype=torch.float64)
-        for odd, n in zip(phase, grid, strict=True):
-            angle = angle[..., None] - odd * math.pi / n * torch.arange(n, dtype=torch.float64)
-        found.append(torch.polar(torch.ones_like(angle), angle).to(device, dtype))
-    return found
+    for odd in itertools.product((0, 1), repeat=n_dims):
+        yield tuple(slice(first, None, 2) for first in odd[::-1]), (-1) ** sum(odd) / 2**n_dims
 
 
 @lru_cache(maxsize=8)
