@@ -14,7 +14,7 @@ import torch
 from trajdesign import metrics, plots, plugins
 from trajdesign.datasets.fastmri import fastmri
 from trajdesign.encoding import Encoding
-from trajdesign.optimize import reconstruct
+from trajdesign.evaluation import reconstruct
 from trajdesign.run import RunFolder
 
 

@@ -241,3 +241,33 @@ def test_images_of_another_size_are_refused(method):
     trajectory, images, *_ = setup()
     with pytest.raises(InputError, match=r"\(15, 12\) pixels"):
         getattr(Encoding(trajectory), method)(images[..., :-1])
+
+
+@pytest.mark.parametrize("normal", NORMALS)
+def test_losses_that_go_back_one_by_one_add_up(normal):
+    trajectory, images, *_ = setup(batch=3)
+    gradients = []
+    for one_by_one in (False, True):
+        k = trajectory.k.clone().requires_grad_()
+        encoding = Encoding(trajectory.with_k(k), weights=torch.full((3, 40), 0.01), dtype=torch.float64, normal=normal)
+        if one_by_one:
+            cut = encoding.cut()
+            for image in images.split(1):
+                (cut.normal(image) - image).abs().square().sum().backward()
+            assert k.grad is None
+            encoding.carry_on(cut)
+        else:
+            (encoding.normal(images) - images).abs().square().sum().backward()
+        gradients.append(k.grad)
+    assert relative(*gradients) < 1e-10
+
+
+def test_a_cut_of_a_fixed_trajectory_has_nothing_to_carry_on():
+    trajectory, images, *_ = setup()
+    encoding = Encoding(trajectory, weights=torch.full((3, 40), 0.01), dtype=torch.float64, normal="toeplitz")
+    leaf = images.clone().requires_grad_()
+    cut = encoding.cut()
+    cut.normal(leaf).abs().sum().backward()
+    encoding.carry_on(cut)
+    assert leaf.grad is not None
+    assert cut.omega.grad is None

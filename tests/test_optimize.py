@@ -15,8 +15,9 @@ from trajdesign import limits, metrics, plugins
 from trajdesign.config import load_config
 from trajdesign.encoding import Encoding
 from trajdesign.errors import DivergedError, InputError, LimitError, OutputError, ResourceError
+from trajdesign.evaluation import evaluate, reconstruct
 from trajdesign.interfaces import Reconstructor
-from trajdesign.optimize import _Joint, datasets, evaluate, optimize, reconstruct, train
+from trajdesign.optimize import _Joint, datasets, optimize, train
 from trajdesign.projection import Projection
 from trajdesign.reconstructors.adjoint import root_sum_of_squares
 from trajdesign.run import RunFolder

@@ -27,7 +27,8 @@ import json, sys
 import torch.distributed as dist
 from trajdesign import plugins, runtime
 from trajdesign.config import load_config
-from trajdesign.optimize import datasets, evaluate, train
+from trajdesign.evaluation import evaluate
+from trajdesign.optimize import datasets, train
 
 n_reductions, plain = 0, dist.all_reduce
 

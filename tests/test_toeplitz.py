@@ -104,3 +104,52 @@ def test_points_that_are_not_finite_are_refused():
     omega[3, 1] = math.nan
     with pytest.raises(DivergedError):
         toeplitz.transfer_function(omega, weights, (8, 8))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("counts", [[7], [3, 4], [1] * 7])
+def test_known_spectra_change_nothing(shape, counts):
+    images, omega, weights, target = problem(shape, n_images=7)
+    known = [toeplitz.spectra(part) for part in images.split(counts)]
+
+    def with_known(images, omega, weights):
+        return toeplitz.convolve(images, toeplitz.transfer_function(omega, weights, shape), known)
+
+    before = [spectrum.clone() for spectrum in known]
+    found, wanted = (results(operator, images, omega, weights, target) for operator in (with_known, ours))
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b)
+    assert all(torch.equal(a, b) for a, b in zip(known, before, strict=True))
+
+
+def test_the_same_input_gives_the_same_bits_and_leaves_torch_its_threads():
+    given = problem((16, 12), n_images=40)
+    n_threads = torch.get_num_threads()
+    first = results(ours, *given)
+    for _ in range(3):
+        assert all(torch.equal(a, b) for a, b in zip(results(ours, *given), first, strict=True))
+    assert torch.get_num_threads() == n_threads
+
+
+def test_spectra_are_kept_by_number_as_long_as_there_is_room():
+    slices = torch.randn(3, 2, 8, 8, dtype=torch.complex64)
+    n_bytes = 2 * 16 * 16 * 8  # of one slice of two coils on a doubled grid, complex64
+    cache = toeplitz.SpectrumCache(2 * n_bytes)
+    first = cache.of([5, 9], slices[:2])
+    for found, one in zip(first, slices, strict=False):
+        assert torch.equal(found, toeplitz.spectra(one))
+        assert found.nbytes == n_bytes
+    assert all(a is b for a, b in zip(cache.of([9, 5], slices[[1, 0]]), first[::-1], strict=True))
+    assert cache.of([5, 7], slices[[0, 2]]) == []  # 7 has no room
+    assert toeplitz.SpectrumCache(0).of([5], slices[:1]) == []
+    assert cache.of([], slices) == []
+
+
+def test_an_image_that_changes_is_not_kept():
+    slices = torch.randn(1, 2, 8, 8, dtype=torch.complex64)
+    n_bytes = 2 * 16 * 16 * 8
+    cache = toeplitz.SpectrumCache(n_bytes)
+    assert len(cache.of([5], slices)) == 1
+    assert cache.of([5], slices.flip(-1)) == []
+    assert cache.of([5], slices) == []
+    assert len(cache.of([6], slices)) == 1  # its room is free again

@@ -43,8 +43,11 @@ class Training(_Table):
     The rest changes speed and memory, not the result beyond rounding (``bfloat16`` rounds to three digits):
 
     ``slices_at_once``
-        The batch passes through physics and network in parts of so many slices a device, which bounds the memory;
-        each part computes the operator of the trajectory anew. 0 takes the whole batch.
+        The batch passes through physics and network in parts of so many slices a device, which bounds the memory.
+        0 takes few on a CPU, where that is no slower, and the whole batch on a GPU.
+    ``spectra_bytes``
+        Training images never change, so their spectra (four times as large) are kept, up to this size in all on a
+        device; that saves half of the FFTs. 0 keeps none.
     ``normal``
         How the encoding applies A^H W A: see `trajdesign.encoding.Encoding`.
     ``precision``
@@ -63,6 +66,7 @@ class Training(_Table):
     noise: float = pydantic.Field(0.0, ge=0)
     validations: int = pydantic.Field(10, ge=1)
     slices_at_once: int = pydantic.Field(0, ge=0)
+    spectra_bytes: int = pydantic.Field(2**31, ge=0)
     normal: Literal["auto", "toeplitz", "chain"] = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False

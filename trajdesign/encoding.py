@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Literal
 
@@ -108,13 +109,46 @@ class Encoding:
         """Exact adjoint of `forward`: k-space (batch, coil, shot, sample) -> images (batch, coil or 1, y, x)."""
         return self._combined(self.coil_images(kspace))
 
-    def normal(self, image: Tensor) -> Tensor:
-        """`adjoint` of the density-weighted `forward`: A^H W A image."""
+    def normal(self, image: Tensor, spectra: Sequence[Tensor] = ()) -> Tensor:
+        """`adjoint` of the density-weighted `forward`: A^H W A image.
+
+        Parameters
+        ----------
+        image
+            (batch, coil or 1, y, x), complex.
+        spectra
+            `trajdesign.toeplitz.spectra` of the coil images of each slice, of all or none: they save half of the FFTs.
+
+        Returns
+        -------
+        Tensor
+            (batch, coil or 1, y, x), as `image`.
+        """
         coil_images = self._seen_by_coils(image)
         if self._uses_chain(coil_images):
             return self.adjoint(self.weights * self.forward(image))
-        flat = convolve(coil_images.flatten(0, 1), self.transfer)
+        flat = convolve(coil_images.flatten(0, 1), self.transfer, spectra)
         return self._combined(flat.view(coil_images.shape))
+
+    def cut(self) -> "Encoding":
+        """Return this encoding cut off from what made it, for several losses that go back to it one by one.
+
+        `carry_on` then takes the sum of their gradients to the trajectory, once.
+        """
+        other = copy.copy(self)
+        other.omega = self.omega.detach().requires_grad_(self.omega.requires_grad)
+        if self.normal_by != "chain":
+            other.transfer = self.transfer.detach().requires_grad_(self.transfer.requires_grad)
+        return other
+
+    def carry_on(self, cut: "Encoding") -> None:
+        """Back-propagate the gradients that have arrived at a `cut` of this encoding."""
+        made = [(self.omega, cut.omega)]
+        if self.normal_by != "chain":
+            made.append((self.transfer, cut.transfer))
+        reached = [(own, leaf.grad) for own, leaf in made if leaf.grad is not None]
+        if reached:
+            torch.autograd.backward([own for own, _ in reached], [grad for _, grad in reached])
 
     def _uses_chain(self, coil_images: Tensor) -> bool:
         if self.normal_by == "auto":

@@ -3,7 +3,7 @@
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,12 @@ from trajdesign.config import Config
 from trajdesign.density import density_compensation
 from trajdesign.encoding import Encoding, angular, faster_normal
 from trajdesign.errors import DivergedError, InputError
+from trajdesign.evaluation import draw_seeds, evaluate, reconstruct
 from trajdesign.interfaces import Parameterization, Reconstructor
 from trajdesign.projection import Projection
-from trajdesign.reconstructors.adjoint import root_sum_of_squares
 from trajdesign.run import RunFolder
 from trajdesign.runtime import Ranks
+from trajdesign.toeplitz import SpectrumCache
 from trajdesign.trajectory import Trajectory
 
 _MOST_LOST_STEPS = 10  # steps in a row without a finite loss or gradient after which a run has diverged
@@ -166,11 +167,12 @@ def train(
     history: list[dict[str, Any]] = []
     losses: list[float] = []
     psnr, started = math.nan, time.perf_counter()
-    shares = map(ranks.shard, itertools.islice(_order(n_images, batch_size, config.seed), n_steps))
-    batches = runtime.stream(data["train"], shares, workers=settings.workers, device=ranks.device)
+    order = itertools.islice(_order(n_images, batch_size, config.seed), n_steps)
+    shares, ahead = itertools.tee(map(ranks.shard, order))
+    batches = runtime.stream(data["train"], ahead, workers=settings.workers, device=ranks.device)
 
-    for step, coil_images in enumerate(batches, start=1):
-        loss, penalty = joint.step(coil_images, constrained=step >= first_constrained)
+    for step, (numbers, coil_images) in enumerate(zip(shares, batches, strict=True), start=1):
+        loss, penalty = joint.step(coil_images, numbers, constrained=step >= first_constrained)
         losses.append(loss)
         if step in validate_at:
             scores = evaluate(joint.trajectory, joint.network, data["val"], config, ranks)
@@ -205,14 +207,15 @@ class _Joint:
         self.parameters = [parameter for group in groups for parameter in group["params"]]
         self.optimizer = torch.optim.Adam(groups)
         self.anneal = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, n_steps)
+        self.spectra = SpectrumCache(config.training.spectra_bytes)
         self.noise = torch.Generator().manual_seed(config.seed)
         self.trajectory = initial
         self.weights: Tensor | None = None
         self.lost = 0
         self.most_lost = min(_MOST_LOST_STEPS, n_steps - 1)
 
-    def step(self, coil_images: Tensor, *, constrained: bool) -> tuple[float, float]:
-        """Take one step on this rank's coil images (batch, coil, y, x).
+    def step(self, coil_images: Tensor, numbers: Sequence[int] = (), *, constrained: bool) -> tuple[float, float]:
+        """Take one step on this rank's coil images (batch, coil, y, x), of these numbers in the data.
 
         Returns the image loss of all ranks' images, and the limits' penalty.
         """
@@ -222,7 +225,7 @@ class _Joint:
         trajectory = self.projection(wanted) if project else wanted
         self.weights = _follow(trajectory, self.weights, self.ranks.device)
         self.optimizer.zero_grad()
-        loss, slope = self._backward(coil_images, trajectory)
+        loss, slope = self._backward(coil_images, numbers, trajectory)
         goal = (trajectory.k * slope).sum() + (self.config.limits.weight * penalty if constrained else 0)
         if goal.requires_grad:
             goal.backward()
@@ -232,7 +235,7 @@ class _Joint:
         self.trajectory = trajectory.with_k(trajectory.k.detach())
         return float(loss), float(penalty.detach())
 
-    def _backward(self, coil_images: Tensor, trajectory: Trajectory) -> tuple[Tensor, Tensor]:
+    def _backward(self, coil_images: Tensor, numbers: Sequence[int], trajectory: Trajectory) -> tuple[Tensor, Tensor]:
         """Return the image loss and its gradient to k, and leave the network's gradients in place.
 
         The images go through in parts. The trajectory is cut off what made it, so that parameterization and
@@ -241,19 +244,23 @@ class _Joint:
         settings, device = self.config.training, self.ranks.device
         k = trajectory.k.detach().requires_grad_(trajectory.k.requires_grad)
         total = torch.zeros((), device=device)
-        seeds = self.ranks.shard(_seeds(len(coil_images) * self.ranks.size, self.noise))
-        n_at_once = settings.slices_at_once or len(coil_images)
+        seeds = self.ranks.shard(draw_seeds(len(coil_images) * self.ranks.size, self.noise))
+        n_at_once = settings.slices_at_once or _slices_at_once(coil_images.shape, device)
         normal = settings.normal
         if normal == "auto":  # for the whole batch, so that neither parts nor ranks change what is computed
             normal = faster_normal(self.ranks.size * len(coil_images) * coil_images.shape[1], device)
-        for part, its_seeds in zip(coil_images.split(n_at_once), seeds.split(n_at_once), strict=True):
-            encoding = Encoding(trajectory.with_k(k), weights=self.weights, device=device, normal=normal)
-            images = part.to(device, non_blocking=True)
-            image, reference = reconstruct(images, encoding, self.network, self.config, its_seeds)
-            loss = metrics.image_loss(image, reference, settings.ssim_weight) * (len(part) / len(coil_images))
+        encoding = Encoding(trajectory.with_k(k), weights=self.weights, device=device, normal=normal)
+        cut = encoding.cut()
+        for start in range(0, len(coil_images), n_at_once):
+            part = slice(start, start + n_at_once)
+            images = coil_images[part].to(device, non_blocking=True)
+            spectra = [] if normal == "chain" else self.spectra.of(numbers[part], images)
+            image, reference = reconstruct(images, cut, self.network, self.config, seeds[part], spectra)
+            loss = metrics.image_loss(image, reference, settings.ssim_weight) * (len(images) / len(coil_images))
             if loss.requires_grad:
                 loss.backward()
             total += loss.detach()
+        encoding.carry_on(cut)
         return total, torch.zeros_like(k) if k.grad is None else k.grad
 
     def final(self) -> Trajectory:
@@ -277,71 +284,6 @@ class _Joint:
                 raise DivergedError(f"no finite loss or gradient in {self.lost} steps; lower the learning rates.")
 
 
-@torch.no_grad()
-def evaluate(
-    trajectory: Trajectory,
-    network: Reconstructor,
-    dataset: Dataset[Tensor],
-    config: Config,
-    ranks: Ranks | None = None,
-) -> dict[str, Any]:
-    """Reconstruct every image of a set and compare with its root sum of squares.
-
-    Parameters
-    ----------
-    trajectory, network, dataset, config
-        What to reconstruct with, and what.
-    ranks
-        Those who share the work; without them this process does it all, on the network's device.
-
-    Returns
-    -------
-    dict
-        ``n``, the means ``psnr`` (dB), ``ssim`` and ``nrmse``, and the values of each image as ``psnr_list``, ...
-    """
-    if ranks is None:
-        ranks = Ranks(device=next((p.device for p in network.parameters()), torch.device("cpu")))
-    encoding = Encoding(trajectory, device=ranks.device, normal=config.training.normal)
-    n_images: int = len(dataset)  # type: ignore[arg-type]
-    n_at_once = config.training.slices_at_once or config.training.batch_size
-    seeds = _seeds(n_images, torch.Generator().manual_seed(config.seed))
-    own = ranks.shard(range(n_images))
-    indices = [own[i : i + n_at_once] for i in range(0, len(own), n_at_once)]
-    scores: list[tuple[float, float, float]] = []
-    network.eval()
-    for batch, coil_images in zip(indices, runtime.stream(dataset, indices, device=ranks.device), strict=True):
-        images = coil_images.to(ranks.device, non_blocking=True)
-        image, reference = reconstruct(images, encoding, network, config, seeds[list(batch)])
-        columns = (metrics.psnr(image, reference, 1.0), metrics.ssim(image, reference, 1.0))
-        scores += zip(*(c.tolist() for c in (*columns, metrics.nrmse(image, reference))), strict=True)
-    network.train()
-    psnr, ssim, nrmse = (list(values) for values in zip(*ranks.gather(scores), strict=True))
-    lists = {"psnr": psnr, "ssim": ssim, "nrmse": nrmse}
-    means = {key: sum(values) / len(values) for key, values in lists.items()}
-    return {"n": len(psnr), **means, **{f"{key}_list": values for key, values in lists.items()}}
-
-
-def reconstruct(
-    coil_images: Tensor,
-    encoding: Encoding,
-    network: Reconstructor,
-    config: Config,
-    seeds: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Sample and reconstruct coil images (batch, coil, y, x); returns image and reference (batch, 1, y, x).
-
-    `seeds` (batch,) are those of each image's noise; without them the noise is another each time.
-    """
-    images = encoding.normal(coil_images)
-    if config.training.noise:
-        images = images + _adjoint_noise(images, encoding, config, seeds)
-    reference = root_sum_of_squares(coil_images)
-    # physics, weights, limits and loss keep their precision
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=config.training.precision == "bfloat16"):
-        image = network(images, encoding)
-    return image.to(reference.dtype), reference
-
-
 def datasets(config: Config) -> dict[str, Dataset[Tensor]]:
     """Return the train, val and test images of a config.
 
@@ -355,6 +297,14 @@ def datasets(config: Config) -> dict[str, Dataset[Tensor]]:
         if not len(dataset):
             raise InputError(f"the {split} split of {config.data['kind']!r} holds no images.")
     return data
+
+
+def _slices_at_once(shape: Sequence[int], device: torch.device) -> int:
+    """Return how many of a batch (batch, coil, y, x) go through the network together.
+
+    On a CPU few are as fast as many, and take less memory.
+    """
+    return max(1, 2**16 // math.prod(shape[2:])) if device.type == "cpu" else shape[0]
 
 
 def _order(n_images: int, batch_size: int, seed: int) -> Iterator[list[int]]:
@@ -374,24 +324,3 @@ def _follow(trajectory: Trajectory, weights: Tensor | None, device: torch.device
     else:
         new = density_compensation(omega, shape, n_iterations=1, start=weights.flatten())
     return new.view(trajectory.acquisition.n_shots, -1)
-
-
-def _seeds(n_images: int, generator: torch.Generator) -> Tensor:
-    """Draw a seed for each image's noise, so that an image's noise does not depend on who computes it."""
-    return torch.randint(2**62, (n_images,), generator=generator)
-
-
-@torch.no_grad()
-def _adjoint_noise(images: Tensor, encoding: Encoding, config: Config, seeds: Tensor | None) -> Tensor:
-    """Adjoint of complex Gaussian noise of the level that a fully sampled image of one coil would show.
-
-    A constant to the gradient: in a single pixel the noise has the same distribution wherever the samples lie.
-    """
-    scale = config.training.noise * math.sqrt(math.prod(config.acquisition.matrix) / 2)
-    generator = torch.Generator(images.device)
-    if seeds is None:
-        seeds = _seeds(len(images), torch.default_generator)
-    noise = torch.empty((*images.shape[:2], *encoding.weights.shape, 2), device=images.device)
-    for values, seed in zip(noise, seeds.tolist(), strict=True):
-        values.normal_(0, scale, generator=generator.manual_seed(seed))
-    return encoding.coil_images(encoding.weights * torch.view_as_complex(noise))

@@ -31,6 +31,9 @@ from trajdesign.nufft import Backend, Kernel, kernel, positions, require_finite
 #: Pixels that go through the FFTs at once. More does not fit into a processor's cache; a GPU takes any number.
 _PIXELS_AT_ONCE = {"cpu": 2**18, "cuda": 2**26}
 
+# Of a slice, to see whether it is still the same; more would take time and find no more.
+_PIXELS_COMPARED = 4096
+
 T = TypeVar("T")
 #: Which of the images, and the halves of their spectra where they are known.
 _Part = tuple[slice, list[Tensor] | None]
@@ -53,7 +56,7 @@ def transfer_function(omega: Tensor, weights: Tensor, shape: tuple[int, ...], ba
     Returns
     -------
     Tensor
-        (half, [z,] y, x), real: for each of the 2^dim choices of halves the frequencies of an FFT of `fft_shape(shape)`.
+        (half, [z,] y, x), real: for each of the 2^dim choices of halves the frequencies of an FFT of `fft_shape`.
 
     Raises
     ------
@@ -88,6 +91,47 @@ def convolve(images: Tensor, transfer: Tensor, known: Sequence[Tensor] = ()) -> 
 def spectra(images: Tensor) -> Tensor:
     """Return what `convolve` can use of images (batch, [z,] y, x) that never change: (half, batch, [z,] y, x)."""
     return torch.stack(list(_spread(images, fft_shape(tuple(images.shape[1:])))))
+
+
+class SpectrumCache:
+    """`spectra` of images that come again, kept up to a size in all.
+
+    An image that has changed since, as one that is augmented, is noticed by some of its pixels and not kept.
+
+    Parameters
+    ----------
+    n_bytes
+        The size.
+    """
+
+    def __init__(self, n_bytes: int) -> None:
+        self._room = n_bytes
+        self._kept: dict[int, tuple[Tensor, Tensor] | None] = {}
+
+    def of(self, numbers: Sequence[int], images: Tensor) -> list[Tensor]:
+        """Return the spectra of each slice of images (batch, coil, y, x) by its number; none if one is not kept."""
+        found = [self._one(number, slice_) for number, slice_ in zip(numbers, images, strict=False)]
+        known = [spectrum for spectrum in found if spectrum is not None]
+        return known if len(known) == len(images) else []
+
+    def _one(self, number: int, coil_images: Tensor) -> Tensor | None:
+        pixels = coil_images.flatten()
+        some = pixels[:: max(1, len(pixels) // _PIXELS_COMPARED)]
+        if number not in self._kept:
+            doubled = math.prod(2 * n for n in fft_shape(tuple(coil_images.shape[1:])))
+            n_bytes = coil_images.element_size() * len(coil_images) * doubled
+            if n_bytes > self._room:
+                return None
+            self._room -= n_bytes
+            self._kept[number] = some.clone(), spectra(coil_images)
+        kept = self._kept[number]
+        if kept is None:
+            return None
+        if not torch.equal(kept[0], some):
+            self._room += kept[1].nbytes
+            self._kept[number] = None
+            return None
+        return kept[1]
 
 
 def fft_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -170,7 +214,8 @@ class _Convolution(torch.autograd.Function):
             return products
 
         found = _share(work, images, known)
-        by_transfer = sum(found).sum(dim=-1) / math.prod(grid) if wants_transfer else None
+        products = [product for product in found if product is not None]
+        by_transfer = torch.stack(products).sum(dim=(0, -1)) / math.prod(grid) if products else None
         return by_images, by_transfer, *(None for _ in known)
 
 

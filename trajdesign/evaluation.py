@@ -1,0 +1,105 @@
+"""From a trajectory and a network to images, and how good they are."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from trajdesign import metrics, runtime
+from trajdesign.config import Config
+from trajdesign.encoding import Encoding
+from trajdesign.interfaces import Reconstructor
+from trajdesign.reconstructors.adjoint import root_sum_of_squares
+from trajdesign.runtime import Ranks
+from trajdesign.trajectory import Trajectory
+
+
+@torch.no_grad()
+def evaluate(
+    trajectory: Trajectory,
+    network: Reconstructor,
+    dataset: Dataset[Tensor],
+    config: Config,
+    ranks: Ranks | None = None,
+) -> dict[str, Any]:
+    """Reconstruct every image of a set and compare with its root sum of squares.
+
+    Parameters
+    ----------
+    trajectory, network, dataset, config
+        What to reconstruct with, and what.
+    ranks
+        Those who share the work; without them this process does it all, on the network's device.
+
+    Returns
+    -------
+    dict
+        ``n``, the means ``psnr`` (dB), ``ssim`` and ``nrmse``, and the values of each image as ``psnr_list``, ...
+    """
+    if ranks is None:
+        ranks = Ranks(device=next((p.device for p in network.parameters()), torch.device("cpu")))
+    encoding = Encoding(trajectory, device=ranks.device, normal=config.training.normal)
+    n_images: int = len(dataset)  # type: ignore[arg-type]
+    n_at_once = config.training.slices_at_once or config.training.batch_size
+    seeds = draw_seeds(n_images, torch.Generator().manual_seed(config.seed))
+    own = ranks.shard(range(n_images))
+    indices = [own[i : i + n_at_once] for i in range(0, len(own), n_at_once)]
+    scores: list[tuple[float, float, float]] = []
+    network.eval()
+    for batch, coil_images in zip(indices, runtime.stream(dataset, indices, device=ranks.device), strict=True):
+        images = coil_images.to(ranks.device, non_blocking=True)
+        image, reference = reconstruct(images, encoding, network, config, seeds[list(batch)])
+        columns = (metrics.psnr(image, reference, 1.0), metrics.ssim(image, reference, 1.0))
+        scores += zip(*(c.tolist() for c in (*columns, metrics.nrmse(image, reference))), strict=True)
+    network.train()
+    psnr, ssim, nrmse = (list(values) for values in zip(*ranks.gather(scores), strict=True))
+    lists = {"psnr": psnr, "ssim": ssim, "nrmse": nrmse}
+    means = {key: sum(values) / len(values) for key, values in lists.items()}
+    return {"n": len(psnr), **means, **{f"{key}_list": values for key, values in lists.items()}}
+
+
+def reconstruct(
+    coil_images: Tensor,
+    encoding: Encoding,
+    network: Reconstructor,
+    config: Config,
+    seeds: Tensor | None = None,
+    spectra: Sequence[Tensor] = (),
+) -> tuple[Tensor, Tensor]:
+    """Sample and reconstruct coil images (batch, coil, y, x); returns image and reference (batch, 1, y, x).
+
+    `seeds` (batch,) are those of each image's noise; without them the noise is another each time. `spectra` are those
+    of each slice, where they are known: see `trajdesign.toeplitz.spectra`.
+    """
+    images = encoding.normal(coil_images, spectra)
+    if config.training.noise:
+        images = images + _adjoint_noise(images, encoding, config, seeds)
+    reference = root_sum_of_squares(coil_images)
+    # physics, weights, limits and loss keep their precision
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=config.training.precision == "bfloat16"):
+        image = network(images, encoding)
+    return image.to(reference.dtype), reference
+
+
+def draw_seeds(n_images: int, generator: torch.Generator) -> Tensor:
+    """Draw a seed for each image's noise, so that an image's noise does not depend on who computes it."""
+    return torch.randint(2**62, (n_images,), generator=generator)
+
+
+@torch.no_grad()
+def _adjoint_noise(images: Tensor, encoding: Encoding, config: Config, seeds: Tensor | None) -> Tensor:
+    """Adjoint of complex Gaussian noise of the level that a fully sampled image of one coil would show.
+
+    A constant to the gradient: in a single pixel the noise has the same distribution wherever the samples lie.
+    """
+    scale = config.training.noise * math.sqrt(math.prod(config.acquisition.matrix) / 2)
+    generator = torch.Generator(images.device)
+    if seeds is None:
+        seeds = draw_seeds(len(images), torch.default_generator)
+    noise = torch.empty((*images.shape[:2], *encoding.weights.shape, 2), device=images.device)
+    for values, seed in zip(noise, seeds.tolist(), strict=True):
+        values.normal_(0, scale, generator=generator.manual_seed(seed))
+    return encoding.coil_images(encoding.weights * torch.view_as_complex(noise))
