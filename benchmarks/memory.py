@@ -17,6 +17,7 @@ import torch
 
 from benchmarks import peers, step
 from benchmarks.common import Row, Size, build, machine, parse, parser, save, say, synchronize
+from trajdesign.toeplitz import SpectrumCache
 
 COLUMNS = {
     "size": "size",
@@ -27,6 +28,7 @@ COLUMNS = {
     "ratio": "times ours",
 }
 PHYSICS = [
+    "ours",
     "ours, toeplitz",
     "ours, chain",
     "mri-nufft",
@@ -55,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     if settings.ways:
         wanted = [pair for pair in wanted if pair[1] in settings.ways or ": ".join(pair) in settings.ways]
     rows = [child(kind, name, settings) for kind, name in wanted]
-    ours = {row["step"]: row["peak_mib"] for row in rows if row["way"] in ("ours", "ours, toeplitz")}
+    ours = {row["step"]: row["peak_mib"] for row in rows if row["way"] == "ours"}
     for row in rows:
         row["ratio"] = row["peak_mib"] / ours[row["step"]] if row["step"] in ours else None
     save("memory", rows, COLUMNS, settings, facts)
@@ -110,13 +112,15 @@ def _status(key: str) -> int:
 def _physics(name: str, settings: Namespace) -> Callable[[], object]:
     problem = build(settings.size, settings.device)
     way = peers.make(name, problem)
+    if isinstance(way, peers.OursInTraining):
+        way.spectra = SpectrumCache(0)  # what it keeps from step to step is chosen by a setting, and no part of one
     return lambda: peers.step(way, problem, 0)
 
 
 def _training(name: str, settings: Namespace) -> Callable[[], object]:
     train = step.TRAINERS[name](settings)
     images = step.draw(settings)[0]
-    return lambda: train(images)
+    return lambda: train(images, range(len(images)))
 
 
 if __name__ == "__main__":

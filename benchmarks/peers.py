@@ -18,8 +18,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.common import Problem, say
-from trajdesign.encoding import Encoding, angular
+from trajdesign.encoding import Encoding, angular, faster_normal
+from trajdesign.optimize import slices_at_once
 from trajdesign.reconstructors.adjoint import root_sum_of_squares
+from trajdesign.toeplitz import SpectrumCache
 from trajdesign.trajectory import Trajectory
 
 Way = Callable[[Trajectory, Tensor], Tensor]
@@ -38,10 +40,34 @@ class Ours:
         """Return A^H W A of coil images."""
         return self.encoding(trajectory, images).normal(images)
 
-    def encoding(self, trajectory: Trajectory, images: Tensor) -> Encoding:
+    def encoding(self, trajectory: Trajectory, images: Tensor, normal: str | None = None) -> Encoding:
         """Return the operator at a trajectory."""
         settings: dict[str, Any] = {"dtype": images.real.dtype, "device": images.device, "backend": self.backend}
-        return Encoding(trajectory, weights=self.weights, normal=self.normal, **settings)
+        return Encoding(trajectory, weights=self.weights, normal=normal or self.normal, **settings)
+
+
+class OursInTraining(Ours):
+    """The same as `trajdesign.optimize` uses it: slice by slice on a CPU, the spectra of the training images kept."""
+
+    def __init__(self, weights: Tensor) -> None:
+        super().__init__(weights)
+        self.spectra = SpectrumCache(sys.maxsize)
+
+    def step(self, problem: Problem, trajectory: Trajectory, images: Tensor) -> Tensor:
+        """Take a physics step; returns the image (batch, 1, y, x)."""
+        n_images = images.shape[0] * images.shape[1]
+        encoding = self.encoding(trajectory, images, faster_normal(n_images, images.device))
+        cut = encoding.cut()
+        n_at_once = slices_at_once(images.shape, images.device)
+        found = []
+        for start in range(0, len(images), n_at_once):
+            part = slice(start, start + n_at_once)
+            known = [] if cut.normal_by == "chain" else self.spectra.of(range(len(images))[part], images[part].detach())
+            image = root_sum_of_squares(cut.normal(images[part], known))
+            ((image - problem.reference[part]).square().sum() / problem.reference.numel()).backward()
+            found.append(image.detach())
+        encoding.carry_on(cut)
+        return torch.cat(found)
 
 
 class TorchKbNufft(Ours):
@@ -145,7 +171,7 @@ class PytorchFinufft:
 
 #: The ways by name, in the order of the tables.
 WAYS: dict[str, Callable[..., Way]] = {
-    "ours": lambda problem: Ours(problem.weights),
+    "ours": lambda problem: OursInTraining(problem.weights),
     "ours, toeplitz": lambda problem: Ours(problem.weights, "toeplitz"),
     "ours, chain": lambda problem: Ours(problem.weights, "chain"),
     "mri-nufft": MriNufft,
@@ -179,8 +205,11 @@ def step(way: Way, problem: Problem, number: int, image_gradient: bool = False) 
     """Take one physics step; returns the image (batch, 1, y, x) and the gradient for k (shot, point, dim)."""
     trajectory = problem.moved(number)
     images = problem.coil_images.detach().requires_grad_(image_gradient)
-    image = root_sum_of_squares(way(trajectory, images))
-    (image - problem.reference).square().mean().backward()
+    if isinstance(way, OursInTraining):
+        image = way.step(problem, trajectory, images)
+    else:
+        image = root_sum_of_squares(way(trajectory, images))
+        (image - problem.reference).square().mean().backward()
     gradient = trajectory.k.grad
     if gradient is None:
         raise RuntimeError("the step gave no gradient for k.")

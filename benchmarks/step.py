@@ -43,7 +43,8 @@ OURS_ODE = {**ODE, "method": "rk4"}
 _ANNEALED = 1000  # steps over which the learning rates fall
 DISTINCT = 4  # batches, drawn before the clock runs and taken in turn
 
-Trainer = Callable[[Tensor], float]
+#: Takes a step on coil images, of these numbers in the data; returns the image loss.
+Trainer = Callable[[Tensor, Sequence[int]], float]
 
 
 def main(arguments: Sequence[str] | None = None) -> list[Row]:
@@ -58,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     losses: dict[str, list[float]] = {name: [] for name in trainers}
 
     def train(name: str, number: int) -> None:
-        losses[name].append(trainers[name](batches[number % len(batches)]))
+        images = batches[number % len(batches)]
+        first = number % len(batches) * len(images)
+        losses[name].append(trainers[name](images, range(first, first + len(images))))
         say(f"step {number + 1} of {steps}, {name}: loss {losses[name][-1]:.6f}")
 
     ways = {name: lambda number, name=name: train(name, number) for name in trainers}
@@ -125,17 +128,17 @@ class Ours:
     def __init__(self, settings: argparse.Namespace, ode: dict[str, Any]) -> None:
         self.joint = joint(settings, ode)
 
-    def __call__(self, images: Tensor) -> float:
+    def __call__(self, images: Tensor, numbers: Sequence[int]) -> float:
         """Take a step; returns the image loss."""
-        return self.joint.step(images, constrained=True)[0]
+        return self.joint.step(images, numbers, constrained=True)[0]
 
 
 class Jittered(Ours):
     """Our step on images that are one part in a million brighter: how far rounding alone takes two runs apart."""
 
-    def __call__(self, images: Tensor) -> float:
+    def __call__(self, images: Tensor, numbers: Sequence[int]) -> float:
         """Take a step; returns the image loss."""
-        return super().__call__(images * (1 + 1e-6))
+        return super().__call__(images * (1 + 1e-6), numbers)
 
 
 class Paper:
@@ -145,7 +148,7 @@ class Paper:
         self.joint = joint(settings, PAPER_ODE)
         self.weights: Tensor | None = None
 
-    def __call__(self, images: Tensor) -> float:
+    def __call__(self, images: Tensor, numbers: Sequence[int]) -> float:
         """Take a step; returns the image loss."""
         parts, run = self.joint, self.joint.config
         trajectory = parts.parameterization()

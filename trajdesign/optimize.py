@@ -245,7 +245,7 @@ class _Joint:
         k = trajectory.k.detach().requires_grad_(trajectory.k.requires_grad)
         total = torch.zeros((), device=device)
         seeds = self.ranks.shard(draw_seeds(len(coil_images) * self.ranks.size, self.noise))
-        n_at_once = settings.slices_at_once or _slices_at_once(coil_images.shape, device)
+        n_at_once = settings.slices_at_once or slices_at_once(coil_images.shape, device)
         normal = settings.normal
         if normal == "auto":  # for the whole batch, so that neither parts nor ranks change what is computed
             normal = faster_normal(self.ranks.size * len(coil_images) * coil_images.shape[1], device)
@@ -299,12 +299,13 @@ def datasets(config: Config) -> dict[str, Dataset[Tensor]]:
     return data
 
 
-def _slices_at_once(shape: Sequence[int], device: torch.device) -> int:
+def slices_at_once(shape: Sequence[int], device: torch.device) -> int:
     """Return how many of a batch (batch, coil, y, x) go through the network together.
 
-    On a CPU few are as fast as many, and take less memory.
+    On a CPU few are as fast as many, and take less memory: about 2^17 pixels and 2^20 of all coils.
     """
-    return max(1, 2**16 // math.prod(shape[2:])) if device.type == "cpu" else shape[0]
+    n_images, n_coils, *pixels = shape
+    return max(1, min(2**17, 2**20 // n_coils) // math.prod(pixels)) if device.type == "cpu" else n_images
 
 
 def _order(n_images: int, batch_size: int, seed: int) -> Iterator[list[int]]:

@@ -29,7 +29,7 @@ from torch import Tensor
 from trajdesign.nufft import Backend, Kernel, kernel, positions, require_finite
 
 #: Pixels that go through the FFTs at once. More does not fit into a processor's cache; a GPU takes any number.
-_PIXELS_AT_ONCE = {"cpu": 2**18, "cuda": 2**26}
+_PIXELS_AT_ONCE = {"cpu": 2**17, "cuda": 2**26}
 
 # Of a slice, to see whether it is still the same; more would take time and find no more.
 _PIXELS_COMPARED = 4096
