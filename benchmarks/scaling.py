@@ -27,7 +27,6 @@ SERIES = {"coils": (1, 2, 4, 8, 16, 32), "batch": (1, 2, 4, 8, 16, 32), "shots":
 def main(arguments: Sequence[str] | None = None) -> list[Row]:
     """Run the benchmark; returns the rows of its table."""
     options = parser(__doc__)
-    options.add_argument("--normal", choices=("auto", "toeplitz", "chain"), default="auto")
     settings = parse(options, arguments, Size(32, 4, 64, 2, 2))
     facts = machine(settings.device)
     rows: list[Row] = []
@@ -35,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
         ways = {}
         for value in values[:2] if settings.quick else values:
             problem = build(replace(settings.size, **{series: value}), settings.device)
-            ways[str(value)] = partial(peers.step, peers.Ours(problem.weights, settings.normal), problem)
+            ways[str(value)] = partial(peers.step, peers.OursInTraining(problem.weights), problem)
             ways[str(value)](0)
         last = None
         for name, seconds in alternate(ways, settings.repeats, settings.device).items():
