@@ -101,9 +101,9 @@ def test_roofline_counts_and_measures(tmp_path):
         "ceiling: GEMM",
     }
     written(tmp_path, "roofline")
-    # forward and back to the trajectory, four transforms of each of four parts: 5 N log2 N operations each
+    # forward and back to the trajectory: two passes along x and four along y, of 256 FFTs of 256 points each
     small, large = (roofline.count(common.Size(256, 16, 1000, coils, 8), False)["fft_flops"] for coils in (1, 2))
-    assert large - small == pytest.approx(8 * 16 * 5 * 2**16 * 16)
+    assert large - small == pytest.approx(8 * 2 * 6 * 256 * (5 * 256 * 8))
 
 
 def test_tables_fill_the_blocks_of_the_readme(tmp_path):

@@ -312,6 +312,7 @@ def _order(n_images: int, batch_size: int, seed: int) -> Iterator[list[int]]:
     """Yield the images of each step, shuffled anew in every epoch, what is left of one left out; without end."""
     generator = torch.Generator().manual_seed(seed)
     while True:
+        torch.empty((), dtype=torch.int64).random_(generator=generator)  # as torch's loader does: the same order
         epoch = torch.randperm(n_images, generator=generator).tolist()
         yield from (epoch[i : i + batch_size] for i in range(0, n_images - batch_size + 1, batch_size))
 
