@@ -52,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
 def plot(rows: Sequence[Row], path: Path) -> None:
     """Draw times against numbers, and the ratio of each doubling."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FormatStrFormatter, LogLocator
 
     figure = Figure(figsize=(4 * len(SERIES), 3.4), layout="constrained")
     for axes, series in zip(figure.subplots(1, len(SERIES), sharey=True), SERIES, strict=True):
@@ -63,6 +64,8 @@ def plot(rows: Sequence[Row], path: Path) -> None:
             middle = ((before["value"] * row["value"]) ** 0.5, (before["median_s"] * row["median_s"]) ** 0.5)
             axes.annotate(f"x {row['ratio']:.2f}", middle, (-4, 6), textcoords="offset points", ha="right", fontsize=8)
         axes.set(xscale="log", yscale="log", xlabel=series, xticks=values, xticklabels=values)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
         axes.minorticks_off()
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("physics step, s")

@@ -1,4 +1,4 @@
-"""Fill the marked blocks of README.md with the tables of the JSON files, so that no number is typed by hand."""
+"""Fill the marked blocks of both README.md with the tables of the JSON files, so that no number is typed by hand."""
 
 import json
 import re
@@ -6,20 +6,25 @@ from pathlib import Path
 
 from benchmarks.common import RESULTS, markdown
 
-README = Path(__file__).parent / "README.md"
-_BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
+READMES = [Path(__file__).parent / "README.md", Path(__file__).parents[1] / "README.md"]
+_BLOCK = re.compile(r"(<!-- table: (\w+)(?:, columns ([\w ]+))? -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
-def main(readme: Path = README, results: Path = RESULTS) -> None:
-    """Rewrite the blocks ``<!-- table: NAME -->`` to ``<!-- /table -->`` of a file."""
+def fill(readme: Path, results: Path = RESULTS) -> None:
+    """Rewrite the blocks ``<!-- table: NAME -->`` to ``<!-- /table -->`` of a file; some have chosen columns."""
 
-    def fill(block: re.Match[str]) -> str:
+    def table_of(block: re.Match[str]) -> str:
         path = results / f"{block[2]}.json"
-        table = "Not measured yet." if not path.exists() else markdown(json.loads(path.read_text(encoding="utf-8")))
-        return f"{block[1]}{table}\n{block[3]}"
+        if not path.exists():
+            return f"{block[1]}Not measured yet.\n{block[4]}"
+        result = json.loads(path.read_text(encoding="utf-8"))
+        if block[3]:
+            result |= {"columns": {key: result["columns"][key] for key in block[3].split()}, "note": ""}
+        return f"{block[1]}{markdown(result)}\n{block[4]}"
 
-    readme.write_text(_BLOCK.sub(fill, readme.read_text(encoding="utf-8")), encoding="utf-8")
+    readme.write_text(_BLOCK.sub(table_of, readme.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    for page in READMES:
+        fill(page)

@@ -111,7 +111,7 @@ def test_tables_fill_the_blocks_of_the_readme(tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("a\n<!-- table: physics -->\nold\n<!-- /table -->\nb\n<!-- table: none -->\n<!-- /table -->\n")
     for _ in range(2):
-        tables.main(readme, tmp_path)
+        tables.fill(readme, tmp_path)
         text = readme.read_text()
         assert "old" not in text
         assert text.count("| ours |") == 1
@@ -120,6 +120,6 @@ def test_tables_fill_the_blocks_of_the_readme(tmp_path):
 
 
 def test_the_readme_has_a_block_for_each_script():
-    text = tables.README.read_text()
+    text = tables.READMES[0].read_text()
     for name in ("physics", "physics_single", "physics_grid", "step", "memory", "scaling", "roofline"):
         assert f"<!-- table: {name} -->" in text

@@ -63,6 +63,7 @@ def test_the_pages_have_commands():
     assert len(COMMANDS) > 15
 
 
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # torch's launcher leaves its logs open
 def test_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
     """In the order of the README, on tiny settings, with the files that it speaks of in place."""
     monkeypatch.chdir(tmp_path)
