@@ -28,8 +28,8 @@ from torch import Tensor
 
 from trajdesign.nufft import Backend, Kernel, kernel, positions, require_finite
 
-#: Pixels that go through the FFTs at once. More does not fit into a processor's cache; a GPU takes any number.
-_PIXELS_AT_ONCE = {"cpu": 2**17, "cuda": 2**26}
+#: Pixels that go through the FFTs at once: on a processor what fits into its cache, on a GPU what keeps it busy.
+_PIXELS_AT_ONCE = {"cpu": 2**17, "cuda": 2**23}
 
 # Of a slice, to see whether it is still the same; more would take time and find no more.
 _PIXELS_COMPARED = 4096
@@ -224,7 +224,7 @@ def _share(work: Callable[[list[_Part]], T], images: Tensor, known: Sequence[Ten
 
     That is faster than to share every operation, and each thread's images stay in its cache.
     """
-    at_once = max(1, _PIXELS_AT_ONCE.get(images.device.type, 2**26) // math.prod(images.shape[1:]))
+    at_once = max(1, _PIXELS_AT_ONCE.get(images.device.type, 2**23) // math.prod(images.shape[1:]))
     parts: list[_Part] = []
     for n, whole in enumerate(known or [None]):
         start = sum(w.shape[1] for w in known[:n])
