@@ -302,10 +302,10 @@ def datasets(config: Config) -> dict[str, Dataset[Tensor]]:
 def slices_at_once(shape: Sequence[int], device: torch.device) -> int:
     """Return how many of a batch (batch, coil, y, x) go through the network together.
 
-    On a CPU few are as fast as many, and take less memory: about 2^17 pixels and 2^20 of all coils.
+    On a CPU few are as fast as many, and take less memory: about 2^19 pixels, and 2^20 of all coils.
     """
     n_images, n_coils, *pixels = shape
-    return max(1, min(2**17, 2**20 // n_coils) // math.prod(pixels)) if device.type == "cpu" else n_images
+    return max(1, min(2**19, 2**20 // n_coils) // math.prod(pixels)) if device.type == "cpu" else n_images
 
 
 def _order(n_images: int, batch_size: int, seed: int) -> Iterator[list[int]]:
