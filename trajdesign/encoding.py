@@ -18,7 +18,7 @@ from trajdesign.trajectory import Trajectory
 Normal = Literal["auto", "toeplitz", "chain"]
 
 # On a CPU the NUFFTs of so few images are faster than making the transfer function: see benchmarks/README.md.
-_FEW_IMAGES = 6
+_FEW_IMAGES = 4
 
 
 class Encoding:

@@ -166,6 +166,8 @@ def join(device: str) -> Iterator[Ranks]:
         if rank:
             time.sleep(_HEAD_START)
         raise
+    with _contact():
+        dist.barrier()  # none leaves while another still listens to it
     dist.destroy_process_group()
 
 
