@@ -308,7 +308,7 @@ def _factor(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 def _fft(images: Tensor, axis: int, *, inverse: bool = False) -> Tensor:
     """FFT along one axis, in place where that is possible."""
     if images.device.type == "cpu":
-        # in place, and across the rows of an image three times as fast as torch's
+        # in place, and faster than torch's across the rows of an image
         transform = scipy.fft.ifft if inverse else scipy.fft.fft
         return torch.from_numpy(transform(images.numpy(), None, axis, None, True))
     return torch.fft.ifft(images, dim=axis) if inverse else torch.fft.fft(images, dim=axis)

@@ -17,15 +17,8 @@ class Correction(nn.Module):
     ----------
     n_parts
         Channels of input and output: 1 for a magnitude, 2 for real and imaginary part.
-    channels
-        Features of the first level; each level below has twice as many.
-    levels
-        Number of times the image is halved.
-
-    Raises
-    ------
-    ConfigError
-        If `channels` is no multiple of four, or `levels` is negative.
+    channels, levels
+        See `trajdesign.reconstructors.unet.UNet`.
     """
 
     def __init__(self, n_parts: int, channels: int, levels: int) -> None:
