@@ -210,7 +210,7 @@ class _Joint:
         self.spectra = SpectrumCache(config.training.spectra_bytes)
         self.noise = torch.Generator().manual_seed(config.seed)
         self.trajectory = initial
-        self.weights: Tensor | None = None
+        self.encoding: Encoding | None = None
         self.lost = 0
         self.most_lost = min(_MOST_LOST_STEPS, n_steps - 1)
 
@@ -223,7 +223,6 @@ class _Joint:
         penalty = sum((c.penalty(wanted) for c in self.constraints), start=torch.zeros(()))
         project = self.stage == "learned" and constrained and self.config.limits.method == "project"
         trajectory = self.projection(wanted) if project else wanted
-        self.weights = _follow(trajectory, self.weights, self.ranks.device)
         self.optimizer.zero_grad()
         loss, slope = self._backward(coil_images, numbers, trajectory)
         goal = (trajectory.k * slope).sum() + (self.config.limits.weight * penalty if constrained else 0)
@@ -249,14 +248,18 @@ class _Joint:
         normal = settings.normal
         if normal == "auto":  # for the whole batch, so that neither parts nor ranks change what is computed
             normal = faster_normal(self.ranks.size * len(coil_images) * coil_images.shape[1], device)
-        encoding = Encoding(trajectory.with_k(k), weights=self.weights, device=device, normal=normal)
+        if self.encoding is None or k.requires_grad:  # that of a fixed trajectory is made once
+            weights = None if self.encoding is None else self.encoding.weights
+            weights = _follow(trajectory, weights, device)
+            self.encoding = Encoding(trajectory.with_k(k), weights=weights, device=device, normal=normal)
+        encoding = self.encoding
         cut = encoding.cut()
         for start in range(0, len(coil_images), n_at_once):
             part = slice(start, start + n_at_once)
             images = coil_images[part].to(device, non_blocking=True)
             spectra = [] if normal == "chain" else self.spectra.of(numbers[part], images)
             image, reference = reconstruct(images, cut, self.network, self.config, seeds[part], spectra)
-            loss = metrics.image_loss(image, reference, settings.ssim_weight) * (len(images) / len(coil_images))
+            loss = metrics.image_loss(image, reference, settings.ssim_weight, 1.0) * (len(images) / len(coil_images))
             if loss.requires_grad:
                 loss.backward()
             total += loss.detach()
