@@ -33,8 +33,8 @@ def main(run: str, kspace: str, figure: str = "reconstruct_kspace.png") -> None:
             image, reference = reconstruct(coil_images, Encoding(folder.trajectory(start)), network, config)
             images[label] = image[0, 0].numpy()
             scores[label] = {
-                "PSNR": float(metrics.psnr(image, reference)),
-                "SSIM": float(metrics.ssim(image, reference)),
+                "PSNR": float(metrics.psnr(image, reference, 1.0)),
+                "SSIM": float(metrics.ssim(image, reference, 1.0)),
             }
             print(f"slice {i}, {coil_images.shape[1]} coils, {label}: {scores[label]}")
         if i == len(slices) // 2:

@@ -31,10 +31,14 @@ def check_contract(dataset, n_coils, shape=(48, 48)):
         item = dataset[index]
         assert item.dtype == torch.complex64
         assert item.shape == (n_coils, *shape)
-        assert rss(item).max() == pytest.approx(1, abs=1e-6)
+        assert 0 < rss(item).max() <= 1 + 1e-6
         assert torch.equal(item, dataset[index])
     with pytest.raises(IndexError):
         dataset[len(dataset)]
+
+
+def peaks(dataset):
+    return [float(rss(dataset[n]).max()) for n in range(len(dataset))]
 
 
 def real_data(folder):
@@ -94,6 +98,7 @@ def test_phantom_keeps_the_contract():
     dataset = plugins.build("data", {"kind": "phantom", "n_train": 3, "n_coils": 5}, ACQUISITION, "train")
     assert len(dataset) == 3
     check_contract(dataset, 5)
+    assert peaks(dataset) == pytest.approx([1, 1, 1], abs=1e-6)
     assert not torch.equal(dataset[0], dataset[1])
 
 
@@ -222,6 +227,25 @@ def test_the_contrasts_of_a_slice_stay_together(tmp_path):
     files = {"train": [save(tmp_path / "a.npz", volume, echo_time=np.arange(2.0))]}
     assert numbers(images(ACQUISITION, "val", **files)) == [17, 17, 18, 18, 19, 19]
     assert len(images(ACQUISITION, "train", **files)) == 32
+
+
+def test_each_contrast_of_a_file_is_scaled_by_the_maximum_of_its_slices(tmp_path):
+    heights = np.array([[700.0, 40.0], [350.0, 80.0], [100.0, 20.0]])
+    volume = heights[:, :, None, None] * numbered(3)[:, None] / 1000
+    files = [save(tmp_path / "a.npy", volume), save(tmp_path / "b.npy", 3 * volume)]
+    expected = [1, 0.5, 0.5, 1, 1 / 7, 0.25]
+    assert peaks(images(ACQUISITION, "test", test=files, slices_min_signal=0.1)) == pytest.approx(
+        2 * expected, abs=1e-5
+    )
+
+
+def test_the_maximum_of_a_volume_may_lie_in_another_split(tmp_path):
+    volume = numbered() * np.linspace(1, 0.5, 20)[:, None, None]
+    file = save(tmp_path / "a.npy", volume)
+    found = images(ACQUISITION, "val", train=[file])
+    assert peaks(found) == pytest.approx(np.linspace(1, 0.5, 20)[17:].tolist(), abs=1e-5)
+    raw = write_h5(tmp_path / "a.h5", volume)
+    assert peaks(fastmri(ACQUISITION, "val", train=[raw])) == pytest.approx(peaks(found), abs=1e-5)
 
 
 def test_empty_slices_are_dropped(tmp_path):
@@ -447,8 +471,8 @@ def test_kspace_becomes_the_image(tmp_path):
     table = {"kind": "fastmri", "test": [write_h5(tmp_path / "a.h5", image)]}
     dataset = plugins.build("data", table, ACQUISITION, "test")
     check_contract(dataset, 4)
+    peak = np.sqrt((np.abs(image) ** 2).sum(1)).max()
     for n in range(3):
-        peak = np.sqrt((np.abs(image[n]) ** 2).sum(0)).max()
         np.testing.assert_allclose(dataset[n].numpy(), image[n] / peak, atol=1e-5)
     assert torch.equal(dataset[1], fastmri(ACQUISITION, "test", test=table["test"], cache_bytes=0)[1])
 
@@ -575,12 +599,26 @@ def test_slices_without_numbers_are_named(tmp_path):
     with h5py.File(file, "a") as opened:
         opened["kspace"][1, 0, 3, 4] = np.nan
         opened["kspace"][2] = 0
-    dataset = fastmri(ACQUISITION, "test", test=[file])
-    assert dataset[0].isfinite().all()
+    assert fastmri(ACQUISITION, "test", test=[file], slices=[0, 1])[0].isfinite().all()
     with pytest.raises(InputError, match=r"a\.h5: slice 1 .* not finite"):
-        dataset[1]
+        fastmri(ACQUISITION, "test", test=[file])[0]
     with pytest.raises(InputError, match=r"a\.h5: slice 2 .* is zero"):
-        dataset[2]
+        fastmri(ACQUISITION, "test", test=[file], slices=[2, 3])[0]
+
+
+def test_the_volume_is_read_once_and_kept_within_bounds(tmp_path):
+    image = coil_images(4) * np.array([1e-20, 1, 2, 1e-3])[:, None, None, None]
+    file = write_h5(tmp_path / "a.h5", image)
+    slice_bytes = 4 * 48 * 48 * 8
+    whole, two = (fastmri(ACQUISITION, "test", test=[file], cache_bytes=n * slice_bytes) for n in (4, 2))
+    expected = [whole[n] for n in range(4)]
+    assert peaks(whole)[0] == pytest.approx(
+        rss(torch.from_numpy(image[0])).max() / rss(torch.from_numpy(image[2])).max()
+    )
+    assert all(torch.equal(two[n], expected[n]) for n in (3, 1, 0, 2))
+    assert len(two.cache) == 2
+    Path(file).unlink()
+    assert all(torch.equal(whole[n], expected[n]) for n in range(4))
 
 
 def test_real_raw_data_give_the_publishers_reconstruction():

@@ -121,7 +121,7 @@ def receive(magnitude: NDArray[np.float32], n_coils: int, generator: np.random.G
     Parameters
     ----------
     magnitude
-        Object (y, x), not negative, with a maximum above 0.
+        Object (y, x), not negative.
     n_coils
         Number of coils.
     generator
@@ -130,17 +130,11 @@ def receive(magnitude: NDArray[np.float32], n_coils: int, generator: np.random.G
     Returns
     -------
     images
-        (coil, y, x), complex64; the root sum of squares is the object, scaled to a maximum of 1.
+        (coil, y, x), complex64; the root sum of squares is the object.
     """
     ny, nx = magnitude.shape
     maps = coil_sensitivities((ny, nx), n_coils, generator)
-    images = maps * (smooth_phase((ny, nx), generator) * (magnitude / magnitude.max()))
-    return scale_to_unit(torch.from_numpy(images))
-
-
-def scale_to_unit(images: Tensor) -> Tensor:
-    """Return coil images (coil, y, x) scaled so that their root sum of squares has a maximum of 1."""
-    return images / torch.linalg.vector_norm(images, dim=0).max()
+    return torch.from_numpy(maps * (smooth_phase((ny, nx), generator) * magnitude))
 
 
 def grid(shape: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

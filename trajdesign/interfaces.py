@@ -47,8 +47,9 @@ class Exporter(Protocol):
 class DataSource(Protocol):
     """Function in ``datasets/``: images for one split.
 
-    Each item is the complex coil images (coil, y, x) of one slice, complex64, scaled so that the largest value
-    of their root sum of squares is one.
+    Each item is the complex coil images (coil, y, x) of one slice, complex64, scaled so that the largest root sum of
+    squares of its volume is one: that is the data range of the metrics, as in fastMRI. A volume is all slices of one
+    contrast in one file; an image that stands alone is its own.
     """
 
     def __call__(

@@ -63,7 +63,7 @@ def optimize(
     Parameters
     ----------
     config
-        The whole run.
+        The whole run. With ``parameterization.kind = "fixed"`` only the fixed initial trajectory is trained.
     out
         Folder to write.
     device
@@ -78,7 +78,8 @@ def optimize(
     Returns
     -------
     dict
-        What ``metrics.json`` holds: test results of ``fixed`` and ``learned``, ``wilcoxon_p`` and ``limits``.
+        What ``metrics.json`` holds: test results of ``fixed`` and ``learned``, where both were trained
+        ``wilcoxon_p``, and ``limits``.
 
     Raises
     ------
@@ -111,9 +112,11 @@ def _optimize(
         folder.create(config, overwrite=overwrite)
         initial.save(folder.path / "initial.npz")
 
+    only = "fixed" if config.parameterization["kind"] == "fixed" else "learned"
+    stages = ("fixed", "learned") if baseline and only == "learned" else (only,)
     results: dict[str, Any] = {"name": config.name}
     history: list[dict[str, Any]] = []
-    for stage in ("fixed", "learned") if baseline else ("learned",):
+    for stage in stages:
         started = time.perf_counter()
         trained = train(config, initial, data, stage, ranks, report if ranks.is_first else lambda _: None)
         scores = evaluate(trained.trajectory, trained.network, data["test"], config, ranks)
@@ -121,10 +124,10 @@ def _optimize(
         history += trained.history
         if ranks.is_first:
             folder.write_history(history)
-            folder.save_network(trained.network, "network" if stage == "learned" else "network_fixed")
+            folder.save_network(trained.network, "network" if stage == stages[-1] else "network_fixed")
 
     findings = limits.require(trained.trajectory, config.limits.constraints)
-    if baseline:
+    if len(stages) == 2:
         results["wilcoxon_p"] = {
             key: metrics.wilcoxon_p(results["learned"][f"{key}_list"], results["fixed"][f"{key}_list"])
             for key in ("psnr", "ssim")

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from trajdesign.acquisition import Acquisition
-from trajdesign.coils import scale_to_unit
 from trajdesign.datasets._grid import center_fit, centered_ifft, fit_matrix, slice_shape
 from trajdesign.datasets._splits import Split, expand, files_of_split, refuse_leaks, slices_of_split
 from trajdesign.errors import ConfigError, InputError
@@ -45,7 +44,8 @@ def fastmri(
     orthonormal FFT; readout oversampling is cut off where the file's header tells the field of view of
     the reconstruction. Then the image keeps its whole field of view: it is padded to the aspect ratio of
     the acquisition's, and its k-space cropped or filled up with zeros to the matrix. A slice is read when
-    it is asked for.
+    it is asked for, and the first one of a file brings the others along, because all of them are scaled by
+    the maximum of their volume.
 
     Parameters
     ----------
@@ -61,19 +61,21 @@ def fastmri(
         that is validated on instead. The slice before the block is left out, because neighbouring slices
         are nearly the same image. 0 trains on all of them.
     slices
-        First slice and the one after the last, counted as Python does; all where empty.
+        First slice and the one after the last, counted as Python does; all where empty. The others are no part
+        of the volume, and are never read.
     n_coils
         0 keeps the coils of the files. Otherwise each slice is compressed to so many by a singular value
         decomposition (Buehrer et al., MRM 2007, doi:10.1002/mrm.21237), or filled up with empty ones.
     key
         Name of the k-space in the file.
     cache_bytes
-        Finished slices are kept in memory up to this size in all.
+        Finished slices are kept in memory up to this size in all, of every process that reads.
 
     Returns
     -------
     dataset
-        Items (coil, y, x), complex64. Reading one raises `InputError` if its k-space is not finite or zero.
+        Items (coil, y, x), complex64. Reading one raises `InputError` if the k-space of a slice of its file is
+        not finite or zero.
 
     Raises
     ------
@@ -92,10 +94,8 @@ def fastmri(
     refuse_leaks(splits, _patient, "split by patient")
     items: list[tuple[_Volume, int]] = []
     for path in files_of_split(splits, split):
-        volume = _inspect(path, key)
-        chosen: Sequence[int] = range(volume.n_slices)[slice(*slices)] if slices else range(volume.n_slices)
-        if not chosen:
-            raise ConfigError(f"{path} has {volume.n_slices} slices, none of them within {list(slices)}.")
+        volume = _inspect(path, key, slices)
+        chosen: Sequence[int] = volume.slices
         if not splits["val"] and split != "test":
             chosen = slices_of_split(chosen, split, val_fraction=val_fraction, test_fraction=0, where=path)
         items += [(volume, index) for index in chosen]
@@ -112,7 +112,7 @@ def fastmri(
 @dataclass(frozen=True)
 class _Volume:
     path: Path
-    n_slices: int
+    slices: range
     n_coils: int
     crop: tuple[int, int]
     """Pixels (y, x) of the field of view without oversampling."""
@@ -136,26 +136,34 @@ class _KSpaces(Dataset[Tensor]):
         self.key = key
         self.n_coils = n_coils
         self.room = cache_bytes
-        self.cache: dict[int, Tensor] = {}
+        self.cache: dict[tuple[_Volume, int], tuple[NDArray[np.complex64], float]] = {}
+        self.peaks: dict[_Volume, float] = {}
 
     def __len__(self) -> int:
         return len(self.items)
 
     def __getitem__(self, index: int) -> Tensor:
-        index = range(len(self))[index]
-        if index in self.cache:
-            return self.cache[index].clone()
-        volume, number = self.items[index]
-        image = centered_ifft(_read_slice(volume, number, self.key))
-        image = center_fit(image, volume.crop)
+        volume, number = self.items[range(len(self))[index]]
+        if volume not in self.peaks:
+            self.peaks[volume] = max(self._finished(volume, other)[1] for other in volume.slices)
+        image, height = self._finished(volume, number)
+        return torch.from_numpy(image * np.float32(height / self.peaks[volume]))
+
+    def _finished(self, volume: _Volume, number: int) -> tuple[NDArray[np.complex64], float]:
+        """Return a slice (coil, y, x) whose largest root sum of squares is 1, and what it was."""
+        if (volume, number) in self.cache:
+            return self.cache[volume, number]
+        kspace, size = _read_slice(volume, number, self.key)
+        image = center_fit(centered_ifft(kspace), volume.crop)
         image = fit_matrix(image, volume.pixel, self.acquisition, str(volume.path))
         if self.n_coils:
             image = compress_coils(image, self.n_coils)
-        item = scale_to_unit(torch.from_numpy(image.astype(np.complex64)))
-        if item.nbytes <= self.room:
-            self.room -= item.nbytes
-            self.cache[index] = item.clone()
-        return item
+        height = np.linalg.norm(image, axis=0).max()
+        finished = (image / height).astype(np.complex64), float(height) * size
+        if finished[0].nbytes <= self.room:
+            self.room -= finished[0].nbytes
+            self.cache[volume, number] = finished
+        return finished
 
 
 def compress_coils(images: NDArray, n_coils: int) -> NDArray:
@@ -207,7 +215,7 @@ def _patient(path: Path) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def _inspect(path: Path, key: str) -> _Volume:
+def _inspect(path: Path, key: str, slices: Sequence[int]) -> _Volume:
     with _opened(path) as file:
         data = _member(file, key, path)
         shape, dtype = data.shape, data.dtype
@@ -221,7 +229,10 @@ def _inspect(path: Path, key: str) -> _Volume:
                 f"a file {_MAX_SLICES} slices."
             )
         crop, pixel = _field_of_view(file, (shape[-2], shape[-1]), path)
-    return _Volume(path, shape[0], 1 if len(shape) == 3 else shape[1], crop, pixel)
+    chosen = range(shape[0])[slice(*slices)] if slices else range(shape[0])
+    if not chosen:
+        raise ConfigError(f"{path} has {shape[0]} slices, none of them within {list(slices)}.")
+    return _Volume(path, chosen, 1 if len(shape) == 3 else shape[1], crop, pixel)
 
 
 def _field_of_view(file: h5py.File, shape: tuple[int, int], path: Path) -> tuple[tuple[int, int], tuple[float, float]]:
@@ -254,8 +265,8 @@ def _field_of_view(file: h5py.File, shape: tuple[int, int], path: Path) -> tuple
     return (rows, columns), (encoded[0] / shape[0], encoded[1] / shape[1])
 
 
-def _read_slice(volume: _Volume, number: int, key: str) -> NDArray[np.complexfloating]:
-    """Return the k-space (coil, y, x) of one slice, divided by its largest value."""
+def _read_slice(volume: _Volume, number: int, key: str) -> tuple[NDArray[np.complex64], float]:
+    """Return the k-space (coil, y, x) of one slice, divided by its largest value, and that value."""
     with _opened(volume.path) as file:
         kspace = _member(file, key, volume.path)[number]
     kspace = kspace.reshape(volume.n_coils, *kspace.shape[-2:])
@@ -264,4 +275,4 @@ def _read_slice(volume: _Volume, number: int, key: str) -> NDArray[np.complexflo
         raise InputError(f"{volume.path}: slice {number} of {key!r} has values that are not finite.")
     if peak == 0:
         raise InputError(f"{volume.path}: slice {number} of {key!r} is zero; leave it out with data.slices.")
-    return (kspace / peak).astype(np.complex64)
+    return (kspace / peak).astype(np.complex64), float(peak)

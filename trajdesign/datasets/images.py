@@ -53,7 +53,8 @@ def images(
 
     The acquisition of such images is simulated: coils and phase are made up. Each slice is padded to the
     aspect ratio of the acquisition's field of view and band-limited to its matrix, so that the image as a
-    whole fills the field of view, whose size is nominal. Slices are kept in memory, as magnitudes.
+    whole fills the field of view, whose size is nominal. Each contrast of a file is scaled by the maximum of all its
+    slices. Slices are kept in memory, as magnitudes.
 
     Parameters
     ----------
@@ -133,8 +134,10 @@ def images(
                 test_fraction=0 if splits["test"] else test_fraction,
                 where=path,
             )
+        fitted = np.stack([np.maximum(fit_matrix(image, pixel, acquisition, str(path)), 0) for image in volume])
+        peaks = fitted.max((0, 2, 3))[:, None, None]
         for index in kept:
-            found.extend(np.maximum(fit_matrix(volume[index], pixel, acquisition, str(path)), 0))
+            found.extend(fitted[index] / peaks)
     if not found:
         raise ConfigError(f"no slice to {split} on has enough signal; lower data.slices_min_signal.")
     return _Slices(found, n_coils, (seed, ("train", "val", "test").index(split)))

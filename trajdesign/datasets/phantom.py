@@ -40,7 +40,8 @@ def phantom(
     """Procedural axial brain slices with cortical folds, simulated coils and phase.
 
     Every image is another object: head shape, folds, ventricles, vessels and tissue contrast (T1-, T2- or
-    FLAIR-like) are random. Images of different splits come from different random streams.
+    FLAIR-like) are random. Images of different splits come from different random streams. Each is its own volume,
+    with a maximum of one.
 
     Parameters
     ----------
@@ -88,7 +89,8 @@ class _Phantoms(Dataset[Tensor]):
         index = range(len(self))[index]
         magnitude = self.objects[index]
         if magnitude is None:
-            magnitude = self.objects[index] = brain(self.acquisition, np.random.default_rng((*self.stream, index, 0)))
+            magnitude = brain(self.acquisition, np.random.default_rng((*self.stream, index, 0)))
+            magnitude = self.objects[index] = magnitude / magnitude.max()
         return receive(magnitude, self.n_coils, np.random.default_rng((*self.stream, index, 1)))
 
 
