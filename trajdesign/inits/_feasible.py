@@ -1,12 +1,48 @@
 """What the patterns share: the constant-speed line, and the refusal of what the scanner cannot play."""
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, LimitError
-from trajdesign.scanner import Scanner
+from trajdesign.scanner import LimitNorm, Scanner
 from trajdesign.trajectory import Trajectory, point_times
+
+#: Part of each limit that a design uses; the rest is room for rounding in files and for learning.
+_USED = 0.98
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a design may use of the limits.
+
+    Parameters
+    ----------
+    speed
+        Largest speed of k, 1/m/s: the gradient limit or the receiver's Nyquist limit.
+    acceleration
+        Largest acceleration of k, 1/m/s^2: the slew limit.
+    limit_norm
+        Whether they bound the vector or each axis.
+    """
+
+    speed: float
+    acceleration: float
+    limit_norm: LimitNorm
+
+    @classmethod
+    def of(cls, acquisition: Acquisition, scanner: Scanner) -> "Bounds":
+        """Return 98 percent of the limits."""
+        nyquist = 1 / (acquisition.dwell * max(acquisition.fov))
+        speed = _USED * min(scanner.gamma * scanner.max_gradient, nyquist)
+        return cls(speed, _USED * scanner.gamma * scanner.max_slew, scanner.limit_norm)
+
+    def norm(self, x: float, y: float) -> float:
+        """Return what the limits bound: the length of the vector, or its larger component."""
+        return math.hypot(x, y) if self.limit_norm == "vector" else max(abs(x), abs(y))
 
 
 def line(acquisition: Acquisition, scanner: Scanner, *, centre_out: bool = False) -> np.ndarray:

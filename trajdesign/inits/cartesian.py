@@ -1,5 +1,6 @@
 """Parallel readout lines."""
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -7,7 +8,7 @@ from scipy.optimize import brentq
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError
-from trajdesign.inits._feasible import feasible, line, require_2d
+from trajdesign.inits._feasible import Bounds, feasible, line, require_2d
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory
 
@@ -18,8 +19,18 @@ def cartesian(
     *,
     spacing: Literal["uniform", "variable"] = "uniform",
     power: float = 0.5,
+    spread: float = 1.0,
+    wave: float = 0.0,
+    cycles: float | None = None,
+    alternate: bool = False,
+    shift: float = 0.0,
 ) -> Trajectory:
-    """Return readout lines along x, one for each shot, in rising k_y; one of them is k_y = 0.
+    """Return readout lines along x, one for each shot, in rising k_y, straight or as waves.
+
+    A wave moves along x at the constant speed of the straight line and along y as
+    ``wave * sin(2 pi * cycles * u + phase)``, u from 0 to 1 along the line. Straight lines spread over all of
+    k_max hold one at k_y = 0. With a wave of nearly k_max and no spread the shots are interleaved echo-planar
+    ones along y.
 
     Parameters
     ----------
@@ -33,6 +44,16 @@ def cartesian(
         1/FOV: around the centre lies a fully sampled band.
     power
         How fast the variable density falls, 0 to 4; 0 is uniform.
+    spread
+        Part of k_max over which the lines are spread, 0 to 1.
+    wave
+        Amplitude of the waves along y, 1/FOV. Lines nearer to k_max than this are moved inwards.
+    cycles
+        Periods of a wave along its line. By default as many as 98 percent of the limits allow.
+    alternate
+        Turn every second wave upside down.
+    shift
+        How far the phase of the waves moves over all the shots, in periods.
 
     Returns
     -------
@@ -42,22 +63,45 @@ def cartesian(
     Raises
     ------
     ConfigError
-        If the acquisition is not 2D or `power` is out of range.
+        If the acquisition is not 2D or an option is out of range.
     LimitError
-        If a line needs more gradient than the scanner has or the receiver can follow.
+        If a line needs more gradient or slew rate than the scanner has, or is faster than the receiver can follow.
     """
     require_2d("cartesian", acquisition)
     if not 0 <= power <= 4:
         raise ConfigError(f"cartesian: power is {power:g}; it lies between 0 and 4.")
     n_shots, matrix = acquisition.n_shots, acquisition.matrix[1]
+    for option, value, most in (("spread", spread, 1), ("wave", wave, matrix / 2), ("cycles", cycles or 0, 1000)):
+        if not 0 <= value <= most:
+            raise ConfigError(f"cartesian: {option} is {value:g}; it lies between 0 and {most:g}.")
     number = np.arange(n_shots) - n_shots // 2
     if spacing == "uniform" or power == 0 or n_shots >= matrix:
         rows = number * matrix / n_shots
     else:
         rows = np.sign(number) * _falling(np.abs(number), n_shots / 2, matrix / 2, power)
-    kx = line(acquisition, scanner) * acquisition.k_max[0]
-    kx, ky = np.broadcast_arrays(kx[None, :], rows[:, None] / acquisition.fov[1])
+    along = line(acquisition, scanner)
+    shot = np.arange(n_shots)
+    if cycles is None:
+        cycles = _most_cycles(wave, along, acquisition, scanner)
+    phase = 2 * np.pi * (cycles * (along + 1) / 2 + shift * shot[:, None] / n_shots)
+    sign = np.where(shot % 2, -1, 1) if alternate else np.ones(n_shots)
+    middle = np.clip(spread * rows, wave - matrix / 2, matrix / 2 - wave)
+    ky = (middle[:, None] + wave * sign[:, None] * np.sin(phase)) / acquisition.fov[1]
+    kx = np.broadcast_to(along * acquisition.k_max[0], ky.shape)
     return feasible(np.stack([kx, ky], axis=-1), acquisition, scanner, "cartesian", "a line")
+
+
+def _most_cycles(wave: float, along: np.ndarray, acquisition: Acquisition, scanner: Scanner) -> float:
+    """Return how many periods of a wave (1/FOV) the limits allow along a line, 0 if it is already too fast."""
+    if wave == 0:
+        return 0.0
+    bounds = Bounds.of(acquisition, scanner)
+    rate = float(along[1] - along[0]) / scanner.gradient_raster
+    speed = rate * acquisition.k_max[0]
+    left = math.sqrt(max(bounds.speed**2 - speed**2, 0)) if bounds.limit_norm == "vector" else bounds.speed
+    amplitude = wave / acquisition.fov[1]
+    angular = min(math.sqrt(bounds.acceleration / amplitude), left / amplitude)
+    return angular / (math.pi * rate)
 
 
 def _falling(number: np.ndarray, n_half: float, edge: float, power: float) -> np.ndarray:

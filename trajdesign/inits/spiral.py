@@ -8,12 +8,10 @@ from scipy.interpolate import CubicHermiteSpline
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, LimitError
-from trajdesign.inits._feasible import feasible, require_2d
+from trajdesign.inits._feasible import Bounds, feasible, require_2d
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory, n_points
 
-#: Part of each limit that the design uses; the rest is room for rounding in files and for learning.
-_USED = 0.98
 _FEWEST_TURNS = 0.1
 
 
@@ -58,9 +56,8 @@ def spiral(
     if turns is not None and not _FEWEST_TURNS <= turns <= 1000:
         raise ConfigError(f"spiral: turns is {turns:g}; it lies between {_FEWEST_TURNS:g} and 1000.")
     radius = max(acquisition.k_max)
-    nyquist = 1 / (acquisition.dwell * max(acquisition.fov))
-    speed = _USED * min(scanner.gamma * scanner.max_gradient, nyquist)
-    design = _Design(radius, density, speed, _USED * scanner.gamma * scanner.max_slew)
+    bounds = Bounds.of(acquisition, scanner)
+    design = _Design(radius, density, bounds.speed, bounds.acceleration)
     # the first gradient sample is zero, so the path starts at the second control point
     steps = n_points(acquisition, scanner) - 2
     available = steps * scanner.gradient_raster
