@@ -16,10 +16,12 @@ ROOT = Path(trajdesign.__file__).parent
 LAYERS = [
     "__main__",
     "cli",
-    "report",
+    "console report",
+    "study_table",
+    "cells compare",
     "optimize export",
     "evaluation",
-    "run plots",
+    "run plots study",
     "config",
     "limits projection",
     "inits/ parameterizations/ constraints/ reconstructors/ exporters/ datasets/",
@@ -37,7 +39,7 @@ SIBLINGS = {(f"reconstructors.{name}", "reconstructors.adjoint") for name in ("u
 #: Packages that are heavy or could be replaced: the only modules that may import them.
 ONLY_USERS = {
     "typer": {"cli"},
-    "rich": {"cli"},
+    "rich": {"console"},
     "matplotlib": {"plots"},
     "torchkbnufft": {"nufft"},
     "finufft": {"nufft"},

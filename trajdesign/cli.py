@@ -1,21 +1,17 @@
 """The command line: parse, call one function, print."""
 
-import contextlib
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from trajdesign import console
 from trajdesign.errors import ConfigError, TrajdesignError
 
 if TYPE_CHECKING:
-    from trajdesign.optimize import Progress
     from trajdesign.trajectory import Trajectory
 
 app = typer.Typer(
@@ -29,6 +25,8 @@ app = typer.Typer(
 RunPath = Annotated[Path, typer.Argument(help="Run folder or .npz file.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there already.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, ...")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no table.")]
 Ignore = Annotated[
     list[str] | None,
     typer.Option(help="Limit of the image, not of the hardware, that need not hold: receiver, extent."),
@@ -50,7 +48,7 @@ def optimize(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=V", help="Change one setting; repeatable.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, ...")] = "auto",
+    device: Device = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Devices of this machine to share the images of a step.")] = 1,
     precision: Annotated[str | None, typer.Option(help="Of the network: float32 or bfloat16.")] = None,
     compile_: Annotated[
@@ -59,7 +57,7 @@ def optimize(
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     baseline: Annotated[bool, typer.Option(help="Also train the fixed initial trajectory.")] = True,
     force: Force = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no table.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Learn a trajectory together with a reconstruction network, and compare it with its fixed start."""
     from trajdesign import config as config_module
@@ -76,17 +74,16 @@ def optimize(
     from trajdesign.optimize import optimize as run
 
     first = runtime.is_first()
-    with _progress(quiet or not first) as watch:
+    with console.steps(quiet=quiet or not first) as watch:
         metrics = run(settings, out, device=device, baseline=baseline, overwrite=force, report=watch)
     if not first:
         return
     report.draw(out)
     if quiet:
         return
-    console = _console()
-    console.print(_results_table(metrics))
+    console.show_results(metrics)
     limits = metrics["limits"]
-    console.print(
+    console.say(
         f"Limits: gradient {limits['max_gradient'] * 1e3:.2f} mT/m, slew {limits['max_slew']:.1f} T/m/s, "
         f"{'0 violations' if limits['ok'] else 'VIOLATED'}, smallest margin {limits['margin']:.2%}.\n"
         f"Run folder: {out} (look at {out / 'figures'})\n\n"
@@ -94,9 +91,33 @@ def optimize(
         f"  trajdesign check {quote(str(out))}\n"
         f"  trajdesign export {quote(str(out))} --format pulseq --out {quote(str(out / 'trajectory.seq'))}\n"
         f"  trajdesign psf {quote(str(out))} --compare {quote(str(out / 'initial.npz'))} "
-        f"--out {quote(str(out / 'psf.png'))}",
-        soft_wrap=True,
+        f"--out {quote(str(out / 'psf.png'))}"
     )
+
+
+@app.command()
+def study(
+    config: Annotated[Path, typer.Argument(help="TOML file of a study.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
+    jobs: Annotated[int, typer.Option(min=1, help="Cells to train at a time, each in a process of its own.")] = 1,
+    cell: Annotated[
+        str, typer.Option(metavar="I/N", help="Train only every N-th cell, from the I-th on; others do the rest.")
+    ] = "1/1",
+    resume: Annotated[bool, typer.Option("--resume", help="Keep finished cells, and train the others.")] = False,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Train a grid of runs, learned and fixed, and collect their tables."""
+    from trajdesign import cells, study_table
+    from trajdesign.study import load
+
+    asked = load(config)
+    own = cells.of_share(asked, cell)
+    with console.cells(len(own), quiet=quiet) as watch:
+        cells.train(asked, out, share=cell, jobs=jobs, resume=resume, device=device, report=watch)
+    if own == asked.cells or all(cells.outcome(one, out).is_final for one in asked.cells):
+        study_table.collect(asked, out)
+    cells.require(own, out)
 
 
 @app.command()
@@ -120,13 +141,14 @@ def check(
     if json:
         typer.echo(to_json({"schema_version": 1, "path": str(path), **limits.summary(trajectory, findings)}))
     else:
-        table = Table(title=f"{trajectory.name}: limits ({trajectory.scanner.limit_norm} norm)")
-        for heading in ("limit", "worst", "allowed", "unit", "margin", "shot", "time (ms)", ""):
-            table.add_column(heading, justify="left" if heading in ("limit", "unit", "") else "right")
-        for f in findings:
-            values = (f"{f.value:.5g}", f"{f.limit:.5g}", f.unit, f"{f.margin:.2%}", str(f.shot))
-            table.add_row(f.name, *values, f"{f.time * 1e3:.3f}", "ok" if f.ok else "BROKEN")
-        _console().print(table)
+        rows = [
+            (f.name, f"{f.value:.5g}", f"{f.limit:.5g}", f.unit, f"{f.margin:.2%}", str(f.shot),
+             f"{f.time * 1e3:.3f}", "ok" if f.ok else "BROKEN")
+            for f in findings
+        ]  # fmt: skip
+        title = f"{trajectory.name}: limits ({trajectory.scanner.limit_norm} norm)"
+        headings = ("limit", "worst", "allowed", "unit", "margin", "shot", "time (ms)", "")
+        console.show(title, headings, rows, left=("limit", "unit", ""))
     if not all(f.ok for f in findings):
         raise typer.Exit(4)
 
@@ -164,13 +186,12 @@ def export(
     if json:
         typer.echo(to_json({"schema_version": 1, **facts}))
         return
-    table = Table(title=f"{out}, as read back")
-    table.add_column("fact")
-    table.add_column("value", justify="right")
-    for key, value in facts.items():
-        if not isinstance(value, dict):
-            table.add_row(key, f"{value:.6g}" if isinstance(value, float) else str(value))
-    _console().print(table)
+    rows = [
+        (key, f"{value:.6g}" if isinstance(value, float) else str(value))
+        for key, value in facts.items()
+        if not isinstance(value, dict)
+    ]
+    console.show(f"{out}, as read back", ("fact", "value"), rows, left=("fact",))
 
 
 @app.command()
@@ -196,14 +217,12 @@ def psf(
         documents = [{"path": str(p), **r.to_dict()} for p, r in zip(paths, reports, strict=True)]
         typer.echo(to_json({"schema_version": 1, "figure": str(out), "psf": documents}))
         return
-    table = Table(title=f"Point spread function, drawn in {out}")
-    table.add_column("", overflow="fold")
-    for heading in ("FWHM x (mm)", "FWHM y (mm)", "peak side lobe (dB)", "integrated side lobes (dB)"):
-        table.add_column(heading, justify="right")
+    rows = []
     for p, r in zip(paths, reports, strict=True):
         values = (r.fwhm_x * 1e3, r.fwhm_y * 1e3, r.peak_side_lobe, r.integrated_side_lobe)
-        table.add_row(str(p), *(f"{value:.2f}" for value in values))
-    _console().print(table)
+        rows.append((str(p), *(f"{value:.2f}" for value in values)))
+    headings = ("", "FWHM x (mm)", "FWHM y (mm)", "peak side lobe (dB)", "integrated side lobes (dB)")
+    console.show(f"Point spread function, drawn in {out}", headings, rows)
 
 
 @app.command("list")
@@ -220,19 +239,19 @@ def list_(json: Json = False) -> None:
     if json:
         typer.echo(to_json({"schema_version": 1, **catalogue, "backend": backends}))
         return
-    console = _console()
     for kind, entries in catalogue.items():
-        table = Table(title=kind, title_justify="left", show_header=False, expand=False)
-        for name, entry in entries.items():
-            options = "\n".join(f"{key} = {value}" for key, value in entry["options"].items())
-            table.add_row(name, entry["summary"], options)
-        console.print(table)
-    table = Table(title="NUFFT backend", title_justify="left", show_header=False, expand=False)
-    for device, times in backends.items():
-        for name, seconds in times.items():
-            chosen = "auto takes it" if name == nufft.fastest(torch.device(device)) else ""
-            table.add_row(device, name, f"{1e3 * seconds:.2g} ms for a small image", chosen)
-    console.print(table)
+        rows = [
+            (name, entry["summary"], "\n".join(f"{key} = {value}" for key, value in entry["options"].items()))
+            for name, entry in entries.items()
+        ]
+        console.show_list(kind, rows)
+    measured = [
+        (device, name, f"{1e3 * seconds:.2g} ms for a small image", "auto takes it" if name == fastest else "")
+        for device, times in backends.items()
+        for fastest in [nufft.fastest(torch.device(device))]
+        for name, seconds in times.items()
+    ]
+    console.show_list("NUFFT backend", measured)
 
 
 def _open(
@@ -270,73 +289,11 @@ def _open(
     return foreign
 
 
-def _console() -> Console:
-    """Return a console that prints the names in files as they are, not as markup."""
-    return Console(markup=False, emoji=False, highlight=False)
-
-
 def _numbers(option: str, text: str, kind: Callable[[str], Any]) -> tuple[Any, ...]:
     try:
         return tuple(kind(part) for part in text.split(","))
     except ValueError:
         raise ConfigError(f"{option} {text!r} is not a number or a comma-separated list of numbers.") from None
-
-
-def _results_table(metrics: dict[str, Any]) -> Table:
-    table = Table(title=f"{metrics['name']}: test images (n = {metrics['learned']['n']})")
-    for heading in ("", "PSNR (dB)", "SSIM", "NRMSE", "training (s)"):
-        table.add_column(heading, justify="left" if not heading else "right")
-    for stage in ("fixed", "learned"):
-        if stage in metrics:
-            m = metrics[stage]
-            table.add_row(stage, f"{m['psnr']:.2f}", f"{m['ssim']:.4f}", f"{m['nrmse']:.4f}", f"{m['seconds']:.0f}")
-    if "fixed" in metrics:
-        gain = {key: metrics["learned"][key] - metrics["fixed"][key] for key in ("psnr", "ssim", "nrmse")}
-        table.add_row("gain", f"{gain['psnr']:+.2f}", f"{gain['ssim']:+.4f}", f"{gain['nrmse']:+.4f}", "")
-        p = metrics["wilcoxon_p"]
-        table.add_row("Wilcoxon p", f"{p['psnr']:.1e}", f"{p['ssim']:.1e}", "", "")
-    return table
-
-
-@contextlib.contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[["Progress"], None]]:
-    """Yield a watcher: a live bar on a terminal, a line every ten seconds elsewhere."""
-    from rich import progress as bars
-
-    console = Console(stderr=True)
-    if quiet:
-        yield lambda _: None
-        return
-    if not console.is_terminal:
-        yield _line_printer(10.0)
-        return
-    columns = ("{task.description:8}", bars.BarColumn(), bars.MofNCompleteColumn(), "{task.fields[facts]}")
-    with bars.Progress(*columns, bars.TimeRemainingColumn(), console=console) as display:
-        tasks: dict[str, Any] = {}
-
-        def watch(p: "Progress") -> None:
-            if p.stage not in tasks:
-                tasks[p.stage] = display.add_task(p.stage, total=p.n_steps, facts="")
-            display.update(tasks[p.stage], completed=p.step, facts=_facts(p))
-
-        yield watch
-
-
-def _line_printer(seconds: float) -> Callable[["Progress"], None]:
-    last = time.monotonic()
-
-    def watch(p: "Progress") -> None:
-        nonlocal last
-        if p.step == p.n_steps or time.monotonic() - last >= seconds:
-            last = time.monotonic()
-            typer.echo(f"{p.stage} {p.step}/{p.n_steps} {_facts(p)}", err=True)
-
-    return watch
-
-
-def _facts(p: "Progress") -> str:
-    psnr = "" if p.psnr != p.psnr else f"  val {p.psnr:.2f} dB"
-    return f"loss {p.loss:.4f}{psnr}"
 
 
 def main() -> None:

@@ -128,21 +128,41 @@ def load_config(path: Path | str | None = None, overrides: list[str] | None = No
     ConfigError
         If a key is unknown (the sentence names the nearest one) or a value does not fit.
     """
-    tables: dict[str, Any] = {}
-    if path is not None:
-        try:
-            tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"cannot read {path}: {error.strerror}.") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise InputError(f"{path} is no valid TOML: {error}.") from None
+    tables = {} if path is None else read_toml(path)
     # kinds first: another kind drops the options of the old one, but none that is given here
     for override in sorted(overrides or [], key=lambda text: not text.partition("=")[0].strip().endswith(".kind")):
         _apply(tables, override)
+    return from_tables(tables)
+
+
+def from_tables(tables: dict[str, Any]) -> Config:
+    """Check the tables of a config.
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown (the sentence names the nearest one) or a value does not fit.
+    """
     try:
         return Config(**tables)
     except pydantic.ValidationError as error:
         raise ConfigError(_sentence(error)) from None
+
+
+def read_toml(path: Path | str) -> dict[str, Any]:
+    """Read the tables of a TOML file.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or no TOML.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{path} is no valid TOML: {error}.") from None
 
 
 def _apply(tables: dict[str, Any], override: str) -> None:

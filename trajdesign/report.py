@@ -9,12 +9,10 @@ import torch
 from torch import Tensor
 
 from trajdesign import metrics, plots, plugins
-from trajdesign.config import Config
 from trajdesign.encoding import Encoding
 from trajdesign.optimize import datasets, reconstruct
 from trajdesign.psf import psf
 from trajdesign.run import RunFolder
-from trajdesign.trajectory import Trajectory
 
 
 def draw(path: Path | str) -> list[Path]:
@@ -36,12 +34,13 @@ def draw(path: Path | str) -> list[Path]:
         If the run is not finished or a file is damaged.
     """
     folder = RunFolder(path)
-    config, initial, learned = folder.config(), folder.trajectory("initial"), folder.trajectory()
+    stages = folder.stages()
+    shown = [folder.trajectory("initial"), *([folder.trajectory()] if "learned" in stages else [])]
     figures = {
-        "trajectories": plots.trajectories(initial, learned),
-        "waveforms": plots.waveforms(initial, learned),
-        "psf": plots.psf_figure(psf(initial), psf(learned)),
-        "reconstruction": plots.reconstructions(*_example(folder, config, initial, learned)),
+        "trajectories": plots.trajectories(*shown),
+        "waveforms": plots.waveforms(*shown),
+        "psf": plots.psf_figure(*map(psf, shown)),
+        "reconstruction": plots.reconstructions(*_example(folder, stages)),
         "learning": plots.learning_curves(_curves(folder)),
     }
     written = []
@@ -52,18 +51,15 @@ def draw(path: Path | str) -> list[Path]:
 
 
 @torch.no_grad()
-def _example(
-    folder: RunFolder, config: Config, initial: Trajectory, learned: Trajectory
-) -> tuple[Any, dict[str, Any], dict[str, dict[str, float]]]:
+def _example(folder: RunFolder, stages: list[str]) -> tuple[Any, dict[str, Any], dict[str, dict[str, float]]]:
     """Return reference, reconstructions and scores of the test image in the middle of the set."""
+    config = folder.config()
     test = datasets(config)["test"]
     coil_images: Tensor = test[len(test) // 2][None]  # type: ignore[arg-type]
     images, scores = {}, {}
-    for label, trajectory, weights in (("fixed", initial, "network_fixed"), ("learned", learned, "network")):
-        if not (folder.path / f"{weights}.safetensors").exists():
-            continue
+    for label in stages:
         network = plugins.build("reconstructor", config.reconstructor).eval()
-        folder.load_network(network, weights)
+        trajectory = folder.load_stage(label, network)
         image, reference = reconstruct(coil_images, Encoding(trajectory), network, config)
         images[label] = image[0, 0].numpy()
         scores[label] = {

@@ -114,6 +114,29 @@ class RunFolder:
         except (OSError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
             raise InputError(f"cannot read the network {path}: {str(error).splitlines()[0]}") from None
 
+    def stages(self) -> list[str]:
+        """Return which trainings the run holds: ``fixed``, ``learned`` or both.
+
+        Raises
+        ------
+        InputError
+            If it is not finished.
+        """
+        metrics = self.metrics()
+        return [stage for stage in ("fixed", "learned") if stage in metrics]
+
+    def load_stage(self, stage: str, network: torch.nn.Module) -> Trajectory:
+        """Return the trajectory of a stage, and read the weights that were trained on it into the network.
+
+        Raises
+        ------
+        InputError
+            If a file is missing, damaged or of another architecture.
+        """
+        has_both = len(self.stages()) == 2
+        self.load_network(network, "network_fixed" if stage == "fixed" and has_both else "network")
+        return self.trajectory("initial" if stage == "fixed" else "trajectory")
+
 
 def load(path: Path | str) -> Trajectory:
     """Read the trajectory of a run folder or of an ``.npz`` file.

@@ -1,0 +1,263 @@
+"""The cells of a study, trained one by one or side by side, and what has become of each."""
+
+import contextlib
+import json
+import multiprocessing
+import multiprocessing.connection
+import os
+import re
+import signal
+import sys
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Collection, Generator, Iterator
+from dataclasses import dataclass
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from trajdesign import runtime
+from trajdesign.errors import ConfigError, LimitError, OutputError, ResourceError, TrajdesignError
+from trajdesign.files import atomic_path
+from trajdesign.optimize import optimize
+from trajdesign.run import RunFolder, to_json
+from trajdesign.study import Cell, Study
+
+_FAILURE = "failure.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What has become of a cell: its metrics, or the sentence that says why there are none."""
+
+    status: Literal["finished", "skipped", "failed", "missing"]
+    metrics: dict[str, Any] | None = None
+    sentence: str = ""
+    exit_code: int = 0
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the cell is not to be trained again."""
+        return self.status in ("finished", "skipped")
+
+
+def train(
+    study: Study,
+    out: Path | str,
+    *,
+    share: str = "1/1",
+    jobs: int = 1,
+    resume: bool = False,
+    device: str = "auto",
+    report: Callable[[Cell, Outcome], None] = lambda *_: None,
+) -> None:
+    """Train the cells, each into its folder ``out/cells/NAME``. One that fails does not stop the others.
+
+    Parameters
+    ----------
+    study
+        What to train.
+    out
+        Folder of the study.
+    share
+        Which cells: see `of_share`.
+    jobs
+        Processes at a time, which share the CPU's cores evenly, unless ``OMP_NUM_THREADS`` says otherwise, and take
+        turns on its GPUs.
+    resume
+        Keep the finished cells of a study that is there already, and do the others anew.
+    device
+        See `trajdesign.optimize.optimize`.
+    report
+        Called for every cell when it is done, or found done.
+
+    Raises
+    ------
+    OutputError
+        If the folder is taken, or a finished cell is of another config than the study asks for now.
+    ConfigError
+        If there is no such share.
+    ResourceError
+        If the device is missing.
+    """
+    if runtime.is_launched():
+        raise ConfigError("a study shares its cells, not their images: give --jobs or --cell instead of torchrun.")
+    devices = _devices(device, jobs)
+    cells = of_share(study, share)
+    _require_room(cells, Path(out), resume=resume, whole=cells == study.cells)
+    done = [cell for cell in cells if outcome(cell, out).is_final]
+    waiting = [cell for cell in cells if cell not in done]
+    for cell in done:
+        report(cell, outcome(cell, out))
+    trained = _one_by_one(waiting, out, device) if jobs == 1 else _side_by_side(waiting, out, devices)
+    with contextlib.closing(trained):
+        for cell in trained:
+            report(cell, outcome(cell, out))
+
+
+def of_share(study: Study, which: str) -> list[Cell]:
+    """Return every n-th cell of a study, from the i-th on, counted from 1, for ``which = "i/n"``.
+
+    Raises
+    ------
+    ConfigError
+        If it is not of that form.
+    """
+    numbers = re.fullmatch(r"(\d+)/(\d+)", which)
+    first, step = map(int, numbers.groups()) if numbers else (0, 0)
+    if not 1 <= first <= step:
+        raise ConfigError(f"{which!r} is no share of the cells; the shares of 4 are 1/4, 2/4, 3/4 and 4/4.")
+    return study.cells[first - 1 :: step]
+
+
+def folder(cell: Cell, out: Path | str) -> RunFolder:
+    """Return the run folder of a cell."""
+    return RunFolder(Path(out) / "cells" / cell.name)
+
+
+def outcome(cell: Cell, out: Path | str) -> Outcome:
+    """Return what has become of a cell, from its folder."""
+    path = folder(cell, out).path
+    if (path / "metrics.json").exists():
+        return Outcome("finished", folder(cell, out).metrics())
+    if not (path / _FAILURE).exists():
+        return Outcome("missing", sentence="not trained yet")
+    failure = json.loads((path / _FAILURE).read_text(encoding="utf-8"))
+    return Outcome(failure["status"], None, failure["sentence"], failure["exit_code"])
+
+
+def require(cells: list[Cell], out: Path | str) -> None:
+    """Raise the error of the first cell that failed.
+
+    Raises
+    ------
+    TrajdesignError
+        Of the same exit code.
+    """
+    for cell in cells:
+        found = outcome(cell, out)
+        if found.status == "failed":
+            kinds = {kind.exit_code: kind for kind in TrajdesignError.__subclasses__()}
+            raise kinds.get(found.exit_code, TrajdesignError)(f"cell {cell.name}: {found.sentence}")
+
+
+def _require_room(cells: list[Cell], out: Path, *, resume: bool, whole: bool) -> None:
+    """Refuse to replace finished cells, or to keep those of another config."""
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out} is a file; --out names a folder.")
+    taken = [cell for cell in cells if (folder(cell, out).path / "config.toml").exists()]
+    if not resume and (taken or (whole and (out / "cells").exists())):
+        raise OutputError(f"{out} holds a study already; pass --resume to go on with it, or choose another --out.")
+    for cell in taken:
+        if outcome(cell, out).is_final:
+            wanted, done = (_flat(c.to_dict()) for c in (cell.config, folder(cell, out).config()))
+            differences = [
+                f"{key} is {done.get(key)!r}, not {wanted.get(key)!r}"
+                for key in sorted({*wanted, *done})
+                if done.get(key) != wanted.get(key)
+            ]
+            if differences:
+                raise OutputError(
+                    f"{folder(cell, out).path} was trained for another study: {differences[0]}"
+                    f"{f' (and {len(differences) - 1} more)' if len(differences) > 1 else ''}; "
+                    "remove it, or choose another --out."
+                )
+
+
+def _flat(tables: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tables.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _train_cell(cell: Cell, out: Path | str, device: str) -> None:
+    """Train a cell, or write into its folder why it cannot be."""
+    path = folder(cell, out).path
+    folder(cell, out).create(cell.config, overwrite=True)
+    (path / _FAILURE).unlink(missing_ok=True)
+    try:
+        optimize(cell.config, path, device=device, overwrite=True)
+    except LimitError as error:
+        _write_failure(cell, out, str(error), error.exit_code, "skipped" if cell.classic else "failed")
+    except TrajdesignError as error:
+        _write_failure(cell, out, str(error), error.exit_code)
+    except Exception as error:  # a bug in one cell is no reason not to train the others
+        sentence = (str(error).strip().splitlines() or [""])[0]
+        sys.stderr.write(traceback.format_exc())
+        _write_failure(cell, out, f"{type(error).__name__}: {sentence}", 1)
+
+
+def _write_failure(cell: Cell, out: Path | str, sentence: str, exit_code: int, status: str = "failed") -> None:
+    failure = {"status": status, "sentence": sentence, "exit_code": exit_code}
+    with atomic_path(folder(cell, out).path / _FAILURE) as temporary:
+        temporary.write_text(to_json(failure) + "\n", encoding="utf-8")
+
+
+def _one_by_one(cells: list[Cell], out: Path | str, device: str) -> Generator[Cell, None, None]:
+    for cell in cells:
+        _train_cell(cell, out, device)
+        yield cell
+
+
+def _side_by_side(cells: list[Cell], out: Path | str, devices: list[str]) -> Generator[Cell, None, None]:
+    """Yield the cells as they end, each trained by a process of its own, so that one that is killed ends alone."""
+    context = multiprocessing.get_context("spawn")
+    n_threads = max(1, runtime.n_cores() // len(devices))
+    waiting, free = deque(cells), deque(devices)
+    running: dict[SpawnProcess, tuple[Cell, str]] = {}
+    with _ending(running):
+        while waiting or running:
+            while waiting and free:
+                cell, own = waiting.popleft(), free.popleft()
+                process = context.Process(target=_work, args=(cell, out, own, n_threads))
+                process.start()
+                running[process] = (cell, own)
+            multiprocessing.connection.wait([process.sentinel for process in running])
+            for process in [process for process in running if process.exitcode is not None]:
+                cell, own = running.pop(process)
+                free.append(own)
+                if process.exitcode and outcome(cell, out).status == "missing":
+                    how = signal.Signals(-process.exitcode).name if process.exitcode < 0 else process.exitcode
+                    sentence = f"its process was ended by {how}; was there enough memory?"
+                    _write_failure(cell, out, sentence, ResourceError.exit_code)
+                yield cell
+
+
+@contextlib.contextmanager
+def _ending(running: Collection[SpawnProcess]) -> Iterator[None]:
+    """End the processes that still run when the block is left, be it by a signal."""
+    before = signal.getsignal(signal.SIGTERM)
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main:
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.join()
+        if is_main:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _devices(device: str, jobs: int) -> list[str]:
+    """Return a device for each of the jobs: every GPU in turn, unless one is named."""
+    if jobs < 1:
+        raise ConfigError(f"jobs is {jobs}; it starts at 1.")
+    chosen = runtime.torch_device(device)
+    if chosen.type != "cuda" or chosen.index is not None:
+        return [device] * jobs
+    return [f"cuda:{i % torch.cuda.device_count()}" for i in range(jobs)]
+
+
+def _work(cell: Cell, out: Path | str, device: str, n_threads: int) -> None:
+    """Train a cell in a process of its own, which its parent ends when a user presses Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(n_threads)
+    _train_cell(cell, out, device)

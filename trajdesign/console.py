@@ -1,0 +1,129 @@
+"""What commands show on a terminal: tables, and how far they are."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from trajdesign.cells import Outcome
+    from trajdesign.optimize import Progress
+    from trajdesign.study import Cell
+
+
+def show(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]], *, left: Collection[str] = ("",)) -> None:
+    """Print a table whose columns are justified to the right, but for those of the headings `left`."""
+    table = Table(title=title)
+    for heading in headings:
+        justify, overflow = ("left", "fold") if heading in left else ("right", "ellipsis")
+        table.add_column(heading, justify=justify, overflow=overflow)  # type: ignore[arg-type]
+    for row in rows:
+        table.add_row(*row)
+    say(table)
+
+
+def show_list(title: str, rows: Iterable[Sequence[str]]) -> None:
+    """Print a table without headings."""
+    table = Table(title=title, title_justify="left", show_header=False, expand=False)
+    for row in rows:
+        table.add_row(*row)
+    say(table)
+
+
+def say(what: str | Table) -> None:
+    """Print on standard output; names in files are printed as they are, not as markup."""
+    Console(markup=False, emoji=False, highlight=False).print(what, soft_wrap=isinstance(what, str))
+
+
+def show_results(metrics: dict[str, Any]) -> None:
+    """Print what ``metrics.json`` holds."""
+    stages = [stage for stage in ("fixed", "learned") if stage in metrics]
+    rows = [(stage, *(format(metrics[stage][key], form) for key, form in _FORMS.items())) for stage in stages]
+    if len(stages) == 2:
+        gain = {key: metrics["learned"][key] - metrics["fixed"][key] for key in ("psnr", "ssim", "nrmse")}
+        p = metrics["wilcoxon_p"]
+        rows.append(("gain", f"{gain['psnr']:+.2f}", f"{gain['ssim']:+.4f}", f"{gain['nrmse']:+.4f}", ""))
+        rows.append(("Wilcoxon p", f"{p['psnr']:.1e}", f"{p['ssim']:.1e}", "", ""))
+    title = f"{metrics['name']}: test images (n = {metrics[stages[0]]['n']})"
+    show(title, ("", "PSNR (dB)", "SSIM", "NRMSE", "training (s)"), rows)
+
+
+_FORMS = {"psnr": ".2f", "ssim": ".4f", "nrmse": ".4f", "seconds": ".0f"}
+
+
+@contextlib.contextmanager
+def steps(*, quiet: bool) -> Iterator[Callable[["Progress"], None]]:
+    """Yield a watcher of a training: a live bar on a terminal, a line every ten seconds elsewhere."""
+    from rich import progress as bars
+
+    console = Console(stderr=True)
+    if quiet:
+        yield lambda _: None
+        return
+    if not console.is_terminal:
+        yield _line_printer(10.0)
+        return
+    columns = ("{task.description:8}", bars.BarColumn(), bars.MofNCompleteColumn(), "{task.fields[facts]}")
+    with bars.Progress(*columns, bars.TimeRemainingColumn(), console=console) as display:
+        tasks: dict[str, Any] = {}
+
+        def watch(p: "Progress") -> None:
+            if p.stage not in tasks:
+                tasks[p.stage] = display.add_task(p.stage, total=p.n_steps, facts="")
+            display.update(tasks[p.stage], completed=p.step, facts=_facts(p))
+
+        yield watch
+
+
+@contextlib.contextmanager
+def cells(n_cells: int, *, quiet: bool) -> Iterator[Callable[["Cell", "Outcome"], None]]:
+    """Yield a watcher of a study: a live bar over its cells on a terminal, a line for each elsewhere."""
+    from rich import progress as bars
+
+    console = Console(stderr=True, markup=False, emoji=False, highlight=False)
+    if quiet:
+        yield lambda *_: None
+        return
+    columns = (bars.BarColumn(), bars.MofNCompleteColumn(), "{task.description}", bars.TimeRemainingColumn())
+    with bars.Progress(*columns, console=console, disable=not console.is_terminal) as display:
+        task = display.add_task("", total=n_cells)
+        done = 0
+
+        def watch(cell: "Cell", outcome: "Outcome") -> None:
+            nonlocal done
+            done += 1
+            if console.is_terminal:
+                display.update(task, completed=done, description=cell.name)
+            if not console.is_terminal or outcome.status != "finished":
+                console.print(f"{done}/{n_cells} {cell.name}: {_became(outcome)}", soft_wrap=True)
+
+        yield watch
+
+
+def _became(outcome: "Outcome") -> str:
+    if outcome.metrics is None:
+        return f"{outcome.status}: {outcome.sentence}"
+    scores = outcome.metrics.get("learned") or outcome.metrics["fixed"]
+    return f"PSNR {scores['psnr']:.2f} dB, SSIM {scores['ssim']:.4f}, {scores['seconds']:.0f} s"
+
+
+def _line_printer(seconds: float) -> Callable[["Progress"], None]:
+    last = time.monotonic()
+
+    def watch(p: "Progress") -> None:
+        nonlocal last
+        if p.step == p.n_steps or time.monotonic() - last >= seconds:
+            last = time.monotonic()
+            sys.stderr.write(f"{p.stage} {p.step}/{p.n_steps} {_facts(p)}\n")
+            sys.stderr.flush()
+
+    return watch
+
+
+def _facts(p: "Progress") -> str:
+    psnr = "" if p.psnr != p.psnr else f"  val {p.psnr:.2f} dB"
+    return f"loss {p.loss:.4f}{psnr}"

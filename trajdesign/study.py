@@ -1,0 +1,214 @@
+"""Studies: a grid of trainings, each of them an ordinary run folder."""
+
+import itertools
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trajdesign import config as config_module
+from trajdesign import plugins
+from trajdesign.config import Config
+from trajdesign.errors import ConfigError
+
+FIXED = "fixed"
+#: The axes that every study has, and the config key that a value of theirs sets.
+AXES: dict[str, tuple[str, ...]] = {
+    "pattern": ("init", "kind"),
+    "shots": ("acquisition", "n_shots"),
+    "parameterization": ("parameterization", "kind"),
+    "reconstructor": ("reconstructor", "kind"),
+    "seed": ("seed",),
+}
+
+_TABLES = ("name", "base", "grid", "choice", "classic")
+
+Value = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training.
+
+    Parameters
+    ----------
+    name
+        Of its folder.
+    values
+        Axis -> value; the parameterization is ``"fixed"`` where the trajectory is not learned.
+    config
+        The whole run.
+    classic
+        Whether its pattern is one of ``[classic]``, which need not be playable.
+    """
+
+    name: str
+    values: dict[str, Value]
+    config: Config
+    classic: bool = False
+
+    def shares(self, other: "Cell", *free: str) -> bool:
+        """Return whether both have the same value on every axis but the free ones."""
+        return all(value == other.values[axis] for axis, value in self.values.items() if axis not in free)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What to train: the cells, fixed ones first, and the axes with their values."""
+
+    name: str
+    axes: dict[str, list[Value]]
+    cells: list[Cell]
+
+
+def load(path: Path | str) -> Study:
+    """Read a study: ``name``, ``[base]``, ``[grid]``, ``[choice.AXIS.VALUE]`` and ``[classic.NAME]``.
+
+    Every combination of the grid's values is a cell, and so is each without its parameterization, fixed. A value sets
+    the key of `AXES`, or merges the config tables of its choice into those of the base. A classic is one more value of
+    the axis ``pattern`` that is fixed only.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or no TOML.
+    ConfigError
+        If a key, an axis or a value has no meaning (the sentence names the nearest one), or a cell's config none.
+    """
+    tables = config_module.read_toml(path)
+    for key in tables:
+        if key not in _TABLES:
+            raise ConfigError(f"unknown key {key!r} of a study{plugins.nearest(key, list(_TABLES))}")
+    base, grid, choice, classic = (_table(tables, key) for key in _TABLES[1:])
+    axes = _axes(base, grid)
+    _check_choices(axes, choice)
+    for name in classic:
+        if name in map(_label, axes["pattern"]):
+            raise ConfigError(f"[classic] {name!r} is a pattern of the grid already; give it another name.")
+        choice = {**choice, "pattern": {**choice.get("pattern", {}), name: _table(classic, name)}}
+
+    fixed: dict[str, list[Value]] = {**axes, "parameterization": [FIXED]}
+    classics: dict[str, list[Value]] = {**fixed, "pattern": list(classic)}
+    cells: dict[str, Cell] = {}
+    for part in (fixed, classics, axes):
+        for combination in itertools.product(*part.values()):
+            cell = _cell(dict(zip(axes, combination, strict=True)), axes, base, choice, classic=part is classics)
+            if cell.name in cells:
+                raise ConfigError(f"two cells would have the folder {cell.name}; name their values differently.")
+            cells[cell.name] = cell
+    return Study(_name(tables, path), axes, list(cells.values()))
+
+
+def _name(tables: dict[str, Any], path: Path | str) -> str:
+    name = tables.get("name", Path(path).stem)
+    if not isinstance(name, str):
+        raise ConfigError(f"the name of a study is text, not {name!r}.")
+    return name
+
+
+def _table(tables: dict[str, Any], key: str) -> dict[str, Any]:
+    table = tables.get(key, {})
+    if not isinstance(table, dict):
+        raise ConfigError(f"[{key}] of a study is a table, not {table!r}.")
+    return table
+
+
+def _axes(base: dict[str, Any], grid: dict[str, Any]) -> dict[str, list[Value]]:
+    """Return every axis with its values: the grid's, and the base's or the default one where it has none."""
+    defaults = Config().to_dict()
+    axes: dict[str, list[Value]] = {name: [_lookup(base, key, _lookup(defaults, key))] for name, key in AXES.items()}
+    for axis, values in grid.items():
+        if not isinstance(values, list) or not values or not all(isinstance(value, Value) for value in values):
+            raise ConfigError(f"grid.{axis} is {values!r}; it is a list of words or numbers.")
+        if len(set(map(_label, values))) < len(values):
+            raise ConfigError(f"grid.{axis} has a value twice: {values!r}.")
+        axes[axis] = values
+    if FIXED in axes["parameterization"]:
+        raise ConfigError(f"grid.parameterization: {FIXED!r} is trained anyway; name those that learn.")
+    return axes
+
+
+def _check_choices(axes: dict[str, list[Value]], choice: dict[str, Any]) -> None:
+    for axis in choice:
+        if axis not in axes:
+            raise ConfigError(f"choice.{axis} is of no axis of the grid{plugins.nearest(axis, list(axes))}")
+        for value in _table(choice, axis):
+            _table(choice[axis], value)
+            known = [_label(v) for v in axes[axis]]
+            if value not in known:
+                raise ConfigError(f"choice.{axis}.{value} is of no value of grid.{axis}{plugins.nearest(value, known)}")
+    for axis in axes:
+        if axis not in AXES and axis not in choice:
+            hint = plugins.nearest(axis, list(AXES))
+            raise ConfigError(f"grid.{axis} has no [choice.{axis}.VALUE], and no meaning of its own{hint}")
+
+
+def _cell(
+    values: dict[str, Value],
+    axes: dict[str, list[Value]],
+    base: dict[str, Any],
+    choice: dict[str, Any],
+    *,
+    classic: bool,
+) -> Cell:
+    tables = base
+    for axis, value in values.items():
+        if axis == "parameterization":
+            continue  # the last word, because it is what the others are compared under
+        tables = merge(tables, _meaning(axis, value, choice))
+    if values["parameterization"] == FIXED:
+        tables = {**tables, "parameterization": {"kind": FIXED}}
+    else:
+        tables = merge(tables, _meaning("parameterization", values["parameterization"], choice))
+    name = "-".join(_slug(axis, value, axes) for axis, value in values.items())
+    try:
+        return Cell(name, values, config_module.from_tables({**tables, "name": name}), classic)
+    except ConfigError as error:
+        raise ConfigError(f"cell {name}: {error}") from None
+
+
+def _meaning(axis: str, value: Value, choice: dict[str, Any]) -> dict[str, Any]:
+    """Return the config tables that a value stands for."""
+    chosen = choice.get(axis, {}).get(_label(value))
+    if chosen is not None:
+        return chosen
+    if axis not in AXES:
+        raise ConfigError(f"grid.{axis}: the value {_label(value)!r} needs a table [choice.{axis}.{_label(value)}].")
+    tables: Any = value
+    for key in reversed(AXES[axis]):
+        tables = {key: tables}
+    return tables
+
+
+def merge(tables: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return config tables with changes merged into them, deeply; another kind drops the options of the old one."""
+    merged = dict(tables)
+    for key, change in changes.items():
+        old = merged.get(key)
+        if isinstance(old, dict) and isinstance(change, dict):
+            other = "kind" in change and old.get("kind", change["kind"]) != change["kind"]
+            merged[key] = change if other else merge(old, change)
+        else:
+            merged[key] = change
+    return merged
+
+
+def _lookup(tables: dict[str, Any], key: tuple[str, ...], default: Any = None) -> Any:
+    value: Any = tables
+    for part in key:
+        if not isinstance(value, dict) or part not in value:
+            return default
+        value = value[part]
+    return value
+
+
+def _label(value: Value) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _slug(axis: str, value: Value, axes: dict[str, list[Value]]) -> str:
+    """Return a part of a folder's name; shots sort as numbers do."""
+    text = re.sub(r"[^\w.+]+", "_", _label(value))
+    if axis == "shots":
+        return text.zfill(max(2, *(len(_label(v)) for v in axes["shots"])))
+    return f"s{text}" if axis == "seed" else text

@@ -1,0 +1,165 @@
+"""The tables of a study: what each trajectory gains over its fixed start, and over the best classical pattern."""
+
+import csv
+import io
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trajdesign import cells, compare
+from trajdesign.cells import Outcome
+from trajdesign.files import atomic_path
+from trajdesign.run import to_json
+from trajdesign.study import FIXED, Cell, Study
+
+_SIGNIFICANT = 0.05
+_LAST_PART = 0.2  # of the steps, over which a training that has reached its plateau gains no more
+
+
+def collect(study: Study, out: Path | str) -> dict[str, Any]:
+    """Write ``table.json``, ``table.csv`` and ``table.md`` from the cells that are finished.
+
+    Parameters
+    ----------
+    study
+        Whose cells.
+    out
+        Folder of the study.
+
+    Returns
+    -------
+    dict
+        What ``table.json`` holds: ``rows``, one a learned cell; ``summary``, one a parameterization, for each value of
+        the axes other than pattern and shots; ``fixed``, one a fixed cell; and ``skipped``, ``failed`` and ``missing``.
+
+    Raises
+    ------
+    InputError
+        If a cell's files are damaged.
+    """
+    outcomes = {cell.name: cells.outcome(cell, out) for cell in study.cells}
+    fixed: dict[str, tuple[Cell, dict[str, Any]]] = {}
+    learned: dict[str, tuple[Cell, dict[str, Any]]] = {}
+    for cell in study.cells:
+        if outcomes[cell.name].status == "finished":
+            kind = fixed if cell.values["parameterization"] == FIXED else learned
+            kind[cell.name] = (cell, _result(cell, outcomes[cell.name], out))
+    rows = [row for cell, result in learned.values() if (row := _row(cell, result, list(fixed.values())))]
+    table: dict[str, Any] = {
+        "schema_version": 1,
+        "name": study.name,
+        "axes": study.axes,
+        "rows": rows,
+        "summary": _summaries(rows),
+        "fixed": [{"cell": name, **cell.values, **result} for name, (cell, result) in fixed.items()],
+    }
+    for status in ("skipped", "failed", "missing"):
+        table[status] = [
+            {"cell": name, "reason": found.sentence} for name, found in outcomes.items() if found.status == status
+        ]
+    for ending, text in (("json", to_json(table) + "\n"), ("csv", _csv(rows))):
+        with atomic_path(Path(out) / f"table.{ending}") as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return table
+
+
+def plateau(steps: np.ndarray, values: np.ndarray) -> float:
+    """Return the rise of a value over the last fifth of the steps; not a number if it was not known before.
+
+    Parameters
+    ----------
+    steps, values
+        Of the validations (validation,).
+    """
+    before = (1 - _LAST_PART) * steps[-1]
+    return float(values[-1] - np.interp(before, steps, values)) if steps[0] <= before else float("nan")
+
+
+def _result(cell: Cell, found: Outcome, out: Path | str) -> dict[str, Any]:
+    """Return the test scores of a cell with what its training says about them."""
+    measured = found.metrics or {}
+    with (cells.folder(cell, out).path / "history.csv").open(newline="", encoding="utf-8") as stream:
+        history = [(float(row["step"]), float(row["val_psnr"] or "nan")) for row in csv.DictReader(stream)]
+    steps, val_psnr = (np.array(column) for column in zip(*history, strict=True))
+    return {
+        **compare.result(measured["learned" if "learned" in measured else FIXED]),
+        "val_psnr": float(val_psnr[-1]),
+        "plateau": plateau(steps, val_psnr),
+        "violations": sum(not limit["ok"] for limit in measured["limits"]["constraints"].values()),
+    }
+
+
+def _row(cell: Cell, learned: dict[str, Any], fixed: list[tuple[Cell, dict[str, Any]]]) -> dict[str, Any] | None:
+    """Return a row of the table; None while the fixed start of the cell is not finished."""
+    start = next((result for other, result in fixed if cell.shares(other, "parameterization")), None)
+    if start is None:
+        return None
+    # under the same limits and read-out, and chosen by the validation images, so that the test images do not choose
+    rivals = [
+        (other, result)
+        for other, result in fixed
+        if cell.shares(other, "parameterization", "pattern")
+        and (other.config.acquisition, other.config.scanner) == (cell.config.acquisition, cell.config.scanner)
+    ]
+    best, strong = max(rivals, key=lambda rival: rival[1]["val_psnr"])
+    return {
+        "cell": cell.name,
+        "axes": cell.values,
+        "fixed": start,
+        "learned": learned,
+        "strong": {"cell": best.name, "pattern": best.values["pattern"], **strong},
+        "over_fixed": compare.paired(learned, start),
+        "over_strong": compare.paired(learned, strong),
+    }
+
+
+def _summaries(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the mean over pattern and shots, for each value of the other axes."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        others = {axis: value for axis, value in row["axes"].items() if axis not in ("pattern", "shots")}
+        groups.setdefault(tuple(others.items()), []).append(row)
+    return [
+        {
+            "axes": dict(others),
+            "n": len(group),
+            "gain_over_fixed": _mean_gain(group, "over_fixed"),
+            "n_significant": sum(is_significant(row["over_fixed"]) for row in group),
+            "gain_over_strong": _mean_gain(group, "over_strong"),
+            "n_over_strong": sum(row["over_strong"]["gain"]["psnr"] > 0 for row in group),
+            "violations": sum(row["learned"]["violations"] for row in group),
+        }
+        for others, group in groups.items()
+    ]
+
+
+def is_significant(comparison: dict[str, Any]) -> bool:
+    """Return whether both PSNR and SSIM are better, with p < 0.05 each."""
+    gain, p = comparison["gain"], comparison["wilcoxon_p"]
+    return all(gain[key] > 0 and p[key] < _SIGNIFICANT for key in p)
+
+
+def _mean_gain(rows: list[dict[str, Any]], over: str) -> dict[str, float]:
+    return {key: statistics.fmean(row[over]["gain"][key] for row in rows) for key in compare.KEYS}
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    """Return the rows without the values of each image, nested keys joined."""
+    flat = [_flat({**row["axes"], **{key: row[key] for key in row if key != "axes"}}) for row in rows]
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, fieldnames=list(flat[0]) if flat else ["cell"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    return stream.getvalue()
+
+
+def _flat(tables: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tables.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}_")
+        elif not isinstance(value, list):
+            flat[f"{prefix}{key}"] = value
+    return flat
