@@ -8,7 +8,10 @@ from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, LimitError
 from trajdesign.inits.cartesian import cartesian
+from trajdesign.inits.epi import epi
+from trajdesign.inits.propeller import propeller
 from trajdesign.inits.radial import radial
+from trajdesign.inits.rosette import rosette
 from trajdesign.inits.spiral import spiral
 from trajdesign.scanner import Scanner
 
@@ -38,6 +41,19 @@ PATTERNS = [
     ("spiral", {"density": 2.0}),
     ("spiral", {"density": 6.0}),
     ("spiral", {"turns": 0.7}),
+    ("radial", {"angle": "tiny-golden"}),
+    ("cartesian", {"spacing": "random"}),
+    ("cartesian", {"wave": 9.0}),
+    ("cartesian", {"wave": 30.0, "spread": 0.5, "alternate": True, "shift": 1.0}),
+    ("epi", {}),
+    ("epi", {"density": 2.0}),
+    ("epi", {"lines": 2}),
+    ("propeller", {}),
+    ("propeller", {"spacing": 4.0}),
+    ("propeller", {"lines": 2}),
+    ("rosette", {}),
+    ("rosette", {"turns": 1.0}),
+    ("rosette", {"petals": 1}),
 ]
 
 
@@ -214,6 +230,9 @@ def test_spiral_turns_are_the_most_that_fit():
             r"a spoke needs 64\.\d+ mT/m, limit 50 mT/m; take more samples, .* or a smaller matrix",
         ),
         (cartesian, {"n_samples": 120}, {}, "a line needs"),
+        (epi, {"n_samples": 120}, {}, r"lines = 1 takes .* the readout has .* more samples"),
+        (propeller, {"n_samples": 120}, {}, r"lines = 1 takes .* the readout has .* more samples"),
+        (rosette, {"n_samples": 200}, {}, r"petals = 1 takes .* the readout has .* more samples"),
         (spiral, {"n_samples": 50}, {}, r"0\.1 turns takes .* the readout has .* more samples"),
     ],
 )
@@ -236,13 +255,13 @@ def test_options_out_of_range_are_refused(pattern, options, sentence):
         pattern(Acquisition(), Scanner(), **options)
 
 
-@pytest.mark.parametrize("pattern", [spiral, cartesian])
+@pytest.mark.parametrize("pattern", [spiral, cartesian, epi, propeller, rosette])
 def test_two_dimensional_patterns_refuse_three_axes(pattern):
     with pytest.raises(ConfigError, match="2D pattern"):
         pattern(Acquisition((0.2, 0.2, 0.2), (32, 32, 32)), Scanner())
 
 
-@pytest.mark.parametrize("name", ["cartesian", "radial", "spiral"])
+@pytest.mark.parametrize("name", ["cartesian", "epi", "propeller", "radial", "rosette", "spiral"])
 def test_options_come_from_the_signature(name):
     resolved = plugins.resolve("init", {"kind": name})
     assert resolved.pop("kind") == name

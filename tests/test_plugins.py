@@ -123,9 +123,12 @@ def test_a_plugin_from_elsewhere(tmp_path, monkeypatch):
 
 # --- inits ---
 
+# a trajectory from a file is what its file holds
+PATTERNS = [name for name in plugins.names("init") if name != "file"]
+
 
 @pytest.mark.parametrize(("acquisition", "scanner"), ACQUISITIONS)
-@pytest.mark.parametrize("name", plugins.names("init"))
+@pytest.mark.parametrize("name", PATTERNS)
 def test_an_init_is_feasible_and_stays_inside_k_max(name, acquisition, scanner):
     trajectory = plugins.build("init", {"kind": name}, acquisition, scanner)
     assert isinstance(trajectory, Trajectory)
@@ -141,7 +144,7 @@ def test_an_init_is_feasible_and_stays_inside_k_max(name, acquisition, scanner):
     assert float(trajectory.k_adc.abs().max()) > 0.5 * min(acquisition.k_max)
 
 
-@pytest.mark.parametrize("name", plugins.names("init"))
+@pytest.mark.parametrize("name", PATTERNS)
 def test_an_init_that_cannot_be_played_says_why(name):
     with pytest.raises(LimitError, match=name) as caught:
         plugins.build("init", {"kind": name}, Acquisition(n_samples=16), Scanner())

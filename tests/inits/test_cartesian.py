@@ -84,3 +84,49 @@ def test_too_many_cycles_are_refused():
 def test_options_out_of_range_are_refused(options, sentence):
     with pytest.raises(ConfigError, match=sentence):
         cartesian(Acquisition(), Scanner(), **options)
+
+
+def random_rows(n_shots, **options):
+    """Return k_y of random lines (shot,), 1/FOV."""
+    k = cartesian(Acquisition(n_shots=n_shots), Scanner(), spacing="random", **options).k.numpy()
+    return k[:, 0, 1] * 0.22
+
+
+@pytest.mark.parametrize("n_shots", [1, 2, 8, 16, 100])
+def test_random_lines_are_distinct_lines_of_the_matrix_with_a_full_centre(n_shots):
+    rows = random_rows(n_shots)
+    np.testing.assert_allclose(rows, rows.round(), atol=1e-9)
+    assert (np.diff(rows.round()) >= 1).all()
+    assert rows.round().min() >= -64
+    assert rows.round().max() <= 63
+    n_central = max(1, n_shots // 4)
+    assert set(np.arange(n_central) - n_central // 2) <= set(rows.round())
+
+
+def test_random_lines_follow_their_seed():
+    assert (random_rows(16, seed=3) == random_rows(16, seed=3)).all()
+    assert (random_rows(16, seed=3) != random_rows(16, seed=4)).any()
+    with pytest.raises(ConfigError, match="seed is -1"):
+        random_rows(16, seed=-1)
+
+
+@pytest.mark.parametrize("power", [0.0, 1.0, 2.0])
+def test_random_lines_have_the_density_that_was_asked_for(power):
+    # of 8 lines 2 are central (-1 and 0); the first of the 6 others to be drawn has the given probability, and 6
+    # without repetition thin out the likely ones: compare with that process, played many times over
+    others = np.setdiff1d(np.arange(-64, 64), [-1, 0])
+    weights = np.abs(others) ** -power
+    rng = np.random.default_rng(5)
+    # the 6 smallest of exponential times with these rates are 6 draws without repetition
+    order = np.argsort(rng.exponential(size=(4000, len(others))) / weights, axis=1)[:, :6]
+    expected = np.abs(others)[order].mean()
+    drawn = np.array([random_rows(8, power=power, seed=seed).round() for seed in range(200)])
+    mean = np.abs(drawn[(drawn != 0) & (drawn != -1)]).mean()
+    spread = np.abs(others)[order].std() / math.sqrt(6 * 200)
+    assert mean == pytest.approx(expected, abs=5 * spread)
+
+
+def test_as_many_random_lines_as_rows_are_the_full_matrix():
+    acquisition = Acquisition(matrix=(32, 32), n_shots=32)
+    full, drawn = (cartesian(acquisition, Scanner(), spacing=s).k for s in ("uniform", "random"))
+    assert full.equal(drawn)

@@ -76,7 +76,7 @@ def test_a_shot_takes_no_longer_than_its_trapezoids(norm, n_lines):
         least += (n_lines - 1) * v / a * (1 / math.sqrt(squared) - 1)
     samples = least / 4e-6
     assert epi(Acquisition(n_shots=4, n_samples=int(samples + 6)), scanner, lines=n_lines)
-    with pytest.raises(LimitError, match=rf"{n_lines} line.* takes .* ms at best, the readout has .* fewer lines"):
+    with pytest.raises(LimitError, match=rf"lines = {n_lines} takes .* ms at best, the readout has .* fewer lines"):
         epi(Acquisition(n_shots=4, n_samples=int(samples - 6)), scanner, lines=n_lines)
 
 

@@ -1,6 +1,8 @@
-"""What the patterns share: the constant-speed line, and the refusal of what the scanner cannot play."""
+"""What the patterns share: the room under the limits, what fits into a readout, and the refusal of what does not."""
 
 import math
+from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +60,25 @@ def line(acquisition: Acquisition, scanner: Scanner, *, centre_out: bool = False
     return times / np.abs(times).max()
 
 
+def turned(path: np.ndarray, turn: float, acquisition: Acquisition) -> np.ndarray:
+    """Return the control points (shot, point, 2), 1/m, of one path, turned from shot to shot.
+
+    Parameters
+    ----------
+    path
+        kx + i ky (point,), 1/m, inside the circle of the larger k_max; where k_max differs between the axes, it
+        is shrunk along the other one.
+    turn
+        Angle that the shots share evenly, rad.
+    acquisition
+        Shots and k_max.
+    """
+    angles = turn * np.arange(acquisition.n_shots) / acquisition.n_shots
+    shots = np.exp(1j * angles)[:, None] * path
+    k_max = np.array(acquisition.k_max)
+    return np.stack([shots.real, shots.imag], axis=-1) * (k_max / k_max.max())
+
+
 def require_2d(pattern: str, acquisition: Acquisition) -> None:
     """Refuse an acquisition that is not two-dimensional.
 
@@ -73,7 +94,67 @@ def require_2d(pattern: str, acquisition: Acquisition) -> None:
         )
 
 
-def feasible(k: np.ndarray, acquisition: Acquisition, scanner: Scanner, name: str, shot: str) -> Trajectory:
+def require_time(shot: str, duration: float, available: float, fewer: str) -> None:
+    """Refuse a shot that takes longer than the readout.
+
+    Parameters
+    ----------
+    shot
+        The pattern, and what one shot is called in the sentence of the error.
+    duration, available
+        The time it takes, and the time there is, s.
+    fewer
+        What the user may take fewer of.
+
+    Raises
+    ------
+    LimitError
+        If it does not fit.
+    """
+    if duration > available:
+        raise LimitError(
+            f"{shot} takes {duration * 1e3:.4g} ms at best, the readout has {available * 1e3:.4g} ms; "
+            f"take more samples, a smaller matrix or fewer {fewer}."
+        )
+
+
+def how_many(
+    pattern: str, parts: str, given: int | None, most: int, duration: Callable[[int], float], available: float
+) -> int:
+    """Return the `given` number of parts of a shot, by default as many as there is time for.
+
+    Parameters
+    ----------
+    pattern
+        Its name.
+    parts
+        What the parts are called, as an option.
+    given
+        The user's number.
+    most
+        The largest number that makes sense.
+    duration
+        From a number of parts to the time that they take, s.
+    available
+        The time there is, s.
+
+    Raises
+    ------
+    ConfigError
+        If `given` is not between 1 and `most`.
+    LimitError
+        If so many do not fit, or by default not even one.
+    """
+    if given is not None and not 1 <= given <= most:
+        raise ConfigError(f"{pattern}: {parts} is {given}; it lies between 1 and {most} for this acquisition.")
+    number = max(1, bisect_right(range(1, most + 1), available, key=duration)) if given is None else given
+    require_time(f"{pattern}: a shot with {parts} = {number}", duration(number), available, parts)
+    return number
+
+
+def feasible(
+    k: np.ndarray, acquisition: Acquisition, scanner: Scanner, name: str, shot: str, remedy: str | None = None
+) -> Trajectory:
     """Return the trajectory of the control points `k` if the scanner can play it.
 
     Parameters
@@ -86,6 +167,8 @@ def feasible(k: np.ndarray, acquisition: Acquisition, scanner: Scanner, name: st
         Name of the trajectory.
     shot
         What one shot is called in the sentence of the error.
+    remedy
+        What the sentence advises; by default another acquisition.
 
     Raises
     ------
@@ -100,9 +183,9 @@ def feasible(k: np.ndarray, acquisition: Acquisition, scanner: Scanner, name: st
     )
     extent = float(np.abs(k / np.array(acquisition.k_max)).max())
     nyquist = 1 / (scanner.gamma * acquisition.dwell * max(acquisition.fov))
-    longer = "take more samples, a longer dwell time or a smaller matrix"
-    finer = "take more samples or a smaller matrix"
-    for value, limit, needs, remedy in (
+    longer = remedy or "take more samples, a longer dwell time or a smaller matrix"
+    finer = remedy or "take more samples or a smaller matrix"
+    for value, limit, needs, advice in (
         (
             gradient,
             nyquist,
@@ -112,9 +195,9 @@ def feasible(k: np.ndarray, acquisition: Acquisition, scanner: Scanner, name: st
         (gradient, scanner.max_gradient, "{:.4g} mT/m, limit {:.4g} mT/m", longer),
     ):
         if not value <= limit * (1 + 1e-9):
-            raise LimitError(f"{name}: {shot} needs {needs.format(value * 1e3, limit * 1e3)}; {remedy}.")
+            raise LimitError(f"{name}: {shot} needs {needs.format(value * 1e3, limit * 1e3)}; {advice}.")
     if not slew <= scanner.max_slew * (1 + 1e-9):
         raise LimitError(f"{name}: {shot} needs {slew:.4g} T/m/s, limit {scanner.max_slew:.4g} T/m/s; {longer}.")
     if not extent <= 1 + 1e-9:
-        raise LimitError(f"{name}: {shot} reaches {extent:.6g} k_max, limit 1 k_max; shrink the pattern.")
+        raise LimitError(f"{name}: {shot} reaches {extent:.6g} k_max, limit 1 k_max; {remedy or 'shrink the pattern'}.")
     return trajectory

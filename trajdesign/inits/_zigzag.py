@@ -9,8 +9,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from trajdesign.acquisition import Acquisition
-from trajdesign.errors import ConfigError, LimitError
-from trajdesign.inits._feasible import Bounds
+from trajdesign.inits._feasible import Bounds, how_many
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import n_points
 
@@ -116,16 +115,7 @@ def fill(
     LimitError
         If the lines do not fit into the readout, or by default not even one.
     """
-    if lines is not None and not 1 <= lines <= most:
-        raise ConfigError(f"{pattern}: lines is {lines}; it lies between 1 and {most} for this acquisition.")
     steps = n_points(acquisition, scanner) - 1
     available = steps * scanner.gradient_raster
-    number = 1 if lines is None else lines
-    if plan(number).duration > available:
-        raise LimitError(
-            f"{pattern}: a shot of {number} line(s) takes {plan(number).duration * 1e3:.4g} ms at best, the readout "
-            f"has {available * 1e3:.4g} ms; take more samples, a smaller matrix or fewer lines."
-        )
-    while lines is None and number < most and plan(number + 1).duration <= available:
-        number += 1
+    number = how_many(pattern, "lines", lines, most, lambda n_lines: plan(n_lines).duration, available)
     return plan(number).play(np.linspace(0, 1, steps + 1))

@@ -17,8 +17,9 @@ def cartesian(
     acquisition: Acquisition,
     scanner: Scanner,
     *,
-    spacing: Literal["uniform", "variable"] = "uniform",
+    spacing: Literal["uniform", "variable", "random"] = "uniform",
     power: float = 0.5,
+    seed: int = 0,
     spread: float = 1.0,
     wave: float = 0.0,
     cycles: float | None = None,
@@ -42,8 +43,12 @@ def cartesian(
         ``"uniform"``: lines evenly from -k_max; every line of the matrix if there are as many shots.
         ``"variable"``: the density of lines falls as ``|k_y| ** -power``, but never exceeds one line in
         1/FOV: around the centre lies a fully sampled band.
+        ``"random"``: lines of the matrix, a quarter of them side by side at the centre, and the others drawn
+        without repetition with the probability ``|k_y| ** -power``.
     power
-        How fast the variable density falls, 0 to 4; 0 is uniform.
+        How fast the density of variable and random lines falls, 0 to 4; 0 is uniform.
+    seed
+        Of the random lines.
     spread
         Part of k_max over which the lines are spread, 0 to 1.
     wave
@@ -68,17 +73,17 @@ def cartesian(
         If a line needs more gradient or slew rate than the scanner has, or is faster than the receiver can follow.
     """
     require_2d("cartesian", acquisition)
-    if not 0 <= power <= 4:
-        raise ConfigError(f"cartesian: power is {power:g}; it lies between 0 and 4.")
     n_shots, matrix = acquisition.n_shots, acquisition.matrix[1]
-    for option, value, most in (("spread", spread, 1), ("wave", wave, matrix / 2), ("cycles", cycles or 0, 1000)):
+    for option, value, most in (
+        ("power", power, 4),
+        ("seed", seed, math.inf),
+        ("spread", spread, 1),
+        ("wave", wave, matrix / 2),
+        ("cycles", cycles or 0, 1000),
+    ):
         if not 0 <= value <= most:
             raise ConfigError(f"cartesian: {option} is {value:g}; it lies between 0 and {most:g}.")
-    number = np.arange(n_shots) - n_shots // 2
-    if spacing == "uniform" or power == 0 or n_shots >= matrix:
-        rows = number * matrix / n_shots
-    else:
-        rows = np.sign(number) * _falling(np.abs(number), n_shots / 2, matrix / 2, power)
+    rows = _rows(spacing, n_shots, matrix, power, seed)
     along = line(acquisition, scanner)
     shot = np.arange(n_shots)
     if cycles is None:
@@ -102,6 +107,21 @@ def _most_cycles(wave: float, along: np.ndarray, acquisition: Acquisition, scann
     amplitude = wave / acquisition.fov[1]
     angular = min(math.sqrt(bounds.acceleration / amplitude), left / amplitude)
     return angular / (math.pi * rate)
+
+
+def _rows(spacing: str, n_shots: int, matrix: int, power: float, seed: int) -> np.ndarray:
+    """Return k_y of each line (shot,), rising, in 1/FOV."""
+    number = np.arange(n_shots) - n_shots // 2
+    if spacing == "uniform" or n_shots >= matrix or (spacing == "variable" and power == 0):
+        return number * matrix / n_shots
+    if spacing == "variable":
+        return np.sign(number) * _falling(np.abs(number), n_shots / 2, matrix / 2, power)
+    n_central = max(1, n_shots // 4)
+    central = np.arange(n_central) - n_central // 2
+    others = np.setdiff1d(np.arange(matrix) - matrix // 2, central)
+    density = np.abs(others) ** -float(power)
+    drawn = np.random.default_rng(seed).choice(others, n_shots - n_central, replace=False, p=density / density.sum())
+    return np.sort(np.concatenate([central, drawn])).astype(float)
 
 
 def _falling(number: np.ndarray, n_half: float, edge: float, power: float) -> np.ndarray:

@@ -15,9 +15,9 @@ from trajdesign.trajectory import Trajectory
 def epi(acquisition: Acquisition, scanner: Scanner, *, lines: int | None = None, density: float = 1.0) -> Trajectory:
     """Return interleaved echo-planar shots: lines to and fro along x, advancing along y.
 
-    The shots' lines alternate, so that all of them together are spread evenly from -k_max and one is k_y = 0;
-    see Butts et al., doi:10.1002/mrm.1910310110. The gradient along x is a trapezoid at the limits of gradient,
-    receiver and slew rate, and the blips along y are played while it turns round.
+    The shots' lines alternate, so that all of them together are spread evenly from -k_max and one is k_y = 0; see
+    Mansfield, J. Phys. C 1977, doi:10.1088/0022-3719/10/3/004, for a single shot. The gradient along x is a
+    trapezoid at the limits of gradient, receiver and slew rate, and the blips along y are played while it turns round.
 
     Parameters
     ----------
