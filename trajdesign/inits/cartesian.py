@@ -30,8 +30,8 @@ def cartesian(
 
     A wave moves along x at the constant speed of the straight line and along y as
     ``wave * sin(2 pi * cycles * u + phase)``, u from 0 to 1 along the line. Straight lines spread over all of
-    k_max hold one at k_y = 0. With a wave of nearly k_max and no spread the shots are interleaved echo-planar
-    ones along y.
+    k_max hold one at k_y = 0. With a wave of nearly k_max, no spread and a shift of 1 the shots are interleaved
+    echo-planar ones along y.
 
     Parameters
     ----------
