@@ -1,5 +1,6 @@
 """U-Net on the density-compensated adjoint image."""
 
+import torch
 from torch import Tensor
 
 from trajdesign.encoding import Encoding
@@ -11,7 +12,8 @@ from trajdesign.reconstructors.adjoint import root_sum_of_squares
 class UNet(Reconstructor):
     """U-Net (Ronneberger et al., MICCAI 2015, doi:10.1007/978-3-319-24574-4_28) that corrects the adjoint image.
 
-    It predicts what to add to the root sum of squares of the coils, and starts by adding nothing.
+    It predicts what to add to the root sum of squares of the coils, and starts by adding nothing. What falls below
+    zero is cut off, as no magnitude does: so the background can become exactly empty.
 
     Parameters
     ----------
@@ -33,4 +35,4 @@ class UNet(Reconstructor):
     def forward(self, images: Tensor, encoding: Encoding) -> Tensor:
         """See `Reconstructor.forward`."""
         image = root_sum_of_squares(images)
-        return image + self.correction(image)
+        return torch.relu(image + self.correction(image))
