@@ -19,13 +19,14 @@ from typing import Any, Literal
 
 import torch
 
-from trajdesign import runtime
+from trajdesign import errors, runtime
 from trajdesign.errors import ConfigError, LimitError, OutputError, ResourceError, TrajdesignError
 from trajdesign.files import atomic_path
 from trajdesign.optimize import optimize
 from trajdesign.run import RunFolder, to_json
 from trajdesign.study import Cell, Study
 
+_STUDY = "study.toml"
 _FAILURE = "failure.json"
 
 
@@ -88,6 +89,8 @@ def train(
     devices = _devices(device, jobs)
     cells = of_share(study, share)
     _require_room(cells, Path(out), resume=resume, whole=cells == study.cells)
+    with atomic_path(Path(out) / _STUDY) as temporary:
+        temporary.write_text(study.text, encoding="utf-8")
     done = [cell for cell in cells if outcome(cell, out).is_final]
     waiting = [cell for cell in cells if cell not in done]
     for cell in done:
@@ -149,7 +152,7 @@ def _require_room(cells: list[Cell], out: Path, *, resume: bool, whole: bool) ->
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out} is a file; --out names a folder.")
     taken = [cell for cell in cells if (folder(cell, out).path / "config.toml").exists()]
-    if not resume and (taken or (whole and (out / "cells").exists())):
+    if not resume and (taken or (whole and (out / _STUDY).exists())):
         raise OutputError(f"{out} holds a study already; pass --resume to go on with it, or choose another --out.")
     for cell in taken:
         if outcome(cell, out).is_final:
@@ -181,18 +184,17 @@ def _train_cell(cell: Cell, out: Path | str, device: str) -> None:
     (path / _FAILURE).unlink(missing_ok=True)
     try:
         optimize(cell.config, path, device=device, overwrite=True)
-    except LimitError as error:
-        _write_failure(cell, out, str(error), error.exit_code, "skipped" if cell.classic else "failed")
-    except TrajdesignError as error:
-        _write_failure(cell, out, str(error), error.exit_code)
-    except Exception as error:  # a bug in one cell is no reason not to train the others
-        sentence = (str(error).strip().splitlines() or [""])[0]
-        sys.stderr.write(traceback.format_exc())
-        _write_failure(cell, out, f"{type(error).__name__}: {sentence}", 1)
+    except Exception as error:
+        known = errors.known(error)
+        if known is None:  # a bug in one cell is no reason not to train the others
+            sys.stderr.write(traceback.format_exc())
+            known = TrajdesignError(f"{type(error).__name__}: {error}".partition("\n")[0])
+        _write_failure(cell, out, known)
 
 
-def _write_failure(cell: Cell, out: Path | str, sentence: str, exit_code: int, status: str = "failed") -> None:
-    failure = {"status": status, "sentence": sentence, "exit_code": exit_code}
+def _write_failure(cell: Cell, out: Path | str, error: TrajdesignError) -> None:
+    status = "skipped" if cell.classic and isinstance(error, LimitError) else "failed"
+    failure = {"status": status, "sentence": str(error), "exit_code": error.exit_code}
     with atomic_path(folder(cell, out).path / _FAILURE) as temporary:
         temporary.write_text(to_json(failure) + "\n", encoding="utf-8")
 
@@ -222,8 +224,8 @@ def _side_by_side(cells: list[Cell], out: Path | str, devices: list[str]) -> Gen
                 free.append(own)
                 if process.exitcode and outcome(cell, out).status == "missing":
                     how = signal.Signals(-process.exitcode).name if process.exitcode < 0 else process.exitcode
-                    sentence = f"its process was ended by {how}; was there enough memory?"
-                    _write_failure(cell, out, sentence, ResourceError.exit_code)
+                    error = ResourceError(f"its process was ended by {how}; was there enough memory?")
+                    _write_failure(cell, out, error)
                 yield cell
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trajdesign import console
-from trajdesign.errors import ConfigError, TrajdesignError
+from trajdesign import console, errors
+from trajdesign.errors import ConfigError
 
 if TYPE_CHECKING:
     from trajdesign.trajectory import Trajectory
@@ -107,8 +107,8 @@ def study(
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Train a grid of runs, learned and fixed, and collect their tables."""
-    from trajdesign import cells, study_table
+    """Train a grid of runs, learned and fixed, and collect their tables and figures."""
+    from trajdesign import cells, report, study_table
     from trajdesign.study import load
 
     asked = load(config)
@@ -116,7 +116,10 @@ def study(
     with console.cells(len(own), quiet=quiet) as watch:
         cells.train(asked, out, share=cell, jobs=jobs, resume=resume, device=device, report=watch)
     if own == asked.cells or all(cells.outcome(one, out).is_final for one in asked.cells):
-        study_table.collect(asked, out)
+        table = study_table.collect(asked, out)
+        report.draw_study(asked, table["rows"], out)
+        if not quiet:
+            console.show_study(table, out)
     cells.require(own, out)
 
 
@@ -225,6 +228,41 @@ def psf(
     console.show(f"Point spread function, drawn in {out}", headings, rows)
 
 
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN...", help="Run folders; RUN:fixed is the fixed start of one.", show_default=False),
+    ],
+    out: Annotated[Path | None, typer.Option(help="Figure to write.", show_default=False)] = None,
+    json: Json = False,
+) -> None:
+    """Compare runs, image by image, with the first one on the same test set."""
+    from trajdesign import compare as comparison
+    from trajdesign.run import to_json
+
+    stages = comparison.open_stages(runs)
+    rows = comparison.table(stages)
+    if out is not None:
+        from trajdesign import report
+
+        report.draw_comparison(stages, out)
+    if json:
+        typer.echo(to_json({"schema_version": 1, "figure": None if out is None else str(out), "runs": rows}))
+        return
+    headings = ("", "PSNR (dB)", "SSIM", "NRMSE", "gain (dB, p)", "gain SSIM (p)", "limits")
+    shown = [
+        (
+            row["run"],
+            *(comparison.spread(row, key) for key in comparison.KEYS),
+            *("" if row is rows[0] else comparison.gain(row["over_first"], key) for key in ("psnr", "ssim")),
+            ", ".join(row["broken_limits"]) or "ok",
+        )
+        for row in rows
+    ]
+    console.show(f"Test images (n = {rows[0]['n']}), compared with {rows[0]['run']}", headings, shown)
+
+
 @app.command("list")
 def list_(json: Json = False) -> None:
     """Show every plug-in with its options and their defaults, and the NUFFT backends of the devices here."""
@@ -300,16 +338,12 @@ def main() -> None:
     """Run the command line; every known error is one sentence on stderr and its exit code."""
     try:
         app()
-    except TrajdesignError as error:
-        sys.stderr.write(f"trajdesign: {error}\n")
-        sys.exit(error.exit_code)
-    except OSError as error:
-        where = "" if error.filename is None else f" {error.filename}"
-        sys.stderr.write(f"trajdesign: cannot use{where}: {error.strerror or error}.\n")
-        sys.exit(6)
-    except MemoryError:
-        sys.stderr.write("trajdesign: out of memory; take a smaller batch, matrix or number of coils.\n")
-        sys.exit(6)
+    except Exception as error:
+        known = errors.known(error)
+        if known is None:
+            raise
+        sys.stderr.write(f"trajdesign: {known}\n")
+        sys.exit(known.exit_code)
 
 
 if __name__ == "__main__":

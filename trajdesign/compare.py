@@ -3,22 +3,101 @@
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from trajdesign import metrics
+from trajdesign import limits, metrics, plugins
+from trajdesign.config import Config
+from trajdesign.errors import ConfigError
+from trajdesign.run import RunFolder
 
-#: The metrics of a result, the better ones larger but for the last.
+#: The metrics of a result.
 KEYS = ("psnr", "ssim", "nrmse")
+_DIGITS = {"psnr": 2, "ssim": 3, "nrmse": 3}
 
 
-def spread(values: Sequence[float]) -> float:
-    """Return the standard deviation over the test images (of the sample, n - 1), not a number for a single one."""
-    return statistics.stdev(values) if len(values) > 1 else math.nan
+@dataclass(frozen=True)
+class Stage:
+    """A training of a run, ``fixed`` or ``learned``, with its entry in ``metrics.json``.
+
+    Its label is the name of the run's folder, or the whole path where another run's has the same name, and the stage
+    where that was asked for.
+    """
+
+    label: str
+    folder: RunFolder
+    name: str
+    config: Config
+    scores: dict[str, Any]
+
+
+def open_stages(texts: Sequence[str]) -> list[Stage]:
+    """Open runs that were tested on the same images.
+
+    Parameters
+    ----------
+    texts
+        ``RUN`` or ``RUN:STAGE``: a run folder and one of its trainings, by default ``learned`` where there is one.
+
+    Raises
+    ------
+    InputError
+        If a run is missing, damaged or not finished.
+    ConfigError
+        If a run has no such stage, or the test images differ.
+    """
+    stages = [_open_stage(text) for text in dict.fromkeys(texts)]
+    labels = [stage.label for stage in stages]
+    if len(set(labels)) < len(labels):
+        stages = [replace(stage, label=text) for stage, text in zip(stages, dict.fromkeys(texts), strict=True)]
+    first = stages[0]
+    for other in stages[1:]:
+        wanted, found = (_of_the_test(stage.config) for stage in (first, other))
+        for key in sorted({*wanted, *found}):
+            if wanted.get(key) != found.get(key):
+                raise ConfigError(
+                    f"{first.label} and {other.label} were tested on other images: "
+                    f"{key} is {wanted.get(key)!r} and {found.get(key)!r}."
+                )
+    return stages
+
+
+def table(stages: Sequence[Stage]) -> list[dict[str, Any]]:
+    """Return a row for each: its scores and their spread, the comparison with the first, and the broken limits.
+
+    Raises
+    ------
+    InputError
+        If a trajectory cannot be read, or the results are not of the same number of images.
+    """
+    rows = []
+    for stage in stages:
+        trajectory = stage.folder.trajectory("initial" if stage.name == "fixed" else "trajectory")
+        findings = limits.check(trajectory, stage.config.limits.constraints)
+        broken = [name for name, f in limits.summary(trajectory, findings)["constraints"].items() if not f["ok"]]
+        comparison = paired(stage.scores, stages[0].scores)
+        rows.append(
+            {
+                "run": stage.label,
+                "path": str(stage.folder.path),
+                "stage": stage.name,
+                **result(stage.scores),
+                "over_first": comparison,
+                "broken_limits": broken,
+            }
+        )
+    return rows
 
 
 def result(scores: dict[str, Any]) -> dict[str, Any]:
-    """Return the result of a stage of ``metrics.json`` with the standard deviations ``psnr_sd``, ... added."""
-    return {**scores, **{f"{key}_sd": spread(scores[f"{key}_list"]) for key in KEYS}}
+    """Return a stage of ``metrics.json`` with the standard deviations ``psnr_sd``, ``ssim_sd`` and ``nrmse_sd``.
+
+    They are over the test images, of the sample (n - 1); not a number for a single image.
+    """
+    lists = {key: scores[f"{key}_list"] for key in KEYS}
+    spread = {f"{key}_sd": statistics.stdev(values) if len(values) > 1 else math.nan for key, values in lists.items()}
+    return {**scores, **spread}
 
 
 def paired(scores: dict[str, Any], reference: dict[str, Any]) -> dict[str, Any]:
@@ -44,4 +123,39 @@ def paired(scores: dict[str, Any], reference: dict[str, Any]) -> dict[str, Any]:
         "wilcoxon_p": {
             key: metrics.wilcoxon_p(scores[f"{key}_list"], reference[f"{key}_list"]) for key in ("psnr", "ssim")
         },
+    }
+
+
+def spread(scores: dict[str, Any], key: str) -> str:
+    """Return the mean of a metric and its standard deviation, as text."""
+    digits = _DIGITS[key]
+    sd = scores[f"{key}_sd"]
+    return f"{scores[key]:.{digits}f}" + ("" if math.isnan(sd) else f" ± {sd:.{digits}f}")
+
+
+def gain(comparison: dict[str, Any], key: str) -> str:
+    """Return the gain in a metric and its p, as text."""
+    return f"{comparison['gain'][key]:+.{_DIGITS[key]}f} ({comparison['wilcoxon_p'][key]:.0e})"
+
+
+def _open_stage(text: str) -> Stage:
+    path, colon, name = text.rpartition(":")
+    if not colon or Path(text).exists():
+        path, name = text, ""
+    folder = RunFolder(path)
+    measured, found = folder.metrics(), folder.stages()
+    if name and name not in found:
+        raise ConfigError(f"{path} has no stage {name!r}{plugins.nearest(name, found)}")
+    label = f"{folder.path.resolve().name}:{name}" if name else folder.path.resolve().name
+    name = name or found[-1]
+    return Stage(label, folder, name, folder.config(), measured[name])
+
+
+def _of_the_test(config: Config) -> dict[str, Any]:
+    """Return what decides on the test images and their noise, by its key in the config."""
+    return {
+        **{f"data.{key}": value for key, value in config.data.items()},
+        "acquisition.matrix": config.acquisition.matrix,
+        "acquisition.fov": config.acquisition.fov,
+        "training.noise": config.training.noise,
     }

@@ -4,6 +4,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -53,6 +54,25 @@ def show_results(metrics: dict[str, Any]) -> None:
 
 
 _FORMS = {"psnr": ".2f", "ssim": ".4f", "nrmse": ".4f", "seconds": ".0f"}
+
+
+def show_study(table: dict[str, Any], out: Path) -> None:
+    """Print the means of a study's table."""
+    rows = [
+        (
+            " ".join(str(value) for value in row["axes"].values()),
+            str(row["n"]),
+            f"{row['gain_over_fixed']['psnr']:+.2f}",
+            f"{row['gain_over_fixed']['ssim']:+.4f}",
+            str(row["n_significant"]),
+            f"{row['gain_over_strong']['psnr']:+.2f}",
+            str(row["violations"]),
+        )
+        for row in table["summary"]
+    ]
+    gains = ("gain (dB)", "gain SSIM", "better, p < 0.05", "over best fixed (dB)", "broken limits")
+    show(f"{table['name']}: means over patterns and shots", ("", "cells", *gains), rows)
+    say(f"Tables: {out / 'table.md'}, table.csv, table.json. Figures: {out / 'figures'}.")
 
 
 @contextlib.contextmanager

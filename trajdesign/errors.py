@@ -41,3 +41,15 @@ class DivergedError(TrajdesignError):
     """A training run or solver that left the finite numbers."""
 
     exit_code = 7
+
+
+def known(error: Exception) -> TrajdesignError | None:
+    """Return an error that has a sentence for the user, ours or the machine's, as one of ours; None for a bug."""
+    if isinstance(error, TrajdesignError):
+        return error
+    if isinstance(error, OSError):
+        where = "" if error.filename is None else f" {error.filename}"
+        return ResourceError(f"cannot use{where}: {error.strerror or error}.")
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU
+        return ResourceError("out of memory; take a smaller batch, matrix or number of coils.")
+    return None

@@ -1,23 +1,16 @@
-"""Every figure, as matplotlib figures that no global state knows of.
-
-Colours are safe for colour-blind readers: shots run through viridis, things compared are blue, vermillion
-(Okabe and Ito), errors and point spread functions run through perceptually even maps.
-"""
+"""The figures of a run, as matplotlib figures that no global state knows of."""
 
 import io
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
-from matplotlib.patches import Ellipse, Rectangle
 from matplotlib.transforms import Bbox
 
+from trajdesign import drawing
 from trajdesign.constraints.gradient import Gradient
 from trajdesign.constraints.receiver import Receiver
 from trajdesign.constraints.slew import Slew
@@ -26,13 +19,9 @@ from trajdesign.files import atomic_path
 from trajdesign.psf import PsfReport
 from trajdesign.trajectory import Trajectory, point_times
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _LIMIT = "#B2182B"
-_GREY = "#555555"
 _METADATA: dict[str, dict[str, None]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
-_AXES = "xyz"
 _CLOSE_UP = 1 / 8  # the part of k_max shown around the centre
-_FLOOR_DB = -60.0
 
 
 def save(figure: Figure, path: Path | str, *, dpi: float = 150) -> None:
@@ -67,25 +56,25 @@ def trajectories(initial: Trajectory, learned: Trajectory | None = None) -> Figu
     """
     shown = [t for t in (initial, learned) if t is not None]
     if initial.acquisition.n_dims == 2:
-        figure = _figure(5.0 * len(shown) + 0.2, 9.8)
+        figure = drawing.new_figure(5.0 * len(shown) + 0.2, 9.8)
         grid = figure.subplots(2, len(shown), squeeze=False)
         for column, trajectory in enumerate(shown):
-            _k_space(grid[0, column], trajectory, (0, 1))
-            grid[0, column].set_title(_plain(trajectory.name), fontweight="bold")
-            _k_space(grid[1, column], trajectory, (0, 1), part=_CLOSE_UP)
+            drawing.k_space(grid[0, column], trajectory, (0, 1))
+            grid[0, column].set_title(drawing.plain(trajectory.name), fontweight="bold")
+            drawing.k_space(grid[1, column], trajectory, (0, 1), part=_CLOSE_UP)
             grid[1, column].set_title(
                 f"centre, ×{1 / _CLOSE_UP:g}; dots: ADC samples; shots: dark to light",
-                color=_GREY,
+                color=drawing.GREY,
                 fontsize=9,
             )
         return figure
     planes = ((0, 1), (0, 2), (1, 2))
-    figure = _figure(4.4 * len(planes), 4.6 * len(shown))
+    figure = drawing.new_figure(4.4 * len(planes), 4.6 * len(shown))
     grid = figure.subplots(len(shown), len(planes), squeeze=False)
     for row, trajectory in enumerate(shown):
         for column, plane in enumerate(planes):
-            _k_space(grid[row, column], trajectory, plane)
-        grid[row, 0].set_title(_plain(trajectory.name), fontweight="bold")
+            drawing.k_space(grid[row, column], trajectory, plane)
+        grid[row, 0].set_title(drawing.plain(trajectory.name), fontweight="bold")
     return figure
 
 
@@ -100,7 +89,7 @@ def waveforms(initial: Trajectory, learned: Trajectory | None = None) -> Figure:
         One column each, on the same scales.
     """
     shown = [t for t in (initial, learned) if t is not None]
-    figure = _figure(6.0 * len(shown), 6.4)
+    figure = drawing.new_figure(6.0 * len(shown), 6.4)
     grid = figure.subplots(2, len(shown), squeeze=False, sharex=True, sharey="row")
     for column, trajectory in enumerate(shown):
         acquisition, scanner = trajectory.acquisition, trajectory.scanner
@@ -117,7 +106,7 @@ def waveforms(initial: Trajectory, learned: Trajectory | None = None) -> Figure:
             _against_limits(axes, trajectory, values, [(name, limit * scale) for name, limit in limits], unit)
             if column == 0:
                 axes.set_ylabel(f"{('gradient', 'slew rate')[row]}, {norm} ({unit})")
-        grid[0, column].set_title(_plain(trajectory.name), fontweight="bold", loc="left")
+        grid[0, column].set_title(drawing.plain(trajectory.name), fontweight="bold", loc="left")
         grid[1, column].set_xlabel("time (ms)")
     return figure
 
@@ -131,20 +120,22 @@ def psf_figure(report: PsfReport, compare: PsfReport | None = None) -> Figure:
         Each has a row of images; the profiles and the table show both.
     """
     shown = [r for r in (report, compare) if r is not None]
-    figure = _figure(15.0, 4.5 * len(shown) + (1.9 if len(shown) == 1 else 0.9))
+    figure = drawing.new_figure(15.0, 4.5 * len(shown) + (1.9 if len(shown) == 1 else 0.9))
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1.9, 1.0))[0]
     images = left.subplots(len(shown), 2, squeeze=False)
     for row, one in enumerate(shown):
-        _psf_image(images[row, 0], one, one.image, one.image_step, "twice the FOV; box: the FOV")
+        drawing.psf_image(images[row, 0], one, one.image, one.image_step, "twice the FOV; box: the FOV")
         half = min(8 * min(one.voxel), one.detail.shape[0] // 2 * min(one.detail_step))
-        drawn = _psf_image(images[row, 1], one, one.detail, one.detail_step, "around the peak; ring: main lobe", half)
+        drawn = drawing.psf_image(
+            images[row, 1], one, one.detail, one.detail_step, "around the peak; ring: main lobe", half
+        )
     left.colorbar(drawn, ax=images, label="|PSF| (dB)", shrink=0.6 if len(shown) == 2 else 0.8, pad=0.01)
     profile, radial, table = right.subplots(3, 1, height_ratios=(1.0, 1.0, 0.75))
-    for colour, one in zip(_COLOURS, shown, strict=False):
+    for colour, one in zip(drawing.COLOURS, shown, strict=False):
         _psf_profiles(profile, radial, one, colour)
-    profile.axhline(0.5, color=_GREY, linewidth=0.8, linestyle=":")
-    _label(profile, "offset (mm)", "|PSF|", "main lobe")
-    _label(radial, "distance (mm)", "dB", "over all directions: mean (thick) and maximum (thin)")
+    profile.axhline(0.5, color=drawing.GREY, linewidth=0.8, linestyle=":")
+    drawing.label(profile, "offset (mm)", "|PSF|", "main lobe")
+    drawing.label(radial, "distance (mm)", "dB", "over all directions: mean (thick) and maximum (thin)")
     for axes in (profile, radial):
         axes.legend(frameon=False, fontsize=8, loc="upper right")
     _psf_table(table, shown)
@@ -177,15 +168,15 @@ def reconstructions(
     ratio = reference.shape[0] / reference.shape[1]
     figure = Figure(figsize=(3.3 * n + 0.9, 6.6 * ratio + 1.1), layout="compressed", facecolor="white")
     grid = figure.subplots(2, n, squeeze=False)
-    drawn = _magnitude(grid[0, 0], reference, "gray", top)
+    drawn = drawing.magnitude(grid[0, 0], reference, "gray", top)
     grid[0, 0].set_title("reference", fontweight="bold")
     grid[1, 0].axis("off")
     for column, (label, image) in enumerate(results.items(), start=1):
-        _magnitude(grid[0, column], image, "gray", top)
+        drawing.magnitude(grid[0, column], image, "gray", top)
         grid[0, column].set_title(label, fontweight="bold")
-        grid[0, column].set_xlabel(_scores(scores.get(label, {}) if scores else {}))
-        error = _magnitude(grid[1, column], np.abs(image - reference), "inferno", top / error_scale)
-        grid[1, column].set_title(f"error, ×{error_scale:g}", fontsize=9, color=_GREY)
+        grid[0, column].set_xlabel(drawing.scores_text(scores.get(label, {}) if scores else {}))
+        error = drawing.magnitude(grid[1, column], np.abs(image - reference), "inferno", top / error_scale)
+        grid[1, column].set_title(f"error, ×{error_scale:g}", fontsize=9, color=drawing.GREY)
     figure.colorbar(drawn, ax=grid[0, :], label="magnitude", pad=0.01, aspect=30)
     if results:
         figure.colorbar(error, ax=grid[1, :], label="|error|", pad=0.01, aspect=30)
@@ -207,72 +198,19 @@ def learning_curves(
     x_label, y_label
         What is drawn, with the unit.
     """
-    figure = _figure(7.2, 4.4)
+    figure = drawing.new_figure(7.2, 4.4)
     axes = figure.subplots()
     for i, (label, (steps, values)) in enumerate(curves.items()):
         y = np.asarray(values, dtype=float)
-        colour, style = _COLOURS[i % len(_COLOURS)], ("-", "--", ":")[i // len(_COLOURS) % 3]
+        colour, style = drawing.COLOURS[i % len(drawing.COLOURS)], ("-", "--", ":")[i // len(drawing.COLOURS) % 3]
         marker = "o" if len(y) <= 40 else ""
         text = f"{label}: {y[-1]:#.4g}" if len(y) else label
         y = np.where(np.isfinite(y), y, np.nan)
         axes.plot(np.asarray(steps), y, style, marker=marker, markersize=3.5, color=colour, label=text)
-    _label(axes, x_label, y_label, "")
+    drawing.label(axes, x_label, y_label, "")
     if curves:
         axes.legend(frameon=False, fontsize=9)
     return figure
-
-
-def _figure(width: float, height: float) -> Figure:
-    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
-
-
-def _label(axes: Axes, x: str, y: str, title: str) -> None:
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.set_title(title, fontsize=9, color=_GREY)
-    axes.grid(color="#DDDDDD", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _magnitude(axes: Axes, image: np.ndarray, colours: str, top: float) -> AxesImage:
-    axes.set_xticks([])
-    axes.set_yticks([])
-    return axes.imshow(image, cmap=colours, vmin=0.0, vmax=top)
-
-
-def _shot_colours(n_shots: int) -> np.ndarray:
-    # the palest end of the map is hard to see on white
-    return matplotlib.colormaps["viridis"](np.linspace(0, 0.88, n_shots))
-
-
-def _k_space(axes: Axes, trajectory: Trajectory, plane: tuple[int, int], part: float = 1.0) -> None:
-    k = trajectory.k_adc.detach().double().cpu().numpy()[..., plane]
-    edge = np.array(trajectory.acquisition.k_max)[list(plane)]
-    colours = _shot_colours(len(k))
-    width = 1.0 if len(k) <= 32 else 0.5
-    axes.add_collection(LineCollection(list(k), colors=list(colours), linewidths=width))
-    if part < 1:
-        near = (np.abs(k) <= part * edge).all(axis=-1)
-        for shot, colour in enumerate(colours):
-            axes.plot(*k[shot, near[shot]].T, ".", color=colour, markersize=3)
-    else:
-        axes.add_patch(
-            Rectangle((-edge[0], -edge[1]), 2 * edge[0], 2 * edge[1], fill=False, color=_GREY, linestyle="--")
-        )
-        axes.annotate(
-            r"$k_\mathrm{max}$",
-            (-edge[0], edge[1]),
-            (4, -4),
-            textcoords="offset points",
-            va="top",
-            color=_GREY,
-        )
-    reach = 1.06 * np.maximum(edge, np.nanmax(np.abs(k), axis=(0, 1))) if part == 1 else part * edge
-    axes.set_xlim(-reach[0], reach[0])
-    axes.set_ylim(-reach[1], reach[1])
-    axes.set_aspect("equal")
-    axes.set_xlabel(f"$k_{_AXES[plane[0]]}$ (1/m)")
-    axes.set_ylabel(f"$k_{_AXES[plane[1]]}$ (1/m)")
 
 
 def _against_limits(
@@ -283,7 +221,7 @@ def _against_limits(
     lost = (len(times) - values.shape[1]) / 2
     time = 1e3 * (times[0] + (np.arange(values.shape[1]) + lost) * trajectory.scanner.gradient_raster)
     lines = [np.column_stack([time, shot]) for shot in values]
-    axes.add_collection(LineCollection(lines, colors=list(_shot_colours(len(values))), linewidths=0.7))
+    axes.add_collection(LineCollection(lines, colors=list(drawing.shot_colours(len(values))), linewidths=0.7))
     peak = float(np.nanmax(values))
     for i, (name, limit) in enumerate(limits):
         axes.axhline(limit, color=_LIMIT, linewidth=1.2, linestyle=("-", "--")[i])
@@ -295,7 +233,7 @@ def _against_limits(
     broken = peak > least * (1 + 1e-9)
     axes.set_title(
         f"peak {peak:.4g} {unit}, {peak / least:.1%} of the limit", loc="right", fontsize=9,
-        color=_LIMIT if broken else _GREY,
+        color=_LIMIT if broken else drawing.GREY,
     )  # fmt: skip
     axes.set_xlim(time[0], time[-1])
     axes.set_ylim(0, max(axes.get_ylim()[1], 1.12 * max(peak, *(limit for _, limit in limits))))
@@ -303,46 +241,11 @@ def _against_limits(
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _psf_image(
-    axes: Axes,
-    report: PsfReport,
-    image: np.ndarray,
-    step: tuple[float, ...],
-    title: str,
-    half: float | None = None,
-) -> AxesImage:
-    """Draw a magnitude image in dB over offsets in mm; `half` (m) crops it."""
-    rows, columns = image.shape
-    mm = [1e3 * s for s in step]
-    # pixel n // 2 is centred on zero
-    left, bottom = (-(n // 2 + 0.5) * s for n, s in zip((columns, rows), mm, strict=True))
-    drawn = axes.imshow(
-        20 * np.log10(np.maximum(image, 1e-12)), cmap="magma", vmin=_FLOOR_DB, vmax=0, origin="lower",
-        extent=(left, left + columns * mm[0], bottom, bottom + rows * mm[1]),
-    )  # fmt: skip
-    voxel = [1e3 * v for v in report.voxel]
-    if half is None:
-        field = [n * s / 2 for n, s in zip((columns, rows), mm, strict=True)]
-        axes.add_patch(
-            Rectangle((-field[0] / 2, -field[1] / 2), *field, fill=False, color="white", linestyle="--", alpha=0.8)
-        )
-    else:
-        axes.set_xlim(-1e3 * half, 1e3 * half)
-        axes.set_ylim(-1e3 * half, 1e3 * half)
-        if math.isfinite(report.main_lobe):
-            width, height = (2 * report.main_lobe * v for v in voxel)
-            axes.add_patch(Ellipse((0, 0), width, height, fill=False, color="white", linestyle="--"))
-    axes.set_xlabel("x (mm)")
-    axes.set_ylabel("y (mm)")
-    axes.set_title(f"{_plain(report.name)}\n{title}", fontsize=10)
-    return drawn
-
-
 def _psf_profiles(profile: Axes, radial: Axes, report: PsfReport, colour: str) -> None:
     centre = report.detail.shape[0] // 2
     for axis, line, style in ((0, report.detail[centre], "-"), (1, report.detail[:, centre], "--")):
         offset = 1e3 * (np.arange(len(line)) - centre) * report.detail_step[axis]
-        label = f"{_plain(report.name)}, {_AXES[axis]}"
+        label = f"{drawing.plain(report.name)}, {drawing.AXES[axis]}"
         profile.plot(offset, line, style, color=colour, linewidth=1.4, label=label)
     reach = 4e3 * max(report.voxel)
     profile.set_xlim(-reach, reach)
@@ -357,10 +260,10 @@ def _psf_profiles(profile: Axes, radial: Axes, report: PsfReport, colour: str) -
     np.maximum.at(largest, ring[kept], flat)
     distance = 1e3 * np.arange(n_rings) * bin_width
     mean, largest = (20 * np.log10(np.maximum(values, 1e-12)) for values in (mean, largest))
-    radial.plot(distance, mean, color=colour, linewidth=1.8, label=_plain(report.name))
+    radial.plot(distance, mean, color=colour, linewidth=1.8, label=drawing.plain(report.name))
     radial.plot(distance, largest, color=colour, linewidth=0.6)
     radial.set_xlim(0, distance[-1])
-    radial.set_ylim(_FLOOR_DB - 10, 3)
+    radial.set_ylim(drawing.FLOOR_DB - 10, 3)
 
 
 def _psf_table(axes: Axes, shown: list[PsfReport]) -> None:
@@ -376,21 +279,10 @@ def _psf_table(axes: Axes, shown: list[PsfReport]) -> None:
     table = axes.table(
         [[write(r) for r in shown] for _, write in rows],
         rowLabels=[name for name, _ in rows],
-        colLabels=[_plain(r.name) for r in shown],
+        colLabels=[drawing.plain(r.name) for r in shown],
         loc="center", edges="horizontal", cellLoc="center", bbox=Bbox.from_bounds(0.45, 0, 0.55, 1),
     )  # fmt: skip
     table.auto_set_font_size(False)
     table.set_fontsize(9)
     for cell in table.get_celld().values():
         cell.set_edgecolor("#BBBBBB")
-
-
-def _scores(scores: Mapping[str, float]) -> str:
-    return ", ".join(
-        f"{name} {value:.2f} dB" if name == "PSNR" else f"{name} {value:.4f}" for name, value in scores.items()
-    )
-
-
-def _plain(name: str) -> str:
-    """Return a user's name as plain text, not as a formula, of a length that leaves room for the axes."""
-    return (name if len(name) <= 40 else f"{name[:39]}…").replace("$", r"\$")

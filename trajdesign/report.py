@@ -1,18 +1,28 @@
-"""The figures of a run, drawn from its folder."""
+"""The figures of a run, of a comparison and of a study, drawn from their folders."""
 
 import csv
 import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from trajdesign import metrics, plots, plugins
+from trajdesign import cells, metrics, plots, plugins, study_plots
+from trajdesign.compare import Stage
 from trajdesign.encoding import Encoding
-from trajdesign.optimize import datasets, reconstruct
-from trajdesign.psf import psf
+from trajdesign.evaluation import draw_seeds, reconstruct
+from trajdesign.psf import PsfReport, psf
 from trajdesign.run import RunFolder
+from trajdesign.study import FIXED, Cell, Study
+from trajdesign.trajectory import Trajectory
+
+#: What `trajdesign.plots.reconstructions` draws: a reference, images and their scores.
+_Shown = tuple[np.ndarray, dict[str, np.ndarray], dict[str, dict[str, float]]]
 
 
 def draw(path: Path | str) -> list[Path]:
@@ -40,7 +50,7 @@ def draw(path: Path | str) -> list[Path]:
         "trajectories": plots.trajectories(*shown),
         "waveforms": plots.waveforms(*shown),
         "psf": plots.psf_figure(*map(psf, shown)),
-        "reconstruction": plots.reconstructions(*_example(folder, stages)),
+        "reconstruction": plots.reconstructions(*_after(_examples({stage: (folder, stage) for stage in stages}))),
         "learning": plots.learning_curves(_curves(folder)),
     }
     written = []
@@ -50,23 +60,143 @@ def draw(path: Path | str) -> list[Path]:
     return written
 
 
-@torch.no_grad()
-def _example(folder: RunFolder, stages: list[str]) -> tuple[Any, dict[str, Any], dict[str, dict[str, float]]]:
-    """Return reference, reconstructions and scores of the test image in the middle of the set."""
-    config = folder.config()
-    test = datasets(config)["test"]
-    coil_images: Tensor = test[len(test) // 2][None]  # type: ignore[arg-type]
+def draw_comparison(stages: Sequence[Stage], out: Path | str) -> None:
+    """Draw the trajectories of runs, their point spread functions, and one test image as each of them shows it.
+
+    Parameters
+    ----------
+    stages
+        Of one test set.
+    out
+        File to write: see `trajdesign.plots.save`.
+    """
+    examples = _examples({stage.label: (stage.folder, stage.name) for stage in stages})
+    shown = {label: (example.trajectory, psf(example.trajectory)) for label, example in examples.items()}
+    plots.save(study_plots.side_by_side(shown, *_after(examples)), out)
+
+
+def draw_study(study: Study, rows: Sequence[Mapping[str, Any]], out: Path | str) -> list[Path]:
+    """Draw the figures of a study into its folder ``figures``, from the cells that are finished.
+
+    Parameters
+    ----------
+    study, out
+        The study and its folder.
+    rows
+        Of the table that `trajdesign.study_table.collect` returned.
+
+    Returns
+    -------
+    list of Path
+        For each pattern and number of shots ``trajectories-...``, with the point spread functions, and for each fixed
+        start ``reconstructions-...``, before and after the network, both of the first reconstructor and seed; and
+        ``gains-...`` over the number of shots, the mean over the seeds.
+    """
+    first = {axis: study.axes[axis][0] for axis in ("reconstructor", "seed")}.items()
+    finished = [cell for cell in study.cells if cells.outcome(cell, out).status == "finished"]
+    drawn = [cell for cell in finished if not cell.classic and first <= cell.values.items()]
+    starts = {study.label(c.values, "pattern", "shots", *study.further): c for c in drawn if c.is_fixed}
+    written = []
+    for name, start in starts.items():
+        family = [cell for cell in drawn if cell.shares(start, "parameterization")]
+        written.append(Path(out) / "figures" / f"reconstructions-{name}.png")
+        plots.save(plots.reconstructions(*_before_and_after(family, out)), written[-1])
+    for name in dict.fromkeys(study.label(start.values, "pattern", "shots") for start in starts.values()):
+        kin = [cell for cell in drawn if study.label(cell.values, "pattern", "shots") == name]
+        written.append(Path(out) / "figures" / f"trajectories-{name}.png")
+        plots.save(study_plots.side_by_side(_initial_and_learned(study, kin, out)), written[-1])
+    for name, panels in _over_shots(study, rows).items():
+        written.append(Path(out) / "figures" / f"gains-{name}.png")
+        plots.save(study_plots.over_shots(list(map(str, study.axes["shots"])), panels), written[-1])
+    return written
+
+
+def _initial_and_learned(study: Study, kin: list[Cell], out: Path | str) -> dict[str, tuple[Trajectory, PsfReport]]:
+    """Return an initial trajectory and what was learned from it, by parameterization and further axes."""
+    trajectories = {"initial": cells.folder(kin[0], out).trajectory("initial")}
+    for cell in kin:
+        if not cell.is_fixed:
+            label = study.label(cell.values, "parameterization", *study.further)
+            trajectories[label] = cells.folder(cell, out).trajectory()
+    return {label: (trajectory, psf(trajectory)) for label, trajectory in trajectories.items()}
+
+
+def _before_and_after(family: list[Cell], out: Path | str) -> _Shown:
+    """Return a test image of a fixed start, and of what was learned from it, each before and after the network."""
+    folders = {str(cell.values["parameterization"]): cells.folder(cell, out) for cell in family}
+    examples = _examples({label: (folder, folder.stages()[-1]) for label, folder in folders.items()})
     images, scores = {}, {}
-    for label in stages:
-        network = plugins.build("reconstructor", config.reconstructor).eval()
-        trajectory = folder.load_stage(label, network)
-        image, reference = reconstruct(coil_images, Encoding(trajectory), network, config)
-        images[label] = image[0, 0].numpy()
-        scores[label] = {
-            "PSNR": float(metrics.psnr(image, reference, 1.0)),
-            "SSIM": float(metrics.ssim(image, reference, 1.0)),
+    for label, example in examples.items():
+        for part in ("adjoint", "network"):
+            images[f"{label}, {part}"] = example.images[part]
+            scores[f"{label}, {part}"] = example.scores[part]
+    return example.reference, images, scores
+
+
+def _over_shots(study: Study, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, list[float]]]]:
+    """Return figure -> pattern -> line -> PSNR for each number of shots, the mean over the seeds."""
+    found: dict[str, dict[str, dict[str, dict[Any, list[float]]]]] = {}
+    for row in rows:
+        axes = row["axes"]
+        figure = found.setdefault(study.label(axes, "reconstructor", *study.further), {})
+        lines = figure.setdefault(str(axes["pattern"]), {})
+        for line, result in ((FIXED, "fixed"), ("best fixed", "strong"), (str(axes["parameterization"]), "learned")):
+            lines.setdefault(line, {}).setdefault(axes["shots"], []).append(row[result]["psnr"])
+    return {
+        name: {
+            pattern: {
+                line: [statistics.fmean(values[n]) if n in values else math.nan for n in study.axes["shots"]]
+                for line, values in lines.items()
+            }
+            for pattern, lines in panels.items()
         }
-    return reference[0, 0].numpy(), images, scores
+        for name, panels in found.items()
+    }
+
+
+@dataclass(frozen=True)
+class _Example:
+    """A test image (y, x): the reference, the root sum of squares of the ``adjoint``, and what the ``network`` says."""
+
+    trajectory: Trajectory
+    reference: np.ndarray
+    images: dict[str, np.ndarray]
+    scores: dict[str, dict[str, float]]
+
+
+@torch.no_grad()
+def _examples(stages: Mapping[str, tuple[RunFolder, str]]) -> dict[str, _Example]:
+    """Return the test image in the middle of the set as each stage of a run shows it; all have the same test set."""
+    folder, _ = next(iter(stages.values()))
+    config = folder.config()
+    test = plugins.build("data", config.data, config.acquisition, "test")
+    coil_images: Tensor = test[len(test) // 2][None]
+    examples = {}
+    for label, (folder, stage) in stages.items():
+        config = folder.config()
+        networks = {"adjoint": plugins.build("reconstructor", {"kind": "adjoint"})}
+        networks["network"] = plugins.build("reconstructor", config.reconstructor)
+        trajectory = folder.load_stage(stage, networks["network"])
+        encoding = Encoding(trajectory)
+        # the noise that this image had in the test
+        seeds = draw_seeds(len(test), torch.Generator().manual_seed(config.seed))[len(test) // 2 :][:1]
+        images, scores = {}, {}
+        for part, network in networks.items():
+            image, reference = reconstruct(coil_images, encoding, network.eval(), config, seeds)
+            images[part] = image[0, 0].numpy()
+            scores[part] = {
+                "PSNR": float(metrics.psnr(image, reference, 1.0)),
+                "SSIM": float(metrics.ssim(image, reference, 1.0)),
+            }
+        examples[label] = _Example(trajectory, reference[0, 0].numpy(), images, scores)
+    return examples
+
+
+def _after(examples: dict[str, _Example]) -> _Shown:
+    """Return the reference, and images and scores after the network, by label."""
+    reference = next(iter(examples.values())).reference
+    images = {label: example.images["network"] for label, example in examples.items()}
+    return reference, images, {label: example.scores["network"] for label, example in examples.items()}
 
 
 def _curves(folder: RunFolder) -> dict[str, tuple[list[float], list[float]]]:

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,11 @@ class Cell:
     config: Config
     classic: bool = False
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether only the network is trained."""
+        return self.values["parameterization"] == FIXED
+
     def shares(self, other: "Cell", *free: str) -> bool:
         """Return whether both have the same value on every axis but the free ones."""
         return all(value == other.values[axis] for axis, value in self.values.items() if axis not in free)
@@ -54,11 +60,21 @@ class Cell:
 
 @dataclass(frozen=True)
 class Study:
-    """What to train: the cells, fixed ones first, and the axes with their values."""
+    """What to train: the cells, fixed ones first, the axes with their values, and the file that says so."""
 
     name: str
     axes: dict[str, list[Value]]
     cells: list[Cell]
+    text: str
+
+    @property
+    def further(self) -> list[str]:
+        """The axes that not every study has."""
+        return [axis for axis in self.axes if axis not in AXES]
+
+    def label(self, values: Mapping[str, Value], *axes: str) -> str:
+        """Return the values on some axes as a part of a file's name."""
+        return _label({axis: values[axis] for axis in axes}, self.axes)
 
 
 def load(path: Path | str) -> Study:
@@ -83,7 +99,7 @@ def load(path: Path | str) -> Study:
     axes = _axes(base, grid)
     _check_choices(axes, choice)
     for name in classic:
-        if name in map(_label, axes["pattern"]):
+        if name in map(_word, axes["pattern"]):
             raise ConfigError(f"[classic] {name!r} is a pattern of the grid already; give it another name.")
         choice = {**choice, "pattern": {**choice.get("pattern", {}), name: _table(classic, name)}}
 
@@ -96,7 +112,7 @@ def load(path: Path | str) -> Study:
             if cell.name in cells:
                 raise ConfigError(f"two cells would have the folder {cell.name}; name their values differently.")
             cells[cell.name] = cell
-    return Study(_name(tables, path), axes, list(cells.values()))
+    return Study(_name(tables, path), axes, list(cells.values()), Path(path).read_text(encoding="utf-8"))
 
 
 def _name(tables: dict[str, Any], path: Path | str) -> str:
@@ -120,7 +136,7 @@ def _axes(base: dict[str, Any], grid: dict[str, Any]) -> dict[str, list[Value]]:
     for axis, values in grid.items():
         if not isinstance(values, list) or not values or not all(isinstance(value, Value) for value in values):
             raise ConfigError(f"grid.{axis} is {values!r}; it is a list of words or numbers.")
-        if len(set(map(_label, values))) < len(values):
+        if len(set(map(_word, values))) < len(values):
             raise ConfigError(f"grid.{axis} has a value twice: {values!r}.")
         axes[axis] = values
     if FIXED in axes["parameterization"]:
@@ -134,7 +150,7 @@ def _check_choices(axes: dict[str, list[Value]], choice: dict[str, Any]) -> None
             raise ConfigError(f"choice.{axis} is of no axis of the grid{plugins.nearest(axis, list(axes))}")
         for value in _table(choice, axis):
             _table(choice[axis], value)
-            known = [_label(v) for v in axes[axis]]
+            known = [_word(v) for v in axes[axis]]
             if value not in known:
                 raise ConfigError(f"choice.{axis}.{value} is of no value of grid.{axis}{plugins.nearest(value, known)}")
     for axis in axes:
@@ -160,7 +176,7 @@ def _cell(
         tables = {**tables, "parameterization": {"kind": FIXED}}
     else:
         tables = merge(tables, _meaning("parameterization", values["parameterization"], choice))
-    name = "-".join(_slug(axis, value, axes) for axis, value in values.items())
+    name = _label(values, axes)
     try:
         return Cell(name, values, config_module.from_tables({**tables, "name": name}), classic)
     except ConfigError as error:
@@ -169,11 +185,11 @@ def _cell(
 
 def _meaning(axis: str, value: Value, choice: dict[str, Any]) -> dict[str, Any]:
     """Return the config tables that a value stands for."""
-    chosen = choice.get(axis, {}).get(_label(value))
+    chosen = choice.get(axis, {}).get(_word(value))
     if chosen is not None:
         return chosen
     if axis not in AXES:
-        raise ConfigError(f"grid.{axis}: the value {_label(value)!r} needs a table [choice.{axis}.{_label(value)}].")
+        raise ConfigError(f"grid.{axis}: the value {_word(value)!r} needs a table [choice.{axis}.{_word(value)}].")
     tables: Any = value
     for key in reversed(AXES[axis]):
         tables = {key: tables}
@@ -202,13 +218,15 @@ def _lookup(tables: dict[str, Any], key: tuple[str, ...], default: Any = None) -
     return value
 
 
-def _label(value: Value) -> str:
+def _word(value: Value) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _slug(axis: str, value: Value, axes: dict[str, list[Value]]) -> str:
-    """Return a part of a folder's name; shots sort as numbers do."""
-    text = re.sub(r"[^\w.+]+", "_", _label(value))
-    if axis == "shots":
-        return text.zfill(max(2, *(len(_label(v)) for v in axes["shots"])))
-    return f"s{text}" if axis == "seed" else text
+def _label(values: Mapping[str, Value], axes: dict[str, list[Value]]) -> str:
+    """Return values as a part of a file's name, in which shots sort as numbers do."""
+    words = {axis: re.sub(r"[^\w.+]+", "_", _word(value)) for axis, value in values.items()}
+    if "shots" in words:
+        words["shots"] = words["shots"].zfill(max(2, *(len(_word(value)) for value in axes["shots"])))
+    if "seed" in words:
+        words["seed"] = f"s{words['seed']}"
+    return "-".join(words.values())

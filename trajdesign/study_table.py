@@ -3,6 +3,7 @@
 import csv
 import io
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def collect(study: Study, out: Path | str) -> dict[str, Any]:
     learned: dict[str, tuple[Cell, dict[str, Any]]] = {}
     for cell in study.cells:
         if outcomes[cell.name].status == "finished":
-            kind = fixed if cell.values["parameterization"] == FIXED else learned
+            kind = fixed if cell.is_fixed else learned
             kind[cell.name] = (cell, _result(cell, outcomes[cell.name], out))
     rows = [row for cell, result in learned.values() if (row := _row(cell, result, list(fixed.values())))]
     table: dict[str, Any] = {
@@ -53,13 +54,13 @@ def collect(study: Study, out: Path | str) -> dict[str, Any]:
         "axes": study.axes,
         "rows": rows,
         "summary": _summaries(rows),
-        "fixed": [{"cell": name, **cell.values, **result} for name, (cell, result) in fixed.items()],
+        "fixed": [{"cell": name, "axes": cell.values, **result} for name, (cell, result) in fixed.items()],
     }
     for status in ("skipped", "failed", "missing"):
         table[status] = [
             {"cell": name, "reason": found.sentence} for name, found in outcomes.items() if found.status == status
         ]
-    for ending, text in (("json", to_json(table) + "\n"), ("csv", _csv(rows))):
+    for ending, text in (("json", to_json(table) + "\n"), ("csv", _csv(rows)), ("md", _markdown(table))):
         with atomic_path(Path(out) / f"table.{ending}") as temporary:
             temporary.write_text(text, encoding="utf-8")
     return table
@@ -153,6 +154,78 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(flat)
     return stream.getvalue()
+
+
+def _markdown(table: dict[str, Any]) -> str:
+    """Return the tables for people: one a parameterization, then their means, the fixed patterns, and what is missing.
+
+    Axes of a single value are left out.
+    """
+    axes = [axis for axis, values in table["axes"].items() if axis != "parameterization" and len(values) > 1]
+    places = list(dict.fromkeys(["pattern", "shots", *axes]))
+    parts = [f"# {table['name']}", _LEGEND]
+    for kind in table["axes"]["parameterization"]:
+        rows = [row for row in table["rows"] if row["axes"]["parameterization"] == kind]
+        columns = {**_axis_columns(places), **_ROW_COLUMNS}
+        parts += [f"## {kind}", _markdown_table(columns, rows)] if rows else []
+    others = [axis for axis in axes if axis not in ("pattern", "shots")]
+    for title, entries, columns in (
+        ("Means", table["summary"], {**_axis_columns(["parameterization", *others]), **_SUMMARY_COLUMNS}),
+        ("Fixed patterns", table["fixed"], {**_axis_columns(places), **_FIXED_COLUMNS}),
+    ):
+        parts += [f"## {title}", _markdown_table(columns, entries)] if entries else []
+    for status in ("skipped", "failed", "missing"):
+        lines = [f"- {entry['cell']}: {entry['reason']}" for entry in table[status]]
+        parts += [f"## Cells {status}", "\n".join(lines)] if lines else []
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_table(columns: dict[str, Callable[[dict[str, Any]], str]], rows: list[dict[str, Any]]) -> str:
+    lines = [list(columns), ["---"] * len(columns), *([write(row) for write in columns.values()] for row in rows)]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _axis_columns(axes: list[str]) -> dict[str, Callable[[dict[str, Any]], str]]:
+    return {axis: lambda row, axis=axis: str(row["axes"][axis]) for axis in axes}  # type: ignore[misc]
+
+
+_ROW_COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "PSNR fixed": lambda row: compare.spread(row["fixed"], "psnr"),
+    "PSNR learned": lambda row: compare.spread(row["learned"], "psnr"),
+    "gain, dB (p)": lambda row: compare.gain(row["over_fixed"], "psnr"),
+    "SSIM fixed": lambda row: compare.spread(row["fixed"], "ssim"),
+    "SSIM learned": lambda row: compare.spread(row["learned"], "ssim"),
+    "gain (p)": lambda row: compare.gain(row["over_fixed"], "ssim"),
+    "NRMSE fixed": lambda row: compare.spread(row["fixed"], "nrmse"),
+    "NRMSE learned": lambda row: compare.spread(row["learned"], "nrmse"),
+    "best fixed": lambda row: f"{row['strong']['pattern']}, {row['strong']['psnr']:.2f}",
+    "gain over it, dB (p)": lambda row: compare.gain(row["over_strong"], "psnr"),
+    "broken limits": lambda row: str(row["learned"]["violations"]),
+    "plateau, dB": lambda row: f"{row['fixed']['plateau']:+.2f}, {row['learned']['plateau']:+.2f}",
+    "training, s": lambda row: f"{row['fixed']['seconds']:.0f}, {row['learned']['seconds']:.0f}",
+}
+_SUMMARY_COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "cells": lambda row: str(row["n"]),
+    "gain PSNR, dB": lambda row: f"{row['gain_over_fixed']['psnr']:+.2f}",
+    "gain SSIM": lambda row: f"{row['gain_over_fixed']['ssim']:+.4f}",
+    "better in both, p < 0.05": lambda row: str(row["n_significant"]),
+    "gain over best fixed, dB": lambda row: f"{row['gain_over_strong']['psnr']:+.2f}",
+    "cells above it": lambda row: str(row["n_over_strong"]),
+    "broken limits": lambda row: str(row["violations"]),
+}
+_FIXED_COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "PSNR": lambda row: compare.spread(row, "psnr"),
+    "SSIM": lambda row: compare.spread(row, "ssim"),
+    "NRMSE": lambda row: compare.spread(row, "nrmse"),
+    "PSNR of validation": lambda row: f"{row['val_psnr']:.2f}",
+    "plateau, dB": lambda row: f"{row['plateau']:+.2f}",
+    "training, s": lambda row: f"{row['seconds']:.0f}",
+}
+_LEGEND = (
+    "Mean ± standard deviation over the test images, PSNR in dB; p of the paired Wilcoxon signed-rank test. "
+    "*Best fixed*: of all fixed patterns with the same shots, classical ones included, the best by the PSNR of the "
+    "validation images. *Plateau*: rise of that PSNR over the last fifth of the steps, fixed and learned."
+)
 
 
 def _flat(tables: dict[str, Any], prefix: str = "") -> dict[str, Any]:
