@@ -1,0 +1,340 @@
+"""Cells are trained into ordinary run folders, kept when finished, shared among processes, and fail alone."""
+
+import csv
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from trajdesign import cells, runtime, study
+from trajdesign.errors import ConfigError, DivergedError, LimitError, OutputError, ResourceError, TrajdesignError
+from trajdesign.interfaces import Reconstructor
+from trajdesign.optimize import optimize
+
+BASE = """
+[base.acquisition]
+matrix = [32, 32]
+n_samples = 128
+dwell = 8e-6
+n_shots = 4
+[base.data]
+n_train = 2
+n_val = 1
+n_test = 3
+n_coils = 1
+[base.training]
+epochs = 2
+batch_size = 1
+validations = 2
+trajectory_rate = 0.02
+[base.reconstructor]
+{reconstructor}
+[base.parameterization]
+n_control = 12
+"""
+UNET = "channels = 4\nlevels = 1"
+TINY = BASE.format(reconstructor=UNET)
+NAMES = ["radial-04-fixed-unet-s0", "wound-04-fixed-unet-s0", "radial-04-bspline-unet-s0"]
+WOUND = "[classic.wound]\ninit = {kind = 'spiral'}\n"
+
+
+@pytest.fixture
+def load(tmp_path):
+    def write(text):
+        (tmp_path / "study.toml").write_text(text)
+        return study.load(tmp_path / "study.toml")
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A study that is trained, its folder, and what was reported."""
+    path = tmp_path_factory.mktemp("study")
+    (path / "study.toml").write_text(TINY + WOUND)
+    asked, reported = study.load(path / "study.toml"), []
+    cells.train(asked, path / "out", device="cpu", report=lambda *seen: reported.append(seen))
+    return asked, path / "out", reported
+
+
+def contents(folder):
+    return {p.relative_to(folder): (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()}
+
+
+def scores(trained, out):
+    found = {cell.name: cells.outcome(cell, out).metrics for cell in trained}
+    return {name: (m.get("learned") or m["fixed"])["psnr_list"] for name, m in found.items()}
+
+
+# --- what is trained ---
+
+
+def test_every_cell_is_the_run_that_its_config_asks_for(done, tmp_path):
+    asked, out, reported = done
+    assert [cell.name for cell, _ in reported] == NAMES
+    assert all(outcome.status == "finished" for _, outcome in reported)
+    assert {p.name for p in (out / "cells").iterdir()} == set(NAMES)
+    assert (out / "study.toml").read_text() == asked.text
+    for cell in asked.cells:
+        folder = cells.folder(cell, out)
+        assert {p.name for p in folder.path.iterdir()} == {
+            "config.toml",
+            "history.csv",
+            "initial.npz",
+            "metrics.json",
+            "network.safetensors",
+            "trajectory.npz",
+        }
+        assert folder.config() == cell.config
+        stage = "fixed" if cell.is_fixed else "learned"
+        assert set(folder.metrics()) == {"name", stage, "limits"}
+        moved = not torch.equal(folder.trajectory().k, folder.trajectory("initial").k)
+        assert moved is not cell.is_fixed
+        with (folder.path / "history.csv").open() as stream:
+            assert [(row["stage"], row["step"]) for row in csv.DictReader(stream)] == [(stage, "2"), (stage, "4")]
+    # both together, as a single run trains them
+    alone = optimize(asked.cells[-1].config, tmp_path / "run", device="cpu")
+    trained = scores(asked.cells, out)
+    assert alone["fixed"]["psnr_list"] == trained[NAMES[0]]
+    assert alone["learned"]["psnr_list"] == trained[NAMES[2]]
+
+
+def test_two_processes_train_what_one_does(done, tmp_path):
+    asked, out, _ = done
+    reported, two = [], tmp_path / "out"
+    cells.train(asked, two, jobs=2, share="1/2", device="cpu", report=lambda cell, _: reported.append(cell.name))
+    assert sorted(reported) == sorted(NAMES[::2])
+    assert scores(asked.cells[::2], two) == scores(asked.cells[::2], out)
+
+
+def test_shares_cover_every_cell_once(done, tmp_path):
+    asked, out, _ = done
+    for n in (1, 2, 3, 5):
+        shares = [cells.of_share(asked, f"{i}/{n}") for i in range(1, n + 1)]
+        assert sorted(cell.name for share in shares for cell in share) == sorted(NAMES)
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    cells.train(asked, tmp_path / "out", share="2/3", device="cpu")
+    statuses = [cells.outcome(cell, tmp_path / "out").status for cell in asked.cells]
+    assert statuses == ["missing", "finished", "missing"]
+    cells.train(asked, tmp_path / "out", share="1/3", device="cpu")
+    cells.train(asked, tmp_path / "out", share="3/3", device="cpu")
+    assert scores(asked.cells, tmp_path / "out") == scores(asked.cells, out)
+    with pytest.raises(OutputError, match="--resume"):
+        cells.train(asked, tmp_path / "out", share="3/3", device="cpu")
+
+
+# --- going on ---
+
+
+def test_what_is_finished_is_kept_and_the_rest_is_done_again(done, tmp_path):
+    asked, out, _ = done
+    before = contents(out / "cells")
+    reported = []
+    cells.train(asked, out, resume=True, device="cpu", report=lambda cell, _: reported.append(cell.name))
+    assert reported == NAMES
+    assert contents(out / "cells") == before
+    lost = out / "cells" / NAMES[0]
+    before_it = scores(asked.cells, out)
+    (lost / "metrics.json").unlink()
+    assert cells.outcome(asked.cells[0], out).status == "missing"
+    cells.train(asked, out, resume=True, device="cpu")
+    after = contents(out / "cells")
+    assert {path.parts[0] for path in before if after[path] != before[path]} == {NAMES[0]}
+    assert scores(asked.cells, out) == before_it
+
+
+def test_a_study_that_is_there_is_not_replaced(done, tmp_path):
+    asked, out, _ = done
+    before = contents(out)
+    with pytest.raises(OutputError, match="--resume") as caught:
+        cells.train(asked, out, device="cpu")
+    assert caught.value.exit_code == 5
+    assert contents(out) == before
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="file"):
+        cells.train(asked, tmp_path / "file", device="cpu", resume=True)
+
+
+def test_a_finished_cell_of_another_config_is_neither_kept_nor_replaced(done, load):
+    _, out, _ = done
+    before = contents(out)
+    other = load(TINY.replace("epochs = 2", "epochs = 3") + WOUND)
+    with pytest.raises(OutputError, match=r"training\.epochs is 2, not 3") as caught:
+        cells.train(other, out, resume=True, device="cpu")
+    assert NAMES[0] in str(caught.value)
+    assert contents(out) == before
+    two = load(TINY.replace("epochs = 2", "epochs = 3\nnoise = 0.1") + WOUND)
+    with pytest.raises(OutputError, match=r"and 1 more"):
+        cells.train(two, out, resume=True, device="cpu")
+    # further cells are no other config
+    more = load(TINY + WOUND + "[grid]\nseed = [0, 1]\n")
+    assert set(NAMES) < {cell.name for cell in more.cells}
+    cells.train(more, out, share="99/99", resume=True, device="cpu")
+
+
+# --- what cannot be trained ---
+
+
+class NotANumber(Reconstructor):
+    """Its images are none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, images, encoding):
+        return images.abs().sum(1, keepdim=True) * self.weight * math.nan
+
+
+class Faulty(Reconstructor):
+    """Has a bug, in two lines."""
+
+    def forward(self, images, encoding):
+        raise ValueError("not this\nway")
+
+
+class Greedy(NotANumber):
+    """Finds no memory."""
+
+    def forward(self, images, encoding):
+        raise MemoryError
+
+
+class Killed(Reconstructor):
+    """Ends its process."""
+
+    def forward(self, images, encoding):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def failing(name):
+    plugin = f"{__name__}:{name}"
+    grid = f"[grid]\nreconstructor = ['{plugin}', 'adjoint']\n"
+    return BASE.format(reconstructor="") + grid
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "words"),
+    [("NotANumber", DivergedError, "no finite loss"), ("Greedy", ResourceError, "out of memory")],
+)
+def test_a_cell_that_fails_does_not_stop_the_others(load, tmp_path, name, kind, words):
+    asked = load(failing(name))
+    reported = []
+    cells.train(asked, tmp_path / "out", device="cpu", report=lambda *seen: reported.append(seen))
+    assert [cell for cell, _ in reported] == asked.cells
+    statuses = [outcome.status for _, outcome in reported]
+    assert statuses == ["failed", "finished", "failed", "finished"]
+    assert words in reported[0][1].sentence
+    assert reported[0][1].exit_code == kind.exit_code
+    with pytest.raises(kind, match=words) as caught:
+        cells.require(asked.cells, tmp_path / "out")
+    assert str(caught.value).startswith(f"cell {asked.cells[0].name}: ")
+    cells.require(asked.cells[1::2], tmp_path / "out")
+
+
+def test_a_bug_in_a_cell_keeps_its_traceback_and_does_not_stop_the_others(load, tmp_path, capsys):
+    asked = load(failing("Faulty"))
+    cells.train(asked, tmp_path / "out", device="cpu")
+    statuses = [cells.outcome(cell, tmp_path / "out").status for cell in asked.cells]
+    assert statuses == ["failed", "finished", "failed", "finished"]
+    assert "Traceback" in capsys.readouterr().err
+    with pytest.raises(TrajdesignError, match=r"ValueError: not this$") as caught:
+        cells.require(asked.cells, tmp_path / "out")
+    assert caught.value.exit_code == 1
+
+
+def test_a_process_that_is_killed_is_a_cell_that_failed(load, tmp_path):
+    asked = load(failing("Killed"))
+    cells.train(asked, tmp_path / "out", jobs=2, share="1/4", device="cpu")
+    with pytest.raises(ResourceError, match="SIGKILL") as caught:
+        cells.require(asked.cells, tmp_path / "out")
+    assert caught.value.exit_code == 6
+
+
+def test_a_classical_pattern_that_cannot_be_played_is_skipped_and_one_of_the_grid_fails(load, tmp_path):
+    short = "init = {kind = 'spiral'}\nacquisition = {n_samples = 16}\n"
+    asked = load(
+        f"{TINY}[grid]\npattern = ['radial', 'brief']\n[choice.pattern.brief]\n{short}[classic.wound]\n{short}"
+    )
+    cells.train(asked, tmp_path / "out", device="cpu")
+    found = {cell.name: cells.outcome(cell, tmp_path / "out") for cell in asked.cells}
+    assert {name: outcome.status for name, outcome in found.items()} == {
+        "radial-04-fixed-unet-s0": "finished",
+        "brief-04-fixed-unet-s0": "failed",
+        "wound-04-fixed-unet-s0": "skipped",
+        "radial-04-bspline-unet-s0": "finished",
+        "brief-04-bspline-unet-s0": "failed",
+    }
+    assert "spiral" in found["wound-04-fixed-unet-s0"].sentence
+    with pytest.raises(LimitError) as caught:
+        cells.require(asked.cells, tmp_path / "out")
+    assert caught.value.exit_code == 4
+    # what failed is tried again, what was skipped is not
+    skipped, failed = (tmp_path / "out" / "cells" / f"{name}-04-fixed-unet-s0" for name in ("wound", "brief"))
+    before = contents(skipped), contents(failed)
+    cells.train(asked, tmp_path / "out", resume=True, device="cpu")
+    assert contents(skipped) == before[0]
+    assert contents(failed) != before[1]
+
+
+def test_wrong_words_end_before_anything_is_written(done, tmp_path, monkeypatch):
+    asked = done[0]
+    for share in ("0/2", "3/2", "1", "a/b", "1/0", "-1/2", "1/2/3"):
+        with pytest.raises(ConfigError, match="no share"):
+            cells.train(asked, tmp_path / "out", share=share, device="cpu")
+    with pytest.raises(ConfigError, match="jobs"):
+        cells.train(asked, tmp_path / "out", jobs=0, device="cpu")
+    with pytest.raises(ResourceError, match="tpu"):
+        cells.train(asked, tmp_path / "out", device="tpu")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(ConfigError, match="torchrun"):
+        cells.train(asked, tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
+def test_jobs_take_turns_on_the_gpus(monkeypatch):
+    monkeypatch.setattr(runtime, "torch_device", torch.device)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert cells._devices("cuda", 3) == ["cuda:0", "cuda:1", "cuda:0"]
+    assert cells._devices("cuda:1", 2) == ["cuda:1", "cuda:1"]
+    assert cells._devices("cpu", 2) == ["cpu", "cpu"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes where Linux shows them")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_study_that_is_stopped_keeps_what_is_finished_and_leaves_no_process(load, tmp_path, number, code):
+    slow = (
+        "[grid]\nseed = [0, 1]\nreconstructor = ['adjoint']\n[choice.seed.1]\nseed = 1\ntraining = {epochs = 1000000}\n"
+    )
+    asked = load(BASE.format(reconstructor="").replace("epochs = 2", "epochs = 1") + slow)
+    out = tmp_path / "out"
+    cells.train(asked, out, share="1/4", device="cpu")
+    first, second = (cells.folder(cell, out).path for cell in asked.cells[:2])
+    before = contents(first)
+    options = ["--out", out, "--jobs", "2", "--cell", "2/4", "--resume", "--device", "cpu"]
+    command = [sys.executable, "-m", "trajdesign", "study", tmp_path / "study.toml", *options]
+    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
+    until(lambda: (second / "initial.npz").exists())
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert children
+    process.send_signal(number)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == code
+    assert "Traceback" not in error
+    until(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+    assert contents(first) == before
+    assert cells.outcome(asked.cells[1], out).status == "missing"
+
+
+def until(true, seconds=120):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.05)
