@@ -73,7 +73,7 @@ def test_the_path_solves_the_ode_that_the_docstring_states(n_control):
         first = segment * length
 
         def velocity(time, flat, segment=segment, first=first):
-            # the network's inputs, written out: k, and the time in the shot, and their waves
+            # the network's inputs, written out: k, and the time in the shot, and their waves, and the code
             part = time + first
             low = min(int(part), n_intervals - 1) if part < n_intervals else n_intervals - 1
             point = torch.lerp(k0[:, low], k0[:, low + 1], min(part - low, 1.0))
@@ -85,8 +85,10 @@ def test_the_path_solves_the_ode_that_the_docstring_states(n_control):
                 dim=1,
             )
             waves = torch.cat([state[..., None] * math.pi * 2.0**i for i in range(5)], dim=-1).flatten(1)
+            codes, along = field.codes.detach(), time / length
+            code = (1 - along) * codes[:, segment] + along * codes[:, segment + 1]
             with torch.no_grad():
-                speed = field.network(torch.cat([state, waves.sin(), waves.cos()], dim=1))
+                speed = field.network(torch.cat([state, waves.sin(), waves.cos(), code], dim=1))
             # at most the receiver's Nyquist speed, 1/FOV a dwell time, in k_max a raster
             nyquist = 10e-6 / 4e-6 / 16
             return (nyquist * speed.numpy() - flat.reshape(n_shots, 2) / memory).ravel()

@@ -12,15 +12,20 @@ from trajdesign.interfaces import Parameterization
 from trajdesign.trajectory import Trajectory
 
 
+_CODE_SCALE = 0.3
+
+
 class NeuralODE(Parameterization):
-    """dk/dt = dk0/dt + f_theta(k, t) from control points of the initial trajectory k0.
+    """dk/dt = dk0/dt + f_theta(k, t, c) from control points of the initial trajectory k0.
 
     After Peng et al., CVPR 2022, eqs. 1 to 3: each shot is cut into segments, each starts at its control point,
-    and all are integrated at once over their short duration. Two things differ, so that the result can be played
-    and the start is the initial trajectory itself. The network gives the departure from the initial velocity,
-    zero before the first step. And the segments are joined: the departure at the end of one is carried into the
-    next and forgotten over the time `memory`, as the ODE with the leak -(k - k0)/memory prescribes, so that the
-    path is continuous and a change early in the shot does not throw the rest of it away.
+    and all are integrated at once over their short duration. Three things differ. The network gives the departure
+    from the initial velocity, zero before the first step, so that the start is the initial trajectory itself. The
+    segments are joined: the departure at the end of one is carried into the next and forgotten over the time
+    `memory`, as the ODE with the leak -(k - k0)/memory prescribes, so that the path is continuous and a change early
+    in the shot does not throw the rest of it away. And every control point has a code c of a few learned numbers,
+    interpolated along the segment: without it the same field moves whatever comes by at about the same time, and two
+    shots can hardly part.
 
     Parameters
     ----------
@@ -28,6 +33,8 @@ class NeuralODE(Parameterization):
         The trajectory k0.
     n_control
         Wanted control points a shot; segments are whole rasters, so it is met to the nearest one.
+    n_code
+        Numbers in the code of a control point; 0 is the paper's field, of place and time alone.
     hidden
         Width of the network's two hidden layers.
     memory
@@ -44,7 +51,7 @@ class NeuralODE(Parameterization):
     Raises
     ------
     ConfigError
-        If an option is not positive.
+        If an option is not positive, or `n_code` negative.
     """
 
     carry: Tensor
@@ -55,6 +62,7 @@ class NeuralODE(Parameterization):
         initial: Trajectory,
         *,
         n_control: int = 100,
+        n_code: int = 8,
         hidden: int = 64,
         memory: float = 0.05,
         method: Literal["euler", "midpoint", "rk4", "dopri5"] = "rk4",
@@ -68,6 +76,8 @@ class NeuralODE(Parameterization):
         for option, value in (sizes | {"rtol": rtol, "atol": atol, "max_steps": max_steps}).items():
             if not value > 0:
                 raise ConfigError(f"parameterization.{option} is {value}; it must be positive.")
+        if n_code < 0:
+            raise ConfigError(f"parameterization.n_code is {n_code}; it is 0 or more.")
         n_intervals = initial.k.shape[1] - 1
         self.length = max(1, round(n_intervals / n_control))
         n_segments = math.ceil(n_intervals / self.length)
@@ -82,7 +92,8 @@ class NeuralODE(Parameterization):
         scanner, acquisition = initial.scanner, initial.acquisition
         speed = scanner.gradient_raster / (acquisition.dwell * max(acquisition.fov))  # 1/m a raster
         limit = scanner.gradient_raster * scanner.gamma * scanner.max_gradient
-        self.field = _Field(segments.float(), min(speed, limit) / float(k_max.max()), memory * n_intervals, hidden)
+        fastest = min(speed, limit) / float(k_max.max())
+        self.field = _Field(segments.float(), fastest, memory * n_intervals, n_code, hidden)
         self.method, self.adjoint = method, adjoint
         self.rtol, self.atol, self.max_steps = rtol, atol, max_steps
 
@@ -129,16 +140,18 @@ class _Field(nn.Module):
     first: Tensor
     frequencies: Tensor
 
-    def __init__(self, segments: Tensor, speed: float, memory: float, hidden: int) -> None:
+    def __init__(self, segments: Tensor, speed: float, memory: float, n_code: int, hidden: int) -> None:
         super().__init__()
         self.register_buffer("segments", segments)  # initial k (time, shot, segment, dim), in k_max
-        n_dims, n_segments = segments.shape[-1], segments.shape[2]
+        _, n_shots, n_segments, n_dims = segments.shape
+        # the codes tell control points apart before the first step, and say nothing yet
+        self.codes = nn.Parameter(_CODE_SCALE * torch.randn(n_shots, n_segments + 1, n_code))
         first = torch.arange(n_segments)[:, None] * (len(segments) - 1)
         self.register_buffer("first", first / (n_segments * (len(segments) - 1)))
         self.register_buffer("frequencies", math.pi * 2.0 ** torch.arange(5))
         self.rasters = n_segments * (len(segments) - 1)
         self.speed, self.memory = speed, memory
-        n_features = (n_dims + 1) * (1 + 2 * len(self.frequencies))
+        n_features = (n_dims + 1) * (1 + 2 * len(self.frequencies)) + n_code
         last = nn.Linear(hidden, n_dims)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
@@ -154,5 +167,6 @@ class _Field(nn.Module):
         now = (self.first + time / self.rasters).expand(*k.shape[:-1], 1)
         state = torch.cat([k, 2 * now - 1], dim=-1)
         waves = (state[..., None] * self.frequencies).flatten(-2)
-        velocity = self.network(torch.cat([state, waves.sin(), waves.cos()], dim=-1))
+        code = torch.lerp(self.codes[:, :-1], self.codes[:, 1:], time / (len(self.segments) - 1))
+        velocity = self.network(torch.cat([state, waves.sin(), waves.cos(), code], dim=-1))
         return self.speed * velocity - departure / self.memory
