@@ -36,6 +36,32 @@ TINY = [
 SETTINGS = [word for setting in TINY for word in ("--set", setting)]
 
 
+STUDY = """
+[base.acquisition]
+matrix = [32, 32]
+n_shots = 4
+n_samples = 128
+dwell = 8e-6
+[base.data]
+n_train = 4
+n_val = 2
+n_test = 3
+n_coils = 1
+[base.training]
+epochs = 1
+batch_size = 2
+validations = 1
+[base.reconstructor]
+channels = 4
+levels = 1
+[classic.fan]
+init = {kind = "spiral"}
+[classic.brief]
+init = {kind = "spiral"}
+acquisition = {n_samples = 16}
+"""
+
+
 class Result:
     def __init__(self, code, out, err):
         self.code, self.out, self.err = code, out, err
@@ -116,7 +142,7 @@ DESCRIPTION = ("--k-unit", "1/m", "--dwell", "4e-6", "--fov", "0.22", "--matrix"
 def test_help_names_every_command(trajdesign):
     result = trajdesign("--help")
     assert result.code == 0
-    for name in ("optimize", "check", "export", "psf", "list"):
+    for name in ("optimize", "study", "compare", "check", "export", "psf", "list"):
         assert name in result.out
         one = trajdesign(name, "-h")
         assert one.code == 0
@@ -243,6 +269,100 @@ def test_psf_draws_and_measures(trajdesign, run, tmp_path):
     document = json.loads(trajdesign(*words, "--json").out)
     assert [entry["path"] for entry in document["psf"]] == [str(run / "initial.npz"), str(run)]
     assert all(1e-3 < entry["fwhm_x_m"] < 0.05 for entry in document["psf"])
+
+
+def test_a_run_that_learns_no_trajectory_shows_the_fixed_one(trajdesign, tmp_path):
+    settings = [*SETTINGS, "--set", "parameterization.kind=fixed"]
+    result = trajdesign("optimize", "--out", tmp_path, *settings, "--device", "cpu")
+    assert result.code == 0, result.err
+    assert "fixed" in result.out
+    assert "learned" not in result.out + result.err
+    assert len(list((tmp_path / "figures").glob("*.png"))) == 5
+
+
+def test_compare_pairs_the_images_of_runs(trajdesign, refused, run, tmp_path):
+    out = tmp_path / "compared.png"
+    result = trajdesign("compare", f"{run}:fixed", run, "--out", out)
+    assert result.code == 0, result.err
+    metrics = json.loads((run / "metrics.json").read_text())
+    for words in ("first run", "gain", f"{metrics['learned']['psnr']:.2f}", "ok"):
+        assert words in result.out
+    assert out.read_bytes().startswith(b"\x89PNG")
+    document = json.loads(trajdesign("compare", f"{run}:fixed", run, "--json").out)
+    assert document["figure"] is None
+    assert [row["run"] for row in document["runs"]] == ["first run:fixed", "first run"]
+    assert document["runs"][1]["over_first"]["wilcoxon_p"] == metrics["wilcoxon_p"]
+    refused(2, "compare", f"{run}:both", mentions=["no stage 'both'"])
+    refused(2, "compare", run, "--out", tmp_path / "a.xyz", mentions=["xyz"])
+    refused(3, "compare", run, tmp_path / "none", mentions=["none"])
+
+
+@pytest.fixture(scope="module")
+def small_study(tmp_path_factory):
+    """Return the file of a study, its folder, and what the command that trained it said."""
+    path = tmp_path_factory.mktemp("study")
+    (path / "small.toml").write_text(STUDY)
+    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+        code = call("study", path / "small.toml", "--out", path / "out", "--device", "cpu")
+    return path / "small.toml", path / "out", Result(code, out.getvalue(), err.getvalue())
+
+
+def test_study_says_what_every_cell_reached_and_what_was_gained(small_study):
+    _, out, result = small_study
+    assert result.code == 0, result.err
+    lines = result.err.splitlines()
+    assert [line.split(":")[0] for line in lines] == [
+        "1/4 radial-04-fixed-unet-s0",
+        "2/4 fan-04-fixed-unet-s0",
+        "3/4 brief-04-fixed-unet-s0",
+        "4/4 radial-04-bspline-unet-s0",
+    ]
+    assert "dB" in lines[0]
+    assert "skipped" in lines[2]
+    table = json.loads((out / "table.json").read_text())
+    assert f"{table['summary'][0]['gain_over_fixed']['psnr']:+.2f}" in result.out
+    for name in ("table.md", "table.csv", "study.toml", "figures"):
+        assert (out / name).exists()
+
+
+def test_study_goes_on_in_shares(trajdesign, refused, small_study, tmp_path):
+    file, out, _ = small_study
+    words = ("study", file, "--device", "cpu", "--out")
+    refused(5, *words, out, mentions=["--resume"])
+    before = (out / "table.json").read_bytes()
+    result = trajdesign(*words, out, "--resume", "--quiet")
+    assert (result.code, result.out, result.err) == (0, "", "")
+    assert (out / "table.json").read_bytes() == before
+    part = tmp_path / "part"
+    assert trajdesign(*words, part, "--cell", "1/2").code == 0
+    assert not (part / "table.json").exists(), "others have not trained their share yet"
+    assert trajdesign(*words, part, "--cell", "2/2").code == 0
+    both = [json.loads((folder / "table.json").read_text())["rows"][0] for folder in (out, part)]
+    assert both[0]["learned"]["psnr_list"] == both[1]["learned"]["psnr_list"]
+
+
+def test_studies_that_cannot_be(refused, trajdesign, tmp_path):
+    def study(code, text, *words, mentions):
+        (tmp_path / "study.toml").write_text(text)
+        refused(
+            code, "study", tmp_path / "study.toml", "--out", tmp_path / "out", "--device", "cpu", *words,
+            mentions=mentions,
+        )  # fmt: skip
+
+    study(2, "[grid]\nshot = [2]\n", mentions=["grid.shot", "did you mean 'shots'"])
+    study(2, STUDY, "--cell", "3/2", mentions=["3/2", "no share"])
+    study(3, "[grid", mentions=["TOML"])
+    study(6, STUDY, "--device", "tpu", mentions=["tpu"])
+    assert not (tmp_path / "out").exists()
+    # one that fails does not stop the others, and its sentence comes last
+    (tmp_path / "study.toml").write_text(STUDY.replace("[classic.brief]", "[choice.pattern.radial]"))
+    result = trajdesign("study", tmp_path / "study.toml", "--out", tmp_path / "out", "--device", "cpu")
+    assert result.code == 4
+    last = result.err.splitlines()[-1]
+    assert last.startswith("trajdesign: cell radial-04-fixed-unet-s0: ")
+    table = json.loads((tmp_path / "out" / "table.json").read_text())
+    assert [entry["cell"] for entry in table["fixed"]] == ["fan-04-fixed-unet-s0"]
+    assert len(table["failed"]) == 2
 
 
 def test_list_is_the_catalogue(trajdesign):

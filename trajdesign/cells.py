@@ -26,7 +26,6 @@ from trajdesign.optimize import optimize
 from trajdesign.run import RunFolder, to_json
 from trajdesign.study import Cell, Study
 
-_STUDY = "study.toml"
 _FAILURE = "failure.json"
 
 
@@ -89,7 +88,7 @@ def train(
     devices = _devices(device, jobs)
     cells = of_share(study, share)
     _require_room(cells, Path(out), resume=resume, whole=cells == study.cells)
-    with atomic_path(Path(out) / _STUDY) as temporary:
+    with atomic_path(Path(out) / "study.toml") as temporary:
         temporary.write_text(study.text, encoding="utf-8")
     done = [cell for cell in cells if outcome(cell, out).is_final]
     waiting = [cell for cell in cells if cell not in done]
@@ -152,7 +151,7 @@ def _require_room(cells: list[Cell], out: Path, *, resume: bool, whole: bool) ->
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out} is a file; --out names a folder.")
     taken = [cell for cell in cells if (folder(cell, out).path / "config.toml").exists()]
-    if not resume and (taken or (whole and (out / _STUDY).exists())):
+    if not resume and (taken or (whole and (out / "cells").exists())):
         raise OutputError(f"{out} holds a study already; pass --resume to go on with it, or choose another --out.")
     for cell in taken:
         if outcome(cell, out).is_final:

@@ -1,0 +1,149 @@
+"""Paired statistics against numpy and scipy, and which runs may be compared."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from trajdesign import compare
+from trajdesign.config import load_config
+from trajdesign.errors import ConfigError, InputError
+from trajdesign.optimize import optimize
+from trajdesign.run import RunFolder
+
+TINY = [
+    "acquisition.matrix=[32,32]",
+    "acquisition.n_shots=4",
+    "acquisition.n_samples=128",
+    "acquisition.dwell=8e-6",
+    "data.n_train=2",
+    "data.n_val=1",
+    "data.n_test=6",
+    "data.n_coils=1",
+    "training.epochs=1",
+    "training.batch_size=2",
+    "training.validations=1",
+    "reconstructor.channels=4",
+    "reconstructor.levels=1",
+]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A run of both stages, one that learned alone, and one that is fixed, on one test set."""
+    path = tmp_path_factory.mktemp("runs")
+    optimize(load_config(None, TINY), path / "both", device="cpu")
+    optimize(load_config(None, [*TINY, "init.kind=spiral"]), path / "spiral", device="cpu", baseline=False)
+    optimize(load_config(None, [*TINY, "parameterization.kind=fixed"]), path / "fixed", device="cpu")
+    return path
+
+
+def scores(seed, n=12):
+    generator = np.random.default_rng(seed)
+    lists = {key: generator.normal(30, 2, n).tolist() for key in compare.KEYS}
+    return {
+        "n": n,
+        **{key: float(np.mean(v)) for key, v in lists.items()},
+        **{f"{k}_list": v for k, v in lists.items()},
+    }
+
+
+def test_the_spread_is_that_of_a_sample():
+    found = compare.result(scores(0))
+    for key in compare.KEYS:
+        assert found[f"{key}_sd"] == pytest.approx(np.std(found[f"{key}_list"], ddof=1))
+    single = compare.result(scores(0, n=1))
+    assert math.isnan(single["psnr_sd"])
+    assert compare.spread(single, "psnr") == f"{single['psnr']:.2f}"
+    assert compare.spread({"ssim": 0.91234, "ssim_sd": 0.0567}, "ssim") == "0.912 ± 0.057"
+
+
+def test_the_comparison_is_paired():
+    one, other = scores(1), scores(2)
+    found = compare.paired(one, other)
+    for key in compare.KEYS:
+        assert found["gain"][key] == pytest.approx(np.mean(np.subtract(one[f"{key}_list"], other[f"{key}_list"])))
+    for key in ("psnr", "ssim"):
+        expected = scipy.stats.wilcoxon(one[f"{key}_list"], other[f"{key}_list"]).pvalue
+        assert found["wilcoxon_p"][key] == pytest.approx(expected)
+    assert compare.gain(found, "psnr") == f"{found['gain']['psnr']:+.2f} ({found['wilcoxon_p']['psnr']:.0e})"
+    same = compare.paired(one, one)
+    assert same == {"gain": dict.fromkeys(compare.KEYS, 0.0), "wilcoxon_p": {"psnr": 1.0, "ssim": 1.0}}
+    with pytest.raises(InputError, match="cannot be paired"):
+        compare.paired(one, scores(2, n=11))
+
+
+def test_the_table_has_the_results_of_the_runs(runs):
+    texts = [f"{runs / 'both'}:fixed", str(runs / "both"), str(runs / "spiral"), str(runs / "fixed")]
+    stages = compare.open_stages(texts)
+    assert [(stage.label, stage.name) for stage in stages] == [
+        ("both:fixed", "fixed"),
+        ("both", "learned"),
+        ("spiral", "learned"),
+        ("fixed", "fixed"),
+    ]
+    rows = compare.table(stages)
+    both, spiral = (RunFolder(runs / name).metrics() for name in ("both", "spiral"))
+    for row, expected in zip(rows, (both["fixed"], both["learned"], spiral["learned"], both["fixed"]), strict=True):
+        assert row["psnr_list"] == expected["psnr_list"]
+        assert row["broken_limits"] == []
+        assert row["over_first"]["gain"]["ssim"] == pytest.approx(expected["ssim"] - both["fixed"]["ssim"])
+    assert rows[1]["over_first"]["wilcoxon_p"] == both["wilcoxon_p"]
+    assert json.loads(json.dumps(rows)) == rows
+
+
+def test_runs_of_one_name_are_told_apart_by_their_paths(runs, monkeypatch):
+    monkeypatch.chdir(runs)
+    stages = compare.open_stages(["both", "both:learned", "./both"])
+    assert [stage.label for stage in stages] == ["both", "both:learned", "./both"]
+    assert [stage.label for stage in compare.open_stages(["both", "both", "./spiral/"])] == ["both", "spiral"]
+
+
+def test_a_trajectory_that_breaks_limits_is_told(runs, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    for name in ("config.toml", "metrics.json"):
+        (folder.path / name).write_bytes((runs / "spiral" / name).read_bytes())
+    learned = RunFolder(runs / "spiral").trajectory()
+    learned.with_k(2 * learned.k).save(folder.path / "trajectory.npz")
+    rows = compare.table(compare.open_stages([str(runs / "spiral"), str(folder.path)]))
+    assert rows[0]["broken_limits"] == []
+    assert {"extent", "slew"} <= set(rows[1]["broken_limits"])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("data.n_test", "5"),
+        ("data.seed", "1"),
+        ("acquisition.fov", "[0.2,0.2]"),
+        ("acquisition.matrix", "[36,36]"),
+        ("training.noise", "0.1"),
+    ],
+)
+def test_other_test_images_are_refused(runs, tmp_path, key, value):
+    folder = RunFolder(tmp_path / "other")
+    folder.create(load_config(None, [*TINY, f"{key}={value}"]))
+    folder.write_metrics(RunFolder(runs / "both").metrics())
+    with pytest.raises(ConfigError, match="other images") as caught:
+        compare.open_stages([str(runs / "both"), str(folder.path)])
+    assert key in str(caught.value)
+
+
+def test_what_the_test_does_not_depend_on_may_differ(runs, tmp_path):
+    folder = RunFolder(tmp_path / "other")
+    others = ["seed=3", "acquisition.n_shots=8", "training.epochs=9", "reconstructor.channels=8"]
+    folder.create(load_config(None, [*TINY, *others]))
+    folder.write_metrics(RunFolder(runs / "both").metrics())
+    assert len(compare.open_stages([str(runs / "both"), str(folder.path)])) == 2
+
+
+def test_runs_that_cannot_be_compared(runs, tmp_path):
+    with pytest.raises(InputError, match="none"):
+        compare.open_stages([str(tmp_path / "none")])
+    with pytest.raises(ConfigError, match="did you mean 'learned'"):
+        compare.open_stages([f"{runs / 'both'}:lerned"])
+    with pytest.raises(ConfigError, match="no stage 'fixed'"):
+        compare.open_stages([f"{runs / 'spiral'}:fixed"])
