@@ -3,6 +3,7 @@
 import importlib.util
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import h5py
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 import trajdesign as td
-from trajdesign import cli
+from trajdesign import cli, study
 from trajdesign.optimize import optimize
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -147,8 +148,9 @@ def test_start_fails_where_the_install_fails(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)
-def test_every_config_loads(path):
-    assert td.load_config(path).name
+def test_every_config_and_study_loads(path):
+    load = study.load if "grid" in tomllib.loads(path.read_text(encoding="utf-8")) else td.load_config
+    assert load(path).name
 
 
 def test_paper_like_config_trains_and_is_projected(tmp_path):

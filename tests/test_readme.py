@@ -13,7 +13,7 @@ import tomli_w
 import typer.main
 
 import trajdesign as td
-from trajdesign import cli, errors, plugins
+from trajdesign import cli, errors, plugins, study
 from trajdesign.config import load_config
 
 ROOT = Path(__file__).parents[1]
@@ -136,6 +136,14 @@ def test_config_of_the_readme_loads(tmp_path):
     path = tmp_path / "brain.toml"
     path.write_text(blocks(README, "toml")[0])
     assert load_config(path).data["kind"] == "images"
+
+
+def test_study_of_the_docs_loads(tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text(blocks((ROOT / "docs" / "study.md").read_text(encoding="utf-8"), "toml")[0])
+    found = study.load(path)
+    assert found.name == "brain"
+    assert len(found.cells) == 3 * 3 * 2 * 3 + 3 * 2
 
 
 def test_readme_lists_every_exit_code():
