@@ -11,7 +11,6 @@ from trajdesign.errors import ConfigError, DivergedError
 from trajdesign.interfaces import Parameterization
 from trajdesign.trajectory import Trajectory
 
-
 _CODE_SCALE = 0.3
 
 
