@@ -173,6 +173,22 @@ def test_optimize_quietly_without_the_baseline(trajdesign, tmp_path):
     assert "fixed" not in json.loads((tmp_path / "run" / "metrics.json").read_text())
 
 
+def test_a_run_that_is_not_repaired_says_so_and_is_not_exported(trajdesign, refused, tmp_path):
+    settings = (
+        "limits.method=none",
+        "limits.repair=false",
+        "training.trajectory_rate=0.1",
+        "parameterization.kind=samples",
+    )
+    words = [word for setting in settings for word in ("--set", setting)]
+    result = trajdesign("optimize", "--out", tmp_path / "run", *SETTINGS, *words, "--device", "cpu", "--no-baseline")
+    assert result.code == 0, result.err
+    assert "VIOLATED" in result.out
+    assert trajdesign("check", tmp_path / "run").code == 4
+    refused(4, "export", tmp_path / "run", "--out", tmp_path / "run.seq", mentions=["slew"])
+    assert not (tmp_path / "run.seq").exists()
+
+
 def test_settings_of_speed_have_options(trajdesign, tmp_path):
     words = ("optimize", "--out", tmp_path / "run", *SETTINGS, "--device", "cpu", "--no-baseline", "--quiet")
     result = trajdesign(*words, "--precision", "bfloat16", "--no-compile", "--set", "training.compile=true")

@@ -10,10 +10,12 @@ import h5py
 import nibabel
 import numpy as np
 import pytest
+import torch
 
 import trajdesign as td
 from trajdesign import cli, study
 from trajdesign.optimize import optimize
+from trajdesign.trajectory import n_points
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -151,6 +153,37 @@ def test_start_fails_where_the_install_fails(monkeypatch, capsys):
 def test_every_config_and_study_loads(path):
     load = study.load if "grid" in tomllib.loads(path.read_text(encoding="utf-8")) else td.load_config
     assert load(path).name
+
+
+def test_the_peers_differ_in_method_alone_and_only_theirs_may_break_limits():
+    peers = study.load(EXAMPLES / "peers.toml")
+    learned = [cell for cell in peers.cells if cell.values["parameterization"] != study.FIXED]
+    broken = {cell.values["parameterization"] for cell in learned if not cell.config.limits.repair}
+    assert broken == {"pilot", "bjork", "paper"}
+    same = ("scanner", "acquisition", "training", "data", "reconstructor", "seed")
+    assert len({str([getattr(cell.config, key) for key in same]) for cell in peers.cells}) == 1
+    assert len({str(cell.config.limits.constraints) for cell in peers.cells}) == 1
+    for cell in learned:
+        if cell.values["parameterization"] == "paper":
+            assert cell.config.limits.from_epoch == cell.config.training.epochs / 4
+
+
+def test_what_runs_ask_for_at_their_ends(tmp_path, capsys):
+    acquisition, scanner = td.Acquisition(matrix=(32, 32), n_shots=2, n_samples=300), td.Scanner()
+    time = torch.linspace(-1, 1, n_points(acquisition, scanner), dtype=torch.float64)
+    spokes = 60 * torch.stack([time, 0 * time], dim=-1).repeat(2, 1, 1)
+    for name, k in (("spokes", spokes), ("torn", spokes.roll(5, dims=1))):
+        td.Trajectory(k, acquisition, scanner, name).save(tmp_path / f"{name}.npz")
+    script("peers_ends").main([str(tmp_path / f"{name}.npz") for name in ("spokes", "torn")])
+    whole_line, torn = capsys.readouterr().out.splitlines()[1:]
+    gradient, slew, from_rest, whole, ends = (float(word.strip(",")) for word in whole_line.split()[1:])
+    step = 120 / (len(time) - 1) / (scanner.gamma * scanner.gradient_raster)
+    assert gradient == pytest.approx(1e3 * step, abs=0.01)
+    assert slew == pytest.approx(0, abs=0.1)
+    assert from_rest == pytest.approx(step / scanner.gradient_raster, abs=0.1)
+    assert from_rest > scanner.max_slew > whole
+    assert 0.1 < ends < 2
+    assert "none: the gradient is" in torn
 
 
 def test_paper_like_config_trains_and_is_projected(tmp_path):

@@ -87,6 +87,21 @@ def test_the_summary_always_has_both_hardware_maxima(names):
         assert summary["constraints"][name]["value"] == findings[name].value
 
 
+def test_violations_are_counted_by_limit_and_by_time():
+    trajectory = good()
+    k = torch.zeros_like(trajectory.k)
+    assert all(f.n_violations == 0 for f in limits.check(trajectory.with_k(k)))
+    k[1, 30:] = 40.0  # one jump is two changes of the gradient
+    k[2, 10:12] = 2000.0
+    k[3, 5, 0] = math.nan  # what is not a number is broken wherever it reaches
+    broken = trajectory.with_k(k)
+    summary = limits.summary(broken, limits.check(broken))
+    counts = {name: f["n_violations"] for name, f in summary["constraints"].items()}
+    assert counts == {"extent": 0 + 2 + 1, "gradient": 1 + 2 + 2, "receiver": 1 + 2 + 2, "slew": 2 + 4 + 3}
+    assert summary["n_broken"] == 4
+    assert limits.summary(trajectory, limits.check(trajectory))["n_broken"] == 0
+
+
 def test_the_summary_of_a_violation_is_not_ok():
     trajectory = good().with_k(good().k * 3)
     assert limits.summary(trajectory, limits.check(trajectory))["ok"] is False

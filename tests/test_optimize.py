@@ -16,8 +16,10 @@ from trajdesign.config import load_config
 from trajdesign.encoding import Encoding
 from trajdesign.errors import DivergedError, InputError, LimitError, OutputError, ResourceError
 from trajdesign.evaluation import evaluate, reconstruct
+from trajdesign.export import export
 from trajdesign.interfaces import Reconstructor
 from trajdesign.optimize import _Joint, datasets, optimize, train
+from trajdesign.parameterizations.samples import Samples
 from trajdesign.projection import Projection
 from trajdesign.reconstructors.adjoint import root_sum_of_squares
 from trajdesign.run import RunFolder
@@ -216,6 +218,69 @@ def test_the_projection_acts_in_every_step_from_its_epoch_on(monkeypatch, tmp_pa
     rates = ["training.trajectory_rate=0.05", "training.epochs=3", "training.validations=3"]
     optimize(tiny(*overrides, *rates), tmp_path / "run", device="cpu", baseline=False)
     assert seen == [*kept, True], "the last is the final one"
+
+
+@pytest.mark.parametrize("method", ["none", "penalty", "project"])
+def test_without_repair_the_trajectory_is_what_training_left(monkeypatch, tmp_path, method):
+    seen = []
+
+    def spy(trajectory, *others):
+        seen.append(trajectory)
+        return evaluate(trajectory, *others)
+
+    monkeypatch.setattr(sys.modules["trajdesign.optimize"], "evaluate", spy)
+    options = ["limits.repair=false", "parameterization.kind=samples", "training.trajectory_rate=0.05"]
+    settings = tiny(f"limits.method={method}", *options)
+    found = optimize(settings, tmp_path / "run", device="cpu", baseline=False)["limits"]
+    learned = RunFolder(tmp_path / "run").trajectory()
+    assert torch.equal(learned.k, seen[-1].k), "what was tested is what is kept"
+    slew = learned.slew.norm(dim=-1)
+    assert found["max_slew"] == pytest.approx(float(slew.max()))
+    assert found["constraints"]["slew"]["n_violations"] == int((slew > 200 * (1 + 1e-9)).sum())
+    kept = method == "project"
+    assert (found["ok"], found["n_broken"] == 0) == (kept, kept)
+    if not kept:
+        with pytest.raises(LimitError, match="slew"):
+            export(learned, tmp_path / "run.seq")
+        assert not (tmp_path / "run.seq").exists()
+
+
+def test_without_a_method_there_is_no_penalty():
+    def learn(method, weight):
+        options = ["training.trajectory_rate=0.05", "parameterization.kind=samples", f"limits.weight={weight}"]
+        result = trained(f"limits.method={method}", "limits.repair=false", *options)[1]
+        assert result.history[-1]["penalty"] > 0
+        return result.trajectory.k
+
+    free = learn("penalty", 0.0)
+    assert torch.equal(learn("none", 1e3), free)
+    assert not torch.equal(learn("penalty", 1e3), free)
+
+
+def test_a_penalty_by_axis_lets_a_diagonal_be():
+    config = tiny("limits.constraints=['gradient']", "limits.method=penalty")
+    initial = plugins.build("init", config.init, config.acquisition, config.scanner)
+    step = 0.8 * config.scanner.max_gradient * GAMMA * config.scanner.gradient_raster
+    diagonal = initial.with_k(step * torch.arange(initial.k.shape[1]).double()[None, :, None].expand_as(initial.k))
+    images = torch.stack([datasets(config)["train"][0]])
+    found = {}
+    for norm in ("axis", "scanner"):
+        settings = config.model_copy(update={"limits": config.limits.model_copy(update={"penalty_norm": norm})})
+        found[norm] = _Joint(settings, diagonal, "learned", 2, Ranks()).step(images, constrained=True)[1]
+    assert found == {"axis": 0, "scanner": pytest.approx(0.8 * math.sqrt(2) - 1)}
+
+
+def test_training_refines_what_is_learned(monkeypatch):
+    seen = []
+    refine = Samples.refine
+
+    def spy(self, progress):
+        refine(self, progress)
+        seen.append((progress, self.offset.gap))
+
+    monkeypatch.setattr(Samples, "refine", spy)
+    trained("parameterization.kind=samples", "parameterization.decimation=2")
+    assert seen == [(0, 2), (0.25, 2), (0.5, 1), (0.75, 1)]
 
 
 def test_a_penalty_holds_the_trajectory_back(tmp_path):

@@ -23,14 +23,20 @@ class Limits(_Table):
     """Table ``[limits]``: which constraints hold in training, and how they are enforced.
 
     From epoch ``from_epoch`` on, ``weight`` times the penalties is added to the loss, as in the paper, and
-    ``method = "project"`` also moves the trajectory onto the limits in every step, by ``iterations`` of the projection;
-    ``"penalty"`` does so only once, at the end.
+    ``method = "project"`` also moves the trajectory onto the limits in every step, by ``iterations`` of the projection.
+    ``"penalty"`` does not, and ``"none"`` leaves out both. ``penalty_norm = "axis"`` penalises the largest axis, as
+    PILOT does, whatever norm the scanner's limits are in.
+
+    ``repair`` moves the trajectory onto the limits after the last step. Without it a run that does not project may end
+    beyond them; its ``metrics.json`` says where, and it cannot be exported.
     """
 
     constraints: list[str] = ["extent", "gradient", "receiver", "slew"]
-    method: Literal["project", "penalty"] = "project"
+    method: Literal["project", "penalty", "none"] = "project"
+    repair: bool = True
     from_epoch: int = pydantic.Field(0, ge=0)
     weight: float = pydantic.Field(0.1, ge=0)
+    penalty_norm: Literal["scanner", "axis"] = "scanner"
     iterations: int = pydantic.Field(40, ge=1, le=10_000)
 
 

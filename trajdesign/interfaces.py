@@ -73,6 +73,13 @@ class Parameterization(nn.Module, ABC):
     def forward(self) -> Trajectory:
         """Return the trajectory of the present parameters, differentiable in them."""
 
+    def refine(self, progress: float) -> None:
+        """Change the resolution of what is learned, in place and on the same curve; nothing by default.
+
+        Called before every step with the part of the run that is done. The parameters stay the same tensors, of the
+        same shapes, because an optimizer holds them.
+        """
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -85,6 +92,8 @@ class Finding:
     shot: int
     time: float
     """After the first gradient sample, s."""
+    n_violations: int
+    """At how many times of all shots the limit is broken."""
 
     @property
     def ok(self) -> bool:
@@ -143,8 +152,10 @@ class Constraint(ABC):
         # a measure over n points has the times of the n points that are centred in the shot
         lost = (len(times) - values.shape[1]) / 2
         time = times[0] + (index + lost) * trajectory.scanner.gradient_raster
-        value = float(values[shot, index])
-        return Finding(self.name, value if math.isfinite(value) else math.nan, self.limit, self.unit, shot, float(time))
+        worst = float(values[shot, index])
+        value = worst if math.isfinite(worst) else math.nan
+        n_violations = int((~(values / self.limit - 1 <= _ROUNDING)).sum())
+        return Finding(self.name, value, self.limit, self.unit, shot, float(time), n_violations)
 
     def norm(self, vectors: Tensor) -> Tensor:
         """Return the scanner's norm over the last axis: the vector norm, or the largest axis."""

@@ -71,12 +71,14 @@ def summary(trajectory: Trajectory, findings: list[Finding]) -> dict[str, Any]:
     """Return the table of limits that ``metrics.json`` holds; the two maxima are in the scanner's norm.
 
     The hardware's limits are part of it, and of its verdict ``ok``, whether they are among the findings or not.
+    ``n_broken`` counts the limits that are broken, and ``n_violations`` of each the times at which it is.
     """
     every = {f.name: f for f in [*findings, *check(trajectory, ["gradient", "slew"])]}
     return {
         "max_gradient": every["gradient"].value,
         "max_slew": every["slew"].value,
         "ok": all(f.ok for f in every.values()),
+        "n_broken": sum(not f.ok for f in every.values()),
         "margin": min(f.margin for f in every.values()),
         "constraints": {name: {**asdict(f), "margin": f.margin, "ok": f.ok} for name, f in every.items()},
     }

@@ -4,7 +4,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,7 @@ def optimize(
     Raises
     ------
     LimitError
-        If the initial pattern cannot be played, or (a bug) the learned one cannot.
+        If the initial pattern cannot be played, or (a bug) the repaired one cannot.
     OutputError, ResourceError, DivergedError
         If the folder is taken, the device is missing, or the loss leaves the finite numbers.
     """
@@ -126,7 +126,8 @@ def _optimize(
             folder.write_history(history)
             folder.save_network(trained.network, "network" if stage == stages[-1] else "network_fixed")
 
-    findings = limits.require(trained.trajectory, config.limits.constraints)
+    examine = limits.require if config.limits.repair else limits.check
+    findings = examine(trained.trajectory, config.limits.constraints)
     if len(stages) == 2:
         results["wilcoxon_p"] = {
             key: metrics.wilcoxon_p(results["learned"][f"{key}_list"], results["fixed"][f"{key}_list"])
@@ -175,6 +176,7 @@ def train(
     batches = runtime.stream(data["train"], ahead, workers=settings.workers, device=ranks.device)
 
     for step, (numbers, coil_images) in enumerate(zip(shares, batches, strict=True), start=1):
+        joint.parameterization.refine((step - 1) / n_steps)
         loss, penalty = joint.step(coil_images, numbers, constrained=step >= first_constrained)
         losses.append(loss)
         if step in validate_at:
@@ -201,8 +203,11 @@ class _Joint:
                 layers.compile()
         table = config.parameterization if stage == "learned" else {"kind": "fixed"}
         self.parameterization: Parameterization = plugins.build("parameterization", table, initial)
-        self.constraints = limits.constraints(config.acquisition, config.scanner, config.limits.constraints)
-        self.projection = Projection(self.constraints, initial, config.limits.iterations)
+        scanner, names = config.scanner, config.limits.constraints
+        bounds = limits.constraints(config.acquisition, scanner, names)
+        self.projection = Projection(bounds, initial, config.limits.iterations)
+        penalised = replace(scanner, limit_norm="axis") if config.limits.penalty_norm == "axis" else scanner
+        self.penalised = limits.constraints(config.acquisition, penalised, names)
         rates = {self.parameterization: config.training.trajectory_rate, self.network: config.training.network_rate}
         groups: list[dict[str, Any]] = [
             {"params": list(module.parameters()), "lr": rate} for module, rate in rates.items()
@@ -223,12 +228,13 @@ class _Joint:
         Returns the image loss of all ranks' images, and the limits' penalty.
         """
         wanted = self.parameterization()
-        penalty = sum((c.penalty(wanted) for c in self.constraints), start=torch.zeros(()))
-        project = self.stage == "learned" and constrained and self.config.limits.method == "project"
+        penalty = sum((c.penalty(wanted) for c in self.penalised), start=torch.zeros(()))
+        method = self.config.limits.method if constrained else "none"
+        project = self.stage == "learned" and method == "project"
         trajectory = self.projection(wanted) if project else wanted
         self.optimizer.zero_grad()
         loss, slope = self._backward(coil_images, numbers, trajectory)
-        goal = (trajectory.k * slope).sum() + (self.config.limits.weight * penalty if constrained else 0)
+        goal = (trajectory.k * slope).sum() + (self.config.limits.weight * penalty if method != "none" else 0)
         if goal.requires_grad:
             goal.backward()
         loss = self.ranks.average(loss, self.parameters)
@@ -270,9 +276,10 @@ class _Joint:
         return total, torch.zeros_like(k) if k.grad is None else k.grad
 
     def final(self) -> Trajectory:
-        """Return the trajectory after the last step, projected until nothing moves."""
+        """Return the trajectory after the last step, projected until nothing moves if it is to keep the limits."""
         trajectory = self.parameterization()
-        if self.stage == "learned":
+        settings = self.config.limits
+        if self.stage == "learned" and (settings.repair or settings.method == "project"):
             self.projection.n_iterations = _FINAL_ITERATIONS
             trajectory = self.projection(trajectory)
         return trajectory.with_k(trajectory.k.detach(), f"{self.config.name} {self.stage}")
