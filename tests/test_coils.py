@@ -1,9 +1,22 @@
+import sys
+
 import numpy as np
 import pytest
 import torch
 
-from trajdesign.coils import coil_sensitivities, grid, loop_field, receive, smooth_phase
-from trajdesign.errors import ConfigError
+from trajdesign.coils import (
+    calibration_scan,
+    coil_sensitivities,
+    espirit_maps,
+    grid,
+    loop_field,
+    low_pass,
+    normalised,
+    receive,
+    smooth_maps,
+    smooth_phase,
+)
+from trajdesign.errors import ConfigError, ResourceError
 
 
 def rng(seed=0):
@@ -86,3 +99,78 @@ def test_generators_alone_decide():
     magnitude = rng().random((16, 16), dtype=np.float32)
     assert torch.equal(receive(magnitude, 4, rng(5)), receive(magnitude, 4, rng(5)))
     assert not torch.equal(receive(magnitude, 4, rng(5)), receive(magnitude, 4, rng(6)))
+
+
+# ---- maps from a calibration scan
+
+
+def head(shape=(64, 48)):
+    """An ellipse with structure (y, x), and the images (1, coil, y, x) and maps of six coils; no other phase."""
+    y, x = grid(shape)
+    magnitude = (np.hypot(y, x) < 0.8) * (0.7 + 0.3 * np.cos(9 * x) * np.cos(7 * y)).astype(np.float32)
+    maps = coil_sensitivities(shape, 6, rng(1))
+    return magnitude, torch.from_numpy(maps * magnitude)[None], torch.from_numpy(maps)[None]
+
+
+def likeness(found, maps):
+    """How much of each pixel's maps lies along the true ones, whatever the phase (y, x)."""
+    along = (found.conj() * maps).sum(1).abs() / torch.linalg.vector_norm(found, dim=1).clamp_min(1e-12)
+    return along[0].numpy()
+
+
+@pytest.mark.parametrize("shape", [(64, 48), (33, 31), (20, 18)])
+def test_a_calibration_scan_is_the_centre_of_the_dft(shape):
+    _, images, _ = head(shape)
+    centre = calibration_scan(images, 0.0, [0])[0, 2].numpy()
+    ky, kx = (np.arange(min(n, 24)) - min(n, 24) // 2 for n in shape)
+    y, x = (np.arange(n) - n // 2 for n in shape)
+    dft = [np.exp(-2j * np.pi * np.outer(k, r) / len(r)) / np.sqrt(len(r)) for k, r in ((ky, y), (kx, x))]
+    np.testing.assert_allclose(centre, dft[0] @ images[0, 2].numpy() @ dft[1].T, atol=1e-5)
+
+
+def test_the_noise_of_a_calibration_scan_is_that_of_its_seed_and_as_strong_as_asked():
+    images = torch.zeros(3, 8, 64, 64, dtype=torch.complex64)
+    noise = calibration_scan(images, 0.03, [5, 6, 5])
+    assert torch.equal(noise[0], noise[2])
+    assert not torch.equal(noise[0], noise[1])
+    assert float(noise.abs().square().mean().sqrt()) == pytest.approx(0.03, rel=0.02)
+
+
+def test_maps_of_a_calibration_scan_are_those_of_the_coils():
+    magnitude, images, maps = head()
+    found = smooth_maps(calibration_scan(images, 0.01, [0]), (64, 48))
+    inside = magnitude > 0
+    assert likeness(found, maps)[inside].mean() > 0.998
+    assert likeness(found, maps)[inside].min() > 0.95
+    shown = torch.linalg.vector_norm(found, dim=1)[0].numpy()
+    assert shown[inside].min() > 0.9
+    assert shown[:2, :2].max() < 0.2
+
+
+def test_maps_fade_with_the_signal():
+    images = torch.tensor([1.0, 0.1, 0.0])[None, None, None] * torch.tensor([3.0, 4.0j])[None, :, None, None]
+    shown = torch.linalg.vector_norm(normalised(images), dim=1).flatten()
+    np.testing.assert_allclose(shown, [1 / np.sqrt(1.01), np.sqrt(0.5), 0], rtol=1e-6)
+    assert torch.equal(normalised(0 * images), 0 * images)
+
+
+def test_a_low_pass_is_a_gaussian_in_k_space():
+    y, x = (torch.arange(n) / n for n in (40, 30))
+    wave = torch.exp(2j * torch.pi * (3 * y[:, None] - 4 * x))
+    torch.testing.assert_close(low_pass(wave, 5.0), wave * np.exp(-0.5), rtol=1e-4, atol=1e-5)
+
+
+def test_espirit_finds_the_maps_of_the_coils():
+    pytest.importorskip("sigpy")
+    magnitude, images, maps = head()
+    found = espirit_maps(calibration_scan(images, 0.001, [0]), (64, 48))
+    assert found.dtype == torch.complex64
+    inside = (magnitude > 0) & (torch.linalg.vector_norm(found, dim=1)[0].numpy() > 0)
+    assert inside.sum() > 0.95 * (magnitude > 0).sum()
+    assert likeness(found, maps)[inside].mean() > 0.998
+
+
+def test_espirit_names_what_it_misses(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sigpy.mri.app", None)
+    with pytest.raises(ResourceError, match=r"trajdesign\[espirit\]"):
+        espirit_maps(torch.zeros(1, 2, 24, 24, dtype=torch.complex64), (32, 32))

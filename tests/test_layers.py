@@ -35,7 +35,7 @@ LAYERS = [
     "errors",
 ]
 #: Plug-ins that build on a sibling: the networks correct the adjoint image.
-SIBLINGS = {(f"reconstructors.{name}", "reconstructors.adjoint") for name in ("unet", "unrolled")}
+SIBLINGS = {(f"reconstructors.{name}", "reconstructors.adjoint") for name in ("unet", "unrolled", "cg_sense")}
 
 #: Packages that are heavy or could be replaced: the only modules that may import them.
 ONLY_USERS = {
@@ -49,6 +49,7 @@ ONLY_USERS = {
     "pypulseq": {"exporters.pulseq"},
     "safetensors": {"run"},
     "tomli_w": {"run"},
+    "sigpy": {"coils"},
     "h5py": {"datasets.fastmri"},
     "nibabel": {"datasets.images"},
     "pydantic": {"config", "plugins"},

@@ -16,7 +16,6 @@ from trajdesign.errors import ConfigError, LimitError
 from trajdesign.export import export
 from trajdesign.inits.spiral import spiral
 from trajdesign.interfaces import Constraint
-from trajdesign.reconstructors.unrolled import coil_maps
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory, n_points
 
@@ -363,47 +362,6 @@ def test_the_unet_is_a_short_file():
 def test_impossible_sizes_of_the_unet_are_refused(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         plugins.build("reconstructor", {"kind": "unet", **wrong})
-
-
-def test_unrolled_without_a_learned_correction_is_gradient_descent():
-    trajectory = spiral(Acquisition((0.22, 0.22), (24, 24), 4, 300, 4e-6), Scanner())
-    torch.manual_seed(0)
-    images = torch.randn(2, 3, 24, 24, dtype=torch.complex64)
-    encoding = Encoding(trajectory)
-    adjoint = encoding.normal(images)
-    model = plugins.build("reconstructor", {"kind": "unrolled", "iterations": 5})
-    with torch.no_grad():
-        model.step.copy_(torch.tensor([0.5, 0.3, 1.0, 0.2, 0.7]))
-    maps = coil_maps(adjoint)
-    torch.testing.assert_close(maps.abs().square().sum(1), torch.ones(2, 24, 24))
-    exact = Encoding(trajectory, maps, encoding.weights, normal="chain")
-    x = start = (maps.conj() * adjoint).sum(1, keepdim=True)
-    for step in model.step.tolist():
-        kspace = exact.forward(x)
-        x = x - step * (exact.adjoint(encoding.weights * kspace) - start)
-    torch.testing.assert_close(model(adjoint, encoding), x.abs(), rtol=1e-3, atol=1e-3 * float(x.abs().max()))
-
-
-@pytest.mark.parametrize("normal", ["auto", "toeplitz", "chain"])
-def test_checkpointing_changes_no_gradient(normal):
-    trajectory = spiral(Acquisition((0.22, 0.22), (24, 24), 4, 300, 4e-6), Scanner())
-    images = torch.randn(2, 3, 24, 24, dtype=torch.complex64, generator=torch.Generator().manual_seed(1))
-    gradients = []
-    for checkpoint in (True, False):
-        torch.manual_seed(0)
-        model = plugins.build("reconstructor", {"kind": "unrolled", "checkpoint": checkpoint})
-        torch.nn.init.normal_(model.correction.head.weight)
-        k = trajectory.k.clone().requires_grad_()
-        encoding = Encoding(trajectory.with_k(k), normal=normal)
-        model(encoding.normal(images), encoding).square().mean().backward()
-        gradients.append([k.grad, *(p.grad for p in model.parameters())])
-    for a, b in zip(*gradients, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * float(b.abs().max()))
-
-
-def test_an_unrolled_network_without_iterations_is_refused():
-    with pytest.raises(ConfigError, match="iterations"):
-        plugins.build("reconstructor", {"kind": "unrolled", "iterations": 0})
 
 
 @pytest.mark.parametrize("levels", [0, 1, 5])

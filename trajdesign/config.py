@@ -46,6 +46,10 @@ class Training(_Table):
     The loss is L1 + ``ssim_weight`` (1 - SSIM). ``validations`` are spread evenly over the run. ``batch_size`` counts
     the slices of a step on all devices together, so it is a multiple of their number, and a run is the same on any.
 
+    ``coil_maps`` says where reconstructors with coil sensitivity maps have them from: ``"self"`` from the measurement
+    itself, ``"prescan"`` from the central 24 x 24 samples of k-space, as a short scan of the same coils with the same
+    noise would give them for any trajectory, ``"espirit"`` from those samples by ESPIRiT (slow).
+
     The rest changes speed and memory, not the result beyond rounding (``bfloat16`` rounds to three digits):
 
     ``slices_at_once``
@@ -70,6 +74,7 @@ class Training(_Table):
     network_rate: float = pydantic.Field(0.002, ge=0)
     ssim_weight: float = pydantic.Field(0.2, ge=0)
     noise: float = pydantic.Field(0.0, ge=0)
+    coil_maps: Literal["self", "prescan", "espirit"] = "self"
     validations: int = pydantic.Field(10, ge=1)
     slices_at_once: int = pydantic.Field(0, ge=0)
     spectra_bytes: int = pydantic.Field(2**31, ge=0)

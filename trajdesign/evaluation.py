@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from trajdesign import metrics, runtime
+from trajdesign import coils, metrics, runtime
 from trajdesign.config import Config
 from trajdesign.encoding import Encoding
 from trajdesign.interfaces import Reconstructor
@@ -74,10 +74,14 @@ def reconstruct(
     `seeds` (batch,) are those of each image's noise; without them the noise is another each time. `spectra` are those
     of each slice, where they are known: see `trajdesign.toeplitz.spectra`.
     """
+    if seeds is None:
+        seeds = draw_seeds(len(coil_images), torch.default_generator)
     images = encoding.normal(coil_images, spectra)
     if config.training.noise:
         images = images + _adjoint_noise(images, encoding, config, seeds)
     reference = root_sum_of_squares(coil_images)
+    if config.training.coil_maps != "self":
+        encoding = encoding.with_maps(_measured_maps(coil_images, config, seeds))
     # physics, weights, limits and loss keep their precision
     with torch.autocast(images.device.type, torch.bfloat16, enabled=config.training.precision == "bfloat16"):
         image = network(images, encoding)
@@ -89,16 +93,22 @@ def draw_seeds(n_images: int, generator: torch.Generator) -> Tensor:
     return torch.randint(2**62, (n_images,), generator=generator)
 
 
+def _measured_maps(coil_images: Tensor, config: Config, seeds: Tensor) -> Tensor:
+    """Coil maps (batch, coil, y, x) as a scan before the actual one would give them."""
+    other_noise = (seeds + 1).tolist()
+    calibration = coils.calibration_scan(coil_images, config.training.noise, other_noise)
+    maps = coils.espirit_maps if config.training.coil_maps == "espirit" else coils.smooth_maps
+    return maps(calibration, coil_images.shape[2:])
+
+
 @torch.no_grad()
-def _adjoint_noise(images: Tensor, encoding: Encoding, config: Config, seeds: Tensor | None) -> Tensor:
+def _adjoint_noise(images: Tensor, encoding: Encoding, config: Config, seeds: Tensor) -> Tensor:
     """Adjoint of complex Gaussian noise of the level that a fully sampled image of one coil would show.
 
     A constant to the gradient: in a single pixel the noise has the same distribution wherever the samples lie.
     """
     scale = config.training.noise * math.sqrt(math.prod(config.acquisition.matrix) / 2)
     generator = torch.Generator(images.device)
-    if seeds is None:
-        seeds = draw_seeds(len(images), torch.default_generator)
     noise = torch.empty((*images.shape[:2], *encoding.weights.shape, 2), device=images.device)
     for values, seed in zip(noise, seeds.tolist(), strict=True):
         values.normal_(0, scale, generator=generator.manual_seed(seed))

@@ -168,7 +168,9 @@ class Reconstructor(nn.Module, ABC):
     """From what was measured to the magnitude image.
 
     It is given the adjoint images A^H W y of the k-space y, which with the encoding's normal operator A^H W A say all
-    about a weighted least-squares fit to y that there is to know: its gradient at x is A^H W A x - A^H W y.
+    about a weighted least-squares fit to y that there is to know: its gradient at x is A^H W A x - A^H W y. Where the
+    coils' sensitivities have been measured, they are the encoding's `coil_maps`; the images are still those of each
+    coil.
     """
 
     @abstractmethod

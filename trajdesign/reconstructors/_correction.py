@@ -7,11 +7,15 @@ from torch import Tensor, nn
 
 from trajdesign.errors import ConfigError
 
+# Mean square of an image, in parts of that of its volume's peak, that keeps black ones from a division by zero.
+_DARK = 1e-12
+
 
 class Correction(nn.Module):
     """U-Net (Ronneberger et al., MICCAI 2015, doi:10.1007/978-3-319-24574-4_28) for images of any size.
 
-    Its output is to be added to its input, and is zero before the first step.
+    Its output is to be added to its input, and is zero before the first step. It is as bright as the input: times two,
+    times two.
 
     Parameters
     ----------
@@ -38,7 +42,8 @@ class Correction(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the correction of an image (batch, part, y, x)."""
-        features = [self.stem(image.contiguous(memory_format=torch.channels_last))]
+        size = image.square().mean((1, 2, 3), keepdim=True).add(_DARK).sqrt()
+        features = [self.stem((image / size).contiguous(memory_format=torch.channels_last))]
         for block in self.down:
             features.append(block(nn.functional.avg_pool2d(features[-1], 2, ceil_mode=True)))
         x = features.pop()
@@ -46,7 +51,7 @@ class Correction(nn.Module):
             skip = features.pop()
             x = nn.functional.interpolate(x, size=skip.shape[-2:], mode="bilinear", align_corners=False)
             x = block(torch.cat([x, skip], dim=1))
-        return self.head(x)
+        return size * self.head(x)
 
 
 def _block(n_in: int, n_out: int) -> nn.Sequential:

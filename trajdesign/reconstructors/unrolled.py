@@ -1,4 +1,6 @@
-"""Unrolled multi-coil reconstruction: steps to the data and learned corrections in turn."""
+"""Unrolled multi-coil reconstruction: fits to the data and learned corrections in turn."""
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -8,23 +10,28 @@ from trajdesign.encoding import Encoding
 from trajdesign.errors import ConfigError
 from trajdesign.interfaces import Reconstructor
 from trajdesign.reconstructors._correction import Correction
+from trajdesign.reconstructors._sense import conjugate_gradients, with_maps
 from trajdesign.reconstructors.adjoint import root_sum_of_squares
 
-# Part of k-space, along each axis, that coil maps are estimated from.
-_CALIBRATION = 0.15
+_FIRST_REGULARIZATION = 0.05
 
 
 class Unrolled(Reconstructor):
-    """Unrolled gradient descent (Hammernik et al., MRM 2018, doi:10.1002/mrm.26977; one U-Net for all iterations).
+    """Unrolled model-based network (Aggarwal et al., IEEE TMI 2019, doi:10.1109/TMI.2018.2865356).
 
-    Each iteration takes a step along the gradient of the density-weighted misfit, A^H W A x - A^H W y, of a learned
-    length, and then adds the U-Net's correction. The coil maps are estimated from the measurement itself: the adjoint
-    images at low resolution, divided by their root sum of squares.
+    Each iteration solves (E^H W E + r) x = E^H W y + r z by conjugate gradients from z, the image of the iteration
+    before (at first zero), E being the coil maps and the NUFFT, and adds a U-Net's correction to x. Each has its own
+    U-Net and learned r. Before training this is regularized SENSE, refined as often as there are iterations.
+
+    The maps are the encoding's own where it has any (see ``training.coil_maps``), else estimated from the measurement
+    itself.
 
     Parameters
     ----------
     iterations
         How often both are done.
+    steps
+        Of conjugate gradients in each.
     channels, levels
         See `trajdesign.reconstructors.unet.UNet`.
     checkpoint
@@ -34,44 +41,36 @@ class Unrolled(Reconstructor):
     Raises
     ------
     ConfigError
-        If `iterations` is below one, `channels` no multiple of four, or `levels` negative.
+        If `iterations` or `steps` is below one, `channels` no multiple of four, or `levels` negative.
     """
 
-    def __init__(self, *, iterations: int = 4, channels: int = 8, levels: int = 2, checkpoint: bool = True) -> None:
+    def __init__(
+        self, *, iterations: int = 3, steps: int = 4, channels: int = 8, levels: int = 2, checkpoint: bool = True
+    ) -> None:
         super().__init__()
-        if iterations < 1:
-            raise ConfigError(f"reconstructor.iterations is {iterations}; it must be 1 or more.")
-        self.correction = Correction(2, channels, levels)
-        self.step = nn.Parameter(torch.ones(iterations))
+        if iterations < 1 or steps < 1:
+            raise ConfigError(f"reconstructor.iterations is {iterations}, steps {steps}; both must be 1 or more.")
+        # as children of their own, each can be compiled
+        for i in range(iterations):
+            self.add_module(f"correction{i}", Correction(2, channels, levels))
+        self.regularization = nn.Parameter(torch.full((iterations,), math.log(_FIRST_REGULARIZATION)))
+        self.steps = steps
         self.checkpoint = checkpoint
 
     def forward(self, images: Tensor, encoding: Encoding) -> Tensor:
         """See `Reconstructor.forward`."""
-        maps = coil_maps(images)
-        of_coils = encoding.with_maps(maps)
-        adjoint = (images * maps.conj()).sum(dim=1, keepdim=True)
-        x = adjoint
+        sense, maps = with_maps(images, encoding)
+        combined = (maps.conj() * images).sum(dim=1, keepdim=True)
+        x = torch.zeros_like(combined)
 
-        def iterate(x: Tensor, step: Tensor) -> Tensor:
-            x = x - step * (of_coils.normal(x) - adjoint)
+        def iterate(x: Tensor, correction: nn.Module, weight: Tensor) -> Tensor:
+            misfit = combined - sense.normal(x)
+            x = x + conjugate_gradients(lambda v: sense.normal(v) + weight * v, misfit, self.steps)
             parts = torch.view_as_real(x[:, 0]).movedim(-1, 1)
-            correction = self.correction(parts).float().movedim(1, -1).contiguous()
-            return x + torch.view_as_complex(correction)[:, None]
+            change = correction(parts).to(parts.dtype).movedim(1, -1).contiguous()
+            return x + torch.view_as_complex(change)[:, None]
 
-        for step in self.step:
-            x = checkpoint(iterate, x, step, use_reentrant=False) if self.checkpoint else iterate(x, step)
-        return root_sum_of_squares(x)
-
-
-@torch.no_grad()
-def coil_maps(images: Tensor) -> Tensor:
-    """Estimate coil sensitivity maps (batch, coil, y, x) from coil images: their low frequencies, normalised.
-
-    Constants to the gradient.     McKenzie et al., MRM 2002, doi:10.1002/mrm.10087.
-    """
-    window = torch.ones((), device=images.device, dtype=images.real.dtype)
-    for n in images.shape[-2:]:
-        frequency = torch.fft.fftfreq(n, device=images.device, dtype=window.dtype)
-        window = window[..., None] * torch.exp(-0.5 * (frequency / (0.5 * _CALIBRATION)).square())
-    smooth = torch.fft.ifft2(torch.fft.fft2(images) * window)
-    return smooth / root_sum_of_squares(smooth)
+        for correction, weight in zip(self.children(), self.regularization.exp(), strict=True):
+            arguments = (x, correction, weight)
+            x = checkpoint(iterate, *arguments, use_reentrant=False) if self.checkpoint else iterate(*arguments)
+        return root_sum_of_squares(maps * x)
