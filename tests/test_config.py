@@ -147,7 +147,7 @@ def test_set_reads_toml_values_and_bare_words():
     assert settings.acquisition.matrix == (64, 48)
     assert settings.training.network_rate == 1e-4
     assert settings.limits.method == "penalty"
-    assert settings.init == {"kind": "radial", "angle": "golden", "centre_out": True}
+    assert settings.init == {"kind": "radial", "angle": "golden", "golden_index": 7, "centre_out": True}
     assert settings.limits.constraints == ["slew"]
 
 
@@ -250,3 +250,13 @@ def test_any_tables_load_or_are_refused_in_one_sentence(tmp_path_factory, tables
         assert len(error) < 1000
     else:
         assert Config(**settings.to_dict()) == settings
+
+
+def test_a_start_is_an_init_or_the_init_with_other_options():
+    assert load_config().start == {}
+    init = {"kind": "cartesian", "power": 0.4}
+    varied = config.from_tables({"init": init, "start": {"wave": 0.4}})
+    assert varied.start == {**varied.init, "wave": 0.4}
+    assert config.from_tables({"init": init, "start": {"kind": "epi"}}).start["kind"] == "epi"
+    with pytest.raises(ConfigError, match=r"init.wav is no option of 'cartesian'; did you mean 'wave'"):
+        config.from_tables({"init": init, "start": {"wav": 0.4}})

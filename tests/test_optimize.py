@@ -169,6 +169,17 @@ def test_without_the_baseline_the_learned_run_is_the_same(run, tmp_path):
     assert not (tmp_path / "run" / "network_fixed.safetensors").exists()
 
 
+def test_learning_starts_where_it_is_told_to_and_is_compared_with_the_initial_pattern(run, tmp_path):
+    folder, metrics, _ = run
+    other = optimize(tiny("start.angle=golden", "training.trajectory_rate=0"), tmp_path / "run", device="cpu")
+    assert other["fixed"]["psnr_list"] == metrics["fixed"]["psnr_list"]
+    started = RunFolder(tmp_path / "run")
+    golden = plugins.build("init", started.config().start, started.config().acquisition, started.config().scanner)
+    assert torch.equal(started.trajectory("start").k, golden.k)
+    torch.testing.assert_close(started.trajectory().k, golden.k)
+    assert torch.equal(started.trajectory("initial").k, folder.trajectory("initial").k)
+
+
 def test_a_run_that_learns_no_trajectory_is_the_fixed_stage_of_one_that_does(run, tmp_path):
     folder, metrics, _ = run
     alone = optimize(tiny("parameterization.kind=fixed"), tmp_path / "run", device="cpu")

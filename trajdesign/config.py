@@ -85,13 +85,18 @@ class Training(_Table):
 
 
 class Config(_Table):
-    """A whole run. The tables of plug-ins hold ``kind`` and that plug-in's options."""
+    """A whole run. The tables of plug-ins hold ``kind`` and that plug-in's options.
+
+    ``init`` is the pattern to compare with, and where learning starts; ``start`` is where it starts if not there, an
+    init too. A start without ``kind`` is the init with other options.
+    """
 
     name: str = ""
     seed: int = pydantic.Field(0, ge=0)
     scanner: Scanner = Scanner()
     acquisition: Acquisition = Acquisition()
     init: dict[str, Any] = {"kind": "radial"}
+    start: dict[str, Any] = {}
     parameterization: dict[str, Any] = {"kind": "bspline"}
     limits: Limits = Limits()
     reconstructor: dict[str, Any] = {"kind": "unet"}
@@ -113,6 +118,9 @@ class Config(_Table):
     def _resolve_plugins(self) -> "Config":
         for kind in _PLUGIN_TABLES:
             getattr(self, kind).update(plugins.resolve(kind, getattr(self, kind)))
+        if self.start:
+            start = self.start if "kind" in self.start else {**self.init, **self.start}
+            self.start.update(plugins.resolve("init", start))
         for name in self.limits.constraints:
             plugins.find("constraint", name)
         return self

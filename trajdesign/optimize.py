@@ -102,15 +102,19 @@ def _optimize(
 ) -> dict[str, Any]:
     """Run on every rank; the first one writes the folder and reports."""
     initial = plugins.build("init", config.init, config.acquisition, config.scanner)
-    limits.require(initial, config.limits.constraints)
+    start = plugins.build("init", config.start, config.acquisition, config.scanner) if config.start else initial
+    for pattern in (initial, start):
+        limits.require(pattern, config.limits.constraints)
     data = datasets(config)
     ranks.require_shares(min(config.training.batch_size, len(data["train"])))  # type: ignore[arg-type]
     # what cannot be built is refused before the folder is touched and the baseline trained
-    plugins.build("parameterization", config.parameterization, initial)
+    plugins.build("parameterization", config.parameterization, start)
     plugins.build("reconstructor", config.reconstructor)
     if ranks.is_first:
         folder.create(config, overwrite=overwrite)
         initial.save(folder.path / "initial.npz")
+        if config.start:
+            start.save(folder.path / "start.npz")
 
     only = "fixed" if config.parameterization["kind"] == "fixed" else "learned"
     stages = ("fixed", "learned") if baseline and only == "learned" else (only,)
@@ -118,7 +122,8 @@ def _optimize(
     history: list[dict[str, Any]] = []
     for stage in stages:
         started = time.perf_counter()
-        trained = train(config, initial, data, stage, ranks, report if ranks.is_first else lambda _: None)
+        first = initial if stage == "fixed" else start
+        trained = train(config, first, data, stage, ranks, report if ranks.is_first else lambda _: None)
         scores = evaluate(trained.trajectory, trained.network, data["test"], config, ranks)
         results[stage] = {**scores, "seconds": time.perf_counter() - started}
         history += trained.history

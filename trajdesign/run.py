@@ -19,6 +19,7 @@ from trajdesign.trajectory import Trajectory
 
 _RESULTS = (
     "initial.npz",
+    "start.npz",
     "trajectory.npz",
     "network.safetensors",
     "network_fixed.safetensors",
@@ -30,8 +31,9 @@ _RESULTS = (
 class RunFolder:
     """Paths and formats of one run.
 
-    ``config.toml`` (resolved), ``initial.npz``, ``trajectory.npz``, ``network.safetensors`` and
-    ``network_fixed.safetensors``, ``history.csv``, ``metrics.json``, ``figures/``.
+    ``config.toml`` (resolved), ``initial.npz``, ``start.npz`` (where learning does not start from the initial one),
+    ``trajectory.npz``, ``network.safetensors`` and ``network_fixed.safetensors``, ``history.csv``, ``metrics.json``,
+    ``figures/``.
 
     Parameters
     ----------
@@ -69,7 +71,7 @@ class RunFolder:
         return config_module.load_config(self.path / "config.toml")
 
     def trajectory(self, name: str = "trajectory") -> Trajectory:
-        """Read ``trajectory`` or ``initial``."""
+        """Read ``trajectory``, ``initial`` or ``start``."""
         return trajectory_module.load(self.path / f"{name}.npz")
 
     def write_history(self, rows: list[dict[str, Any]]) -> None:

@@ -173,7 +173,7 @@ def _cell(
             continue  # the last word, because it is what the others are compared under
         tables = merge(tables, _meaning(axis, value, choice))
     if values["parameterization"] == FIXED:
-        tables = {**tables, "parameterization": {"kind": FIXED}}
+        tables = {**tables, "parameterization": {"kind": FIXED}, "start": {}}
     else:
         tables = merge(tables, _meaning("parameterization", values["parameterization"], choice))
     name = _label(values, axes)

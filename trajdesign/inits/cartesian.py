@@ -20,18 +20,12 @@ def cartesian(
     spacing: Literal["uniform", "variable", "random"] = "uniform",
     power: float = 0.5,
     seed: int = 0,
-    spread: float = 1.0,
     wave: float = 0.0,
-    cycles: float | None = None,
-    alternate: bool = False,
-    shift: float = 0.0,
 ) -> Trajectory:
     """Return readout lines along x, one for each shot, in rising k_y, straight or as waves.
 
-    A wave moves along x at the constant speed of the straight line and along y as
-    ``wave * sin(2 pi * cycles * u + phase)``, u from 0 to 1 along the line. Straight lines spread over all of
-    k_max hold one at k_y = 0. With a wave of nearly k_max, no spread and a shift of 1 the shots are interleaved
-    echo-planar ones along y.
+    A wave moves along x at the constant speed of the straight line and along y as a sine, of as many periods as 98
+    percent of the limits allow, which crosses its row where k_x = 0. Straight lines hold one at k_y = 0.
 
     Parameters
     ----------
@@ -49,16 +43,8 @@ def cartesian(
         How fast the density of variable and random lines falls, 0 to 4; 0 is uniform.
     seed
         Of the random lines.
-    spread
-        Part of k_max over which the lines are spread, 0 to 1.
     wave
-        Amplitude of the waves along y, 1/FOV. Lines nearer to k_max than this are moved inwards.
-    cycles
-        Periods of a wave along its line. By default as many as 98 percent of the limits allow.
-    alternate
-        Turn every second wave upside down.
-    shift
-        How far the phase of the waves moves over all the shots, in periods.
+        Amplitude of the waves along y, in parts of k_max, 0 to 1. The lines are spread over what it leaves.
 
     Returns
     -------
@@ -77,34 +63,27 @@ def cartesian(
     for option, value, most in (
         ("power", power, 4),
         ("seed", seed, math.inf),
-        ("spread", spread, 1),
-        ("wave", wave, matrix / 2),
-        ("cycles", cycles or 0, 1000),
+        ("wave", wave, 1),
     ):
         if not 0 <= value <= most:
             raise ConfigError(f"cartesian: {option} is {value:g}; it lies between 0 and {most:g}.")
-    rows = _rows(spacing, n_shots, matrix, power, seed)
     along = line(acquisition, scanner)
-    shot = np.arange(n_shots)
-    if cycles is None:
-        cycles = _most_cycles(wave, along, acquisition, scanner)
-    phase = 2 * np.pi * (cycles * (along + 1) / 2 + shift * shot[:, None] / n_shots)
-    sign = np.where(shot % 2, -1, 1) if alternate else np.ones(n_shots)
-    middle = np.clip(spread * rows, wave - matrix / 2, matrix / 2 - wave)
-    ky = (middle[:, None] + wave * sign[:, None] * np.sin(phase)) / acquisition.fov[1]
+    middle = (1 - wave) * _rows(spacing, n_shots, matrix, power, seed) / acquisition.fov[1]
+    amplitude = wave * acquisition.k_max[1]
+    periods = _most_periods(amplitude, along, acquisition, scanner)
+    ky = middle[:, None] + amplitude * np.sin(math.pi * periods * along)
     kx = np.broadcast_to(along * acquisition.k_max[0], ky.shape)
     return feasible(np.stack([kx, ky], axis=-1), acquisition, scanner, "cartesian", "a line")
 
 
-def _most_cycles(wave: float, along: np.ndarray, acquisition: Acquisition, scanner: Scanner) -> float:
-    """Return how many periods of a wave (1/FOV) the limits allow along a line, 0 if it is already too fast."""
-    if wave == 0:
+def _most_periods(amplitude: float, along: np.ndarray, acquisition: Acquisition, scanner: Scanner) -> float:
+    """Return how many periods of a wave (1/m) the limits allow along a line, 0 if that is already too fast."""
+    if amplitude == 0:
         return 0.0
     bounds = Bounds.of(acquisition, scanner)
     rate = float(along[1] - along[0]) / scanner.gradient_raster
     speed = rate * acquisition.k_max[0]
     left = math.sqrt(max(bounds.speed**2 - speed**2, 0)) if bounds.limit_norm == "vector" else bounds.speed
-    amplitude = wave / acquisition.fov[1]
     angular = min(math.sqrt(bounds.acceleration / amplitude), left / amplitude)
     return angular / (math.pi * rate)
 
