@@ -45,7 +45,7 @@ class Unrolled(Reconstructor):
     """
 
     def __init__(
-        self, *, iterations: int = 3, steps: int = 4, channels: int = 8, levels: int = 2, checkpoint: bool = True
+        self, *, iterations: int = 3, steps: int = 4, channels: int = 8, levels: int = 2, checkpoint: bool = False
     ) -> None:
         super().__init__()
         if iterations < 1 or steps < 1:
