@@ -66,7 +66,7 @@ def test_the_path_solves_the_ode_that_the_docstring_states(n_control):
     assert length == round(n_intervals / n_control)
     shot_time = torch.linspace(0, 1, n_intervals + 1)
     assert len(shot_time) == k0.shape[1]
-    memory = 0.05 * n_intervals
+    tau = 6
     n_segments = math.ceil(n_intervals / length)
     carried = np.zeros((n_shots, 2))
     for segment in range(n_segments):
@@ -88,17 +88,15 @@ def test_the_path_solves_the_ode_that_the_docstring_states(n_control):
             codes, along = field.codes.detach(), time / length
             code = (1 - along) * codes[:, segment] + along * codes[:, segment + 1]
             with torch.no_grad():
-                speed = field.network(torch.cat([state, waves.sin(), waves.cos(), code], dim=1))
-            # at most the receiver's Nyquist speed, 1/FOV a dwell time, in k_max a raster
-            nyquist = 10e-6 / 4e-6 / 16
-            return (nyquist * speed.numpy() - flat.reshape(n_shots, 2) / memory).ravel()
+                wanted = field.network(torch.cat([state, waves.sin(), waves.cos(), code], dim=1)) + code[:, :2]
+            return ((2 * wanted.numpy() - flat.reshape(n_shots, 2)) / tau).ravel()
 
         here = np.zeros((length + 1, n_shots, 2))
         for step in range(length):  # the initial velocity has corners at the control points
             if first + step < n_intervals:
                 end = solve_ivp(velocity, (step, step + 1), here[step].ravel(), rtol=1e-8, atol=1e-10).y[:, -1]
                 here[step + 1] = end.reshape(n_shots, 2)
-        total = here + np.exp(-np.arange(length + 1) / memory)[:, None, None] * carried
+        total = here + np.exp(-np.arange(length + 1) / tau)[:, None, None] * carried
         stop = min(length, n_intervals - first)
         np.testing.assert_allclose(
             found[:, first : first + stop + 1].transpose(1, 0, 2), total[: stop + 1] * 16, atol=2e-3
@@ -163,13 +161,12 @@ def test_a_departure_is_forgotten():
         def forward(self, features):
             return torch.where(features[..., 2:3] < -0.8, 1.0, 0.0).expand(*features.shape[:-1], 2)
 
-    model = disturbed(memory=0.05)
+    model = disturbed(relaxation=40e-6, n_code=0)
     model.field.network = Early()
     distance = departure(model).detach().norm(dim=-1)
-    memory = 0.05 * (distance.shape[1] - 1)
     assert float(distance[:, 8].min()) > 1
     for later in (1, 5, 16, 40):
-        wanted = distance[:, 12] * math.exp(-later / memory)
+        wanted = distance[:, 12] * math.exp(-later / 4)
         torch.testing.assert_close(distance[:, 12 + later], wanted, rtol=1e-3, atol=0)
 
 
@@ -197,8 +194,10 @@ def test_numbers_that_are_not_finite_are_an_error(method, value):
         {"n_control": 0},
         {"n_control": -3},
         {"hidden": 0},
-        {"memory": 0.0},
-        {"memory": -1.0},
+        {"relaxation": 9e-6},
+        {"relaxation": math.nan},
+        {"n_code": 1},
+        {"n_code": -1},
         {"rtol": 0.0},
         {"atol": -1.0},
         {"max_steps": 0},

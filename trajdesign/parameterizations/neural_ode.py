@@ -11,20 +11,23 @@ from trajdesign.errors import ConfigError, DivergedError
 from trajdesign.interfaces import Parameterization
 from trajdesign.trajectory import Trajectory
 
+# What the network's output and the codes are multiples of, in k_max, so that the learning rate of B-splines suits both.
+_REACH = 2.0
+# Standard deviation of the codes before the first step.
 _CODE_SCALE = 0.3
 
 
 class NeuralODE(Parameterization):
-    """dk/dt = dk0/dt + f_theta(k, t, c) from control points of the initial trajectory k0.
+    """dk/dt = dk0/dt + (f_theta(k, t, c) - (k - k0)) / tau from control points of the initial trajectory k0.
 
     After Peng et al., CVPR 2022, eqs. 1 to 3: each shot is cut into segments, each starts at its control point,
-    and all are integrated at once over their short duration. Three things differ. The network gives the departure
-    from the initial velocity, zero before the first step, so that the start is the initial trajectory itself. The
-    segments are joined: the departure at the end of one is carried into the next and forgotten over the time
-    `memory`, as the ODE with the leak -(k - k0)/memory prescribes, so that the path is continuous and a change early
-    in the shot does not throw the rest of it away. And every control point has a code c of a few learned numbers,
-    interpolated along the segment: without it the same field moves whatever comes by at about the same time, and two
-    shots can hardly part.
+    and all are integrated at once over their short duration. Three things differ. The velocity is a departure from
+    the initial one, zero before the first step, so that the start is the initial trajectory itself. The departure
+    relaxes, within the time tau, to what the network asks for: so the segments can be joined (the departure at the end
+    of one is carried into the next, where it fades), the path is continuous and smooth, a change early in the shot
+    does not throw the rest of it away, and the equation is never stiff. And every control point has a code c of a few
+    learned numbers, interpolated along the segment, which the network sees and the first of which push by themselves:
+    without it the same field moves whatever comes by at about the same time, and two shots can hardly part.
 
     Parameters
     ----------
@@ -33,11 +36,12 @@ class NeuralODE(Parameterization):
     n_control
         Wanted control points a shot; segments are whole rasters, so it is met to the nearest one.
     n_code
-        Numbers in the code of a control point; 0 is the paper's field, of place and time alone.
+        Numbers in the code of a control point, at least one for each axis; 0 is the paper's field, of place and time
+        alone.
     hidden
         Width of the network's two hidden layers.
-    memory
-        Part of the shot over which a departure is forgotten.
+    relaxation
+        tau, s. Longer makes smoother, slower curves.
     method
         Solver of torchdiffeq: a fixed-step one, which takes one step a raster, or ``dopri5``.
     adjoint
@@ -50,7 +54,7 @@ class NeuralODE(Parameterization):
     Raises
     ------
     ConfigError
-        If an option is not positive, or `n_code` negative.
+        If an option is not positive, `n_code` too small, or the relaxation shorter than the gradient raster.
     """
 
     carry: Tensor
@@ -63,7 +67,7 @@ class NeuralODE(Parameterization):
         n_control: int = 100,
         n_code: int = 8,
         hidden: int = 64,
-        memory: float = 0.05,
+        relaxation: float = 60e-6,
         method: Literal["euler", "midpoint", "rk4", "dopri5"] = "rk4",
         adjoint: bool = False,
         rtol: float = 1e-4,
@@ -71,28 +75,30 @@ class NeuralODE(Parameterization):
         max_steps: int = 200,
     ) -> None:
         super().__init__(initial)
-        sizes = {"n_control": n_control, "hidden": hidden, "memory": memory}
-        for option, value in (sizes | {"rtol": rtol, "atol": atol, "max_steps": max_steps}).items():
+        sizes = {"n_control": n_control, "hidden": hidden, "rtol": rtol, "atol": atol, "max_steps": max_steps}
+        for option, value in sizes.items():
             if not value > 0:
                 raise ConfigError(f"parameterization.{option} is {value}; it must be positive.")
-        if n_code < 0:
-            raise ConfigError(f"parameterization.n_code is {n_code}; it is 0 or more.")
-        n_intervals = initial.k.shape[1] - 1
+        n_intervals, n_dims = initial.k.shape[1] - 1, initial.k.shape[2]
+        if n_code and n_code < n_dims:
+            raise ConfigError(f"parameterization.n_code is {n_code}; it is 0, or {n_dims} or more.")
+        raster = initial.scanner.gradient_raster
+        if not relaxation >= raster:
+            raise ConfigError(
+                f"parameterization.relaxation is {relaxation:g} s; it must not be shorter than the gradient raster, "
+                f"{raster:g} s."
+            )
         self.length = max(1, round(n_intervals / n_control))
         n_segments = math.ceil(n_intervals / self.length)
         k_max = torch.tensor(initial.acquisition.k_max, dtype=torch.float64)
-        # time is counted in rasters, k in k_max, and the network's output in the fastest speed of the receiver
-        decay = math.exp(-self.length / (memory * n_intervals))
+        tau = relaxation / raster  # time is counted in rasters, k in k_max
+        decay = math.exp(-self.length / tau)
         power = torch.arange(n_segments)[:, None] - torch.arange(n_segments) - 1
         self.register_buffer("carry", torch.where(power >= 0, decay ** power.clamp_min(0), 0.0).double())
         self.register_buffer("k_max", k_max)
         padded = torch.cat([initial.k, initial.k[:, -1:].expand(-1, self.length, -1)], dim=1) / k_max
         segments = padded.unfold(1, self.length + 1, self.length)[:, :n_segments].permute(3, 0, 1, 2)
-        scanner, acquisition = initial.scanner, initial.acquisition
-        speed = scanner.gradient_raster / (acquisition.dwell * max(acquisition.fov))  # 1/m a raster
-        limit = scanner.gradient_raster * scanner.gamma * scanner.max_gradient
-        fastest = min(speed, limit) / float(k_max.max())
-        self.field = _Field(segments.float(), fastest, memory * n_intervals, n_code, hidden)
+        self.field = _Field(segments.float(), tau, n_code, hidden)
         self.method, self.adjoint = method, adjoint
         self.rtol, self.atol, self.max_steps = rtol, atol, max_steps
 
@@ -125,7 +131,7 @@ class NeuralODE(Parameterization):
     def _join(self, local: Tensor, times: Tensor) -> Tensor:
         """Departures (time, shot, segment, dim) within segments -> along the shots (shot, point, dim)."""
         carried = torch.einsum("st,btd->bsd", self.carry, local[-1])
-        forgotten = torch.exp(-times.double() / self.field.memory)[:, None, None, None]
+        forgotten = torch.exp(-times.double() / self.field.tau)[:, None, None, None]
         whole = (local + forgotten * carried)[:-1].permute(1, 2, 0, 3).flatten(1, 2)
         end = local[-1] + forgotten[-1] * carried
         whole = torch.cat([whole, end[:, -1:]], dim=1)
@@ -139,17 +145,18 @@ class _Field(nn.Module):
     first: Tensor
     frequencies: Tensor
 
-    def __init__(self, segments: Tensor, speed: float, memory: float, n_code: int, hidden: int) -> None:
+    def __init__(self, segments: Tensor, tau: float, n_code: int, hidden: int) -> None:
         super().__init__()
         self.register_buffer("segments", segments)  # initial k (time, shot, segment, dim), in k_max
         _, n_shots, n_segments, n_dims = segments.shape
-        # the codes tell control points apart before the first step, and say nothing yet
-        self.codes = nn.Parameter(_CODE_SCALE * torch.randn(n_shots, n_segments + 1, n_code))
+        codes = _CODE_SCALE * torch.randn(n_shots, n_segments + 1, n_code)
+        codes[..., :n_dims] = 0  # those that push
+        self.codes = nn.Parameter(codes)
         first = torch.arange(n_segments)[:, None] * (len(segments) - 1)
         self.register_buffer("first", first / (n_segments * (len(segments) - 1)))
         self.register_buffer("frequencies", math.pi * 2.0 ** torch.arange(5))
         self.rasters = n_segments * (len(segments) - 1)
-        self.speed, self.memory = speed, memory
+        self.tau = tau
         n_features = (n_dims + 1) * (1 + 2 * len(self.frequencies)) + n_code
         last = nn.Linear(hidden, n_dims)
         nn.init.zeros_(last.weight)
@@ -167,5 +174,7 @@ class _Field(nn.Module):
         state = torch.cat([k, 2 * now - 1], dim=-1)
         waves = (state[..., None] * self.frequencies).flatten(-2)
         code = torch.lerp(self.codes[:, :-1], self.codes[:, 1:], time / (len(self.segments) - 1))
-        velocity = self.network(torch.cat([state, waves.sin(), waves.cos(), code], dim=-1))
-        return self.speed * velocity - departure / self.memory
+        wanted = self.network(torch.cat([state, waves.sin(), waves.cos(), code], dim=-1))
+        if code.shape[-1]:
+            wanted = wanted + code[..., : wanted.shape[-1]]
+        return (_REACH * wanted - departure) / self.tau
