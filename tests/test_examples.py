@@ -14,6 +14,7 @@ import torch
 
 import trajdesign as td
 from trajdesign import cli, study
+from trajdesign.config import from_tables, parse_options
 from trajdesign.optimize import optimize
 from trajdesign.trajectory import n_points
 
@@ -186,13 +187,15 @@ def test_what_runs_ask_for_at_their_ends(tmp_path, capsys):
     assert "none: the gradient is" in torn
 
 
-def test_paper_like_config_trains_and_is_projected(tmp_path):
-    config = td.load_config(
-        EXAMPLES / "paper_like.toml", [*TINY, *TINY_PHANTOM, "limits.from_epoch=0", "parameterization.n_control=10"]
-    )
-    assert config.parameterization["method"] == "dopri5"
-    assert config.parameterization["adjoint"]
-    assert config.limits.method == "penalty"
+def test_the_papers_protocol_trains_and_is_projected(tmp_path):
+    cells = study.load(EXAMPLES / "paper.toml").cells
+    whole = next(cell.config for cell in cells if cell.name == "cartesian-04-paper-unet-s0-brain")
+    assert whole.start == {}, "the paper's lines start straight"
+    assert whole.parameterization["method"] == "dopri5"
+    assert whole.parameterization["adjoint"]
+    assert whole.limits.method == "penalty"
+    small = [*TINY, *TINY_PHANTOM, "limits.from_epoch=0", "parameterization.n_control=10"]
+    config = from_tables(study.merge(whole.to_dict(), parse_options(small)))
     metrics = optimize(config, tmp_path / "run", baseline=False)
     assert metrics["limits"]["ok"]
 

@@ -125,6 +125,7 @@ def test_another_kind_drops_the_options_of_the_old_one_and_no_kind_keeps_them():
         "density": 2,
         "turns": 5,
     }
+    assert study.merge(base, {"init": {}})["init"] == {}
     assert base["init"] == {"kind": "spiral", "density": 2}, "the base is left alone"
 
 

@@ -151,7 +151,7 @@ class _Field(nn.Module):
         _, n_shots, n_segments, n_dims = segments.shape
         codes = _CODE_SCALE * torch.randn(n_shots, n_segments + 1, n_code)
         codes[..., :n_dims] = 0  # those that push
-        self.codes = nn.Parameter(codes)
+        self.codes = nn.Parameter(codes) if n_code else None
         first = torch.arange(n_segments)[:, None] * (len(segments) - 1)
         self.register_buffer("first", first / (n_segments * (len(segments) - 1)))
         self.register_buffer("frequencies", math.pi * 2.0 ** torch.arange(5))
@@ -173,8 +173,10 @@ class _Field(nn.Module):
         now = (self.first + time / self.rasters).expand(*k.shape[:-1], 1)
         state = torch.cat([k, 2 * now - 1], dim=-1)
         waves = (state[..., None] * self.frequencies).flatten(-2)
-        code = torch.lerp(self.codes[:, :-1], self.codes[:, 1:], time / (len(self.segments) - 1))
-        wanted = self.network(torch.cat([state, waves.sin(), waves.cos(), code], dim=-1))
-        if code.shape[-1]:
-            wanted = wanted + code[..., : wanted.shape[-1]]
+        features = torch.cat([state, waves.sin(), waves.cos()], dim=-1)
+        if self.codes is None:
+            wanted = self.network(features)
+        else:
+            code = torch.lerp(self.codes[:, :-1], self.codes[:, 1:], time / (len(self.segments) - 1))
+            wanted = self.network(torch.cat([features, code], dim=-1)) + code[..., : departure.shape[-1]]
         return (_REACH * wanted - departure) / self.tau
