@@ -1,6 +1,7 @@
 """Every example runs, on tiny settings, and leaves what it says."""
 
 import importlib.util
+import json
 import subprocess
 import sys
 import tomllib
@@ -235,3 +236,22 @@ def test_the_commands_of_start_are_commands_of_the_program():
     assert {command[0] for command in start.commands("runs/first", [])} <= {
         command.name or command.callback.__name__ for command in cli.app.registered_commands
     }
+
+
+def test_exchanging_trajectories_compares_each_with_the_one_at_home(tmp_path, capsys):
+    for name, seed in (("here", 0), ("there", 1)):
+        settings = [*TINY, *TINY_PHANTOM, f"data.seed={seed}", f"init.angle={'golden' if seed else 'uniform'}"]
+        optimize(td.load_config(None, settings), tmp_path / name, baseline=False)
+    script("exchange").main(str(tmp_path / "here"), str(tmp_path / "there"), str(tmp_path / "out"))
+    table = json.loads((tmp_path / "out" / "exchange.json").read_text())
+    assert [(row["trajectory"], row["images"]) for row in table] == [
+        (owner, images) for images in ("here", "there") for owner in ("here", "there")
+    ]
+    for row in table:
+        folder = td.load(tmp_path / "out" / f"{row['trajectory']}_on_{row['images']}")
+        assert torch.equal(folder.k, td.load(tmp_path / row["trajectory"]).k)
+        if row["trajectory"] == row["images"]:
+            assert row["psnr_lost"] == 0
+            assert row["psnr_p"] == 1
+    assert table[1]["psnr_lost"] == pytest.approx(table[0]["psnr"] - table[1]["psnr"])
+    assert capsys.readouterr().out.count("dB, SSIM") == 4
