@@ -2,8 +2,8 @@
 
 python examples/exchange.py RUN RUN OUT
 
-Every trajectory, as it is, gets a network trained on every run's images: four run folders in OUT, and a table of the test
-images' PSNR and SSIM whose columns are the images. Each row but the diagonal is compared with it, image by image.
+Every trajectory, as it is, gets a network trained on every run's images: four run folders in OUT, and a table of what
+that gives on the test images. A foreign trajectory is compared with the one at home, image by image.
 """
 
 import json

@@ -34,9 +34,7 @@ def test_a_wave_of_zero_is_the_straight_line():
 @pytest.mark.parametrize("wave", [0.02, 0.1, 0.5, 1.0])
 @pytest.mark.parametrize(("n_samples", "max_slew"), [(500, 200.0), (1000, 60.0)])
 def test_by_default_waves_are_at_98_percent_of_a_limit(wave, norm, n_samples, max_slew):
-    trajectory = cartesian(
-        Acquisition(n_samples=n_samples), Scanner(max_slew=max_slew, limit_norm=norm), wave=wave
-    )
+    trajectory = cartesian(Acquisition(n_samples=n_samples), Scanner(max_slew=max_slew, limit_norm=norm), wave=wave)
     order = 2 if norm == "vector" else np.inf
     slew, gradient = (
         np.linalg.norm(x.numpy(), ord=order, axis=-1).max() for x in (trajectory.slew, trajectory.gradient)
