@@ -1,9 +1,10 @@
-"""Sample real multi-coil k-space (fastMRI HDF5) on a learned trajectory and reconstruct it with the run's network.
+"""Sample measured multi-coil k-space (fastMRI HDF5) on learned trajectories and reconstruct it with the runs' networks.
 
-python examples/reconstruct_kspace.py RUN FILE.h5 [FIGURE.png]
+python examples/reconstruct_kspace.py FILE.h5 RUN[:STAGE] [RUN[:STAGE] ...]
 
-The fully sampled coil images are the reference, combined by root sum of squares; the same is done on the fixed
-initial trajectory, with the network that was trained on it.
+The fully sampled coil images are the reference, combined by root sum of squares. A run stands for its learned
+trajectory and the network trained with it, RUN:fixed for its fixed start. The slice in the middle is drawn in
+reconstruct_kspace.png.
 """
 
 import sys
@@ -11,34 +12,37 @@ from pathlib import Path
 
 import torch
 
-from trajdesign import metrics, plots, plugins
+from trajdesign import compare, metrics, plots, plugins
+from trajdesign.config import from_tables
 from trajdesign.datasets.fastmri import fastmri
 from trajdesign.encoding import Encoding
 from trajdesign.evaluation import reconstruct
-from trajdesign.run import RunFolder
+from trajdesign.study import merge
 
 
 @torch.no_grad()
-def main(run: str, kspace: str, figure: str = "reconstruct_kspace.png") -> None:
+def main(kspace: str, *runs: str) -> None:
     """Print PSNR and SSIM of every slice, and draw the one in the middle."""
-    folder = RunFolder(run)
-    config = folder.config()
-    slices = fastmri(config.acquisition, "test", test=[kspace])
+    stages = compare.open_stages(runs)
+    slices = fastmri(stages[0].config.acquisition, "test", test=[kspace])
     for i in range(len(slices)):
         coil_images = slices[i][None]
         images, scores = {}, {}
-        for label, start, weights in (("fixed", "initial", "network_fixed"), ("learned", "trajectory", "network")):
-            network = plugins.build("reconstructor", config.reconstructor).eval()
-            folder.load_network(network, weights)
-            image, reference = reconstruct(coil_images, Encoding(folder.trajectory(start)), network, config)
-            images[label] = image[0, 0].numpy()
-            scores[label] = {
+        for stage in stages:
+            network = plugins.build("reconstructor", stage.config.reconstructor).eval()
+            encoding = Encoding(stage.folder.load_stage(stage.name, network))
+            # what was measured has noise of its own
+            config = from_tables(merge(stage.config.to_dict(), {"training": {"noise": 0.0}}))
+            image, reference = reconstruct(coil_images, encoding, network, config)
+            images[stage.label] = image[0, 0].numpy()
+            scores[stage.label] = {
                 "PSNR": float(metrics.psnr(image, reference, 1.0)),
                 "SSIM": float(metrics.ssim(image, reference, 1.0)),
             }
-            print(f"slice {i}, {coil_images.shape[1]} coils, {label}: {scores[label]}")
+            print(f"slice {i}, {coil_images.shape[1]} coils, {stage.label}: {scores[stage.label]}")
         if i == len(slices) // 2:
-            plots.save(plots.reconstructions(reference[0, 0].numpy(), images, scores), Path(figure))
+            figure = Path("reconstruct_kspace.png")
+            plots.save(plots.reconstructions(reference[0, 0].numpy(), images, scores), figure)
             print(f"drawn in {figure}")
 
 

@@ -223,11 +223,11 @@ def test_reconstruct_kspace(tmp_path, monkeypatch, capsys):
     image[..., 8:32, 8:32] = generator.uniform(0.5, 1, (2, 3, 24, 24))
     with h5py.File("slices.h5", "w") as file:
         file["kspace"] = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(image, axes=(-2, -1))), axes=(-2, -1))
-    script("reconstruct_kspace").main("run", "slices.h5")
+    script("reconstruct_kspace").main("slices.h5", "run:fixed", "run")
     printed = capsys.readouterr().out
     for i in range(2):
-        for label in ("fixed", "learned"):
-            assert f"slice {i}, 3 coils, {label}" in printed
+        for label in ("run:fixed", "run"):
+            assert f"slice {i}, 3 coils, {label}: " in printed
     assert (tmp_path / "reconstruct_kspace.png").stat().st_size > 0
 
 
