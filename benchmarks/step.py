@@ -152,7 +152,7 @@ class Paper:
         """Take a step; returns the image loss."""
         parts, run = self.joint, self.joint.config
         trajectory = parts.parameterization()
-        penalty = sum((c.penalty(trajectory) for c in parts.constraints), start=torch.zeros(()))
+        penalty = sum((c.penalty(trajectory) for c in parts.penalised), start=torch.zeros(()))
         self.weights = _follow(trajectory, self.weights, images.device)
         start = root_sum_of_squares(TorchKbNufftCoils(self.weights)(trajectory, images))
         image = start + parts.network.correction(start)
