@@ -112,6 +112,25 @@ def test_weights_followed_along_a_moving_trajectory_are_those_computed_afresh():
     assert float((short - fresh).norm() / fresh.norm()) < 0.05
 
 
-def test_weights_carry_no_gradient():
-    omega = grid((8, 8)).requires_grad_()
-    assert not density_compensation(omega, (8, 8)).requires_grad
+@pytest.mark.parametrize("shape_of_sum", ["square", "cosine", "along x"])
+def test_the_gradient_is_how_the_settled_weights_follow_slow_changes(shape_of_sum):
+    time = torch.linspace(0.05, 1, 600, dtype=torch.float64)
+    arm = (0.95 * math.pi * time)[:, None] * torch.stack([(28 * math.pi * time).cos(), (28 * math.pi * time).sin()], -1)
+    omega = torch.cat([arm, -arm])
+    radius = omega.norm(dim=-1)
+    change = omega * torch.cos(1.3 * radius)[:, None]
+    weighting = {
+        "square": (radius / math.pi).square(),
+        "cosine": torch.cos(radius),
+        "along x": torch.cos(0.8 * omega[:, 0]),
+    }[shape_of_sum]
+
+    def settled(step):
+        return density_compensation(omega + step * change, (24, 24), n_iterations=400)
+
+    slope = float(((settled(1e-4) - settled(-1e-4)) * weighting).sum()) / 2e-4
+    moving = omega.clone().requires_grad_()
+    weights = density_compensation(moving, (24, 24), n_iterations=1, start=settled(0))
+    (gradient,) = torch.autograd.grad((weights * weighting).sum(), moving)
+    assert abs(slope) > 0.4
+    assert float((gradient * change).sum()) == pytest.approx(slope, rel=0.02)

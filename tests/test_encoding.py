@@ -174,7 +174,7 @@ def test_weights_are_those_given_or_else_computed_once():
     encoding = Encoding(trajectory.with_k(trajectory.k.clone().requires_grad_()))
     assert encoding.weights.shape == (3, 40)
     assert (encoding.weights > 0).all()
-    assert not encoding.weights.requires_grad
+    assert encoding.weights.requires_grad, "where samples crowd, the weights give way"
     assert encoding.weights is encoding.weights
 
 

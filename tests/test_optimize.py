@@ -176,7 +176,7 @@ def test_learning_starts_where_it_is_told_to_and_is_compared_with_the_initial_pa
     started = RunFolder(tmp_path / "run")
     golden = plugins.build("init", started.config().start, started.config().acquisition, started.config().scanner)
     assert torch.equal(started.trajectory("start").k, golden.k)
-    torch.testing.assert_close(started.trajectory().k, golden.k)
+    torch.testing.assert_close(started.trajectory().k, golden.k, rtol=2e-4, atol=0)  # the margin of the projection
     assert torch.equal(started.trajectory("initial").k, folder.trajectory("initial").k)
 
 

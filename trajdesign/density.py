@@ -9,7 +9,6 @@ from trajdesign.nufft import Backend, nufft, nufft_adjoint
 _KEEP = 0.9
 
 
-@torch.no_grad()
 def density_compensation(
     omega: Tensor,
     shape: tuple[int, ...],
@@ -27,6 +26,10 @@ def density_compensation(
     The plain iteration never settles: it goes on sharpening single samples. So each step first draws the
     logarithm of the weights a tenth of the way to its mean. That has one fixed point, reached as fast as
     0.9^n from anywhere, so that weights followed along a changing trajectory equal those computed afresh.
+
+    The gradient to the samples is that of the last step. Where samples crowd, the weights give way: with constant
+    ones a learned trajectory would chase a brightness that the next weights take away again. Changes of the density
+    over more than 1/FOV, which the step levels at once, have their exact derivative at the fixed point.
 
     Parameters
     ----------
@@ -47,17 +50,22 @@ def density_compensation(
         (point,), real, positive; on a full Cartesian grid of N points each is 1/N, so that the adjoint of the
         weighted samples has the scale of the image.
     """
-    doubled = tuple(2 * n for n in shape)
-    window = torch.ones((), device=omega.device, dtype=omega.dtype)
-    for n in shape:
-        axis = 1 - (torch.arange(2 * n, device=omega.device, dtype=omega.dtype) - n).abs() / n
-        window = window[..., None] * axis
     weights = torch.ones_like(omega[:, 0]) if start is None else start.to(omega)
+    with torch.no_grad():
+        window = torch.ones((), device=omega.device, dtype=omega.dtype)
+        for n in shape:
+            axis = 1 - (torch.arange(2 * n, device=omega.device, dtype=omega.dtype) - n).abs() / n
+            window = window[..., None] * axis
+        for _ in range(n_iterations - 1):
+            weights = _step(weights, omega, window, backend)
+    return _step(weights.detach(), omega, window, backend)
+
+
+def _step(weights: Tensor, omega: Tensor, window: Tensor, backend: Backend) -> Tensor:
+    """One step of the fixed point, towards weights whose density, seen through the window's transform, is one."""
+    logarithm = weights.log()
+    weights = (_KEEP * logarithm + (1 - _KEEP) * logarithm.mean()).exp()
     complex_type = torch.complex64 if omega.dtype == torch.float32 else torch.complex128
-    for _ in range(n_iterations):
-        logarithm = weights.log()
-        weights = (_KEEP * logarithm + (1 - _KEEP) * logarithm.mean()).exp()
-        blurred = nufft_adjoint(weights[None].to(complex_type), omega, doubled, backend)
-        density = nufft(blurred * window, omega, backend)[0].real
-        weights = weights / density.clamp_min(1e-6 * float(density.max()))
-    return weights
+    blurred = nufft_adjoint(weights[None].to(complex_type), omega, tuple(window.shape), backend)
+    density = nufft(blurred * window, omega, backend)[0].real
+    return weights / density.clamp_min(1e-6 * float(density.detach().max()))

@@ -74,9 +74,14 @@ class Encoding:
 
     @cached_property
     def weights(self) -> Tensor:
-        """Density compensation (shot, sample), positive; a constant to the gradient."""
-        points = self.omega.detach().flatten(0, 1)
-        weights = density_compensation(points, self.acquisition.image_shape, backend=self.backend)
+        """Density compensation (shot, sample), positive: see `trajdesign.density.density_compensation`."""
+        return self.followed_weights()
+
+    def followed_weights(self, start: Tensor | None = None) -> Tensor:
+        """Density compensation (shot, sample), in one step from the weights `start` of nearly the same trajectory."""
+        steps = {} if start is None else {"n_iterations": 1, "start": start.detach().flatten()}
+        points = self.omega.flatten(0, 1)
+        weights = density_compensation(points, self.acquisition.image_shape, backend=self.backend, **steps)
         return weights.view(self.omega.shape[:2])
 
     @cached_property
@@ -137,13 +142,14 @@ class Encoding:
         """
         other = copy.copy(self)
         other.omega = self.omega.detach().requires_grad_(self.omega.requires_grad)
+        other.weights = self.weights.detach().requires_grad_(self.weights.requires_grad)
         if self.normal_by != "chain":
             other.transfer = self.transfer.detach().requires_grad_(self.transfer.requires_grad)
         return other
 
     def carry_on(self, cut: "Encoding") -> None:
         """Back-propagate the gradients that have arrived at a `cut` of this encoding."""
-        made = [(self.omega, cut.omega)]
+        made = [(self.omega, cut.omega), (self.weights, cut.weights)]
         if self.normal_by != "chain":
             made.append((self.transfer, cut.transfer))
         reached = [(own, leaf.grad) for own, leaf in made if leaf.grad is not None]

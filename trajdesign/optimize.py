@@ -14,8 +14,7 @@ from torch.utils.data import Dataset
 
 from trajdesign import limits, metrics, plugins, runtime
 from trajdesign.config import Config
-from trajdesign.density import density_compensation
-from trajdesign.encoding import Encoding, angular, faster_normal
+from trajdesign.encoding import Encoding, faster_normal
 from trajdesign.errors import DivergedError, InputError
 from trajdesign.evaluation import draw_seeds, evaluate, reconstruct
 from trajdesign.interfaces import Parameterization, Reconstructor
@@ -263,9 +262,9 @@ class _Joint:
         if normal == "auto":  # for the whole batch, so that neither parts nor ranks change what is computed
             normal = faster_normal(self.ranks.size * len(coil_images) * coil_images.shape[1], device)
         if self.encoding is None or k.requires_grad:  # that of a fixed trajectory is made once
-            weights = None if self.encoding is None else self.encoding.weights
-            weights = _follow(trajectory, weights, device)
-            self.encoding = Encoding(trajectory.with_k(k), weights=weights, device=device, normal=normal)
+            last = None if self.encoding is None else self.encoding.weights
+            self.encoding = Encoding(trajectory.with_k(k), device=device, normal=normal)
+            self.encoding.weights = self.encoding.followed_weights(last)
         encoding = self.encoding
         cut = encoding.cut()
         for start in range(0, len(coil_images), n_at_once):
@@ -333,14 +332,3 @@ def _order(n_images: int, batch_size: int, seed: int) -> Iterator[list[int]]:
         torch.empty((), dtype=torch.int64).random_(generator=generator)  # as torch's loader does: the same order
         epoch = torch.randperm(n_images, generator=generator).tolist()
         yield from (epoch[i : i + batch_size] for i in range(0, n_images - batch_size + 1, batch_size))
-
-
-def _follow(trajectory: Trajectory, weights: Tensor | None, device: torch.device) -> Tensor:
-    """Density compensation (shot, sample) of a trajectory that moves a little each step, from the last one's."""
-    omega = angular(trajectory).detach().to(device, torch.float32).flatten(0, 1)
-    shape = trajectory.acquisition.image_shape
-    if weights is None:
-        new = density_compensation(omega, shape)
-    else:
-        new = density_compensation(omega, shape, n_iterations=1, start=weights.flatten())
-    return new.view(trajectory.acquisition.n_shots, -1)
