@@ -79,9 +79,12 @@ class Encoding:
 
     def followed_weights(self, start: Tensor | None = None) -> Tensor:
         """Density compensation (shot, sample), in one step from the weights `start` of nearly the same trajectory."""
-        steps = {} if start is None else {"n_iterations": 1, "start": start.detach().flatten()}
-        points = self.omega.flatten(0, 1)
-        weights = density_compensation(points, self.acquisition.image_shape, backend=self.backend, **steps)
+        points, shape = self.omega.flatten(0, 1), self.acquisition.image_shape
+        if start is None:
+            weights = density_compensation(points, shape, backend=self.backend)
+        else:
+            last = start.detach().flatten()
+            weights = density_compensation(points, shape, n_iterations=1, start=last, backend=self.backend)
         return weights.view(self.omega.shape[:2])
 
     @cached_property
