@@ -16,7 +16,8 @@ from benchmarks.common import Row, Size, alternate, machine, parse, parser, save
 from benchmarks.peers import TorchKbNufftCoils
 from trajdesign import metrics, plugins
 from trajdesign.config import Config, Training
-from trajdesign.optimize import _follow, _Joint
+from trajdesign.encoding import Encoding
+from trajdesign.optimize import _Joint
 from trajdesign.reconstructors.adjoint import root_sum_of_squares
 from trajdesign.runtime import Ranks
 
@@ -153,9 +154,9 @@ class Paper:
         parts, run = self.joint, self.joint.config
         trajectory = parts.parameterization()
         penalty = sum((c.penalty(trajectory) for c in parts.penalised), start=torch.zeros(()))
-        self.weights = _follow(trajectory, self.weights, images.device)
+        self.weights = Encoding(trajectory, device=images.device).followed_weights(self.weights)
         start = root_sum_of_squares(TorchKbNufftCoils(self.weights)(trajectory, images))
-        image = start + parts.network.correction(start)
+        image = torch.relu(start + parts.network.correction(start))
         loss = metrics.image_loss(image, root_sum_of_squares(images), run.training.ssim_weight)
         parts.optimizer.zero_grad()
         (loss + run.limits.weight * penalty).backward()
