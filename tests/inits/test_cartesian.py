@@ -19,10 +19,10 @@ def in_lines(trajectory):
 
 def test_waves_are_sines_about_their_rows():
     part, ky = in_lines(cartesian(Acquisition(n_shots=8), Scanner(), wave=0.25))
-    # 16/FOV at 200 T/m/s and 98 percent, over 4 ms and the little that the control points reach beyond
-    periods = math.sqrt(0.98 * GAMMA * 200 * 0.22 / 16) / (2 * math.pi) * 4.006e-3
+    # 16/FOV at 98 percent of 200 T/m/s, over the time that the whole line takes
+    periods = math.sqrt(0.98 * GAMMA * 200 * 0.22 / 16) / (2 * math.pi) * 10e-6 / (part[1] - part[0])
     wanted = np.arange(-48, 48, 12.0)[:, None] + 16 * np.sin(2 * np.pi * periods * (part - 0.5))
-    np.testing.assert_allclose(ky, wanted, atol=0.05)
+    np.testing.assert_allclose(ky, wanted, atol=1e-6)
 
 
 def test_a_wave_of_zero_is_the_straight_line():
