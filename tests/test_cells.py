@@ -110,7 +110,9 @@ def test_two_processes_train_what_one_does(done, tmp_path):
     reported, two = [], tmp_path / "out"
     cells.train(asked, two, jobs=2, share="1/2", device="cpu", report=lambda cell, _: reported.append(cell.name))
     assert sorted(reported) == sorted(NAMES[::2])
-    assert scores(asked.cells[::2], two) == scores(asked.cells[::2], out)
+    for name, alone in scores(asked.cells[::2], out).items():
+        # each of the two has half of the cores, and the number of threads changes the rounding
+        assert scores(asked.cells[::2], two)[name] == pytest.approx(alone, abs=0.01)
 
 
 def test_shares_cover_every_cell_once(done, tmp_path):
