@@ -41,6 +41,8 @@ PATTERNS = [
     ("spiral", {"density": 2.0}),
     ("spiral", {"density": 6.0}),
     ("spiral", {"turns": 0.7}),
+    ("spiral", {"density": 2.0, "in_out": True}),
+    ("spiral", {"turns": 0.3, "in_out": True}),
     ("radial", {"angle": "tiny-golden"}),
     ("cartesian", {"spacing": "random"}),
     ("cartesian", {"wave": 0.15}),
@@ -166,6 +168,22 @@ def test_spirals_start_at_rest_and_end_at_k_max_with_turned_interleaves(density)
     angle = np.unwrap(np.angle(k[0, 20:]))
     radius = np.abs(k[0, 20:]) / acquisition.k_max[0]
     tau = radius ** (1 / density)
+    turns = (angle[-1] - angle[0]) / (2 * np.pi) / (tau[-1] - tau[0])
+    np.testing.assert_allclose(angle - angle[-1], 2 * np.pi * turns * (tau - 1), atol=1e-3)
+
+
+@pytest.mark.parametrize("density", [1.0, 2.0])
+def test_spirals_in_and_out_are_their_own_point_images(density):
+    acquisition = Acquisition(n_shots=6)
+    trajectory = spiral(acquisition, Scanner(), density=density, in_out=True)
+    k = trajectory.k[..., 0].numpy() + 1j * trajectory.k[..., 1].numpy()
+    edge = acquisition.k_max[0]
+    np.testing.assert_allclose(k, -k[:, ::-1], atol=1e-6 * edge)
+    np.testing.assert_allclose(np.abs(k[:, [0, -1]]), edge, rtol=1e-9)
+    np.testing.assert_allclose(k, k[0] * np.exp(1j * np.pi * np.arange(6) / 6)[:, None], atol=1e-9)
+    # the second half lies on the path of a spiral from the centre: radius against unwrapped angle
+    out = k[0, k.shape[1] // 2 + 20 :]
+    angle, tau = np.unwrap(np.angle(out)), (np.abs(out) / edge) ** (1 / density)
     turns = (angle[-1] - angle[0]) / (2 * np.pi) / (tau[-1] - tau[0])
     np.testing.assert_allclose(angle - angle[-1], 2 * np.pi * turns * (tau - 1), atol=1e-3)
 

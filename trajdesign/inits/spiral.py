@@ -16,9 +16,14 @@ _FEWEST_TURNS = 0.1
 
 
 def spiral(
-    acquisition: Acquisition, scanner: Scanner, *, density: float = 1.0, turns: float | None = None
+    acquisition: Acquisition,
+    scanner: Scanner,
+    *,
+    density: float = 1.0,
+    turns: float | None = None,
+    in_out: bool = False,
 ) -> Trajectory:
-    """Return interleaved spirals from rest at the centre to k_max at the last control point.
+    """Return interleaved spirals from rest at the centre to k_max at the last control point, or from edge to edge.
 
     The path of one interleaf is ``k_max * tau**density * exp(2i * pi * turns * tau)``, tau from 0 to 1; the
     next one is rotated by ``2 * pi / n_shots``. Along it the speed is the largest under the gradient limit,
@@ -35,8 +40,11 @@ def spiral(
     density
         1 to 8: 1 is the Archimedean spiral, more is denser at the centre.
     turns
-        Turns of one interleaf, at least 0.1. By default as many as the readout has time for; fewer are
-        played slower, to fill the readout.
+        Turns of one interleaf, or of each half of one that goes in and out, at least 0.1. By default as many as the
+        readout has time for; fewer are played slower, to fill the readout.
+    in_out
+        Go in from k_max, through the centre, and out to the opposite point on the same path turned by pi, as a
+        spoke wound up at both ends. The next interleaf is rotated by ``pi / n_shots``.
 
     Returns
     -------
@@ -58,10 +66,11 @@ def spiral(
     radius, bounds = max(acquisition.k_max), Bounds.of(acquisition, scanner)
 
     def interleaf(turns: float) -> Fastest:
-        return Fastest(_curve(radius, density, turns), bounds, from_rest=True)
+        arm = _curve(radius, density, turns)
+        return Fastest(_through_the_centre(arm) if in_out else arm, bounds, from_rest=not in_out)
 
-    # the first gradient sample is zero, so the path starts at the second control point
-    steps = n_points(acquisition, scanner) - 2
+    # from rest the first gradient sample is zero, so the path starts at the second control point
+    steps = n_points(acquisition, scanner) - (1 if in_out else 2)
     available = steps * scanner.gradient_raster
     least = _FEWEST_TURNS if turns is None else turns
     require_time(f"spiral: an interleaf of {least:g} turns", interleaf(least).duration, available, "turns")
@@ -73,7 +82,10 @@ def spiral(
             low, high = (middle, high) if interleaf(middle).duration <= available else (low, middle)
         turns = low
     path = interleaf(turns).play(np.linspace(0, 1, steps + 1))
-    k = turned(np.concatenate([path[:1], path]), 2 * math.pi, acquisition)
+    if in_out:
+        k = turned(path, math.pi, acquisition)
+    else:
+        k = turned(np.concatenate([path[:1], path]), 2 * math.pi, acquisition)
     return feasible(k, acquisition, scanner, "spiral", "an interleaf")
 
 
@@ -92,3 +104,13 @@ def _curve(radius: float, density: float, turns: float) -> Curve:
     curvature = np.zeros_like(tau)
     curvature[1:] = angle_rate[1:] / (radius * tau[1:] ** (density - 1) * np.abs(turning[1:]))
     return Curve(arc, radius * tau**density * direction, direction * turning / np.abs(turning), curvature)
+
+
+def _through_the_centre(arm: Curve) -> Curve:
+    """Return an arm played backwards from the opposite side, and then forwards."""
+    return Curve(
+        np.concatenate([-arm.arc[:0:-1], arm.arc]) + arm.arc[-1],
+        np.concatenate([-arm.k[:0:-1], arm.k]),
+        np.concatenate([arm.tangent[:0:-1], arm.tangent]),
+        np.concatenate([arm.curvature[:0:-1], arm.curvature]),
+    )
