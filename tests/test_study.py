@@ -97,6 +97,26 @@ def test_a_cell_has_the_config_that_its_values_say(load):
     }
 
 
+def test_where_has_the_last_word_in_the_learned_cells_that_it_names(load):
+    where = """
+[[where]]
+shots = [16]
+pattern = "radial"
+set = {start = {kind = "spiral"}, limits = {weight = 0.7}}
+[[where]]
+parameterization = "free"
+set.limits.weight = 0.9
+"""
+    plain, changed = ({cell.name: cell.config for cell in load(text).cells} for text in (PAPER, PAPER + where))
+    radial, free = "radial-16-bspline-unet-s0-brain", "radial-16-free-unet-s0-brain"
+    assert changed[radial].start["kind"] == "spiral"
+    assert changed[radial].limits.weight == 0.7
+    assert changed[free].start["kind"] == "spiral"
+    assert changed[free].limits.weight == 0.9, "the later one"
+    differ = {name for name in plain if plain[name] != changed[name]}
+    assert differ == {n for n in plain if n.startswith("radial-16-bspline") or "-free-" in n}
+
+
 def test_axes_that_are_not_in_the_grid_have_the_value_of_the_base_or_the_default(load):
     plain = load("[base]\nseed = 3\ninit = {kind = 'spiral', density = 2}\nparameterization = {kind = 'samples'}\n")
     assert plain.axes == {
@@ -164,6 +184,10 @@ def test_folders_sort_by_shots_and_have_plain_names(load):
         ("[classic]\nwound = 3\n", ["wound", "table"]),
         ("[base.training]\nepoch = 3\n", ["training.epoch", "did you mean 'epochs'"]),
         ("[base]\ngrid = {}\n", ["'grid'"]),
+        ("[where]\nset = {}\n", ["[[where]]"]),
+        ("[[where]]\nshot = 8\n", ["where.shot", "did you mean 'shots'"]),
+        ("[[where]]\nshots = 9\n", ["where.shots", "9", "[8]"]),
+        ("[[where]]\nset = 3\n", ["[set]", "table"]),
         ("[classic.wound]\ninit = {kind = 'spiral', turn = 3}\n", ["wound-08-fixed", "did you mean 'turns'"]),
         ("[grid]\nway = ['a b', 'a_b']\n[choice.way]\n'a b' = {}\na_b = {}\n", ["two cells", "a_b"]),
     ],

@@ -22,7 +22,7 @@ AXES: dict[str, tuple[str, ...]] = {
     "seed": ("seed",),
 }
 
-_TABLES = ("name", "base", "grid", "choice", "classic")
+_TABLES = ("name", "base", "grid", "choice", "classic", "where")
 
 Value = str | int | float | bool
 
@@ -78,11 +78,11 @@ class Study:
 
 
 def load(path: Path | str) -> Study:
-    """Read a study: ``name``, ``[base]``, ``[grid]``, ``[choice.AXIS.VALUE]`` and ``[classic.NAME]``.
+    """Read a study: ``name``, ``[base]``, ``[grid]``, ``[choice.AXIS.VALUE]``, ``[classic.NAME]`` and ``[[where]]``.
 
     Every combination of the grid's values is a cell, and so is each without its parameterization, fixed. A value sets
     the key of `AXES`, or merges the config tables of its choice into those of the base. A classic is one more value of
-    the axis ``pattern`` that is fixed only.
+    the axis ``pattern`` that is fixed only. What ``[[where]]`` sets has the last word in the cells that it names.
 
     Raises
     ------
@@ -95,9 +95,10 @@ def load(path: Path | str) -> Study:
     for key in tables:
         if key not in _TABLES:
             raise ConfigError(f"unknown key {key!r} of a study{plugins.nearest(key, list(_TABLES))}")
-    base, grid, choice, classic = (_table(tables, key) for key in _TABLES[1:])
+    base, grid, choice, classic = (_table(tables, key) for key in _TABLES[1:5])
     axes = _axes(base, grid)
     _check_choices(axes, choice)
+    where = _wheres(axes, tables.get("where", []))
     for name in classic:
         if name in map(_word, axes["pattern"]):
             raise ConfigError(f"[classic] {name!r} is a pattern of the grid already; give it another name.")
@@ -108,7 +109,8 @@ def load(path: Path | str) -> Study:
     cells: dict[str, Cell] = {}
     for part in (fixed, classics, axes):
         for combination in itertools.product(*part.values()):
-            cell = _cell(dict(zip(axes, combination, strict=True)), axes, base, choice, classic=part is classics)
+            values = dict(zip(axes, combination, strict=True))
+            cell = _cell(values, axes, base, choice, where, classic=part is classics)
             if cell.name in cells:
                 raise ConfigError(f"two cells would have the folder {cell.name}; name their values differently.")
             cells[cell.name] = cell
@@ -159,11 +161,29 @@ def _check_choices(axes: dict[str, list[Value]], choice: dict[str, Any]) -> None
             raise ConfigError(f"grid.{axis} has no [choice.{axis}.VALUE], and no meaning of its own{hint}")
 
 
+def _wheres(axes: dict[str, list[Value]], entries: Any) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Return the values on some axes, and the config tables that hold where a learned cell has them."""
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ConfigError("where is a list of tables, each headed [[where]].")
+    found = []
+    for entry in entries:
+        named = {key: value if isinstance(value, list) else [value] for key, value in entry.items() if key != "set"}
+        for axis, chosen in named.items():
+            if axis not in axes:
+                raise ConfigError(f"where.{axis} is no axis of the grid{plugins.nearest(axis, [*axes, 'set'])}")
+            for value in chosen:
+                if value not in axes[axis]:
+                    raise ConfigError(f"where.{axis}: {value!r} is no value of grid.{axis}: {axes[axis]}.")
+        found.append((named, _table(entry, "set")))
+    return found
+
+
 def _cell(
     values: dict[str, Value],
     axes: dict[str, list[Value]],
     base: dict[str, Any],
     choice: dict[str, Any],
+    where: list[tuple[dict[str, Any], dict[str, Any]]],
     *,
     classic: bool,
 ) -> Cell:
@@ -176,6 +196,9 @@ def _cell(
         tables = {**tables, "parameterization": {"kind": FIXED}, "start": {}}
     else:
         tables = merge(tables, _meaning("parameterization", values["parameterization"], choice))
+        for named, changes in where:
+            if all(values[axis] in chosen for axis, chosen in named.items()):
+                tables = merge(tables, changes)
     name = _label(values, axes)
     try:
         return Cell(name, values, config_module.from_tables({**tables, "name": name}), classic)
