@@ -226,7 +226,7 @@ def test_the_projection_acts_in_every_step_from_its_epoch_on(monkeypatch, tmp_pa
 
     monkeypatch.setattr(sys.modules["trajdesign.optimize"], "evaluate", spy)
     overrides = [f"limits.method={method}", f"limits.from_epoch={from_epoch}", "limits.weight=0.0"]
-    rates = ["training.trajectory_rate=0.05", "training.epochs=3", "training.validations=3"]
+    rates = ["training.trajectory_rate=0.05", "training.epochs=3", "training.validations=3", "training.settle=0.0"]
     optimize(tiny(*overrides, *rates), tmp_path / "run", device="cpu", baseline=False)
     assert seen == [*kept, True], "the last is the final one"
 
@@ -290,14 +290,15 @@ def test_training_refines_what_is_learned(monkeypatch):
         seen.append((progress, self.offset.gap))
 
     monkeypatch.setattr(Samples, "refine", spy)
-    trained("parameterization.kind=samples", "parameterization.decimation=2")
+    trained("parameterization.kind=samples", "parameterization.decimation=2", "training.settle=0.0")
     assert seen == [(0, 2), (0.25, 2), (0.5, 1), (0.75, 1)]
 
 
 def test_a_penalty_holds_the_trajectory_back(tmp_path):
     def penalty(weight, method="penalty", from_epoch=0):
         overrides = [f"limits.weight={weight}", f"limits.method={method}", f"limits.from_epoch={from_epoch}"]
-        settings = tiny(*overrides, "training.epochs=6", "parameterization.kind=samples", "training.network_rate=0.0")
+        steps = ["training.epochs=6", "training.settle=0.0", "training.network_rate=0.0"]
+        settings = tiny(*overrides, *steps, "parameterization.kind=samples")
         optimize(settings, tmp_path / f"{weight}{method}{from_epoch}", device="cpu", baseline=False)
         with (tmp_path / f"{weight}{method}{from_epoch}" / "history.csv").open() as stream:
             return float(list(csv.DictReader(stream))[-1]["penalty"])
@@ -372,8 +373,27 @@ def test_the_trajectory_is_gone_back_through_once_a_step(monkeypatch):
         return projected
 
     monkeypatch.setattr(Projection, "__call__", spy)
-    joint_steps, _ = trained("training.slices_at_once=1", "training.validations=1")
+    joint_steps, _ = trained("training.slices_at_once=1", "training.validations=1", "training.settle=0.0")
     assert len(calls) == len(joint_steps) == 4
+
+
+def test_at_last_the_network_alone_learns_on_what_will_be_played(monkeypatch):
+    seen = []
+
+    def spy(trajectory, network, *others):
+        seen.append((trajectory.k.clone(), [p.detach().clone() for p in network.parameters()]))
+        return evaluate(trajectory, network, *others)
+
+    monkeypatch.setattr(sys.modules["trajdesign.optimize"], "evaluate", spy)
+    losses, result = trained("training.settle=0.5", "training.trajectory_rate=0.05", "training.validations=4")
+    assert len(losses) == len(seen) == 4
+    learning, settled = seen[:2], seen[2:]
+    assert float((learning[0][0] - learning[1][0]).abs().max()) > 0
+    assert float((learning[1][0] - result.trajectory.k).abs().max()) > 0, "the projection ends once nothing moves"
+    for k, _ in settled:
+        assert torch.equal(k, result.trajectory.k)
+    assert any(not torch.equal(a, b) for a, b in zip(settled[0][1], settled[1][1], strict=True))
+    assert all(f.ok for f in limits.check(result.trajectory))
 
 
 def test_readers_change_nothing():

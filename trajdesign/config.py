@@ -43,6 +43,9 @@ class Limits(_Table):
 class Training(_Table):
     """Table ``[training]``: Adam with one learning rate for the trajectory and one for the network, both annealed.
 
+    In the last part of the steps, ``settle``, only the network learns, on the final trajectory, exactly as it will be
+    played; the trajectory's learning rate has fallen to zero there, the network's does so at the end.
+
     The loss is L1 + ``ssim_weight`` (1 - SSIM). ``validations`` are spread evenly over the run. ``batch_size`` counts
     the slices of a step on all devices together, so it is a multiple of their number, and a run is the same on any.
 
@@ -72,6 +75,7 @@ class Training(_Table):
     batch_size: int = pydantic.Field(4, ge=1)
     trajectory_rate: float = pydantic.Field(0.003, ge=0)
     network_rate: float = pydantic.Field(0.002, ge=0)
+    settle: float = pydantic.Field(0.25, ge=0, lt=1)
     ssim_weight: float = pydantic.Field(0.2, ge=0)
     noise: float = pydantic.Field(0.0, ge=0)
     coil_maps: Literal["self", "prescan", "espirit"] = "self"

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +181,9 @@ def train(
     batches = runtime.stream(data["train"], ahead, workers=settings.workers, device=ranks.device)
 
     for step, (numbers, coil_images) in enumerate(zip(shares, batches, strict=True), start=1):
-        joint.parameterization.refine((step - 1) / n_steps)
+        if step == joint.n_learning + 1:
+            joint.settle()
+        joint.parameterization.refine((step - 1) / joint.n_learning)
         loss, penalty = joint.step(coil_images, numbers, constrained=step >= first_constrained)
         losses.append(loss)
         if step in validate_at:
@@ -200,31 +203,38 @@ class _Joint:
     def __init__(self, config: Config, initial: Trajectory, stage: str, n_steps: int, ranks: Ranks) -> None:
         torch.manual_seed(config.seed)
         self.config, self.stage, self.ranks = config, stage, ranks
+        self.learns = stage == "learned"
+        self.n_learning = max(1, n_steps - round(config.training.settle * n_steps))
         self.network: Reconstructor = plugins.build("reconstructor", config.reconstructor).to(ranks.device)
         if config.training.compile:
             # its layers, not its own forward: there it calls the physics, which is no graph of layers
             for layers in self.network.children():
                 layers.compile()
-        table = config.parameterization if stage == "learned" else {"kind": "fixed"}
+        table = config.parameterization if self.learns else {"kind": "fixed"}
         self.parameterization: Parameterization = plugins.build("parameterization", table, initial)
         scanner, names = config.scanner, config.limits.constraints
         bounds = limits.constraints(config.acquisition, scanner, names)
         self.projection = Projection(bounds, initial, config.limits.iterations)
         penalised = replace(scanner, limit_norm="axis") if config.limits.penalty_norm == "axis" else scanner
         self.penalised = limits.constraints(config.acquisition, penalised, names)
-        rates = {self.parameterization: config.training.trajectory_rate, self.network: config.training.network_rate}
-        groups: list[dict[str, Any]] = [
-            {"params": list(module.parameters()), "lr": rate} for module, rate in rates.items()
+        groups = [
+            {"params": list(self.parameterization.parameters()), "lr": config.training.trajectory_rate},
+            {"params": list(self.network.parameters()), "lr": config.training.network_rate},
         ]
-        self.parameters = [parameter for group in groups for parameter in group["params"]]
         self.optimizer = torch.optim.Adam(groups)
-        self.anneal = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, n_steps)
+        durations = (self.n_learning, n_steps)
+        self.anneal = torch.optim.lr_scheduler.LambdaLR(self.optimizer, [partial(_cosine, n=n) for n in durations])
         self.spectra = SpectrumCache(config.training.spectra_bytes)
         self.noise = torch.Generator().manual_seed(config.seed)
         self.trajectory = initial
         self.encoding: Encoding | None = None
         self.lost = 0
         self.most_lost = min(_MOST_LOST_STEPS, n_steps - 1)
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """What is learned now."""
+        return [*self.parameterization.parameters(), *self.network.parameters()]
 
     def step(self, coil_images: Tensor, numbers: Sequence[int] = (), *, constrained: bool) -> tuple[float, float]:
         """Take one step on this rank's coil images (batch, coil, y, x), of these numbers in the data.
@@ -234,7 +244,7 @@ class _Joint:
         wanted = self.parameterization()
         penalty = sum((c.penalty(wanted) for c in self.penalised), start=torch.zeros(()))
         method = self.config.limits.method if constrained else "none"
-        project = self.stage == "learned" and method == "project"
+        project = self.learns and method == "project"
         trajectory = self.projection(wanted) if project else wanted
         self.optimizer.zero_grad()
         loss, slope = self._backward(coil_images, numbers, trajectory)
@@ -246,6 +256,20 @@ class _Joint:
             self._descend(loss + goal.detach().to(loss))
         self.trajectory = trajectory.with_k(trajectory.k.detach())
         return float(loss), float(penalty.detach())
+
+    def settle(self) -> None:
+        """Learn no more of the trajectory: what is played is as it will be, and the network goes on with that."""
+        self.parameterization = plugins.build("parameterization", {"kind": "fixed"}, self.final())
+        self.learns, self.encoding = False, None
+
+    def final(self) -> Trajectory:
+        """Return the trajectory after the last step, projected until nothing moves if it is to keep the limits."""
+        trajectory = self.parameterization()
+        settings = self.config.limits
+        if self.learns and (settings.repair or settings.method == "project"):
+            self.projection.n_iterations = _FINAL_ITERATIONS
+            trajectory = self.projection(trajectory)
+        return trajectory.with_k(trajectory.k.detach(), f"{self.config.name} {self.stage}")
 
     def _backward(self, coil_images: Tensor, numbers: Sequence[int], trajectory: Trajectory) -> tuple[Tensor, Tensor]:
         """Return the image loss and its gradient to k, and leave the network's gradients in place.
@@ -279,15 +303,6 @@ class _Joint:
         encoding.carry_on(cut)
         return total, torch.zeros_like(k) if k.grad is None else k.grad
 
-    def final(self) -> Trajectory:
-        """Return the trajectory after the last step, projected until nothing moves if it is to keep the limits."""
-        trajectory = self.parameterization()
-        settings = self.config.limits
-        if self.stage == "learned" and (settings.repair or settings.method == "project"):
-            self.projection.n_iterations = _FINAL_ITERATIONS
-            trajectory = self.projection(trajectory)
-        return trajectory.with_k(trajectory.k.detach(), f"{self.config.name} {self.stage}")
-
     def _descend(self, loss: Tensor) -> None:
         """Step down the gradient, unless it is not finite."""
         values = [loss, *(p.grad for p in self.parameters if p.grad is not None)]
@@ -299,6 +314,11 @@ class _Joint:
             self.lost += 1
             if self.lost > self.most_lost:
                 raise DivergedError(f"no finite loss or gradient in {self.lost} steps; lower the learning rates.")
+
+
+def _cosine(step: int, n: int) -> float:
+    """Return the part of a learning rate that is left at a step, of `n` until it is zero."""
+    return (1 + math.cos(math.pi * min(step / n, 1))) / 2
 
 
 def datasets(config: Config) -> dict[str, Dataset[Tensor]]:
