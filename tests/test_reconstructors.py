@@ -13,7 +13,7 @@ from trajdesign.datasets.phantom import phantom
 from trajdesign.encoding import Encoding, angular
 from trajdesign.errors import ConfigError
 from trajdesign.inits.spiral import spiral
-from trajdesign.reconstructors._correction import Correction
+from trajdesign.reconstructors._correction import Correction, _InstanceNorm
 from trajdesign.reconstructors._sense import conjugate_gradients, with_maps
 from trajdesign.scanner import Scanner
 
@@ -173,3 +173,21 @@ def test_a_correction_is_as_bright_as_its_image():
 def test_impossible_options_are_refused(table, match):
     with pytest.raises(ConfigError, match=match):
         plugins.build("reconstructor", table)
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 32, 32), (1, 4, 7, 9), (3, 16, 1, 2)])
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+def test_instance_normalization_is_that_of_torch(shape, memory_format):
+    generator = torch.Generator().manual_seed(0)
+    features, upstream = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
+    features = (3 * features + 5).contiguous(memory_format=memory_format).requires_grad_()
+    own, reference = _InstanceNorm(shape[1]).double(), torch.nn.GroupNorm(shape[1], shape[1]).double()
+    with torch.no_grad():
+        for parameter in (*own.parameters(), *reference.parameters()):
+            parameter.copy_(torch.linspace(-1, 2, shape[1]))
+    found, wanted = (
+        [norm(features), *torch.autograd.grad(norm(features), [features, *norm.parameters()], upstream)]
+        for norm in (own, reference)
+    )
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)

@@ -1,6 +1,8 @@
 """The U-Net that other reconstructors correct images with."""
 
 import itertools
+import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +11,8 @@ from trajdesign.errors import ConfigError
 
 # Mean square of an image, in parts of that of its volume's peak, that keeps black ones from a division by zero.
 _DARK = 1e-12
+# What the variance of a channel is kept above, and how many pixels are summed side by side.
+_VARIANCE_FLOOR, _RUN = 1e-5, 16
 
 
 class Correction(nn.Module):
@@ -57,7 +61,51 @@ class Correction(nn.Module):
 def _block(n_in: int, n_out: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for a in (n_in, n_out):
-        # one group a channel is instance normalization, faster in this memory format than torch's own
-        layers += [nn.Conv2d(a, n_out, 3, padding=1, bias=False), nn.GroupNorm(n_out, n_out)]
-        layers.append(nn.LeakyReLU(0.1))
+        layers += [nn.Conv2d(a, n_out, 3, padding=1, bias=False), _InstanceNorm(n_out), nn.LeakyReLU(0.1)]
     return nn.Sequential(*layers)
+
+
+class _InstanceNorm(nn.Module):
+    """Instance normalization (Ulyanov et al. 2016, arXiv:1607.08022) with a learned scale and shift for each channel.
+
+    As `torch.nn.GroupNorm` of one channel a group, in a fraction of its time where the channels come last.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the normalized features (batch, channel, y, x), in float32 or better."""
+        kept = features if features.dtype == torch.float64 else features.float()
+        pixels = _Normalize.apply(kept.movedim(1, -1).flatten(1, 2), self.weight, self.bias)
+        return pixels.unflatten(1, features.shape[2:]).movedim(-1, 1)
+
+
+class _Normalize(torch.autograd.Function):
+    """Pixels (batch, pixel, channel) to mean zero and variance one over the pixels, then scaled and shifted."""
+
+    @staticmethod
+    def forward(ctx: Any, pixels: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        n = pixels.shape[1]
+        centred = pixels - _sum(pixels) / n
+        inverse = (_sum(centred.square()) / n + _VARIANCE_FLOOR).rsqrt()
+        ctx.save_for_backward(centred, inverse, weight)
+        return torch.addcmul(bias, centred, inverse * weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        centred, inverse, weight = ctx.saved_tensors
+        n = grad.shape[1]
+        scale, total, along = inverse * weight, _sum(grad), _sum(grad * centred)
+        change = torch.addcmul(-scale * total / n, grad, scale)
+        change = change.addcmul_(centred, -scale * inverse.square() * along / n)
+        return change, (along * inverse).sum((0, 1)), total.sum((0, 1))
+
+
+def _sum(values: Tensor) -> Tensor:
+    """Sum over the pixels, (batch, pixel, channel) to (batch, 1, channel), first over runs wide enough for a CPU."""
+    width = math.gcd(values.shape[1], _RUN)
+    runs = values.unflatten(1, (-1, width)).flatten(2).sum(1)
+    return runs.unflatten(1, (width, -1)).sum(1, keepdim=True)
