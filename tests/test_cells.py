@@ -40,7 +40,7 @@ n_control = 12
 """
 UNET = "channels = 4\nlevels = 1"
 TINY = BASE.format(reconstructor=UNET)
-NAMES = ["radial-04-fixed-unet-s0", "wound-04-fixed-unet-s0", "radial-04-bspline-unet-s0"]
+NAMES = ["radial-04-fixed-unet-s0", "wound-04-fixed-unet-s0", "radial-04-neural_ode-unet-s0"]
 WOUND = "[classic.wound]\ninit = {kind = 'spiral'}\n"
 
 
@@ -270,8 +270,8 @@ def test_a_classical_pattern_that_cannot_be_played_is_skipped_and_one_of_the_gri
         "radial-04-fixed-unet-s0": "finished",
         "brief-04-fixed-unet-s0": "failed",
         "wound-04-fixed-unet-s0": "skipped",
-        "radial-04-bspline-unet-s0": "finished",
-        "brief-04-bspline-unet-s0": "failed",
+        "radial-04-neural_ode-unet-s0": "finished",
+        "brief-04-neural_ode-unet-s0": "failed",
     }
     assert "spiral" in found["wound-04-fixed-unet-s0"].sentence
     with pytest.raises(LimitError) as caught:

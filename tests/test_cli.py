@@ -331,7 +331,7 @@ def test_study_says_what_every_cell_reached_and_what_was_gained(small_study):
         "1/4 radial-04-fixed-unet-s0",
         "2/4 fan-04-fixed-unet-s0",
         "3/4 brief-04-fixed-unet-s0",
-        "4/4 radial-04-bspline-unet-s0",
+        "4/4 radial-04-neural_ode-unet-s0",
     ]
     assert "dB" in lines[0]
     assert "skipped" in lines[2]

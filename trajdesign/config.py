@@ -101,7 +101,7 @@ class Config(_Table):
     acquisition: Acquisition = Acquisition()
     init: dict[str, Any] = {"kind": "radial"}
     start: dict[str, Any] = {}
-    parameterization: dict[str, Any] = {"kind": "bspline"}
+    parameterization: dict[str, Any] = {"kind": "neural_ode"}
     limits: Limits = Limits()
     reconstructor: dict[str, Any] = {"kind": "unet"}
     data: dict[str, Any] = {"kind": "phantom"}
