@@ -117,6 +117,17 @@ set.limits.weight = 0.9
     assert differ == {n for n in plain if n.startswith("radial-16-bspline") or "-free-" in n}
 
 
+def test_overrides_change_the_base_and_are_kept_in_the_text(tmp_path, load):
+    ways = ["acquisition.n_samples=700", "data.kind=images", 'data.train=["a.npy"]', 'data.test=["b.npy"]']
+    bare = PAPER.replace('brain = {data = {kind = "phantom", seed = 1}}', "brain = {}")
+    (tmp_path / "study.toml").write_text(bare)
+    changed = study.load(tmp_path / "study.toml", ways)
+    config = next(cell.config for cell in changed.cells if cell.values["anatomy"] == "brain")
+    assert config.acquisition.n_samples == 700
+    assert config.data["train"] == ["a.npy"]
+    assert load(changed.text).cells == changed.cells, "the text alone is the same study"
+
+
 def test_axes_that_are_not_in_the_grid_have_the_value_of_the_base_or_the_default(load):
     plain = load("[base]\nseed = 3\ninit = {kind = 'spiral', density = 2}\nparameterization = {kind = 'samples'}\n")
     assert plain.axes == {

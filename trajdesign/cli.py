@@ -99,6 +99,10 @@ def optimize(
 def study(
     config: Annotated[Path, typer.Argument(help="TOML file of a study.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=V", help="Change one setting of the base; repeatable."),
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Cells to train at a time, each in a process of its own.")] = 1,
     cell: Annotated[
         str, typer.Option(metavar="I/N", help="Train only every N-th cell, from the I-th on; others do the rest.")
@@ -111,7 +115,7 @@ def study(
     from trajdesign import cells, report, study_table
     from trajdesign.study import load
 
-    asked = load(config)
+    asked = load(config, set_ or [])
     own = cells.of_share(asked, cell)
     with console.cells(len(own), quiet=quiet) as watch:
         cells.train(asked, out, share=cell, jobs=jobs, resume=resume, device=device, report=watch)

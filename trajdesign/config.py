@@ -1,6 +1,7 @@
 """The configuration of a run: TOML tables as checked models, with a default for everything."""
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -229,7 +230,7 @@ def _without_none(value: Any) -> Any:
     return value
 
 
-def parse_options(assignments: list[str]) -> dict[str, Any]:
+def parse_options(assignments: Sequence[str]) -> dict[str, Any]:
     """Return ``["a=value", "b.c=value"]`` as nested tables, the values read as TOML.
 
     Raises

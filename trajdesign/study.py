@@ -2,10 +2,12 @@
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import tomli_w
 
 from trajdesign import config as config_module
 from trajdesign import plugins
@@ -77,12 +79,19 @@ class Study:
         return _label({axis: values[axis] for axis in axes}, self.axes)
 
 
-def load(path: Path | str) -> Study:
+def load(path: Path | str, overrides: Sequence[str] = ()) -> Study:
     """Read a study: ``name``, ``[base]``, ``[grid]``, ``[choice.AXIS.VALUE]``, ``[classic.NAME]`` and ``[[where]]``.
 
     Every combination of the grid's values is a cell, and so is each without its parameterization, fixed. A value sets
     the key of `AXES`, or merges the config tables of its choice into those of the base. A classic is one more value of
     the axis ``pattern`` that is fixed only. What ``[[where]]`` sets has the last word in the cells that it names.
+
+    Parameters
+    ----------
+    path
+        TOML file.
+    overrides
+        ``"a.b=value"`` each, set in the base. They are in the study's text too.
 
     Raises
     ------
@@ -96,6 +105,8 @@ def load(path: Path | str) -> Study:
         if key not in _TABLES:
             raise ConfigError(f"unknown key {key!r} of a study{plugins.nearest(key, list(_TABLES))}")
     base, grid, choice, classic = (_table(tables, key) for key in _TABLES[1:5])
+    if overrides:
+        base = tables["base"] = merge(base, config_module.parse_options(overrides))
     axes = _axes(base, grid)
     _check_choices(axes, choice)
     where = _wheres(axes, tables.get("where", []))
@@ -114,7 +125,8 @@ def load(path: Path | str) -> Study:
             if cell.name in cells:
                 raise ConfigError(f"two cells would have the folder {cell.name}; name their values differently.")
             cells[cell.name] = cell
-    return Study(_name(tables, path), axes, list(cells.values()), Path(path).read_text(encoding="utf-8"))
+    text = tomli_w.dumps(tables) if overrides else Path(path).read_text(encoding="utf-8")
+    return Study(_name(tables, path), axes, list(cells.values()), text)
 
 
 def _name(tables: dict[str, Any], path: Path | str) -> str:
