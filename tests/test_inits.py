@@ -47,6 +47,8 @@ PATTERNS = [
     ("cartesian", {"spacing": "random"}),
     ("cartesian", {"wave": 0.15}),
     ("cartesian", {"wave": 0.5, "spacing": "variable"}),
+    ("cartesian", {"wave": 0.5, "focus": 2.0}),
+    ("cartesian", {"wave": 0.3, "focus": 1.3}),
     ("epi", {}),
     ("epi", {"density": 2.0}),
     ("epi", {"lines": 2}),

@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize_scalar
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError
@@ -45,6 +46,28 @@ def test_by_default_waves_are_at_98_percent_of_a_limit(wave, norm, n_samples, ma
     assert 0.98 * np.sinc(1 / period) ** 2 * math.cos(math.pi / period) <= used <= 0.98 + 1e-9
 
 
+@pytest.mark.parametrize("focus", [1.4, 2.0])
+def test_focused_waves_follow_their_formula_at_the_limits(focus):
+    acquisition, scanner = Acquisition(n_shots=3), Scanner()
+    trajectory = cartesian(acquisition, scanner, wave=0.5, focus=focus)
+    k = trajectory.k.numpy() / acquisition.k_max[0]
+    np.testing.assert_allclose(np.diff(k[:, :, 1], axis=0), 0.5 * 2 / 3, atol=1e-3)
+    s = np.sign(k[1, :, 0]) * np.abs(k[1, :, 0]) ** (1 / focus)
+    row = 0.5 * (k[1, 0, 1] + k[1, -1, 1])
+
+    def misfit(periods):
+        return k[1, :, 1] - row - 0.5 * np.abs(s) ** (focus - 1) * np.sin(2 * np.pi * periods * s)
+
+    periods = min(np.arange(0.1, 12, 0.01), key=lambda p: np.abs(misfit(p)).max())
+    periods = minimize_scalar(lambda p: np.square(misfit(p)).sum(), bounds=(periods - 0.02, periods + 0.02)).x
+    assert periods > 1
+    assert np.abs(misfit(periods)).max() < 1e-3
+    slew, gradient = (np.linalg.norm(x[1].numpy(), axis=-1) for x in (trajectory.slew, trajectory.gradient))
+    used = np.maximum(slew / scanner.max_slew, (gradient[1:] + gradient[:-1]) / 2 * GAMMA * 4e-6 * 0.22)
+    assert (used > 0.95).mean() > 0.85
+    assert cartesian(acquisition, scanner, focus=focus).k.equal(cartesian(acquisition, scanner).k), "without a wave"
+
+
 def test_lines_that_are_already_too_fast_get_no_waves():
     straight = cartesian(Acquisition(), Scanner())
     # the line needs 99 percent of this scanner's gradient, and a wave may use 98
@@ -58,6 +81,8 @@ def test_lines_that_are_already_too_fast_get_no_waves():
     [
         ({"wave": -1.0}, "wave is -1; it lies between 0 and 1"),
         ({"wave": 1.5}, "wave is 1.5"),
+        ({"focus": 0.9}, "focus is 0.9; it lies between 1 and 2"),
+        ({"focus": math.nan}, "focus is nan"),
     ],
 )
 def test_options_out_of_range_are_refused(options, sentence):

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.interpolate import CubicHermiteSpline
+from scipy.interpolate import CubicHermiteSpline, CubicSpline
 
 from trajdesign.inits._feasible import Bounds
 
@@ -29,6 +29,14 @@ class Curve:
     k: np.ndarray
     tangent: np.ndarray
     curvature: np.ndarray
+
+
+def curve_through(points: np.ndarray) -> Curve:
+    """Return the smooth curve through points kx + i ky (point,), 1/m, so close that chords are as long as arcs."""
+    arc = np.concatenate([[0], np.cumsum(np.abs(np.diff(points)))])
+    spline = CubicSpline(arc, points)
+    tangent = spline(arc, 1) / np.abs(spline(arc, 1))
+    return Curve(arc, points, tangent, np.abs((tangent.conj() * spline(arc, 2)).imag))
 
 
 class Fastest:

@@ -8,9 +8,10 @@ from scipy.optimize import brentq
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError
-from trajdesign.inits._feasible import Bounds, feasible, line, require_2d
+from trajdesign.inits._fastest import Fastest, curve_through
+from trajdesign.inits._feasible import Bounds, feasible, line, require_2d, require_time
 from trajdesign.scanner import Scanner
-from trajdesign.trajectory import Trajectory
+from trajdesign.trajectory import Trajectory, n_points
 
 
 def cartesian(
@@ -21,6 +22,7 @@ def cartesian(
     power: float = 0.5,
     seed: int = 0,
     wave: float = 0.0,
+    focus: float = 1.0,
 ) -> Trajectory:
     """Return readout lines along x, one for each shot, in rising k_y, straight or as waves.
 
@@ -45,6 +47,10 @@ def cartesian(
         Of the random lines.
     wave
         Amplitude of the waves along y, in parts of k_max, 0 to 1. The lines are spread over what it leaves.
+    focus
+        Above 1, up to 2, waves crowd at the centre: with s from -1 to 1, k_x runs as ``s * |s| ** (focus - 1)``, the
+        amplitude as ``|s| ** (focus - 1)``, and the sine in s. They are played as fast as the limits allow, and have as
+        many periods as the readout has time for.
 
     Returns
     -------
@@ -67,13 +73,40 @@ def cartesian(
     ):
         if not 0 <= value <= most:
             raise ConfigError(f"cartesian: {option} is {value:g}; it lies between 0 and {most:g}.")
+    if not 1 <= focus <= 2:
+        raise ConfigError(f"cartesian: focus is {focus:g}; it lies between 1 and 2.")
     along = line(acquisition, scanner)
     middle = (1 - wave) * _rows(spacing, n_shots, matrix, power, seed) / acquisition.fov[1]
     amplitude = wave * acquisition.k_max[1]
-    periods = _most_periods(amplitude, along, acquisition, scanner)
-    ky = middle[:, None] + amplitude * np.sin(math.pi * periods * along)
-    kx = np.broadcast_to(along * acquisition.k_max[0], ky.shape)
+    if wave and focus > 1:
+        path = _focused_wave(amplitude, focus, acquisition, scanner)
+    else:
+        periods = _most_periods(amplitude, along, acquisition, scanner)
+        path = along * acquisition.k_max[0] + 1j * amplitude * np.sin(math.pi * periods * along)
+    ky = middle[:, None] + path.imag
+    kx = np.broadcast_to(path.real, ky.shape)
     return feasible(np.stack([kx, ky], axis=-1), acquisition, scanner, "cartesian", "a line")
+
+
+def _focused_wave(amplitude: float, focus: float, acquisition: Acquisition, scanner: Scanner) -> np.ndarray:
+    """Return kx + i ky (point,), 1/m, of a wave about the row k_y = 0 that crowds at the centre."""
+    bounds = Bounds.of(acquisition, scanner)
+    steps = n_points(acquisition, scanner) - 1
+    available = steps * scanner.gradient_raster
+
+    def shot(periods: float) -> Fastest:
+        s = np.linspace(-1, 1, 4001 + 400 * math.ceil(periods))
+        sine = np.sin(2 * math.pi * periods * s)
+        path = np.abs(s) ** (focus - 1) * (acquisition.k_max[0] * s + 1j * amplitude * sine)
+        return Fastest(curve_through(path), bounds, from_rest=False)
+
+    require_time("cartesian: a line", shot(0).duration, available, "waves")
+    # each period crosses the row twice, so that more of them would be longer than the time allows
+    low, high = 0.0, 1 + available * bounds.speed / amplitude
+    while high - low > 1e-6 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if shot(middle).duration <= available else (low, middle)
+    return shot(low).play(np.linspace(0, 1, steps + 1))
 
 
 def _most_periods(amplitude: float, along: np.ndarray, acquisition: Acquisition, scanner: Scanner) -> float:
