@@ -48,7 +48,7 @@ ONLY_USERS = {
     "clarabel": {"waveform"},
     "pypulseq": {"exporters.pulseq"},
     "safetensors": {"run"},
-    "tomli_w": {"run"},
+    "tomli_w": {"config"},
     "sigpy": {"coils"},
     "h5py": {"datasets.fastmri"},
     "nibabel": {"datasets.images"},

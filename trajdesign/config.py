@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pydantic
+import tomli_w
 
 from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
@@ -187,6 +188,11 @@ def read_toml(path: Path | str) -> dict[str, Any]:
         raise InputError(f"cannot read {path}: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path} is no valid TOML: {error}.") from None
+
+
+def to_toml(tables: dict[str, Any]) -> str:
+    """Return tables as the text of a TOML file."""
+    return tomli_w.dumps(tables)
 
 
 def _apply(tables: dict[str, Any], override: str) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import tomli_w
 import torch
 
 from trajdesign import config as config_module
@@ -59,7 +58,7 @@ class RunFolder:
         for name in _RESULTS:  # else a run that stops early would leave them beside the config of another
             (self.path / name).unlink(missing_ok=True)
         with atomic_path(self.path / "config.toml") as temporary:
-            temporary.write_text(tomli_w.dumps(config.to_dict()), encoding="utf-8")
+            temporary.write_text(config_module.to_toml(config.to_dict()), encoding="utf-8")
 
     @property
     def figures(self) -> Path:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tomli_w
-
 from trajdesign import config as config_module
 from trajdesign import plugins
 from trajdesign.config import Config
@@ -125,7 +123,7 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Study:
             if cell.name in cells:
                 raise ConfigError(f"two cells would have the folder {cell.name}; name their values differently.")
             cells[cell.name] = cell
-    text = tomli_w.dumps(tables) if overrides else Path(path).read_text(encoding="utf-8")
+    text = config_module.to_toml(tables) if overrides else Path(path).read_text(encoding="utf-8")
     return Study(_name(tables, path), axes, list(cells.values()), text)
 
 
