@@ -47,7 +47,8 @@ def steps(arguments: list[str]) -> dict[str, list[str]]:
         "format": ["ruff", "format", "--check", "."],
         "types": ["mypy"],
         "docs": ["sphinx", "--fail-on-warning", "--keep-going", "--fresh-env", "-q", "docs", "docs/_build/html"],
-        "tests": ["pytest", *arguments],
+        # two processes, and what one module sets up stays in one of them
+        "tests": ["pytest", "--numprocesses=2", "--dist=loadscope", *arguments],
     }
 
 

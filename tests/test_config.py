@@ -162,7 +162,12 @@ def test_another_kind_drops_the_options_of_the_old_one_but_no_given_one(tmp_path
     path = tmp_path / "config.toml"
     path.write_text("[init]\nkind = 'radial'\nangle = 'golden'\n")
     for overrides in (["init.kind=spiral", "init.density=2.0"], ["init.density=2.0", "init.kind=spiral"]):
-        assert load_config(path, overrides).init == {"kind": "spiral", "density": 2.0, "turns": None}
+        assert load_config(path, overrides).init == {
+            "kind": "spiral",
+            "density": 2.0,
+            "turns": None,
+            "in_out": False,
+        }
     # an order in which they were typed does not lose one either
     for overrides in (["init.kind=radial", "init.angle=golden"], ["init.angle=golden", "init.kind=radial"]):
         assert load_config(None, overrides).init["angle"] == "golden"

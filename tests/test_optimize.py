@@ -343,7 +343,8 @@ def trained(*overrides, stage="learned"):
 @pytest.mark.parametrize("normal", ["toeplitz", "chain"])
 def test_the_gradient_of_parts_is_that_of_the_whole_batch(normal):
     def gradients(at_once):
-        config = tiny("data.n_train=5", f"training.slices_at_once={at_once}", f"training.normal={normal}")
+        splits = [f"training.slices_at_once={at_once}", f"training.normal={normal}"]
+        config = tiny("parameterization.kind=bspline", "data.n_train=5", *splits)
         initial = plugins.build("init", config.init, config.acquisition, config.scanner)
         joint = _Joint(config, initial, "learned", 10, Ranks())
         with torch.no_grad():  # off the limits, so that the penalty has a gradient too

@@ -68,7 +68,7 @@ def _block(n_in: int, n_out: int) -> nn.Sequential:
 class _InstanceNorm(nn.Module):
     """Instance normalization (Ulyanov et al. 2016, arXiv:1607.08022) with a learned scale and shift for each channel.
 
-    As `torch.nn.GroupNorm` of one channel a group, in a fraction of its time where the channels come last.
+    As `torch.nn.GroupNorm` of one channel a group, in a fraction of its time on a CPU where the channels come last.
     """
 
     def __init__(self, channels: int) -> None:
@@ -79,6 +79,8 @@ class _InstanceNorm(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return the normalized features (batch, channel, y, x), in float32 or better."""
         kept = features if features.dtype == torch.float64 else features.float()
+        if kept.device.type != "cpu" or torch.compiler.is_compiling():
+            return nn.functional.group_norm(kept, len(self.weight), self.weight, self.bias, _VARIANCE_FLOOR)
         pixels = _Normalize.apply(kept.movedim(1, -1).flatten(1, 2), self.weight, self.bias)
         return pixels.unflatten(1, features.shape[2:]).movedim(-1, 1)
 
