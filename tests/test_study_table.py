@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from trajdesign import cells, report, study, study_table
+from trajdesign import cells, report, study, study_table, trajectory
 
 TINY = """
 name = "tiny"
@@ -32,6 +32,9 @@ levels = 1
 pattern = ["radial", "spiral"]
 shots = [4, 6]
 parameterization = ["bspline", "samples"]
+[choice.pattern.spiral]
+init = {kind = "spiral"}
+start = {density = 2.0}
 [classic]
 dense = {init = {kind = "spiral", density = 2}}
 long = {init = {kind = "spiral", density = 2}, acquisition = {n_samples = 300}}
@@ -190,6 +193,19 @@ def test_the_plateau_is_the_rise_over_the_last_fifth():
     assert study_table.plateau(steps, np.linspace(1, 10, 10)) == pytest.approx(2)
     assert study_table.plateau(np.array([3, 9, 10]), np.array([0.0, 6.0, 7.0])) == pytest.approx(7 - 5)
     assert math.isnan(study_table.plateau(np.array([10]), np.array([5.0])))
+
+
+def test_a_figure_shows_where_learning_started(done, monkeypatch):
+    asked, path, table = done
+    shown = []
+    monkeypatch.setattr(report.study_plots, "side_by_side", lambda columns: shown.append(columns))
+    monkeypatch.setattr(report.plots, "save", lambda figure, path: None)
+    report.draw_study(asked, table["rows"], path)
+    radial, spiral = shown[0], shown[2]
+    assert list(radial) == ["initial", "bspline", "samples"]
+    assert list(spiral) == ["initial", "start", "bspline", "samples"]
+    dense = trajectory.load(path / "cells" / "dense-04-fixed-unet-s0" / "initial.npz")
+    assert np.array_equal(spiral["start"][0].k, dense.k)
 
 
 def test_the_figures_of_a_study(done):

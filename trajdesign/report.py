@@ -112,12 +112,18 @@ def draw_study(study: Study, rows: Sequence[Mapping[str, Any]], out: Path | str)
 
 
 def _initial_and_learned(study: Study, kin: list[Cell], out: Path | str) -> dict[str, tuple[Trajectory, PsfReport]]:
-    """Return an initial trajectory and what was learned from it, by parameterization and further axes."""
+    """Return an initial trajectory, where learning started if not there, and what was learned.
+
+    What was learned is labelled by parameterization and further axes.
+    """
     trajectories = {"initial": cells.folder(kin[0], out).trajectory("initial")}
     for cell in kin:
         if not cell.is_fixed:
-            label = study.label(cell.values, "parameterization", *study.further)
-            trajectories[label] = cells.folder(cell, out).trajectory()
+            label, folder = study.label(cell.values, "parameterization", *study.further), cells.folder(cell, out)
+            start = folder.start()
+            if not any(np.array_equal(start.k, known.k) for known in trajectories.values()):
+                trajectories[f"{label}, start" if "start" in trajectories else "start"] = start
+            trajectories[label] = folder.trajectory()
     return {label: (trajectory, psf(trajectory)) for label, trajectory in trajectories.items()}
 
 

@@ -73,6 +73,10 @@ class RunFolder:
         """Read ``trajectory``, ``initial`` or ``start``."""
         return trajectory_module.load(self.path / f"{name}.npz")
 
+    def start(self) -> Trajectory:
+        """Read where learning started: at ``start``, or without one at ``initial``."""
+        return self.trajectory("start" if (self.path / "start.npz").exists() else "initial")
+
     def write_history(self, rows: list[dict[str, Any]]) -> None:
         """Write ``history.csv``: one row a validation."""
         with (
