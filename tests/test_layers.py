@@ -50,6 +50,7 @@ ONLY_USERS = {
     "safetensors": {"run"},
     "tomli_w": {"config"},
     "sigpy": {"coils"},
+    "ismrmrd": {"exporters.mrd"},
     "h5py": {"datasets.fastmri"},
     "nibabel": {"datasets.images"},
     "pydantic": {"config", "plugins"},

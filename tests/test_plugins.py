@@ -372,7 +372,7 @@ def test_any_depth_of_the_unet_fits_any_image(levels):
 
 # --- exporters ---
 
-SUFFIX = {"pulseq": ".seq", "csv": ".csv", "npz": ".npz"}
+SUFFIX = {"pulseq": ".seq", "csv": ".csv", "npz": ".npz", "neurospin": ".bin", "bart": ".cfl", "mrd": ".h5"}
 
 
 @pytest.mark.parametrize("name", plugins.names("exporter"))

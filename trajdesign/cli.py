@@ -164,7 +164,9 @@ def check(
 def export(
     path: RunPath,
     out: Annotated[Path, typer.Option(help="File to write.", show_default=False)],
-    format: Annotated[str, typer.Option(help="An exporter: pulseq, csv, npz, or your own.")] = "pulseq",
+    format: Annotated[
+        str, typer.Option(help="An exporter: pulseq, neurospin, mrd, bart, csv, npz, or your own.")
+    ] = "pulseq",
     pulseq_version: Annotated[str | None, typer.Option(help="Pulseq: 1.5.0 or 1.4.1.")] = None,
     sequence: Annotated[str | None, typer.Option(help="Pulseq: template, or a .py file of yours.")] = None,
     set_: Annotated[

@@ -29,8 +29,8 @@ def export(
 ) -> dict[str, Any]:
     """Write `trajectory` to a file, and prove from the file that it plays what was meant.
 
-    The file appears only after it has been read back and compared. Beside a Pulseq file ``name.seq`` appears
-    ``name_k.npz``, the k that was read back from it, for the reconstruction.
+    The file appears only after it has been read back and compared. Beside a file for a scanner, say ``name.seq``,
+    appears ``name_k.npz``, the k that was read back from it, for the reconstruction.
 
     Parameters
     ----------
@@ -78,16 +78,19 @@ def export(
     limits.require(trajectory, limits.without(ignore or []))
     with ExitStack() as files:
         temporary = files.enter_context(atomic_path(path, overwrite=overwrite))
+        if hasattr(module, "BESIDE"):
+            other = path.with_suffix(module.BESIDE)
+            files.enter_context(atomic_path(other, overwrite=overwrite, beside=temporary))
         companion = None
-        if suffix == ".seq":
-            beside = path.with_name(f"{path.stem}_k.npz")
-            companion = files.enter_context(atomic_path(beside, overwrite=overwrite))
+        if getattr(module, "IS_PLAYED", False):
+            k_path = path.with_name(f"{path.stem}_k.npz")
+            companion = files.enter_context(atomic_path(k_path, overwrite=overwrite))
         facts = exporter(trajectory, temporary, **table)
         read, more = module.read_back(temporary, trajectory)
         report = {"format": format, "path": str(path), **compare(read, trajectory), **facts, **more}
         if companion is not None:
             _save_k(companion, trajectory, next(iter(read.values())), report)
-            report["k_path"] = str(beside)
+            report["k_path"] = str(k_path)
     return report
 
 
@@ -145,6 +148,8 @@ def _require_finite(trajectory: Trajectory) -> None:
 def _save_k(path: Path, trajectory: Trajectory, k: np.ndarray, report: Mapping[str, Any]) -> None:
     """Write k as read back, with what a reconstruction needs to know; its one real 3D array is ``k_adc``."""
     acquisition = trajectory.acquisition
+    facts = {"te": "te_s", "tr": "tr_s", "md5": "seq_md5"}
+    arrays: dict[str, Any] = {key: np.array(report[fact]) for fact, key in facts.items() if fact in report}
     with path.open("wb") as stream:
         np.savez(
             stream,
@@ -152,8 +157,6 @@ def _save_k(path: Path, trajectory: Trajectory, k: np.ndarray, report: Mapping[s
             dwell_s=acquisition.dwell,
             fov_m=np.array(acquisition.fov),
             matrix=np.array(acquisition.matrix),
-            te_s=report["te"],
-            tr_s=report["tr"],
-            seq_md5=np.array(report["md5"]),
             name=np.array(trajectory.name),
+            **arrays,
         )

@@ -10,7 +10,7 @@ from trajdesign.errors import OutputError, ResourceError
 
 
 @contextmanager
-def atomic_path(path: Path | str, *, overwrite: bool = True) -> Iterator[Path]:
+def atomic_path(path: Path | str, *, overwrite: bool = True, beside: Path | None = None) -> Iterator[Path]:
     """Yield a temporary path in the same folder; on success it replaces `path` in one step.
 
     Parameters
@@ -19,6 +19,8 @@ def atomic_path(path: Path | str, *, overwrite: bool = True) -> Iterator[Path]:
         The file to appear. Its name's ending is kept by the temporary name.
     overwrite
         Whether an existing file may be replaced.
+    beside
+        A temporary path of this function for another file; this one's differs from it in the ending alone.
 
     Raises
     ------
@@ -32,11 +34,15 @@ def atomic_path(path: Path | str, *, overwrite: bool = True) -> Iterator[Path]:
         if path.exists() and not overwrite:
             raise OutputError(f"{path} exists already; pass --force to replace it.")
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".tmp-{path.stem}-", suffix=path.suffix)
+        if beside is None:
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".tmp-{path.stem}-", suffix=path.suffix)
+            os.close(handle)
+            temporary = Path(name)
+        else:
+            temporary = beside.with_suffix(path.suffix)
+            temporary.touch(exist_ok=False)
     except OSError as error:
         raise ResourceError(f"cannot write {path}: {error.strerror or error}.") from None
-    os.close(handle)
-    temporary = Path(name)
     try:
         yield temporary
         with temporary.open("rb") as stream:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 SUFFIX = ".seq"
 
+#: What a scanner plays, so that k as read back from it is written beside it.
+IS_PLAYED = True
+
 #: What the rounding of a file's numbers may add to a waveform that is exactly at a limit.
 _TOLERANCE = 1e-6
 

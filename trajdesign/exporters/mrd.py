@@ -1,0 +1,133 @@
+"""ISMRMRD raw data (MRD) ``.h5``: a header and one acquisition a shot, with its k and no signal yet."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trajdesign.errors import ConfigError, LimitError, ResourceError
+from trajdesign.trajectory import Trajectory
+from trajdesign.units import GAMMA
+
+if TYPE_CHECKING:
+    import ismrmrd
+
+SUFFIX = ".h5"
+
+_UNITS = "1/FOV"
+
+
+def mrd(
+    trajectory: Trajectory, path: Path, *, field_strength: float = 3.0, slice_thickness: float = 5e-3
+) -> dict[str, Any]:
+    """Write header and trajectory (Inati et al., MRM 2017, doi:10.1002/mrm.26089) for Gadgetron, mrpro and others.
+
+    ``traj`` of each acquisition is in cycles per field of view, as the user parameter ``trajectory_units`` of the
+    header's trajectory description says; the data are zeros of one channel. Needs the extra ``mrd``.
+
+    Parameters
+    ----------
+    trajectory
+        What was played.
+    path
+        The file.
+    field_strength
+        Of the magnet, T; the header asks for the resonance frequency of 1H.
+    slice_thickness
+        Of a 2D trajectory's slice, m.
+
+    Returns
+    -------
+    dict
+        ``n_acquisitions``.
+
+    Raises
+    ------
+    ConfigError
+        If `field_strength` or `slice_thickness` is not positive.
+    ResourceError
+        If ismrmrd is not installed.
+    """
+    if not (field_strength > 0 and slice_thickness > 0):
+        raise ConfigError(f"field_strength {field_strength:g}, slice_thickness {slice_thickness:g}: both are positive.")
+    ismrmrd = _library()
+    acquisition = trajectory.acquisition
+    cycles = trajectory.k_adc.detach().cpu().double().numpy() * np.array(acquisition.fov)
+    path.unlink(missing_ok=True)  # an empty file is no HDF5
+    with ismrmrd.Dataset(str(path)) as file:
+        header = _header(trajectory, round(GAMMA["1H"] * field_strength), slice_thickness)
+        file.write_xml_header(header.toXML("utf-8"))
+        for shot, k in enumerate(cycles):
+            readout = ismrmrd.Acquisition()
+            readout.resize(acquisition.n_samples, 1, acquisition.n_dims)
+            readout.traj[:] = k
+            readout.sample_time_us = acquisition.dwell * 1e6
+            readout.center_sample = int(np.square(k).sum(axis=1).argmin())
+            readout.idx.kspace_encode_step_1 = shot
+            readout.scan_counter = shot
+            if shot == 0:
+                readout.set_flag(ismrmrd.ACQ_FIRST_IN_SLICE)
+            if shot == acquisition.n_shots - 1:
+                readout.set_flag(ismrmrd.ACQ_LAST_IN_SLICE)
+            file.append_acquisition(readout)
+    return {"n_acquisitions": acquisition.n_shots}
+
+
+def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read the file.
+
+    Returns
+    -------
+    k
+        ``{"mrd": k at the ADC samples (shot, sample, dim), 1/m}``.
+    facts
+        None.
+
+    Raises
+    ------
+    LimitError
+        If the header is not of this trajectory.
+    """
+    ismrmrd = _library()
+    with ismrmrd.Dataset(str(path), create_if_needed=False) as file:
+        header = ismrmrd.xsd.CreateFromDocument(file.read_xml_header())
+        cycles = np.stack([file.read_acquisition(i).traj for i in range(file.number_of_acquisitions())])
+    extent, acquisition = header.encoding[0].encodedSpace.fieldOfView_mm, trajectory.acquisition
+    fov = np.array([extent.x, extent.y, extent.z][: acquisition.n_dims]) * 1e-3
+    if not np.allclose(fov, acquisition.fov):
+        raise LimitError(f"the written header has the field of view {fov} m, not {acquisition.fov}.")
+    return {"mrd": cycles.astype(float) / fov}, {}
+
+
+def _header(trajectory: Trajectory, frequency: int, slice_thickness: float) -> "ismrmrd.xsd.ismrmrdHeader":
+    """Return the header of one encoding, with the frequency of 1H, Hz."""
+    xsd, acquisition = _library().xsd, trajectory.acquisition
+    matrix = [*acquisition.matrix, 1][:3]
+    extent = [1e3 * x for x in (*acquisition.fov, slice_thickness)][:3]
+    space = xsd.encodingSpaceType(
+        matrixSize=xsd.matrixSizeType(**dict(zip("xyz", matrix, strict=True))),
+        fieldOfView_mm=xsd.fieldOfViewMm(**dict(zip("xyz", extent, strict=True))),
+    )
+    shots = xsd.limitType(minimum=0, maximum=acquisition.n_shots - 1, center=0)
+    description = xsd.trajectoryDescriptionType(
+        identifier="trajdesign",
+        userParameterDouble=[xsd.userParameterDoubleType(name="dwell_time_s", value=acquisition.dwell)],
+        userParameterString=[xsd.userParameterStringType(name="trajectory_units", value=_UNITS)],
+    )
+    encoding = xsd.encodingType(
+        encodedSpace=space,
+        reconSpace=space,
+        encodingLimits=xsd.encodingLimitsType(kspace_encoding_step_1=shots),
+        trajectory=xsd.trajectoryType.OTHER,
+        trajectoryDescription=description,
+    )
+    conditions = xsd.experimentalConditionsType(H1resonanceFrequency_Hz=frequency)
+    return xsd.ismrmrdHeader(experimentalConditions=conditions, encoding=[encoding])
+
+
+def _library() -> Any:
+    try:
+        import ismrmrd
+    except ImportError:
+        raise ResourceError("MRD needs ismrmrd, which is not installed: pip install trajdesign[mrd].") from None
+    return ismrmrd
