@@ -128,6 +128,24 @@ def test_overrides_change_the_base_and_are_kept_in_the_text(tmp_path, load):
     assert load(changed.text).cells == changed.cells, "the text alone is the same study"
 
 
+def test_an_axis_may_get_other_values(tmp_path, load):
+    where = "[[where]]\nshots = [2, 16]\nset.limits.weight = 0.7\n[[where]]\nshots = 2\nset.limits.weight = 0.9\n"
+    (tmp_path / "study.toml").write_text(PAPER + where)
+    whole, part = (
+        study.load(tmp_path / "study.toml", ways)
+        for ways in ([], ["grid.shots=[16]", "grid.seed=[1, 4]", "grid.anatomy=knee", "training.epochs=2"])
+    )
+    assert part.axes == {**whole.axes, "shots": [16], "seed": [1, 4], "anatomy": ["knee"]}
+    old = {cell.name: cell.config for cell in whole.cells}
+    for cell in part.cells:
+        same = old[cell.name.replace("-s4-", "-s1-")]
+        assert (cell.config.init, cell.config.limits, cell.config.data) == (same.init, same.limits, same.data)
+        assert (cell.config.seed, cell.config.training.epochs) == (cell.values["seed"], 2)
+    assert load(part.text).cells == part.cells, "what the file says of other values is gone"
+    with pytest.raises(ConfigError, match="speed"):
+        study.load(tmp_path / "study.toml", ["grid.speed=[1]"])
+
+
 def test_axes_that_are_not_in_the_grid_have_the_value_of_the_base_or_the_default(load):
     plain = load("[base]\nseed = 3\ninit = {kind = 'spiral', density = 2}\nparameterization = {kind = 'samples'}\n")
     assert plain.axes == {

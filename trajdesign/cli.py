@@ -101,7 +101,7 @@ def study(
     out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="A.B=V", help="Change one setting of the base; repeatable."),
+        typer.Option("--set", metavar="A.B=V", help="Change one setting of the base, or grid.AXIS; repeatable."),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Cells to train at a time, each in a process of its own.")] = 1,
     cell: Annotated[

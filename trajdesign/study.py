@@ -89,7 +89,8 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Study:
     path
         TOML file.
     overrides
-        ``"a.b=value"`` each, set in the base. They are in the study's text too.
+        ``"a.b=value"`` each, set in the base; ``"grid.axis=[values]"`` sets the values of an axis, and what the file
+        says of others no longer counts. They are in the study's text too.
 
     Raises
     ------
@@ -98,13 +99,11 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Study:
     ConfigError
         If a key, an axis or a value has no meaning (the sentence names the nearest one), or a cell's config none.
     """
-    tables = config_module.read_toml(path)
+    tables = _overridden(config_module.read_toml(path), overrides)
     for key in tables:
         if key not in _TABLES:
             raise ConfigError(f"unknown key {key!r} of a study{plugins.nearest(key, list(_TABLES))}")
     base, grid, choice, classic = (_table(tables, key) for key in _TABLES[1:5])
-    if overrides:
-        base = tables["base"] = merge(base, config_module.parse_options(overrides))
     axes = _axes(base, grid)
     _check_choices(axes, choice)
     where = _wheres(axes, tables.get("where", []))
@@ -125,6 +124,31 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Study:
             cells[cell.name] = cell
     text = config_module.to_toml(tables) if overrides else Path(path).read_text(encoding="utf-8")
     return Study(_name(tables, path), axes, list(cells.values()), text)
+
+
+def _overridden(tables: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the tables of a study with settings of the base changed, and axes of other values."""
+    changes = config_module.parse_options(list(overrides))
+    grid = {axis: values if isinstance(values, list) else [values] for axis, values in changes.pop("grid", {}).items()}
+    tables = {**tables, "base": merge(_table(tables, "base"), changes)} if changes else dict(tables)
+    if not grid:
+        return tables
+    tables["grid"] = {**_table(tables, "grid"), **grid}
+    choice = {axis: dict(_table(_table(tables, "choice"), axis)) for axis in _table(tables, "choice")}
+    for axis in choice.keys() & grid.keys():
+        choice[axis] = {value: table for value, table in choice[axis].items() if value in map(_word, grid[axis])}
+    tables["choice"] = choice
+    where = tables.get("where", [])
+    if isinstance(where, list):
+        narrowed = [_narrowed(entry, grid) if isinstance(entry, dict) else entry for entry in where]
+        tables["where"] = [entry for entry in narrowed if [] not in entry.values()]
+    return tables
+
+
+def _narrowed(entry: dict[str, Any], grid: dict[str, list[Value]]) -> dict[str, Any]:
+    """Return an entry of ``[[where]]`` without the values that an axis no longer has."""
+    lists = {axis: values if isinstance(values, list) else [values] for axis, values in entry.items() if axis in grid}
+    return {**entry, **{axis: [v for v in values if v in grid[axis]] for axis, values in lists.items()}}
 
 
 def _name(tables: dict[str, Any], path: Path | str) -> str:
