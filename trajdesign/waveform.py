@@ -147,7 +147,7 @@ def design(
     )
     flat = np.concatenate([readout, np.zeros_like(readout[:, :, :1])], axis=2)
     whole = np.concatenate([prephaser, flat, rewinder], axis=1)
-    _require_limits(whole, scanner)
+    require_limits(whole, scanner)
     lengths = (n_prephaser, readout.shape[1], rewinder.shape[1])
     return ShotWaveforms(whole, *lengths, adc_start=n_prephaser * raster + lead, raster=raster)
 
@@ -205,8 +205,14 @@ def bridge(
     raise LimitError(_no_bridge(int(order[0]), edge[order[0]], limits))
 
 
-def _require_limits(gradient: np.ndarray, scanner: Scanner) -> None:
-    """Refuse waveforms (shot, cell, dim), T/m, whose gradient or slew rate is over the limit."""
+def require_limits(gradient: np.ndarray, scanner: Scanner, tolerance: float = 1e-9) -> None:
+    """Refuse waveforms (shot, cell, dim), T/m, whose gradient or slew rate is over the limit by more than a part of it.
+
+    Raises
+    ------
+    LimitError
+        That names the place.
+    """
     slew = np.diff(gradient, axis=1) / scanner.gradient_raster
     for name, values, limit, unit in (
         ("gradient", gradient, scanner.max_gradient, "T/m"),
@@ -215,7 +221,7 @@ def _require_limits(gradient: np.ndarray, scanner: Scanner) -> None:
         order = 2 if scanner.limit_norm == "vector" else np.inf
         size = np.linalg.norm(values, ord=order, axis=2)
         shot, cell = np.unravel_index(int(np.argmax(np.nan_to_num(size, nan=np.inf))), size.shape)
-        if not size[shot, cell] <= limit * (1 + 1e-9):
+        if not size[shot, cell] <= limit * (1 + tolerance):
             raise LimitError(
                 f"the {name} is {size[shot, cell]:.6g} {unit} at shot {shot}, "
                 f"{cell * scanner.gradient_raster * 1e3:.3f} ms into the waveform; "

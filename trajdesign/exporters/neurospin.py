@@ -9,7 +9,6 @@ import torch
 
 from trajdesign import waveform
 from trajdesign.errors import ConfigError, LimitError
-from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory
 
 SUFFIX = ".bin"
@@ -106,24 +105,15 @@ def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray]
         gradient = cells.reshape(n_shots, -1, n_dims)
     except ValueError:
         raise LimitError(f"the written file holds {cells.size} gradient samples, not {n_shots} equal shots.") from None
-    facts = _extremes(gradient, scanner)
-    k = np.cumsum(np.pad(gradient, ((0, 0), (1, 0), (0, 0))), axis=1) * values[start + 1] * scanner.gradient_raster
+    at_rest = np.pad(gradient, ((0, 0), (1, 1), (0, 0)))
+    waveform.require_limits(at_rest, scanner, _TOLERANCE)
+    slew = np.diff(at_rest, axis=1) / scanner.gradient_raster
+    facts = {
+        "max_gradient": float(np.linalg.norm(gradient, axis=-1).max()),
+        "max_slew": float(np.linalg.norm(slew, axis=-1).max()),
+    }
+    k = np.cumsum(at_rest[:, :-1], axis=1) * values[start + 1] * scanner.gradient_raster
     readout = k[:, n_prephaser : k.shape[1] - n_rewinder]
     if readout.shape != trajectory.k.shape:
         raise LimitError(f"the written file has a readout of the shape {readout.shape}, not {trajectory.k.shape}.")
     return {"neurospin": trajectory.with_k(torch.from_numpy(readout)).k_adc.numpy()}, facts
-
-
-def _extremes(gradient: np.ndarray, scanner: Scanner) -> dict[str, Any]:
-    """Return the largest gradient (T/m) and slew rate (T/m/s) of shots that start and end at rest, within limits."""
-    at_rest = np.pad(gradient, ((0, 0), (1, 1), (0, 0)))
-    slew = np.diff(at_rest, axis=1) / scanner.gradient_raster
-    order = 2 if scanner.limit_norm == "vector" else np.inf
-    for name, value, limit in (("gradient", gradient, scanner.max_gradient), ("slew rate", slew, scanner.max_slew)):
-        largest = np.linalg.norm(value, ord=order, axis=-1).max()
-        if not largest <= limit * (1 + _TOLERANCE):
-            raise LimitError(f"the written file's largest {name} is {largest:.6g}; the limit is {limit:g}.")
-    return {
-        "max_gradient": float(np.linalg.norm(gradient, axis=-1).max()),
-        "max_slew": float(np.linalg.norm(slew, axis=-1).max()),
-    }
