@@ -28,7 +28,7 @@ LAYERS = [
     "drawing",
     "interfaces psf waveform",
     "encoding",
-    "density toeplitz trajectory",
+    "density signal toeplitz trajectory",
     "nufft acquisition files",
     "scanner coils metrics seqfile plugins runtime",
     "units",
