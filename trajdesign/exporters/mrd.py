@@ -1,10 +1,11 @@
-"""ISMRMRD raw data (MRD) ``.h5``: a header and one acquisition a shot, with its k and no signal yet."""
+"""ISMRMRD raw data (MRD) ``.h5``: a header, and one acquisition a shot with its k; the export has no signal yet."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, LimitError, ResourceError
 from trajdesign.trajectory import Trajectory
 from trajdesign.units import GAMMA
@@ -48,21 +49,59 @@ def mrd(
     ResourceError
         If ismrmrd is not installed.
     """
+    acquisition = trajectory.acquisition
+    no_signal = np.zeros((1, acquisition.n_shots, acquisition.n_samples), dtype=np.complex64)
+    k = trajectory.k_adc.detach().cpu().double().numpy()
+    write(path, no_signal, k, acquisition, field_strength=field_strength, slice_thickness=slice_thickness)
+    return {"n_acquisitions": acquisition.n_shots}
+
+
+def write(
+    path: Path,
+    kspace: np.ndarray,
+    k: np.ndarray,
+    acquisition: Acquisition,
+    *,
+    field_strength: float = 3.0,
+    slice_thickness: float = 5e-3,
+) -> None:
+    """Write raw data with the k of every sample.
+
+    Parameters
+    ----------
+    path
+        The file.
+    kspace
+        Signal (coil, shot, sample), complex; the file holds complex64.
+    k
+        Where it was sampled (shot, sample, dim), 1/m.
+    acquisition
+        Field of view, matrix and timing for the header.
+    field_strength, slice_thickness
+        As for `mrd`.
+
+    Raises
+    ------
+    ConfigError
+        If `field_strength` or `slice_thickness` is not positive.
+    ResourceError
+        If ismrmrd is not installed.
+    """
     if not (field_strength > 0 and slice_thickness > 0):
         raise ConfigError(f"field_strength {field_strength:g}, slice_thickness {slice_thickness:g}: both are positive.")
     ismrmrd = _library()
-    acquisition = trajectory.acquisition
-    cycles = trajectory.k_adc.detach().cpu().double().numpy() * np.array(acquisition.fov)
+    cycles = k * np.array(acquisition.fov)
     path.unlink(missing_ok=True)  # an empty file is no HDF5
     with ismrmrd.Dataset(str(path)) as file:
-        header = _header(trajectory, round(GAMMA["1H"] * field_strength), slice_thickness)
+        header = _header(acquisition, len(kspace), round(GAMMA["1H"] * field_strength), slice_thickness)
         file.write_xml_header(header.toXML("utf-8"))
-        for shot, k in enumerate(cycles):
+        for shot, position in enumerate(cycles):
             readout = ismrmrd.Acquisition()
-            readout.resize(acquisition.n_samples, 1, acquisition.n_dims)
-            readout.traj[:] = k
+            readout.resize(acquisition.n_samples, len(kspace), acquisition.n_dims)
+            readout.traj[:] = position
+            readout.data[:] = kspace[:, shot]
             readout.sample_time_us = acquisition.dwell * 1e6
-            readout.center_sample = int(np.square(k).sum(axis=1).argmin())
+            readout.center_sample = int(np.square(position).sum(axis=1).argmin())
             readout.idx.kspace_encode_step_1 = shot
             readout.scan_counter = shot
             if shot == 0:
@@ -70,7 +109,6 @@ def mrd(
             if shot == acquisition.n_shots - 1:
                 readout.set_flag(ismrmrd.ACQ_LAST_IN_SLICE)
             file.append_acquisition(readout)
-    return {"n_acquisitions": acquisition.n_shots}
 
 
 def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -99,9 +137,11 @@ def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray]
     return {"mrd": cycles.astype(float) / fov}, {}
 
 
-def _header(trajectory: Trajectory, frequency: int, slice_thickness: float) -> "ismrmrd.xsd.ismrmrdHeader":
+def _header(
+    acquisition: Acquisition, n_coils: int, frequency: int, slice_thickness: float
+) -> "ismrmrd.xsd.ismrmrdHeader":
     """Return the header of one encoding, with the frequency of 1H, Hz."""
-    xsd, acquisition = _library().xsd, trajectory.acquisition
+    xsd = _library().xsd
     matrix = [*acquisition.matrix, 1][:3]
     extent = [1e3 * x for x in (*acquisition.fov, slice_thickness)][:3]
     space = xsd.encodingSpaceType(
@@ -122,7 +162,10 @@ def _header(trajectory: Trajectory, frequency: int, slice_thickness: float) -> "
         trajectoryDescription=description,
     )
     conditions = xsd.experimentalConditionsType(H1resonanceFrequency_Hz=frequency)
-    return xsd.ismrmrdHeader(experimentalConditions=conditions, encoding=[encoding])
+    system = xsd.acquisitionSystemInformationType(receiverChannels=n_coils)
+    return xsd.ismrmrdHeader(
+        experimentalConditions=conditions, acquisitionSystemInformation=system, encoding=[encoding]
+    )
 
 
 def _library() -> Any:
