@@ -79,13 +79,22 @@ def reconstruct(
     images = encoding.normal(coil_images, spectra)
     if config.training.noise:
         images = images + _adjoint_noise(images, encoding, config, seeds)
-    reference = root_sum_of_squares(coil_images)
+    return from_adjoint(images, coil_images, encoding, network, config, seeds), root_sum_of_squares(coil_images)
+
+
+def from_adjoint(
+    images: Tensor, coil_images: Tensor, encoding: Encoding, network: Reconstructor, config: Config, seeds: Tensor
+) -> Tensor:
+    """Reconstruct adjoint images (batch, coil, y, x) of coil images, wherever they were measured.
+
+    `coil_images` tell only what a scan before the actual one would measure. Returns the image (batch, 1, y, x).
+    """
     if config.training.coil_maps != "self":
         encoding = encoding.with_maps(_measured_maps(coil_images, config, seeds))
     # physics, weights, limits and loss keep their precision
     with torch.autocast(images.device.type, torch.bfloat16, enabled=config.training.precision == "bfloat16"):
         image = network(images, encoding)
-    return image.to(reference.dtype), reference
+    return image.to(coil_images.real.dtype)
 
 
 def draw_seeds(n_images: int, generator: torch.Generator) -> Tensor:
