@@ -19,7 +19,7 @@ LAYERS = [
     "console report",
     "study_table",
     "cells compare",
-    "optimize export",
+    "optimize export scan",
     "evaluation",
     "run plots study study_plots",
     "config",
@@ -149,6 +149,8 @@ def test_a_plugin_is_imported_by_name_alone():
         ("plots", "constraints.gradient"),
         ("plots", "constraints.receiver"),
         ("plots", "constraints.slew"),
+        ("scan", "exporters.mrd"),
+        ("scan", "reconstructors.adjoint"),
         *SIBLINGS,
     }
     for module, path in MODULES.items():
