@@ -142,7 +142,7 @@ DESCRIPTION = ("--k-unit", "1/m", "--dwell", "4e-6", "--fov", "0.22", "--matrix"
 def test_help_names_every_command(trajdesign):
     result = trajdesign("--help")
     assert result.code == 0
-    for name in ("optimize", "study", "compare", "check", "export", "psf", "list"):
+    for name in ("optimize", "study", "compare", "check", "export", "scan", "psf", "list"):
         assert name in result.out
         one = trajdesign(name, "-h")
         assert one.code == 0
@@ -273,6 +273,24 @@ def test_export_writes_each_format_and_proves_it(trajdesign, run, tmp_path):
     assert seqfile.read(tmp_path / "old.seq").version == "1.4.1"
     assert trajdesign(*words).code == 5
     assert trajdesign(*words, "--force").code == 0
+
+
+def test_scan_compares_the_written_file_with_what_the_run_promised(trajdesign, refused, run, tmp_path):
+    path, out = tmp_path / "scan.seq", tmp_path / "scanned"
+    assert trajdesign("export", run, "--out", path).code == 0
+    words = ("scan", path, "--reconstruct", run, "--out", out)
+    result = trajdesign(*words)
+    assert result.code == 0, result.err
+    assert "promised by the run" in result.out
+    assert "differs from the promised one by 0.00%" in result.out
+    np.save(tmp_path / "field.npy", np.full((32, 32), 200.0))
+    options = ("--t2-star", "5e-3", "--off-resonance", tmp_path / "field.npy", "--noise", "0.1", "--n-coils", "3")
+    document = json.loads(trajdesign(*words, "--force", "--json", *options).out)
+    assert document["nrmse_to_promised"] > 0.01
+    assert document["off_resonance"] == [200, 200]
+    assert (document["n_coils"], document["t2_star"], document["noise"]) == (3, 5e-3, 0.1)
+    refused(5, *words, mentions=["exists already", "--force"])
+    refused(3, *words, "--force", "--off-resonance", "fifty", mentions=["'fifty'", "Hz"])
 
 
 def test_psf_draws_and_measures(trajdesign, run, tmp_path):

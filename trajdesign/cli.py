@@ -204,6 +204,58 @@ def export(
 
 
 @app.command()
+def scan(
+    path: Annotated[Path, typer.Argument(metavar="FILE.seq", help="Pulseq file, 2D.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
+    object: Annotated[str, typer.Option(help="phantom, or an image file.")] = "phantom",
+    reconstruct: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Run whose network reconstructs.", show_default=False)
+    ] = None,
+    n_coils: Annotated[int | None, typer.Option(min=1, help="Number of coils.", show_default=False)] = None,
+    t2_star: Annotated[float | None, typer.Option(help="T2* of the object, s; no decay without.")] = None,
+    off_resonance: Annotated[str, typer.Option(help="Hz, or an .npy file of each pixel's (y, x).")] = "0",
+    noise: Annotated[
+        float, typer.Option(min=0, help="Noise of a pixel of one coil, as part of the brightest pixel.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Scan an object with a written Pulseq file, reconstruct it, and compare with what was promised."""
+    from trajdesign.run import to_json
+    from trajdesign.scan import scan as scan_object
+    from trajdesign.signal import read_off_resonance
+
+    facts = scan_object(
+        path,
+        out=out,
+        object=object,
+        run=reconstruct,
+        n_coils=n_coils,
+        t2_star=t2_star,
+        off_resonance=read_off_resonance(off_resonance),
+        noise=noise,
+        seed=seed,
+        overwrite=force,
+    ).facts
+    if json:
+        typer.echo(to_json({"schema_version": 1, "out": str(out), **facts}))
+        return
+    labels = {"image": "file", "promised": "promised by the run"}
+    rows = [
+        (label, f"{facts[name]['psnr']:.2f}", f"{facts[name]['ssim']:.4f}", f"{facts[name]['nrmse']:.4f}")
+        for name, label in labels.items()
+        if name in facts
+    ]
+    console.show(f"{path}: virtual scan, in {out}", ("image", "PSNR (dB)", "SSIM", "NRMSE"), rows, left=("image",))
+    if reconstruct is not None:
+        console.say(
+            f"The image differs from the promised one by {facts['nrmse_to_promised']:.2%} (NRMSE), "
+            f"k in the file from the run's by at most {facts['max_k_error_fov']:.2g}/FOV."
+        )
+
+
+@app.command()
 def psf(
     path: RunPath,
     compare: Annotated[Path | None, typer.Option(help="Another run folder or .npz, to set beside it.")] = None,
