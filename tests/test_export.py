@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from trajdesign import limits, seqfile
+from trajdesign import blocks, limits, seqfile
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, LimitError, OutputError
 from trajdesign.export import export
@@ -66,7 +66,7 @@ def spiral(acquisition, scanner):
 def test_both_readers_find_what_was_meant(tmp_path, pattern, version):
     trajectory = pattern(Acquisition(n_shots=3), Scanner())
     path = tmp_path / "scan.seq"
-    report = export(trajectory, path, options={"pulseq_version": version, "n_dummies": 2})
+    report = export(trajectory, path, options={"pulseq_version": version, "sequence": {"n_dummies": 2}})
     assert report["max_k_error_fov"] < 1e-5
     assert report["rms_k_error_fov"] <= report["max_k_error_fov"]
     assert report["reader_difference_fov"] < 1e-6
@@ -110,7 +110,7 @@ def test_both_readers_find_what_was_meant(tmp_path, pattern, version):
 def test_rasters_dwells_norms_and_nuclei(tmp_path, scanner, dwell):
     acquisition = Acquisition(n_shots=2, n_samples=400, dwell=dwell, matrix=(64, 64))
     trajectory = smooth(acquisition, scanner)
-    report = export(trajectory, tmp_path / "x.seq", options={"n_dummies": 1})
+    report = export(trajectory, tmp_path / "x.seq", options={"sequence": {"n_dummies": 1}})
     assert report["max_k_error_fov"] < 1e-5
     assert report["reader_difference_fov"] < 1e-6
     order = 2 if scanner.limit_norm == "vector" else np.inf
@@ -179,8 +179,8 @@ def test_nothing_is_left_of_what_breaks_a_limit(tmp_path, kind, name):
 
 TEMPLATE = """
 import numpy as np
-from trajdesign.exporters import pulseq
-original = pulseq.template("gre_2d")
+from trajdesign import plugins
+original = plugins.find("sequence", "gre_2d")
 
 
 def build(trajectory, **options):
@@ -221,7 +221,7 @@ def test_te_and_tr(tmp_path):
     trajectory = spokes(Acquisition(n_shots=2), Scanner())
     shortest = export(trajectory, tmp_path / "a.seq")
     wanted = {"te": shortest["te"] + 1e-3, "tr": shortest["tr"] + 3e-3}
-    longer = export(trajectory, tmp_path / "b.seq", options=wanted)
+    longer = export(trajectory, tmp_path / "b.seq", options={"sequence": wanted})
     assert longer["te"] == pytest.approx(wanted["te"], abs=1e-5)
     assert longer["tr"] == pytest.approx(wanted["tr"], abs=1e-5)
     played = seqfile.read(tmp_path / "b.seq")
@@ -230,19 +230,19 @@ def test_te_and_tr(tmp_path):
     assert played.adc_times[:, nearest] - played.excitations[-2:] == pytest.approx(longer["te"])
     for key in ("te", "tr"):
         with pytest.raises(ConfigError, match=rf"{key} is .*; the shortest possible is {shortest[key]:.6f}"):
-            export(trajectory, tmp_path / "c.seq", options={key: shortest[key] - 2e-5})
+            export(trajectory, tmp_path / "c.seq", options={"sequence": {key: shortest[key] - 2e-5}})
 
 
 def test_the_sequence_that_is_played(tmp_path):
     pp = pytest.importorskip("pypulseq")
     trajectory = spokes(Acquisition(n_shots=4), Scanner())
     trajectory = trajectory.with_k(trajectory.k, "x\n[BLOCKS]\n1 2 3 é")
-    export(trajectory, tmp_path / "x.seq", options={"n_dummies": 3, "flip_angle_deg": 12.0})
-    sequence = pp.Sequence(exporter.system(trajectory.scanner))
+    export(trajectory, tmp_path / "x.seq", options={"sequence": {"n_dummies": 3, "flip_angle_deg": 12.0}})
+    sequence = pp.Sequence(blocks.system(trajectory.scanner))
     sequence.read(str(tmp_path / "x.seq"))
-    blocks = [sequence.get_block(key) for key in sequence.block_events]
-    pulses = [block.rf for block in blocks if block.rf is not None]
-    samplers = [block.adc for block in blocks if block.adc is not None]
+    played = [sequence.get_block(key) for key in sequence.block_events]
+    pulses = [block.rf for block in played if block.rf is not None]
+    samplers = [block.adc for block in played if block.adc is not None]
     assert (len(pulses), len(samplers)) == (7, 4)
     flip = np.abs(np.sum(pulses[0].signal)) * trajectory.scanner.rf_raster * 360
     assert flip == pytest.approx(12.0, rel=1e-4)
@@ -255,7 +255,7 @@ def test_the_sequence_that_is_played(tmp_path):
     assert sequence.definitions["Name"] == "x__BLOCKS__1_2_3__"
     assert sequence.definitions["FOV"] == pytest.approx([0.22, 0.22, 5e-3])
     # the slice: bandwidth of the pulse over the gradient
-    assert 4 / 2e-3 / blocks[0].gz.amplitude == pytest.approx(5e-3, rel=1e-4)
+    assert 4 / 2e-3 / played[0].gz.amplitude == pytest.approx(5e-3, rel=1e-4)
 
 
 @pytest.mark.parametrize(("name", "n_dims"), [("csv", 2), ("csv", 3), ("npz", 2), ("npz", 3)])
@@ -284,24 +284,25 @@ def test_unusable_requests(tmp_path):
     for options, path, match in (
         ({"sequence": "gre_2s"}, "x.seq", "did you mean 'gre_2d'"),
         ({"sequence": "none/at/all.py"}, "x.seq", "unknown sequence"),
-        ({"flip_angle": 3.0}, "x.seq", "flip_angle_deg"),
-        ({"flip_angle_deg": 400.0}, "x.seq", "flip_angle_deg is 400"),
-        ({"slice_thickness": 5.0}, "x.seq", "slice_thickness is 5"),
-        ({"n_dummies": -1}, "x.seq", "n_dummies"),
-        ({"bridge_slew": 0.0}, "x.seq", "bridge_slew"),
+        ({"sequence": {"flip_angle": 3.0}}, "x.seq", "flip_angle_deg"),
+        ({"sequence": {"flip_angle_deg": 400.0}}, "x.seq", "flip_angle_deg is 400"),
+        ({"sequence": {"slice_thickness": 5.0}}, "x.seq", "slice_thickness is 5"),
+        ({"sequence": {"n_dummies": -1}}, "x.seq", "n_dummies"),
+        ({"sequence": {"bridge_slew": 0.0}}, "x.seq", "bridge_slew"),
         ({"pulseq_version": "1.3.0"}, "x.seq", "pulseq_version"),
         ({}, "x.txt", "must end in .seq"),
     ):
         with pytest.raises(ConfigError, match=match):
             export(trajectory, tmp_path / path, options=options)
     (tmp_path / "empty.py").write_text("")
-    (tmp_path / "wrong.py").write_text("def build(trajectory): ...")
-    for name, match in (("empty", "no function build"), ("wrong", "cannot be called")):
+    (tmp_path / "wrong.py").write_text("def build(): ...")
+    (tmp_path / "nothing.py").write_text("def build(trajectory): ...")
+    for name, match in (("empty", "no function build"), ("wrong", "no function build"), ("nothing", "returned no")):
         with pytest.raises(ConfigError, match=match):
             export(trajectory, tmp_path / "x.seq", options={"sequence": str(tmp_path / f"{name}.py")})
     volume = Acquisition((0.2,) * 3, (32,) * 3, 1, 100)
     still = Trajectory(torch.zeros(1, n_points(volume, Scanner()), 3, dtype=torch.float64), volume, Scanner())
-    with pytest.raises(ConfigError, match="3 dimensions"):
+    with pytest.raises(ConfigError, match="gre_2d plays 2D trajectories"):
         export(still, tmp_path / "x.seq")
     assert not list(tmp_path.glob("x*"))
 
@@ -317,5 +318,5 @@ def test_a_damaged_file_is_refused_before_pypulseq_can_hang_on_it(tmp_path):
 
 
 def test_the_module_imports_no_pypulseq():
-    code = "import sys, trajdesign.export, trajdesign.exporters.pulseq; sys.exit('pypulseq' in sys.modules)"
+    code = "import sys, trajdesign.export, trajdesign.cli; sys.exit('pypulseq' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -171,7 +171,7 @@ def export(
     sequence: Annotated[str | None, typer.Option(help="Pulseq: template, or a .py file of yours.")] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="OPTION=V", help="Option of the exporter; repeatable."),
+        typer.Option("--set", metavar="OPTION=V", help="Of the exporter, or sequence.OPTION=V; repeatable."),
     ] = None,
     force: Force = False,
     json: Json = False,
@@ -190,7 +190,10 @@ def export(
 
     trajectory = _open(path, k_unit, dwell, fov, matrix, max_gradient, max_slew)
     options = config_module.parse_options(set_ or [])
-    options |= {k: v for k, v in (("pulseq_version", pulseq_version), ("sequence", sequence)) if v is not None}
+    if pulseq_version is not None:
+        options["pulseq_version"] = pulseq_version
+    if sequence is not None:
+        options["sequence"] = {**options.get("sequence", {}), "kind": sequence}
     facts = write(trajectory, out, format=format, options=options, overwrite=force, ignore=ignore)
     if json:
         typer.echo(to_json({"schema_version": 1, **facts}))

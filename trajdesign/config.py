@@ -14,6 +14,7 @@ from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.scanner import Scanner
 
+_PROFILES = Path(__file__).with_name("profiles")
 _PLUGIN_TABLES = ("init", "parameterization", "reconstructor", "data")
 
 
@@ -93,8 +94,9 @@ class Training(_Table):
 class Config(_Table):
     """A whole run. The tables of plug-ins hold ``kind`` and that plug-in's options.
 
-    ``init`` is the pattern to compare with, and where learning starts; ``start`` is where it starts if not there, an
-    init too. A start without ``kind`` is the init with other options.
+    ``scanner.profile`` names a vendor's rasters and dead times, or a TOML file with those of a site; what is given
+    beside it has the last word. ``init`` is the pattern to compare with, and where learning starts; ``start`` is where
+    it starts if not there, an init too. A start without ``kind`` is the init with other options.
     """
 
     name: str = ""
@@ -117,6 +119,8 @@ class Config(_Table):
         for kind in _PLUGIN_TABLES:
             if isinstance(given.get(kind), dict):
                 given[kind] = {**cls.model_fields[kind].default, **given[kind]}
+        if isinstance(given.get("scanner"), dict):
+            given["scanner"] = with_profile(given["scanner"])
         init = given.get("init", cls.model_fields["init"].default)
         return {"name": str(init.get("kind")) if isinstance(init, dict) else "", **given}
 
@@ -172,6 +176,35 @@ def from_tables(tables: dict[str, Any]) -> Config:
         return Config(**tables)
     except pydantic.ValidationError as error:
         raise ConfigError(_sentence(error)) from None
+
+
+def profiles() -> list[str]:
+    """Return the names of the built-in scanner profiles."""
+    return sorted(file.stem for file in _PROFILES.glob("*.toml"))
+
+
+def with_profile(scanner: dict[str, Any]) -> dict[str, Any]:
+    """Return a scanner's table with what its ``profile`` says, a built-in name or a TOML file, under its own values.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or no TOML.
+    ConfigError
+        If there is no such profile.
+    """
+    own = dict(scanner)
+    name = own.pop("profile", None)
+    if name is None:
+        return own
+    if not str(name).endswith(".toml") and name not in profiles():
+        raise ConfigError(f"unknown scanner profile {name!r}{plugins.nearest(str(name), [*profiles(), 'FILE.toml'])}")
+    if not str(name).endswith(".toml"):
+        return {**read_toml(_PROFILES / f"{name}.toml"), **own}
+    site = read_toml(name)
+    if str(site.get("profile", "")).endswith(".toml"):
+        raise ConfigError(f"{name} builds on {site['profile']}; a profile builds on a built-in one.")
+    return {**with_profile(site), **own}
 
 
 def read_toml(path: Path | str) -> dict[str, Any]:

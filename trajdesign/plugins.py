@@ -7,6 +7,7 @@ import inspect
 import pkgutil
 import typing
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pydantic
@@ -21,11 +22,14 @@ KINDS: dict[str, tuple[str, str | None]] = {
     "reconstructor": ("reconstructors", "Reconstructor"),
     "exporter": ("exporters", None),
     "data": ("datasets", None),
+    "sequence": ("sequences", None),
 }
 
 
 def names(kind: str) -> list[str]:
     """Return the names of the built-in plug-ins of a kind."""
+    if kind == "sequence":
+        return sorted(_sequences())
     package = importlib.import_module(f"trajdesign.{KINDS[kind][0]}")
     return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
 
@@ -38,13 +42,16 @@ def find(kind: str, name: str) -> Any:
     kind
         Key of `KINDS`.
     name
-        File name of a built-in plug-in, or ``package.module:attribute`` for one from elsewhere.
+        File name of a built-in plug-in, or ``package.module:attribute`` for one from elsewhere; a sequence may be the
+        path of a ``.py`` file.
 
     Raises
     ------
     ConfigError
         If there is none; the sentence names the nearest one.
     """
+    if kind == "sequence" and (name.endswith(".py") or name in _sequences()):
+        return _build_function(name)
     if ":" in name:
         module_name, _, attribute = name.partition(":")
         try:
@@ -67,6 +74,32 @@ def find(kind: str, name: str) -> Any:
     if len(classes) != 1:
         raise ConfigError(f"{module.__name__} must define exactly one {base_name}, it defines {len(classes)}.")
     return classes[0]
+
+
+def _sequences() -> dict[str, Path]:
+    """Return the sequence templates: beside the modules in a wheel, beside the package in a checkout."""
+    package = Path(__file__).parent
+    folders = [folder for folder in (package / "sequences", package.parent / "sequences") if folder.is_dir()]
+    return {file.stem: file for folder in reversed(folders) for file in folder.glob("*.py")}
+
+
+def _build_function(name: str) -> Callable[..., Any]:
+    """Return the function ``build`` of a sequence template, or of a user's file."""
+    file = Path(name) if name.endswith(".py") else _sequences()[name]
+    spec = importlib.util.spec_from_file_location(f"trajdesign_sequence_{file.stem}", file)
+    if spec is None or spec.loader is None or not file.is_file():
+        raise ConfigError(f"unknown sequence {name!r}{nearest(name, names('sequence'))}")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except (ImportError, SyntaxError) as error:
+        raise ConfigError(f"sequence {name!r} cannot be loaded: {error}.") from None
+    build = getattr(module, "build", None)
+    try:
+        inspect.signature(build).bind_partial(None)  # type: ignore[arg-type]
+    except TypeError:
+        raise ConfigError(f"sequence {name!r} has no function build(trajectory, ...).") from None
+    return build  # type: ignore[return-value]
 
 
 def options(plugin: Callable[..., Any]) -> type[pydantic.BaseModel]:

@@ -11,7 +11,7 @@ LimitNorm = Literal["vector", "axis"]
 
 @dataclass(frozen=True)
 class Scanner:
-    """Hardware limits, rasters and dead times, all in SI.
+    """Hardware limits, rasters and dead times, all in SI; the defaults are those of the profile ``siemens``.
 
     Parameters
     ----------
@@ -28,6 +28,8 @@ class Scanner:
         Rasters, s.
     adc_dead_time, rf_dead_time, rf_ringdown_time
         Times during which nothing may follow or precede the event, s.
+    label_segments
+        Whether each distinct sequence of blocks carries a label ``TRID`` of its own, as GE's converters need.
     gamma
         Gyromagnetic ratio over 2 pi, Hz/T; by default that of the nucleus.
 
@@ -48,6 +50,7 @@ class Scanner:
     adc_dead_time: float = 10e-6
     rf_dead_time: float = 100e-6
     rf_ringdown_time: float = 30e-6
+    label_segments: bool = False
     gamma: float = field(default=0.0)
 
     def __post_init__(self) -> None:
@@ -57,5 +60,5 @@ class Scanner:
             object.__setattr__(self, "gamma", GAMMA[self.nucleus])
         if self.limit_norm not in ("vector", "axis"):
             raise ConfigError(f"limit_norm is {self.limit_norm!r}; it is 'vector' or 'axis'.")
-        for quantity in (f.name for f in fields(self) if f.name not in ("limit_norm", "nucleus")):
+        for quantity in (f.name for f in fields(self) if f.name not in ("limit_norm", "nucleus", "label_segments")):
             plausible(quantity, getattr(self, quantity))

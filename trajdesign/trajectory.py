@@ -113,6 +113,7 @@ class Trajectory:
                 max_gradient_t_per_m=self.scanner.max_gradient,
                 max_slew_t_per_m_s=self.scanner.max_slew,
                 limit_norm=np.array(self.scanner.limit_norm),
+                label_segments=self.scanner.label_segments,
                 name=np.array(self.name),
                 **{f"{timing}_s": getattr(self.scanner, timing) for timing in _TIMINGS},
             )
@@ -235,6 +236,7 @@ def load(path: Path | str) -> Trajectory:
             nucleus=str(arrays["nucleus"]),
             gamma=float(arrays["gamma_hz_per_t"]),
             gradient_raster=float(arrays["raster_s"]),
+            label_segments=bool(arrays.get("label_segments", False)),
             **{timing: float(arrays[f"{timing}_s"]) for timing in _TIMINGS if f"{timing}_s" in arrays},
         )
         acquisition = Acquisition(

@@ -4,12 +4,12 @@ A trajectory is a quadratic B-spline on the gradient raster, and the readout is 
 model the whole shot is one longer spline whose control points start and end at 0. A prephaser of n cells
 therefore has to meet one linear condition, that its samples sum to ``k[0] / (gamma * raster)``, and the half
 cells at its ends and at the junction with the readout are exact by construction. A rewinder is a prephaser
-in reversed time.
+in reversed time. Since the readout is fixed, the whole shot is one convex problem that falls into these two.
 
 Each bridge is a second-order cone programme (minimal second difference under the norms of gradient and slew
 rate), solved with Clarabel, doi:10.48550/arXiv.2405.12762. The slice-axis gradient is one shape shared by
 all shots; it is chosen first and takes its part of every cone, so the limits hold for the vector of all
-three axes.
+three axes. The third axis of a 3D trajectory is one of the bridge's own.
 """
 
 import math
@@ -91,32 +91,27 @@ def design(
     gz_rewinder: float = 0.0,
     bridge_slew: float = 0.7,
 ) -> ShotWaveforms:
-    """Add the shortest common prephaser and rewinder to every shot of a 2D trajectory.
+    """Add the shortest common prephaser and rewinder to every shot of a trajectory.
 
-    The in-plane moment is 0 at the start and at the end of each shot.
+    Its moments are 0 at the start and at the end of each shot, but for those that are asked for beside.
 
     Parameters
     ----------
     trajectory
         Its gradient is the readout.
     gz_prephaser, gz_rewinder
-        Slice-axis moments beside the prephaser (the slice rephaser) and the rewinder (a spoiler), 1/m.
+        Moments along z beside the prephaser (a slice rephaser) and the rewinder (a spoiler), 1/m.
     bridge_slew
         Part of the scanner's slew rate that the bridges may use; less of it means less nerve stimulation.
 
     Raises
     ------
     ConfigError
-        If the trajectory is not 2D, or `bridge_slew` is not in (0, 1].
+        If `bridge_slew` is not in (0, 1].
     LimitError
         If the readout breaks a limit, or no bridge can join it to zero.
     """
     acquisition, scanner = trajectory.acquisition, trajectory.scanner
-    if acquisition.n_dims != 2:
-        raise ConfigError(
-            f"{trajectory.name} has {acquisition.n_dims} dimensions; slice-selective bridges need a 2D "
-            "trajectory (export the others as npz or csv)."
-        )
     if not 0 < bridge_slew <= 1:
         raise ConfigError(f"bridge_slew is {bridge_slew:g}; it is a part, above 0 and at most 1.")
     raster = scanner.gradient_raster
@@ -133,8 +128,7 @@ def design(
     tail = lead + acquisition.n_samples * acquisition.dwell - readout.shape[1] * raster
     prephaser = bridge(
         readout[:, 1::-1],
-        k[:, 0] / moment,
-        gz_prephaser / moment,
+        *_totals(k[:, 0] / moment, gz_prephaser / moment),
         limits,
         at_least=_cells(scanner.adc_dead_time - lead, raster),
     )[:, ::-1]
@@ -142,11 +136,10 @@ def design(
     stride = _block_cells(scanner)
     at_least = max(_cells(scanner.adc_dead_time + tail, raster), 2 * N_ZEROS)
     at_least += -(n_prephaser + readout.shape[1] + at_least) % stride
-    rewinder = bridge(
-        readout[:, -2:], -k[:, -1] / moment, gz_rewinder / moment, limits, at_least=at_least, stride=stride
-    )
-    flat = np.concatenate([readout, np.zeros_like(readout[:, :, :1])], axis=2)
-    whole = np.concatenate([prephaser, flat, rewinder], axis=1)
+    totals = _totals(-k[:, -1] / moment, gz_rewinder / moment)
+    rewinder = bridge(readout[:, -2:], *totals, limits, at_least=at_least, stride=stride)
+    middle = np.pad(readout, ((0, 0), (0, 0), (0, 3 - acquisition.n_dims)))
+    whole = np.concatenate([prephaser, middle, rewinder], axis=1)
     require_limits(whole, scanner)
     lengths = (n_prephaser, readout.shape[1], rewinder.shape[1])
     return ShotWaveforms(whole, *lengths, adc_start=n_prephaser * raster + lead, raster=raster)
@@ -170,7 +163,7 @@ def bridge(
     total
         What the samples of each bridge sum to (shot, dim), T/m.
     gz_total
-        What the samples of the slice axis sum to, T/m.
+        What the samples of the slice axis beside two others sum to, T/m; 0 beside three.
     limits
         Largest gradient and change between samples, the slice axis included.
     at_least
@@ -181,7 +174,7 @@ def bridge(
     Returns
     -------
     ndarray
-        Samples (shot, cell, dim + 1), T/m; the last axis of them is the slice axis, the last `N_ZEROS` are 0.
+        Samples (shot, cell, 3), T/m; the last `N_ZEROS` are 0.
 
     Raises
     ------
@@ -203,6 +196,11 @@ def bridge(
             return np.stack(solved)
         index += 1  # feasibility is not strictly monotonic in the length
     raise LimitError(_no_bridge(int(order[0]), edge[order[0]], limits))
+
+
+def _totals(moments: np.ndarray, gz: float) -> tuple[np.ndarray, float]:
+    """Return what the bridges sum to (shot, dim), and the slice axis beside them, which is their own in 3D."""
+    return (moments, gz) if moments.shape[1] == 2 else (moments + np.array([0.0, 0.0, gz]), 0.0)
 
 
 def require_limits(gradient: np.ndarray, scanner: Scanner, tolerance: float = 1e-9) -> None:
@@ -326,7 +324,7 @@ def _slice_shape(n: int, total: float) -> np.ndarray:
 
 
 def _solve(n: int, edge: np.ndarray, total: np.ndarray, gz_total: float, limits: BridgeLimits) -> np.ndarray | None:
-    """Return the smoothest bridge of `n` cells (cell, dim + 1), or None if there is none."""
+    """Return the smoothest bridge of `n` cells (cell, 3), or None if there is none."""
     n_dims, free = edge.shape[1], n - N_ZEROS
     gz = _slice_shape(n, gz_total)
     room = _room(gz, limits)
@@ -362,7 +360,7 @@ def _solve(n: int, edge: np.ndarray, total: np.ndarray, gz_total: float, limits:
     plane = np.reshape(solution.x, (free, n_dims)) * limits.step
     plane += (total - plane.sum(axis=0)) / free  # the solver's last digits
     samples = np.concatenate([plane, np.zeros((N_ZEROS, n_dims))])
-    return np.column_stack([samples, gz]) if _kept(samples, edge, gz, limits) else None
+    return np.column_stack([samples, gz])[:, :3] if _kept(samples, edge, gz, limits) else None
 
 
 def _room(gz: np.ndarray, limits: BridgeLimits) -> np.ndarray | None:

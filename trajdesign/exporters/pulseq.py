@@ -1,55 +1,41 @@
 """Pulseq ``.seq`` files, through a sequence template; read back by pypulseq and by `trajdesign.seqfile`."""
 
-import importlib.util
-import inspect
-import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+import pypulseq as pp
 
-from trajdesign import plugins, seqfile
+from trajdesign import blocks, plugins, seqfile
+from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, InputError, LimitError
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory
-
-if TYPE_CHECKING:
-    import pypulseq as pp
-
-    from trajdesign.waveform import ShotWaveforms
 
 SUFFIX = ".seq"
 
 #: What a scanner plays, so that k as read back from it is written beside it.
 IS_PLAYED = True
 
-#: What the rounding of a file's numbers may add to a waveform that is exactly at a limit.
-_TOLERANCE = 1e-6
-
 #: Phase across the slice that may be left during the readout, turns.
 _MOST_TURNS = 1e-3
 
 _DEFINITIONS = ("FOV", "TE", "TR", "PrephaserCells", "ReadoutCells", "RewinderCells")
 
-#: Longest ADC event that the common interpreters take in one piece, samples.
-_LONGEST_ADC = 8192
+#: Labels that count how often every shot is played, and what they count.
+_REPEATS = {"SLC": "slices", "PAR": "partitions"}
+
+#: Largest distance between repetitions of a shot, in slices or partitions, 1/FOV.
+_SAME_K = 1e-6
 
 
 def pulseq(
     trajectory: Trajectory,
     path: Path,
     *,
-    sequence: str = "gre_2d",
+    sequence: str | dict[str, Any] = "gre_2d",
     pulseq_version: Literal["1.5.0", "1.4.1"] = "1.5.0",
-    flip_angle_deg: float = 15.0,
-    slice_thickness: float = 5e-3,
-    te: float | None = None,
-    tr: float | None = None,
-    n_dummies: int = 16,
-    spoiler_cycles: float = 2.0,
-    bridge_slew: float = 0.7,
 ) -> dict[str, Any]:
     """Write a Pulseq file that plays the trajectory.
 
@@ -60,12 +46,11 @@ def pulseq(
     path
         The file.
     sequence
-        Name of a template in ``sequences/``, or the path of a ``.py`` file with a function ``build`` that
-        takes the trajectory and the options below and returns a `pypulseq.Sequence`.
+        Name of a template in ``sequences/``, or the path of a ``.py`` file with a function ``build`` that takes the
+        trajectory and options and returns a `pypulseq.Sequence`; with options of the template, a table of them and
+        ``kind``, the name.
     pulseq_version
         Of the file format; older interpreters need 1.4.1.
-    flip_angle_deg, slice_thickness, te, tr, n_dummies, spoiler_cycles, bridge_slew
-        Passed to the template.
 
     Returns
     -------
@@ -79,24 +64,13 @@ def pulseq(
     LimitError
         If no waveform within the limits exists.
     """
-    build = template(sequence)
-    options = {
-        "flip_angle_deg": flip_angle_deg,
-        "slice_thickness": slice_thickness,
-        "te": te,
-        "tr": tr,
-        "n_dummies": n_dummies,
-        "spoiler_cycles": spoiler_cycles,
-        "bridge_slew": bridge_slew,
-    }
+    table = {"kind": sequence} if isinstance(sequence, str) else {"kind": "gre_2d", **sequence}
     try:
-        inspect.signature(build).bind(trajectory, **options)
-    except TypeError as error:
-        raise ConfigError(f"the function build of sequence {sequence!r} cannot be called: {error}.") from None
-    try:
-        played = build(trajectory, **options)
+        played = plugins.build("sequence", table, trajectory)
     except ValueError as error:  # pypulseq's own refusals
-        raise LimitError(f"sequence {sequence!r}: {error}.") from None
+        raise LimitError(f"sequence {table['kind']!r}: {error}.") from None
+    if not isinstance(played, pp.Sequence):
+        raise ConfigError(f"build of sequence {table['kind']!r} returned no pypulseq.Sequence.")
     # pypulseq appends its own suffix to any other name
     written = path if path.suffix == SUFFIX else path.with_name(path.name + SUFFIX)
     md5 = played.write(str(written), check_timing=False, v141_compat=pulseq_version == "1.4.1")
@@ -138,22 +112,22 @@ def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray]
     except InputError as error:
         raise LimitError(f"the written file does not read back: {error}") from None
     _require_limits(ours, scanner)
-    shape = (acquisition.n_shots, acquisition.n_samples)
-    if ours.adc_times.shape != shape:
-        raise LimitError(f"the file has (ADC events, samples) {ours.adc_times.shape} instead of {shape}.")
-    theirs = _read_with_pypulseq(path, scanner)
-    if theirs.shape != (3, math.prod(shape)):
-        raise LimitError(f"pypulseq reads k of the shape {theirs.shape} from the file.")
+    theirs, labels = _read_with_pypulseq(path, scanner)
     definitions = ours.definitions
     missing = [name for name in _DEFINITIONS if name not in definitions]
     if missing:
         raise ConfigError(
             f"the sequence lacks the definitions {', '.join(missing)}; its build should call add_definitions."
         )
-    if acquisition.n_dims == 2:
-        turns = float(np.abs(ours.k_adc[..., 2]).max()) * float(definitions["FOV"].split()[2])
-        if not turns <= _MOST_TURNS:
-            raise LimitError(f"{turns:.3g} turns of phase across the slice are left during the readout.")
+    events = _events_of_shots(labels, ours.k_adc.shape[:2], acquisition)
+    if theirs.size != ours.k_adc.size:
+        raise LimitError(f"pypulseq reads {len(theirs)} samples from the file instead of {ours.adc_times.size}.")
+    turns = ours.k_adc[..., 2] * float(definitions["FOV"].split()[2])
+    partitions = labels.get("PAR", np.zeros(len(turns)))
+    middle = (partitions.max() + 1) // 2
+    left = float(np.abs(turns - (partitions - middle)[:, None]).max()) if acquisition.n_dims == 2 else 0.0
+    if not left <= _MOST_TURNS:
+        raise LimitError(f"{left:.3g} turns of phase across the slice are left during the readout.")
     gradient, slew = ours.extremes(scanner.gamma)
     facts = {
         "max_gradient": gradient,
@@ -168,9 +142,32 @@ def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray]
         "version": ours.version,
         "md5": ours.md5,
     }
-    n_dims = acquisition.n_dims
-    pypulseq_k = theirs.T.reshape(*shape, 3)
-    return {"seqfile": ours.k_adc[..., :n_dims], "pypulseq": pypulseq_k[..., :n_dims]}, facts
+    facts |= {f"n_{what}": int(labels[label].max()) + 1 for label, what in _REPEATS.items() if label in labels}
+    read = {"seqfile": ours.k_adc, "pypulseq": theirs.reshape(ours.k_adc.shape)}
+    return {name: _once(k[..., : acquisition.n_dims], events, acquisition) for name, k in read.items()}, facts
+
+
+def _events_of_shots(labels: Mapping[str, np.ndarray], shape: tuple[int, ...], acquisition: Acquisition) -> np.ndarray:
+    """Return the ADC events of each shot (shot, repetition), as the label ``LIN`` says; noise belongs to none."""
+    shots = labels.get("LIN", np.arange(shape[0]))
+    events = [np.flatnonzero((shots == shot) & (labels.get("NOISE", 0) == 0)) for shot in range(acquisition.n_shots)]
+    counts = {len(of_shot) for of_shot in events}
+    if len(counts) != 1 or 0 in counts or shape[1] != acquisition.n_samples:
+        raise LimitError(
+            f"the file has (ADC events, samples) {shape}, of which {min(counts)} to {max(counts)} a shot; "
+            f"the trajectory has {acquisition.n_shots} shots of {acquisition.n_samples} samples."
+        )
+    return np.stack(events)
+
+
+def _once(k: np.ndarray, events: np.ndarray, acquisition: Acquisition) -> np.ndarray:
+    """Return k of every shot (shot, sample, dim), which all its repetitions share."""
+    repeated = k[events]
+    apart = np.linalg.norm((repeated - repeated[:, :1]) * np.array(acquisition.fov), axis=-1).max()
+    if not apart <= _SAME_K:
+        raise LimitError(f"the repetitions of a shot differ by {apart:.3g}/FOV in the file.")
+    first: np.ndarray = repeated[:, 0]
+    return first
 
 
 def _require_limits(played: seqfile.SeqFile, scanner: Scanner) -> None:
@@ -181,15 +178,13 @@ def _require_limits(played: seqfile.SeqFile, scanner: Scanner) -> None:
         ("gradient", gradient, scanner.max_gradient, "T/m"),
         ("slew rate", slew, scanner.max_slew, "T/m/s"),
     ):
-        if not value <= limit * (1 + _TOLERANCE):
+        if not value <= limit * (1 + blocks.TOLERANCE):
             raise LimitError(f"the file's largest {name} is {value:.6g} {unit}; the limit is {limit:g} {unit}.")
 
 
-def _read_with_pypulseq(path: Path, scanner: Scanner) -> np.ndarray:
-    """Return k at the ADC samples (3, adc sample), 1/m, of a file whose timing is right."""
-    import pypulseq as pp
-
-    fresh = pp.Sequence(system(scanner))
+def _read_with_pypulseq(path: Path, scanner: Scanner) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return k at all ADC samples (sample, 3), 1/m, and the labels of each ADC event, of a file with right timing."""
+    fresh = pp.Sequence(blocks.system(scanner))
     fresh.read(str(path))
     timing_ok, errors = fresh.check_timing()
     if not timing_ok:
@@ -198,120 +193,5 @@ def _read_with_pypulseq(path: Path, scanner: Scanner) -> np.ndarray:
             f"the timing of the file is wrong in {len(errors)} place(s), first in block {first.block}: "
             f"{first.event} {first.field}, {first.error_type}, {first.value:g} s."
         )
-    return np.asarray(fresh.calculate_kspace()[0])
-
-
-def template(name: str) -> Callable[..., "pp.Sequence"]:
-    """Return the function `build` of a sequence template.
-
-    Parameters
-    ----------
-    name
-        File name of a template in ``sequences/``, or the path of a ``.py`` file.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such file, or it has no `build`.
-    """
-    package = Path(__file__).resolve().parents[1]
-    # beside the modules in a wheel, beside the package in a checkout
-    folders = [folder for folder in (package / "sequences", package.parent / "sequences") if folder.is_dir()]
-    known = {file.stem: file for folder in reversed(folders) for file in sorted(folder.glob("*.py"))}
-    file = Path(name) if name.endswith(".py") else known.get(name)
-    if file is None or not file.is_file():
-        raise ConfigError(f"unknown sequence {name!r}{plugins.nearest(name, sorted(known))}")
-    spec = importlib.util.spec_from_file_location(f"trajdesign_sequence_{file.stem}", file)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"sequence {name!r} cannot be loaded as Python.")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except (ImportError, SyntaxError) as error:
-        raise ConfigError(f"sequence {name!r} cannot be loaded: {error}.") from None
-    if not callable(getattr(module, "build", None)):
-        raise ConfigError(f"sequence {name!r} has no function build(trajectory, ...).")
-    build: Callable[..., pp.Sequence] = module.build
-    return build
-
-
-def system(scanner: Scanner) -> "pp.Opts":
-    """Return pypulseq's system limits of a scanner, for writing and for reading.
-
-    The limits are a millionth higher: pypulseq compares rounded numbers, and a waveform may be at a limit.
-    """
-    import pypulseq as pp
-
-    return pp.Opts(
-        max_grad=scanner.gamma * scanner.max_gradient * (1 + _TOLERANCE),
-        max_slew=scanner.gamma * scanner.max_slew * (1 + _TOLERANCE),
-        grad_unit="Hz/m",
-        slew_unit="Hz/m/s",
-        gamma=scanner.gamma,
-        grad_raster_time=scanner.gradient_raster,
-        rf_raster_time=scanner.rf_raster,
-        adc_raster_time=scanner.adc_raster,
-        block_duration_raster=scanner.block_raster,
-        rf_dead_time=scanner.rf_dead_time,
-        rf_ringdown_time=scanner.rf_ringdown_time,
-        adc_dead_time=scanner.adc_dead_time,
-    )
-
-
-def gradient_event(sequence: "pp.Sequence", channel: str, samples: np.ndarray) -> SimpleNamespace:
-    """Return an arbitrary gradient event that the file stores to nine digits.
-
-    A file keeps six digits of an event's amplitude, which would scale the whole curve by up to 5e-6, and
-    run-length coding keeps a shape to 1e-7. Both are avoided by registering the event with an amplitude that
-    six digits hold, rounded up, and its uncompressed shape relative to that.
-
-    Parameters
-    ----------
-    sequence
-        The sequence the event is for.
-    channel
-        ``"x"``, ``"y"`` or ``"z"``.
-    samples
-        Samples at the raster centres (cell,), Hz/m; not all 0, but 0 at both ends.
-    """
-    import pypulseq as pp
-
-    event = pp.make_arbitrary_grad(channel, samples, first=0.0, last=0.0, system=sequence.system)
-    peak = float(np.abs(samples).max())
-    unit = 10.0 ** (math.floor(math.log10(peak)) - 5)
-    amplitude = float(f"{math.ceil(peak / unit) * unit:.5e}")
-    shape_id, _ = sequence.shape_library.find_or_insert(np.concatenate([[len(samples)], samples / amplitude]))
-    event.id, _ = sequence.grad_library.find_or_insert((amplitude, 0.0, 0.0, shape_id, 0, 0.0), "g")
-    return event
-
-
-def add_definitions(
-    sequence: "pp.Sequence",
-    trajectory: Trajectory,
-    shots: "ShotWaveforms",
-    *,
-    te: float,
-    tr: float,
-    slice_thickness: float,
-) -> None:
-    """Write the definitions that interpreters and `read_back` look for."""
-    n_samples = trajectory.acquisition.n_samples
-    segment = next(n for n in range(min(n_samples, _LONGEST_ADC), 0, -1) if n_samples % n == 0)
-    fov = [*trajectory.acquisition.fov, slice_thickness][:3]
-    for name, value in (
-        ("Name", plain_text(trajectory.name)),
-        ("FOV", fov),
-        ("TE", te),
-        ("TR", tr),
-        ("MaxAdcSegmentLength", segment),
-        ("PrephaserCells", shots.n_prephaser),
-        ("ReadoutCells", shots.n_readout),
-        ("RewinderCells", shots.n_rewinder),
-    ):
-        sequence.set_definition(name, value)
-
-
-def plain_text(text: str) -> str:
-    """Return `text` as one short word of printable ASCII, so that it cannot become another line of a file."""
-    kept = "".join(c if c.isascii() and (c.isalnum() or c in "._-+") else "_" for c in text)
-    return kept[:64] or "trajectory"
+    labels = {name: np.broadcast_to(v, len(v)) for name, v in fresh.evaluate_labels(evolution="adc").items()}
+    return np.asarray(fresh.calculate_kspace()[0]).T, labels

@@ -1,0 +1,91 @@
+"""Balanced steady-state free precession in 2D on any trajectory: every gradient moment of a repetition is 0.
+
+The pulse's phase alternates by 180 degrees, and so does the receiver's. A pulse of half the flip angle, half of TR
+before the first one, starts the steady state smoothly (Deimling and Heid, 1994; Scheffler and Hennig, 2003,
+doi:10.1007/s00330-003-1957-x).
+"""
+
+import math
+
+import pypulseq as pp
+
+from trajdesign import blocks, waveform
+from trajdesign.trajectory import Trajectory
+
+
+def build(
+    trajectory: Trajectory,
+    *,
+    flip_angle_deg: float = 40.0,
+    slice_thickness: float = 5e-3,
+    tr: float | None = None,
+    n_dummies: int = 64,
+    noise_scan: bool = False,
+    bridge_slew: float = 0.7,
+    rf_duration: float = 1e-3,
+) -> pp.Sequence:
+    """Return a balanced 2D steady-state free precession sequence.
+
+    Parameters
+    ----------
+    trajectory
+        A 2D trajectory. Static dephasing is refocused at the middle of TR, where its centre of k-space should be.
+    flip_angle_deg
+        Flip angle, degrees.
+    slice_thickness
+        Thickness of the slice, m.
+    tr
+        Repetition time, s; shortest if None.
+    n_dummies
+        Repetitions without ADC before the first shot.
+    noise_scan
+        Whether the receiver's noise is sampled first.
+    bridge_slew
+        Part of the scanner's slew rate that prephaser, rewinder and slice selection may use.
+    rf_duration
+        Duration of the sinc pulse, s.
+
+    Raises
+    ------
+    ConfigError
+        If the trajectory is not 2D, a number makes no sense, or TR is shorter than possible.
+    LimitError
+        If no waveform within the limits exists.
+    """
+    blocks.require_dims("bssfp_2d", trajectory, 2)
+    blocks.count("n_dummies", n_dummies, 0)
+    scanner, n_shots = trajectory.scanner, trajectory.acquisition.n_shots
+    sequence = pp.Sequence(blocks.system(scanner))
+    first, pulse = (
+        blocks.slice_pulse(
+            scanner, flip_angle_deg=angle, slice_thickness=slice_thickness, duration=rf_duration, slew=bridge_slew
+        )
+        for angle in (flip_angle_deg / 2, flip_angle_deg)
+    )
+    waveforms = waveform.design(
+        trajectory, gz_prephaser=-pulse.after, gz_rewinder=-pulse.before, bridge_slew=bridge_slew
+    )
+    shots, segment = blocks.Shots(sequence, trajectory, waveforms), blocks.Segments(scanner)
+    balance = pp.make_trapezoid(
+        "z", area=-pulse.after - pulse.before, max_slew=bridge_slew * sequence.system.max_slew, system=sequence.system
+    )
+    raster = scanner.block_raster
+    half = blocks.ceil(first.duration + pp.calc_duration(balance), raster)
+    wait_tr, tr = blocks.wait("tr", tr, max(pulse.duration + shots.duration, 2 * half), raster)
+    wait_tr += tr - wait_tr - pulse.duration - shots.duration
+    echo = pulse.duration - pulse.centre + shots.echo
+
+    if noise_scan:
+        blocks.add_noise_scan(sequence, shots, segment)
+    sequence.add_block(*first.turned(math.pi), *segment("start"))
+    sequence.add_block(balance, pp.make_delay(blocks.ceil(tr / 2 - first.duration, raster)))
+    for count in range(n_dummies + n_shots):
+        phase, is_dummy, shot = math.pi * (count % 2), count < n_dummies, (count - n_dummies) % n_shots
+        sequence.add_block(*pulse.turned(phase), *segment(shot, is_dummy))
+        events = shots.gradients(shot)
+        if not is_dummy:
+            events = [*events, shots.sampled(phase), pp.make_label("LIN", "SET", shot)]
+        sequence.add_block(*events)
+        blocks.add_wait(sequence, round(wait_tr, 9))
+    blocks.add_definitions(sequence, trajectory, waveforms, te=echo, tr=tr, slice_thickness=slice_thickness)
+    return sequence

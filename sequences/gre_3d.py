@@ -1,0 +1,107 @@
+"""Spoiled 3D gradient echo: a stack of any 2D trajectory, one for each partition, or a true 3D trajectory.
+
+As gre_2d, with a slab instead of a slice. In a stack the prephaser also encodes the partition, and the rewinder undoes
+it; all shots of a partition follow each other.
+"""
+
+import math
+
+import pypulseq as pp
+
+from trajdesign import blocks, waveform
+from trajdesign.trajectory import Trajectory
+
+
+def build(
+    trajectory: Trajectory,
+    *,
+    flip_angle_deg: float = 10.0,
+    n_partitions: int = 16,
+    partition_thickness: float = 4e-3,
+    te: float | None = None,
+    tr: float | None = None,
+    n_dummies: int = 16,
+    noise_scan: bool = False,
+    spoiler_cycles: float = 2.0,
+    bridge_slew: float = 0.7,
+    rf_duration: float = 2e-3,
+) -> pp.Sequence:
+    """Return a spoiled 3D gradient echo, of a stack of 2D trajectories or a 3D one.
+
+    Parameters
+    ----------
+    trajectory
+        A 2D trajectory to stack, or a 3D one, whose slab is its field of view along z.
+    flip_angle_deg
+        Flip angle, degrees.
+    n_partitions, partition_thickness
+        Partitions of a stack, and the thickness of one, m; the slab is all of them. Partition p is at
+        ``k_z = (p - n_partitions // 2) / slab``. A 3D trajectory has its own.
+    te
+        Time from the centre of the excitation to the sample nearest to k = 0 (over all shots), s; shortest if
+        None.
+    tr
+        Repetition time, s; shortest if None.
+    n_dummies
+        Repetitions without ADC before the first shot.
+    noise_scan
+        Whether the receiver's noise is sampled first.
+    spoiler_cycles
+        Turns of phase across a partition or voxel that the spoiler adds in each repetition.
+    bridge_slew
+        Part of the scanner's slew rate that prephaser, rewinder and slab selection may use.
+    rf_duration
+        Duration of the sinc pulse, s.
+
+    Raises
+    ------
+    ConfigError
+        If a number makes no sense, or TE or TR is shorter than possible.
+    LimitError
+        If no waveform within the limits exists.
+    """
+    blocks.count("n_dummies", n_dummies, 0)
+    blocks.count("n_partitions", n_partitions, 1)
+    scanner, acquisition = trajectory.scanner, trajectory.acquisition
+    if acquisition.n_dims == 3:
+        n_partitions, partition_thickness, slab = 1, acquisition.voxel[2], acquisition.fov[2]
+    else:
+        slab = n_partitions * partition_thickness
+    sequence = pp.Sequence(blocks.system(scanner))
+    pulse = blocks.slice_pulse(
+        scanner, flip_angle_deg=flip_angle_deg, slice_thickness=slab, duration=rf_duration, slew=bridge_slew
+    )
+    # designed for the partition that needs most, and scaled for the others, so that all have the same timing in plane
+    encoding = [(partition - n_partitions // 2) / slab for partition in range(n_partitions)]
+    spoiler = spoiler_cycles / partition_thickness
+    most = waveform.design(
+        trajectory,
+        gz_prephaser=encoding[0] - pulse.after,
+        gz_rewinder=spoiler - encoding[0],
+        bridge_slew=bridge_slew,
+    )
+    shots, segment = blocks.Shots(sequence, trajectory, most), blocks.Segments(scanner)
+    wait_te, te = blocks.wait("te", te, pulse.duration - pulse.centre + shots.echo, scanner.block_raster)
+    wait_tr, tr = blocks.wait("tr", tr, pulse.duration + wait_te + shots.duration, scanner.block_raster)
+
+    if noise_scan:
+        blocks.add_noise_scan(sequence, shots, segment)
+    phase_deg = 0.0
+    for count in range(n_dummies + n_partitions * acquisition.n_shots):
+        phase_deg = (phase_deg + count * blocks.RF_SPOILING_DEG) % 360
+        phase, is_dummy = math.radians(phase_deg), count < n_dummies
+        partition, shot = divmod(max(count - n_dummies, 0), acquisition.n_shots)
+        sequence.add_block(*pulse.turned(phase), *segment(shot, partition, is_dummy))
+        blocks.add_wait(sequence, wait_te)
+        events = shots.gradients(
+            shot,
+            prephaser=(encoding[partition] - pulse.after) / (encoding[0] - pulse.after),
+            rewinder=(spoiler - encoding[partition]) / (spoiler - encoding[0]),
+        )
+        if not is_dummy:
+            labels = pp.make_label("LIN", "SET", shot), pp.make_label("PAR", "SET", partition)
+            events = [*events, shots.sampled(phase), *labels]
+        sequence.add_block(*events)
+        blocks.add_wait(sequence, wait_tr)
+    blocks.add_definitions(sequence, trajectory, most, te=te, tr=tr, slice_thickness=slab)
+    return sequence

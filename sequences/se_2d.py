@@ -1,0 +1,100 @@
+"""2D spin echo on any trajectory: 90 degrees, 180 degrees between crushers, and the whole shot after that.
+
+The sample nearest to k = 0 is taken when the spin echo forms.
+"""
+
+import math
+
+import pypulseq as pp
+
+from trajdesign import blocks, waveform
+from trajdesign.trajectory import Trajectory
+
+
+def build(
+    trajectory: Trajectory,
+    *,
+    slice_thickness: float = 5e-3,
+    te: float | None = None,
+    tr: float | None = None,
+    n_dummies: int = 0,
+    noise_scan: bool = False,
+    crusher_cycles: float = 4.0,
+    spoiler_cycles: float = 4.0,
+    bridge_slew: float = 0.7,
+    rf_duration: float = 2e-3,
+) -> pp.Sequence:
+    """Return a 2D spin echo.
+
+    Parameters
+    ----------
+    trajectory
+        A 2D trajectory.
+    slice_thickness
+        Thickness of the slice, m.
+    te
+        Echo time, s: that of the spin echo, and of the sample nearest to k = 0; shortest if None.
+    tr
+        Repetition time, s; shortest if None.
+    n_dummies
+        Repetitions without ADC before the first shot.
+    noise_scan
+        Whether the receiver's noise is sampled first.
+    crusher_cycles
+        Turns of phase across the slice by each of the crushers beside the refocusing pulse.
+    spoiler_cycles
+        Turns of phase across the slice that the spoiler adds after the readout.
+    bridge_slew
+        Part of the scanner's slew rate that all but the readout may use.
+    rf_duration
+        Duration of each sinc pulse, s.
+
+    Raises
+    ------
+    ConfigError
+        If the trajectory is not 2D, a number makes no sense, or TE or TR is shorter than possible.
+    LimitError
+        If no waveform within the limits exists.
+    """
+    blocks.require_dims("se_2d", trajectory, 2)
+    blocks.count("n_dummies", n_dummies, 0)
+    scanner, n_shots, raster = trajectory.scanner, trajectory.acquisition.n_shots, trajectory.scanner.block_raster
+    sequence = pp.Sequence(blocks.system(scanner))
+    common = {"slice_thickness": slice_thickness, "duration": rf_duration, "slew": bridge_slew}
+    excitation = blocks.slice_pulse(scanner, flip_angle_deg=90, **common)
+    refocusing = blocks.slice_pulse(scanner, flip_angle_deg=180, use="refocusing", **common)
+    crusher = crusher_cycles / slice_thickness
+    # the refocusing pulse turns the first crusher against the second, which is part of the prephaser
+    before = pp.make_trapezoid(
+        "z", area=crusher - excitation.after, max_slew=bridge_slew * sequence.system.max_slew, system=sequence.system
+    )
+    waveforms = waveform.design(
+        trajectory, gz_prephaser=crusher, gz_rewinder=spoiler_cycles / slice_thickness, bridge_slew=bridge_slew
+    )
+    shots, segment = blocks.Shots(sequence, trajectory, waveforms), blocks.Segments(scanner)
+
+    crushing = blocks.ceil(pp.calc_duration(before), raster)
+    to_pulse = excitation.duration - excitation.centre + crushing + refocusing.centre
+    to_echo = refocusing.duration - refocusing.centre + shots.echo
+    shortest = 2 * (to_pulse + max(0.0, blocks.ceil(to_echo - to_pulse, raster)))
+    _, te = blocks.wait("te", te, shortest, 2 * raster)
+    wait_pulse = round(te / 2 - to_pulse, 9)
+    wait_echo = round(round((te / 2 - to_echo) / raster) * raster, 9)
+    played = excitation.duration + crushing + wait_pulse + refocusing.duration + wait_echo + shots.duration
+    wait_tr, tr = blocks.wait("tr", tr, played, raster)
+
+    if noise_scan:
+        blocks.add_noise_scan(sequence, shots, segment)
+    for count in range(n_dummies + n_shots):
+        is_dummy, shot = count < n_dummies, (count - n_dummies) % n_shots
+        sequence.add_block(*excitation.turned(0.0), *segment(shot, is_dummy))
+        sequence.add_block(before, pp.make_delay(crushing + wait_pulse))
+        sequence.add_block(*refocusing.turned(math.pi / 2))
+        blocks.add_wait(sequence, wait_echo)
+        events = shots.gradients(shot)
+        if not is_dummy:
+            events = [*events, shots.sampled(0.0), pp.make_label("LIN", "SET", shot)]
+        sequence.add_block(*events)
+        blocks.add_wait(sequence, wait_tr)
+    blocks.add_definitions(sequence, trajectory, waveforms, te=te, tr=tr, slice_thickness=slice_thickness)
+    return sequence

@@ -1,0 +1,109 @@
+"""Ultrashort echo time on a trajectory from the centre out: sampling starts as soon as the receiver can.
+
+The slice is selected by half pulses: every shot is played twice, with the slice gradient and its opposite (label
+``SET``), and the sum of the two is of one slice (Robson et al., 2003, doi:10.1097/00004728-200311000-00001). Or a short
+hard pulse excites everything, which suits a coil with a small field of view, and 3D trajectories.
+"""
+
+import math
+from typing import Literal
+
+import pypulseq as pp
+
+from trajdesign import blocks, waveform
+from trajdesign.errors import ConfigError
+from trajdesign.trajectory import Trajectory
+
+
+def build(
+    trajectory: Trajectory,
+    *,
+    pulse: Literal["half", "hard"] = "half",
+    flip_angle_deg: float = 10.0,
+    slice_thickness: float = 5e-3,
+    tr: float | None = None,
+    n_dummies: int = 16,
+    noise_scan: bool = False,
+    spoiler_cycles: float = 2.0,
+    bridge_slew: float = 0.7,
+    rf_duration: float | None = None,
+) -> pp.Sequence:
+    """Return an ultrashort echo time sequence, for shots from the centre out.
+
+    Parameters
+    ----------
+    trajectory
+        Every shot starts within 1/FOV of the centre. 3D only with the hard pulse.
+    pulse
+        ``"half"``: half a sinc pulse and slice selection; ``"hard"``: a rectangle, and none.
+    flip_angle_deg
+        Flip angle of one pulse, degrees.
+    slice_thickness
+        Thickness of the slice, and over which the spoiler's turns of phase are counted, m.
+    tr
+        Repetition time, s; shortest if None.
+    n_dummies
+        Repetitions without ADC before the first shot.
+    noise_scan
+        Whether the receiver's noise is sampled first.
+    spoiler_cycles
+        Turns of phase across the slice that the spoiler adds in each repetition.
+    bridge_slew
+        Part of the scanner's slew rate that prephaser, rewinder and slice selection may use.
+    rf_duration
+        Duration of the pulse, s; 1 ms for the half, 40 us for the hard pulse if None.
+
+    Raises
+    ------
+    ConfigError
+        If the trajectory does not start at the centre, a number makes no sense, or TR is shorter than possible.
+    LimitError
+        If no waveform within the limits exists.
+    """
+    blocks.require_dims("ute_2d", trajectory, *((2,) if pulse == "half" else (2, 3)))
+    blocks.count("n_dummies", n_dummies, 0)
+    blocks.between("slice_thickness", slice_thickness, 1e-4, 1, "m (is it in mm?)")
+    scanner, acquisition = trajectory.scanner, trajectory.acquisition
+    away = float(trajectory.k_adc[:, 0].detach().norm(dim=-1).max()) * max(acquisition.fov)
+    if away > 1:
+        raise ConfigError(f"ute_2d plays shots from the centre out; {trajectory.name} starts {away:.3g}/FOV away.")
+    sequence = pp.Sequence(blocks.system(scanner))
+    if pulse == "half":
+        excitation = blocks.slice_pulse(
+            scanner,
+            flip_angle_deg=flip_angle_deg,
+            slice_thickness=slice_thickness,
+            duration=1e-3 if rf_duration is None else rf_duration,
+            slew=bridge_slew,
+            shape="half",
+        )
+    else:
+        duration = 40e-6 if rf_duration is None else rf_duration
+        excitation = blocks.hard_pulse(scanner, flip_angle_deg=flip_angle_deg, duration=duration)
+    waveforms = waveform.design(
+        trajectory,
+        gz_prephaser=-excitation.after,
+        gz_rewinder=spoiler_cycles / slice_thickness,
+        bridge_slew=bridge_slew,
+    )
+    shots, segment = blocks.Shots(sequence, trajectory, waveforms), blocks.Segments(scanner)
+    te = excitation.duration - excitation.centre + shots.echo
+    wait_tr, tr = blocks.wait("tr", tr, excitation.duration + shots.duration, scanner.block_raster)
+
+    if noise_scan:
+        blocks.add_noise_scan(sequence, shots, segment)
+    signs = (1.0, -1.0) if pulse == "half" else (1.0,)
+    phase_deg = 0.0
+    for count in range(n_dummies + acquisition.n_shots):
+        phase_deg = (phase_deg + count * blocks.RF_SPOILING_DEG) % 360
+        phase, is_dummy, shot = math.radians(phase_deg), count < n_dummies, (count - n_dummies) % acquisition.n_shots
+        for number, sign in enumerate(signs):
+            sequence.add_block(*excitation.turned(phase, sign=sign), *segment(shot, is_dummy, sign))
+            events = shots.gradients(shot, prephaser=sign)
+            if not is_dummy:
+                labels = pp.make_label("LIN", "SET", shot), pp.make_label("SET", "SET", number)
+                events = [*events, shots.sampled(phase), *labels]
+            sequence.add_block(*events)
+            blocks.add_wait(sequence, wait_tr)
+    blocks.add_definitions(sequence, trajectory, waveforms, te=te, tr=tr, slice_thickness=slice_thickness)
+    return sequence
