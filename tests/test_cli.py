@@ -266,7 +266,7 @@ def test_export_writes_each_format_and_proves_it(trajdesign, run, tmp_path):
         assert facts["max_k_error_fov"] < 1e-3
         assert path.exists()
     assert seqfile.read(tmp_path / "scan.seq").version == "1.5.0"
-    words = ("export", run, "--out", tmp_path / "old.seq", "--pulseq-version", "1.4.1", "--set", "n_dummies=1")
+    words = ("export", run, "--out", tmp_path / "old.seq", "--pulseq-version", "1.4.1", "--set", "sequence.n_dummies=1")
     result = trajdesign(*words)
     assert result.code == 0
     assert "max_k_error_fov" in result.out

@@ -50,7 +50,7 @@ def run(tmp_path_factory):
     """Return a run that learned, with its file ``scan.seq`` and the same one delayed, ``late.seq``."""
     folder = RunFolder(tmp_path_factory.mktemp("run") / "run")
     optimize(load_config(None, SETTINGS), folder.path, device="cpu", baseline=False)
-    export(folder.trajectory(), folder.path / "scan.seq", options={"n_dummies": 1})
+    export(folder.trajectory(), folder.path / "scan.seq", options={"sequence": {"n_dummies": 1}})
     delay_adc(folder.path / "scan.seq", folder.path / "late.seq", LATE)
     return folder
 
@@ -156,7 +156,7 @@ def test_a_fully_sampled_file_shows_the_image_without_a_run(tmp_path):
     config = load_config(None, ["init.kind=cartesian"])
     acquisition = replace(config.acquisition, matrix=(n, n), n_shots=n, n_samples=300)
     lines = plugins.build("init", config.init, acquisition, config.scanner)
-    export(lines, tmp_path / "lines.seq", options={"n_dummies": 0})
+    export(lines, tmp_path / "lines.seq", options={"sequence": {"n_dummies": 0}})
     blob = np.exp(-0.5 * (((np.indices((n, n)) - np.array([[[10]], [[14]]])) / 2.5) ** 2).sum(0))
     np.save(tmp_path / "blob.npy", blob[None])
     scanned = scan(tmp_path / "lines.seq", object=str(tmp_path / "blob.npy"), out=tmp_path / "out", n_coils=2)

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pypulseq as pp
 
-from trajdesign.errors import ConfigError
+from trajdesign.errors import ConfigError, LimitError
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory
 from trajdesign.waveform import ShotWaveforms
@@ -120,6 +120,8 @@ def slice_pulse(
     ------
     ConfigError
         If a number makes no sense.
+    LimitError
+        If the slice needs more gradient than the scanner has.
     """
     between("flip_angle_deg", flip_angle_deg, 0, 90 if use == "excitation" else 180, "degrees")
     between("slice_thickness", slice_thickness, 1e-4, 1, "m (is it in mm?)")
@@ -129,6 +131,12 @@ def slice_pulse(
     length = played if shape == "sinc" else 2 * played  # of the whole sinc, s
     bandwidth = _TIME_BANDWIDTH / length
     t = (np.arange(round(played / limits.rf_raster_time)) + 0.5) * limits.rf_raster_time - length / 2
+    wanted, most = bandwidth / slice_thickness / scanner.gamma, scanner.max_gradient
+    if wanted > most:
+        raise LimitError(
+            f"a slice of {slice_thickness:g} m needs {wanted:.4g} T/m during a pulse of {played:g} s; the limit is "
+            f"{most:g} T/m. Make the slice thicker, or rf_duration at least {played * wanted / most:.2g} s."
+        )
     rf, gz = pp.make_arbitrary_rf(
         np.sinc(bandwidth * t) * np.cos(np.pi * t / length) ** 2,
         math.radians(flip_angle_deg),

@@ -1,0 +1,227 @@
+"""Every sequence template: what it plays, seen with pypulseq alone, and what it refuses."""
+
+import itertools
+
+import numpy as np
+import pypulseq as pp
+import pytest
+import torch
+
+from trajdesign import blocks, plugins, waveform
+from trajdesign.acquisition import Acquisition
+from trajdesign.config import with_profile
+from trajdesign.errors import ConfigError, LimitError
+from trajdesign.export import export
+from trajdesign.scanner import Scanner
+from trajdesign.trajectory import Trajectory, n_points
+
+PATTERNS = {"gre_2d": "radial", "gre_3d": "spiral", "bssfp_2d": "radial", "ute_2d": "spiral", "se_2d": "radial"}
+
+
+def pattern(name, scanner, **changes):
+    acquisition = Acquisition(**{"matrix": (64, 64), "n_shots": 3, "n_samples": 400, **changes})
+    return plugins.build("init", {"kind": name}, acquisition, scanner)
+
+
+def volume(scanner):
+    acquisition = Acquisition((0.2, 0.2, 0.16), (32, 32, 16), n_shots=3, n_samples=400)
+    line = torch.linspace(-1, 1, n_points(acquisition, scanner), dtype=torch.float64)[None, :, None]
+    ends = torch.tensor([[60.0, 20, 9], [-30, 70, 40], [10, 10, 45]], dtype=torch.float64)[:, None]
+    return Trajectory(line * ends, acquisition, scanner, "lines")
+
+
+def play(path, scanner):
+    sequence = pp.Sequence(blocks.system(scanner))
+    sequence.read(str(path))
+    return sequence
+
+
+def moments(sequence, first, last):
+    """Net moment of each axis, 1/m, from one time to another."""
+    waveforms = sequence.waveforms()[:3]
+    found = []
+    for times, values in waveforms:
+        inner = times[(times > first) & (times < last)]
+        grid = np.concatenate([[first], inner, [last]])
+        found.append(np.trapezoid(np.interp(grid, times, values, left=0, right=0), grid))
+    return np.array(found)
+
+
+def test_each_template_has_a_pattern_here():
+    assert set(plugins.names("sequence")) == set(PATTERNS)
+
+
+@pytest.mark.parametrize("version", ["1.5.0", "1.4.1"])
+@pytest.mark.parametrize("profile", ["siemens", "ge", "multi"])
+@pytest.mark.parametrize("name", PATTERNS)
+def test_every_template_plays_the_trajectory_on_every_raster(tmp_path, name, profile, version):
+    scanner = Scanner(**with_profile({"profile": profile}))
+    options = {"sequence": {"kind": name, "noise_scan": True}, "pulseq_version": version}
+    report = export(pattern(PATTERNS[name], scanner), tmp_path / "x.seq", options=options)
+    assert report["max_k_error_fov"] < 1e-6
+    assert report["reader_difference_fov"] < 1e-6
+    labels = play(tmp_path / "x.seq", scanner).evaluate_labels(evolution="adc")
+    assert labels["NOISE"].sum() == 1 == labels["NOISE"][0]
+    assert set(labels["LIN"][1:]) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_distinct_shots_are_labelled_where_the_scanner_needs_it(tmp_path, name):
+    scanner = Scanner(**with_profile({"profile": "ge"}))
+    export(pattern(PATTERNS[name], scanner), tmp_path / "x.seq", options={"sequence": {"kind": name, "n_dummies": 2}})
+    sequence = play(tmp_path / "x.seq", scanner)
+    shapes, current = {}, 0
+    for key, events in sequence.block_events.items():
+        block = sequence.get_block(key)
+        labels = [label.value for label in (getattr(block, "label", None) or {}).values() if label.label == "TRID"]
+        current = labels[0] if labels else current
+        gradients = tuple(int(event) for event in events[2:5])
+        shapes.setdefault(current, []).append((gradients, block.adc is not None))
+    # the blocks of a label are the same every time that it occurs
+    for played in shapes.values():
+        period = next(n for n in range(1, len(played) + 1) if played == played[:n] * (len(played) // n))
+        assert period <= 4
+    assert len(shapes) >= 3
+
+
+def test_slices_are_interleaved_and_excited_where_they_are(tmp_path):
+    scanner = Scanner()
+    table = {"kind": "gre_2d", "n_slices": 5, "slice_gap": 1e-3, "n_dummies": 1, "tr": 0.1}
+    report = export(pattern("radial", scanner), tmp_path / "x.seq", options={"sequence": table})
+    assert report["n_slices"] == 5
+    assert report["tr"] == pytest.approx(0.1, abs=5 * scanner.block_raster)
+    sequence = play(tmp_path / "x.seq", scanner)
+    pulses = [block for block in map(sequence.get_block, sequence.block_events) if block.rf is not None]
+    places = [block.rf.freq_offset / block.gz.amplitude for block in pulses[:5]]
+    assert places == pytest.approx([-12e-3, 0, 12e-3, -6e-3, 6e-3], abs=1e-6)
+    # each slice is excited at the same phase: that of the pulse's own frequency at its centre is taken off
+    phases = [block.rf.phase_offset + 2 * np.pi * block.rf.freq_offset * block.rf.center for block in pulses[:5]]
+    assert np.exp(1j * np.array(phases)) == pytest.approx(np.ones(5), abs=1e-4)
+    assert sequence.evaluate_labels(evolution="adc")["SLC"][:5].tolist() == [0, 2, 4, 1, 3]
+    assert np.diff(sequence.rf_times()[0][::5]) == pytest.approx(report["tr"])
+
+
+def test_a_stack_encodes_its_partitions_and_a_volume_itself(tmp_path):
+    scanner = Scanner()
+    table = {"kind": "gre_3d", "n_partitions": 4, "partition_thickness": 3e-3}
+    report = export(pattern("spiral", scanner), tmp_path / "x.seq", options={"sequence": table})
+    assert report["n_partitions"] == 4
+    sequence = play(tmp_path / "x.seq", scanner)
+    kz = sequence.calculate_kspace()[0][2].reshape(12, -1)
+    encoded = (sequence.evaluate_labels(evolution="adc")["PAR"] - 2) / 12e-3
+    assert kz == pytest.approx(np.broadcast_to(encoded[:, None], kz.shape), abs=1e-3)
+    trajectory = volume(scanner)
+    report = export(trajectory, tmp_path / "y.seq", options={"sequence": "gre_3d"})
+    assert report["max_k_error_fov"] < 1e-6
+    assert play(tmp_path / "y.seq", scanner).definitions["FOV"] == pytest.approx([0.2, 0.2, 0.16])
+
+
+def test_bssfp_is_balanced_and_its_start_is_half_a_repetition_early(tmp_path):
+    scanner = Scanner()
+    table = {"kind": "bssfp_2d", "n_dummies": 2, "flip_angle_deg": 50.0}
+    report = export(pattern("radial", scanner), tmp_path / "x.seq", options={"sequence": table})
+    sequence = play(tmp_path / "x.seq", scanner)
+    times = sequence.rf_times()[0]
+    assert np.diff(times) == pytest.approx([report["tr"] / 2, *[report["tr"]] * 4], abs=1.1 * scanner.block_raster)
+    for first, last in itertools.pairwise(times[1:]):
+        assert moments(sequence, first, last) == pytest.approx(np.zeros(3), abs=1e-3)
+    pulses = [block.rf for block in map(sequence.get_block, sequence.block_events) if block.rf is not None]
+    flips = [360 * abs(pulse.signal.sum()) * scanner.rf_raster for pulse in pulses]
+    assert flips == pytest.approx([25, *[50] * 5], rel=1e-4)
+    assert np.cos([pulse.phase_offset for pulse in pulses]) == pytest.approx([-1, 1, -1, 1, -1, 1])
+
+
+def test_ute_samples_at_once_and_half_pulses_add_up_to_a_slice(tmp_path):
+    scanner = Scanner()
+    trajectory = pattern("spiral", scanner)
+    report = export(trajectory, tmp_path / "x.seq", options={"sequence": {"kind": "ute_2d", "n_dummies": 1}})
+    assert report["te"] < 0.3e-3
+    sequence = play(tmp_path / "x.seq", scanner)
+    labels = sequence.evaluate_labels(evolution="adc")
+    assert (labels["LIN"].tolist(), labels["SET"].tolist()) == ([0, 0, 1, 1, 2, 2], [0, 1] * 3)
+    pulses = [block for block in map(sequence.get_block, sequence.block_events) if block.rf is not None]
+    assert [np.sign(block.gz.amplitude) for block in pulses] == [1, -1] * 4
+    # small flip angles: the slice is the Fourier transform of the pulse over the gradient's k, from both excitations
+    block = pulses[0]
+    z = np.linspace(-10e-3, 10e-3, 201)
+    k = block.gz.amplitude * (block.rf.shape_dur - block.rf.t)
+    profile = sum(np.exp(sign * 2j * np.pi * np.outer(z, k)) @ block.rf.signal for sign in (1, -1))
+    profile = np.abs(profile) / np.abs(profile[100])
+    assert np.abs((np.exp(2j * np.pi * np.outer(z, k)) @ block.rf.signal).imag).max() > 100 * np.abs(profile.imag).max()
+    assert profile[np.abs(z) < 1e-3].min() > 0.9
+    assert profile[np.abs(z) > 6e-3].max() < 0.05
+    half = np.abs(z[np.argmin(np.abs(profile[:101] - 0.5))])
+    assert 2 * half == pytest.approx(5e-3, rel=0.05)
+    short = export(trajectory, tmp_path / "y.seq", options={"sequence": {"kind": "ute_2d", "pulse": "hard"}})
+    assert short["te"] < report["te"]
+
+
+def test_the_spin_echo_forms_when_the_centre_is_sampled(tmp_path):
+    scanner = Scanner()
+    trajectory = pattern("radial", scanner)
+    for te in (None, 0.02):
+        path = tmp_path / f"{te}.seq"
+        report = export(trajectory, path, options={"sequence": {"kind": "se_2d", "te": te}})
+        sequence = play(path, scanner)
+        k, _, excitations, refocusings, times = sequence.calculate_kspace()
+        echoes = 2 * (refocusings - excitations)
+        assert echoes == pytest.approx(np.full(3, report["te"]), abs=1e-9)
+        nearest = np.argmin(np.linalg.norm(k.reshape(3, 3, -1), axis=0).sum(axis=0))
+        centres = times.reshape(3, -1)[:, nearest] - excitations
+        assert centres == pytest.approx(echoes, abs=scanner.block_raster / 2)
+    assert report["te"] == pytest.approx(0.02, abs=2 * scanner.block_raster)
+
+
+def test_three_dimensions_meet_the_limits_as_vectors():
+    scanner = Scanner(max_slew=120.0)
+    trajectory = volume(scanner)
+    shots = waveform.design(trajectory, gz_prephaser=40.0, gz_rewinder=100.0)
+    slew = np.diff(shots.gradient, axis=1) / scanner.gradient_raster
+    assert np.linalg.norm(slew, axis=2).max() <= scanner.max_slew * 0.7 * 1.001
+    moment = scanner.gamma * scanner.gradient_raster
+    before = moment * shots.gradient[:, : shots.n_prephaser].sum(axis=1)
+    assert before == pytest.approx(trajectory.k[:, 0].numpy() + np.array([0, 0, 40.0]), abs=1e-9)
+    assert moment * shots.gradient.sum(axis=1) == pytest.approx(np.tile([0, 0, 140.0], (3, 1)), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "match"),
+    [
+        ("gre_2d", {"tr": 1e-3}, "tr is .*the shortest possible is"),
+        ("gre_2d", {"n_slices": 0}, "n_slices is 0"),
+        ("gre_3d", {"n_partitions": 0}, "n_partitions is 0"),
+        ("gre_3d", {"te": 1e-4}, "te is 0.0001 s; the shortest possible is"),
+        ("bssfp_2d", {"flip_angle_deg": 120.0}, "flip_angle_deg is 120"),
+        ("bssfp_2d", {"te": 5e-3}, "no option"),
+        ("se_2d", {"te": 2e-3}, "te is 0.002 s; the shortest possible is"),
+        ("se_2d", {"rf_duration": 2.0}, "is it in ms"),
+        ("ute_2d", {}, "from the centre out; radial starts"),
+        ("ute_2d", {"pulse": "soft"}, "pulse"),
+    ],
+)
+def test_impossible_wishes(tmp_path, kind, options, match):
+    with pytest.raises(ConfigError, match=match):
+        export(pattern("radial", Scanner()), tmp_path / "x.seq", options={"sequence": {"kind": kind, **options}})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_slice_too_thin_for_the_gradient(tmp_path):
+    weak = Scanner(max_gradient=10e-3, nucleus="17O")
+    still = Trajectory(torch.zeros(3, n_points(Acquisition(n_shots=3), weak), 2).double(), Acquisition(n_shots=3), weak)
+    with pytest.raises(LimitError, match=r"needs 0\.06927 T/m .* rf_duration at least 0\.014 s"):
+        export(still, tmp_path / "x.seq")
+    table = {"kind": "gre_2d", "rf_duration": 0.014}
+    assert export(still, tmp_path / "x.seq", options={"sequence": table})["max_gradient"] <= 10e-3
+
+
+def test_sites_have_profiles_of_their_own(tmp_path):
+    site = tmp_path / "site.toml"
+    site.write_text('profile = "ge"\nmax_slew = 150.0\n')
+    scanner = Scanner(**with_profile({"profile": str(site), "max_gradient": 30e-3}))
+    assert (scanner.gradient_raster, scanner.max_slew, scanner.max_gradient) == (4e-6, 150.0, 30e-3)
+    assert scanner.label_segments
+    assert Scanner(**with_profile({"profile": "siemens"})) == Scanner()
+    site.write_text(f'profile = "{site}"\n')
+    for name, match in (("simens", "did you mean 'siemens'"), (str(site), "builds on a built-in one")):
+        with pytest.raises(ConfigError, match=match):
+            with_profile({"profile": name})
