@@ -95,8 +95,11 @@ class Config(_Table):
     """A whole run. The tables of plug-ins hold ``kind`` and that plug-in's options.
 
     ``scanner.profile`` names a vendor's rasters and dead times, or a TOML file with those of a site; what is given
-    beside it has the last word. ``init`` is the pattern to compare with, and where learning starts; ``start`` is where
-    it starts if not there, an init too. A start without ``kind`` is the init with other options.
+    beside it has the last word.
+
+    ``init`` is the pattern to compare with, and where learning starts; ``start`` is where it starts if not there, an
+    init too. A start without ``kind`` is the init with other options. ``response`` is what the gradient system makes of
+    what is played, in training and test; without it the system is perfect.
     """
 
     name: str = ""
@@ -105,6 +108,7 @@ class Config(_Table):
     acquisition: Acquisition = Acquisition()
     init: dict[str, Any] = {"kind": "radial"}
     start: dict[str, Any] = {}
+    response: dict[str, Any] = {}
     parameterization: dict[str, Any] = {"kind": "neural_ode"}
     limits: Limits = Limits()
     reconstructor: dict[str, Any] = {"kind": "unet"}
@@ -131,6 +135,8 @@ class Config(_Table):
         if self.start:
             start = self.start if "kind" in self.start else {**self.init, **self.start}
             self.start.update(plugins.resolve("init", start))
+        if self.response:
+            self.response.update(plugins.resolve("response", self.response))
         for name in self.limits.constraints:
             plugins.find("constraint", name)
         return self

@@ -13,6 +13,7 @@ from trajdesign.config import Config
 from trajdesign.encoding import Encoding
 from trajdesign.interfaces import Reconstructor
 from trajdesign.reconstructors.adjoint import root_sum_of_squares
+from trajdesign.response import actual
 from trajdesign.runtime import Ranks
 from trajdesign.trajectory import Trajectory
 
@@ -41,7 +42,7 @@ def evaluate(
     """
     if ranks is None:
         ranks = Ranks(device=next((p.device for p in network.parameters()), torch.device("cpu")))
-    encoding = Encoding(trajectory, device=ranks.device, normal=config.training.normal)
+    encoding = Encoding(actual(trajectory, config.response), device=ranks.device, normal=config.training.normal)
     n_images: int = len(dataset)  # type: ignore[arg-type]
     n_at_once = config.training.slices_at_once or config.training.batch_size
     seeds = draw_seeds(n_images, torch.Generator().manual_seed(config.seed))

@@ -1,4 +1,4 @@
-"""What plug-ins implement: three abstract classes and three call signatures. Read this file first.
+"""What plug-ins implement: three abstract classes and four call signatures. Read this file first.
 
 A plug-in is one file in the folder of its kind; its name in the config is the file's name. Its options are the
 keyword-only parameters of its constructor or function, with their annotations and defaults.
@@ -41,6 +41,14 @@ class Exporter(Protocol):
 
     def __call__(self, trajectory: Trajectory, path: Path, **options: Any) -> dict[str, Any]:
         """Write the file."""
+        ...
+
+
+class Response(Protocol):
+    """Function in ``responses/``: what acts on the spins when `gradient` is played, linear and differentiable."""
+
+    def __call__(self, gradient: Tensor, raster: float, **options: Any) -> Tensor:
+        """Return the actual gradient (..., sample, axis), T/m, of samples `raster` apart (s)."""
         ...
 
 

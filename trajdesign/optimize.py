@@ -20,6 +20,7 @@ from trajdesign.errors import DivergedError, InputError
 from trajdesign.evaluation import draw_seeds, evaluate, reconstruct
 from trajdesign.interfaces import Parameterization, Reconstructor
 from trajdesign.projection import Projection
+from trajdesign.response import actual
 from trajdesign.run import RunFolder
 from trajdesign.runtime import Ranks
 from trajdesign.toeplitz import SpectrumCache
@@ -287,7 +288,8 @@ class _Joint:
             normal = faster_normal(self.ranks.size * len(coil_images) * coil_images.shape[1], device)
         if self.encoding is None or k.requires_grad:  # that of a fixed trajectory is made once
             last = None if self.encoding is None else self.encoding.weights
-            self.encoding = Encoding(trajectory.with_k(k), device=device, normal=normal)
+            played = actual(trajectory.with_k(k), self.config.response)
+            self.encoding = Encoding(played, device=device, normal=normal)
             self.encoding.weights = self.encoding.followed_weights(last)
         encoding = self.encoding
         cut = encoding.cut()

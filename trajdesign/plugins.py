@@ -22,6 +22,7 @@ KINDS: dict[str, tuple[str, str | None]] = {
     "reconstructor": ("reconstructors", "Reconstructor"),
     "exporter": ("exporters", None),
     "data": ("datasets", None),
+    "response": ("responses", None),
     "sequence": ("sequences", None),
 }
 

@@ -17,6 +17,7 @@ from trajdesign.compare import Stage
 from trajdesign.encoding import Encoding
 from trajdesign.evaluation import draw_seeds, reconstruct
 from trajdesign.psf import PsfReport, psf
+from trajdesign.response import actual
 from trajdesign.run import RunFolder
 from trajdesign.study import FIXED, Cell, Study
 from trajdesign.trajectory import Trajectory
@@ -183,7 +184,7 @@ def _examples(stages: Mapping[str, tuple[RunFolder, str]]) -> dict[str, _Example
         networks = {"adjoint": plugins.build("reconstructor", {"kind": "adjoint"})}
         networks["network"] = plugins.build("reconstructor", config.reconstructor)
         trajectory = folder.load_stage(stage, networks["network"])
-        encoding = Encoding(trajectory)
+        encoding = Encoding(actual(trajectory, config.response))
         # the noise that this image had in the test
         seeds = draw_seeds(len(test), torch.Generator().manual_seed(config.seed))[len(test) // 2 :][:1]
         images, scores = {}, {}

@@ -1,0 +1,70 @@
+"""Gradient impulse response function: what a site has measured of its gradient system."""
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trajdesign.errors import InputError
+from trajdesign.trajectory import read_npz
+
+
+def girf(gradient: Tensor, raster: float, *, path: str) -> Tensor:
+    """Return the gradient after a measured linear response (Vannesjo et al., MRM 2013, doi:10.1002/mrm.24263).
+
+    What follows the last sample is taken to come down to 0 in a straight line, and the first sample to have lasted.
+
+    Parameters
+    ----------
+    gradient
+        Samples at the raster centres (..., sample, axis), T/m.
+    raster
+        Time between samples, s.
+    path
+        ``.npz`` with ``frequency_hz`` (n,), rising from 0, and ``response`` (axis, n), complex, 1 where the gradient
+        system is perfect; or ``.csv`` with the columns frequency, real and imaginary part of each axis. The response
+        is interpolated in between, and constant beyond.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or has fewer axes than the gradient.
+    """
+    file = Path(path).resolve()
+    if not file.is_file():
+        raise InputError(f"{path} does not exist.")
+    frequency, response = _read(str(file), file.stat().st_mtime_ns)
+    n, n_axes = gradient.shape[-2:]
+    if len(response) < n_axes:
+        raise InputError(f"{path} has {len(response)} axes; the gradient has {n_axes}.")
+    first = gradient[..., :1, :]
+    ramp = torch.linspace(1, 0, n, dtype=gradient.dtype, device=gradient.device)[:, None]
+    departure = gradient - first
+    padded = torch.cat([departure, ramp * departure[..., -1:, :]], dim=-2)
+    at = np.fft.rfftfreq(2 * n, raster)
+    factors = np.stack([np.interp(at, frequency, axis) for axis in response[:n_axes]], axis=-1)
+    spectrum = torch.from_numpy(factors).to(gradient.device) * torch.fft.rfft(padded, dim=-2)
+    static = torch.from_numpy(response[:n_axes, 0].real.copy()).to(gradient)
+    return first * static + torch.fft.irfft(spectrum, 2 * n, dim=-2)[..., :n, :].to(gradient.dtype)
+
+
+@lru_cache(maxsize=4)
+def _read(path: str, changed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return frequencies (n,), Hz, and the response (axis, n), read once for each time that the file `changed`."""
+    if path.endswith(".csv"):
+        try:
+            table = np.loadtxt(path, delimiter=",", comments="#", ndmin=2)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} is no table of numbers: {error}.") from None
+        frequency, response = table[:, 0], (table[:, 1::2] + 1j * table[:, 2::2]).T if table.shape[1] % 2 else table[:0]
+    else:
+        arrays = read_npz(path)
+        if not {"frequency_hz", "response"} <= arrays.keys():
+            raise InputError(f"{path} lacks frequency_hz or response.")
+        frequency, response = arrays["frequency_hz"].astype(float), np.atleast_2d(arrays["response"])
+    fits = frequency.ndim == 1 and len(frequency) > 1 and response.ndim == 2 and response.shape[1] == len(frequency)
+    if not fits or frequency[0] != 0 or not np.all(np.diff(frequency) > 0) or not np.isfinite(response).all():
+        raise InputError(f"{path}: the frequencies must rise from 0, and each axis have a finite response to each.")
+    return frequency, response
