@@ -37,7 +37,7 @@ def plugin_page():
     """Every plug-in with its options, by kind."""
     parts = []
     for kind, entries in plugins.catalogue().items():
-        where = ["init", "parameterization", "reconstructor", "data"]
+        where = ["init", "parameterization", "reconstructor", "data", "response"]
         use = f"In the config: `{kind}.kind`." if kind in where else USES[kind]
         rows = [
             (f"`{name}`", entry["summary"], "<br>".join(f"`{k} = {v}`" for k, v in entry["options"].items()))
@@ -50,6 +50,7 @@ def plugin_page():
 USES = {
     "constraint": "In the config: the list `limits.constraints`.",
     "exporter": "On the command line: `trajdesign export --format`.",
+    "sequence": "On the command line: `trajdesign export --sequence`, and `--set sequence.OPTION=VALUE`.",
 }
 
 
