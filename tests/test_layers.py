@@ -32,8 +32,11 @@ LAYERS = [
     "response",
     "density signal toeplitz trajectory",
     "nufft acquisition files",
+    "inspection",
     "scanner coils metrics seqfile plugins runtime",
-    "units",
+    "units seqaxis",
+    "seqevents",
+    "seqparse",
     "errors",
 ]
 #: Plug-ins that build on a sibling: the networks correct the adjoint image.

@@ -1,8 +1,10 @@
-"""The reader against closed forms on files written by hand, and against damage."""
+"""The reader against closed forms on files written by hand, against pypulseq, and against damage."""
 
 import hashlib
 
+import foreign
 import numpy as np
+import pypulseq as pp
 import pytest
 
 from trajdesign import seqfile
@@ -197,8 +199,16 @@ def test_a_joint_that_is_not_zero_is_seen(tmp_path, version):
         ("2 8 0 2 3", "2 -8 0 2 3", "lasts"),
         ("1 10 2000 20", "1 10 2000 70", "lasts longer"),
         ("1 10 2000 20", "1 0 2000 20", "0 samples"),
-        ("0 0 0 0 e", "0 0 0 0 r", "only excitations"),
-        ("1 4 1 0 0 1", "1 4 0 0 0 1", "before the first excitation"),
+        ("0 0 0 0 e", "0 0 0 0 x", "the use 'x'"),
+        ("1 1e5 10 10 10 0", "1 1e5 0 0 0 0", "no duration"),
+        ("1 1e5 10 10 10 0", "1 1e5 1e-9 10 10 0", "runs backwards"),
+        ("2 8 0 2 3", "2 99999999999 0 2 3", "lasts at most"),
+        ("1 10 2 3 0 2 3", "1 10 2 3 0 2 37", "RF pulse 1 lasts longer"),
+        ("1 10 2 3 0", "1 10 2 3 4", "4 samples at 3 times"),
+        ("extension LABELSET 1", "extension DELAYS 1", "does not play"),
+        ("Name by hand", "RequiredExtensions ROTATIONS", "ROTATIONS may change"),
+        ("Name by hand", "GradientRasterTime 2e-05", "both"),
+        ("AdcRasterTime 1e-07\nBlockDurationRaster 1e-05", "", "BlockDurationRaster is missing"),
         ("extension LABELSET 1", "extension ROTATIONS 1", "does not play"),
         ("[TRAP]", "[TRAPS]", "unknown"),
         ("[TRAP]", "[RF]", "twice"),
@@ -251,3 +261,152 @@ def test_missing_and_foreign_files(tmp_path):
         seqfile.read(write(tmp_path, b""))
     with pytest.raises(InputError, match="no signature"):
         seqfile.read(write(tmp_path, bytes(range(256)) * 10))
+
+
+@pytest.mark.parametrize("version", ["1.5.0", "1.4.1"])
+@pytest.mark.parametrize("kind", foreign.KINDS)
+def test_k_is_that_of_pypulseq(tmp_path, kind, version):
+    path = foreign.written(foreign.KINDS[kind](), tmp_path / "x.seq", version)
+    played = seqfile.read(path)
+    theirs = pp.Sequence(foreign.SYSTEM)
+    theirs.read(str(path), detect_rf_use=version == "1.4.1")
+    k, _, excitations, _, times = theirs.calculate_kspace()
+    assert np.concatenate([adc.times for adc in played.adcs]) == pytest.approx(times, abs=1e-12)
+    assert played.excitations == pytest.approx(excitations, abs=1e-12)
+    assert np.abs(np.concatenate(played.k) - k.T).max() < 1e-6 / foreign.FOV
+    assert np.abs(k).max() > 1 / foreign.FOV
+    assert played.jumps == ()
+    assert played.duration == pytest.approx(theirs.duration()[0])
+
+
+@pytest.mark.parametrize("kind", ["epi", "tse"])
+def test_gradients_join_at_the_borders_of_blocks(tmp_path, kind):
+    played = seqfile.read(foreign.written(foreign.KINDS[kind](), tmp_path / "x.seq"))
+    assert played.edge > 5e4
+    gamma = foreign.SYSTEM.gamma
+    gradient, slew = played.extremes(gamma, "axis")
+    assert 0 < gradient <= foreign.SYSTEM.max_grad / gamma * 1.00001
+    assert 0 < slew <= foreign.SYSTEM.max_slew / gamma * 1.00001
+
+
+@pytest.mark.parametrize(("use", "expected"), [("r", -1), ("i", 1), ("s", 1), ("p", 1), ("o", 1), ("e", 0), ("u", 0)])
+def test_what_a_pulse_does_to_k(tmp_path, use, expected):
+    # block 3 plays a second pulse, of this use, after both gradients; the first readout is played again after it
+    text = FILES["1.5.0"].replace("0 0 0 0 e\n", f"0 0 0 0 e\n2 10 2 3 0 2 3 0 0 0 0 {use}\n")
+    played = seqfile.read(write(tmp_path, signed(text.replace("3 5 1 0", "3 5 2 0"))))
+    whole = np.array([1000 * 50e-6, 400 * 25e-6, 1e5 * 20e-6 - 1e5 / 10e-6 * (5e-6) ** 2 / 2])
+    assert played.k_adc[1] == pytest.approx(expected * whole + played.k_adc[0] * [1, 0, 0], abs=1e-12)
+
+
+def test_before_the_first_excitation_k_counts_from_the_start(tmp_path):
+    played = seqfile.read(write(tmp_path, signed(FILES["1.5.0"].replace("1 4 1 0 0 1", "1 4 0 0 0 1"))))
+    assert played.k_adc[0, :, 2] == pytest.approx(1e5 * 20e-6)
+
+
+@pytest.mark.parametrize("version", FILES)
+def test_the_pulse(tmp_path, version):
+    played = seqfile.read(write(tmp_path, signed(FILES[version])))
+    (_, pulse), _ = played.pulses
+    assert (pulse.use, pulse.peak) == ("e", 10)
+    assert (pulse.delay, pulse.centre, pulse.end) == pytest.approx((3e-6, 5e-6, 7e-6))
+    assert pulse.energy == pytest.approx(100 * 2.5e-6)
+
+
+@pytest.mark.parametrize("version", ["1.5.0", "1.4.1"])
+def test_a_block_pulse_has_the_energy_of_its_flip_angle(tmp_path, version):
+    # and the fat saturation of 110 degrees, which a 1.4 file does not name, is known by its length and frequency
+    played = seqfile.read(foreign.written(foreign.spin_echo(), tmp_path / "x.seq", version))
+    uses = [pulse.use for _, pulse in played.pulses[:4]]
+    assert uses == (["i", "s", "e", "r"] if version == "1.5.0" else ["r", "s", "e", "r"])
+    refocus = played.pulses[3][1]
+    assert refocus.energy == pytest.approx(1000**2 * 0.5e-3)
+    assert refocus.centre == pytest.approx(100e-6 + 0.25e-3)
+
+
+def test_events_of_different_lengths_have_no_common_array(tmp_path):
+    played = seqfile.read(foreign.written(foreign.labelled(), tmp_path / "x.seq"))
+    assert [len(adc.times) for adc in played.adcs] == [len(k) for k in played.k] == [40] + 8 * [foreign.N]
+    for name in ("adc_times", "k_adc"):
+        with pytest.raises(InputError, match="different numbers of samples: 16, 40"):
+            getattr(played, name)
+
+
+def test_a_signature_may_be_missing_but_not_wrong(tmp_path):
+    text = FILES["1.5.0"]
+    unsigned = write(tmp_path, text.encode())
+    with pytest.raises(InputError, match="no signature"):
+        seqfile.read(unsigned)
+    played = seqfile.read(unsigned, signed=False)
+    assert played.md5 == ""
+    assert len(played.adcs) == 2
+    for content in (
+        signed(text).replace(b"by hand", b"by foot"),
+        signed(text)[:-10],
+        signed(text).replace(b"\n", b"\r\n"),
+        signed(text).replace(b"Type md5\n", b"[SIGNATURE]\n"),
+        signed(text) + b"[TRAP]\n1 9e9 10 10 10 0\n",
+        signed(text) + signed(text),
+    ):
+        with pytest.raises(InputError):
+            seqfile.read(write(tmp_path, content), signed=False)
+    with pytest.raises(InputError, match="CR LF"):
+        seqfile.read(write(tmp_path, signed(text).replace(b"\n", b"\r\n")))
+
+
+@pytest.mark.parametrize(("like", "version"), [("1.4.1", "1.4.0"), ("1.4.1", "1.4.2"), ("1.5.0", "1.5.1")])
+def test_sister_versions(tmp_path, like, version):
+    minor, revision = version.split(".")[1:]
+    text = FILES[like].replace(f"minor {minor}\nrevision {like[-1]}", f"minor {minor}\nrevision {revision}")
+    played, sister = (seqfile.read(write(tmp_path, signed(t))) for t in (FILES[like], text))
+    assert sister.version == version
+    assert (sister.k_adc == played.k_adc).all()
+
+
+@pytest.mark.parametrize("version", FILES)
+def test_a_jump_is_found(tmp_path, version):
+    text = FILES[version].replace("0\n0\n2\n-1\n0\n", "0\n0\n4\n").replace("2 1000 0 0 1", "2 1000 0 1000 1")
+    played = seqfile.read(write(tmp_path, signed(text)))
+    assert [(j.block, j.axis, j.before, j.after) for j in played.jumps] == [(2, 0, 1000, 0), (4, 0, 1000, 0)]
+    assert [j.time for j in played.jumps] == pytest.approx([120e-6, 250e-6])
+    assert {j.is_stored for j in played.jumps} == {version == "1.5.0"}
+    # nothing is played between the end of block 2 and the start of block 4
+    assert played.k_adc[1, :, 0] == pytest.approx(seqfile.read(write(tmp_path, signed(text))).k_adc[0, :, 0])
+    assert not played.sampled(1e-5, 1.0)[0, 12:17].any()
+    assert played.pieces()[2][:, 0].max() == pytest.approx(1000)
+
+
+def test_ramps_may_be_missing_and_events_empty(tmp_path):
+    played = seqfile.read(write(tmp_path, signed(FILES["1.5.0"].replace("1 1e5 10 10 10 0", "1 1e5 0 10 10 0"))))
+    assert [(j.block, j.axis, j.time, j.before, j.after) for j in played.jumps] == [(1, 2, 0.0, 0.0, 1e5)]
+    played = seqfile.read(write(tmp_path, signed(FILES["1.5.0"].replace("1 1e5 10 10 10 0", "1 0 0 0 0 0"))))
+    assert len(played.waveforms[2][0]) == 0
+
+
+def test_samples_at_raster_centres(tmp_path):
+    played = seqfile.read(write(tmp_path, signed(FILES["1.5.0"])))
+    x, y, z = played.sampled(1e-5, gamma=2.0) * 2
+    assert x == pytest.approx([*4 * [0], 0, *5 * [1000], 0, 0, *5 * [0], 0, *5 * [1000], 0, 0])
+    assert y[4:12] == pytest.approx([100, 300, *(400 - 400 / 30 * np.array([5, 15, 25])), 0, 0, 0])
+    assert z[:4] == pytest.approx([5e4, 1e5, 5e4, 0])
+    assert played.sampled(1e-5, 2.0, 3, 11) * 2 == pytest.approx(np.stack([x, y, z])[:, 3:11])
+    with pytest.raises(InputError, match="in parts"):
+        played.sampled(1e-5, 2.0, 0, 10**9)
+
+
+def test_damage_to_an_unsigned_file_is_an_error_or_a_number(tmp_path):
+    text = FILES["1.4.1"]
+    rng = np.random.default_rng(3)
+    for _ in range(200):
+        at = rng.integers(len(text))
+        damaged = text[:at] + rng.choice(list("0123456789.-e [x\n")) + text[at + rng.integers(4) :]
+        try:
+            played = seqfile.read(write(tmp_path, damaged.encode()), signed=False)
+        except InputError:
+            continue
+        assert all(np.isfinite(k).all() for k in played.k)
+        assert all(np.isfinite(v).all() for v in played.pieces())
+    for length in range(0, len(text), 7):
+        try:
+            seqfile.read(write(tmp_path, text[:length].encode()), signed=False)
+        except InputError:
+            continue

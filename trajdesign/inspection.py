@@ -1,0 +1,356 @@
+"""The check of a whole Pulseq file against a scanner: every axis, every block, whoever wrote it.
+
+`inspect` returns one `Check` per rule with the worst value and its place. Checks are estimates from the file; none of
+them shows that a sequence is safe for a person, and the scanner's own monitors stay in charge. Whoever adds a rule
+elsewhere returns a list of `Check` from ``(SeqFile, Scanner)`` too.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from trajdesign.errors import InputError
+from trajdesign.scanner import Scanner
+from trajdesign.seqaxis import Jump, values_at
+from trajdesign.seqfile import SeqFile
+from trajdesign.seqparse import number
+
+AXES = "xyz"
+
+#: Part of a limit that the six digits of a file's numbers may add.
+_ROUNDING = 1e-5
+
+#: What a time may be off a raster or short of a dead time, s; a file's times have digits down to 1 ns.
+_SAME_TIME = 1e-10
+
+#: Dwell times are stored in whole ns, so a sequence exactly at the Nyquist speed may be this part beyond it.
+_DWELL_ROUNDING = 1e-3
+
+#: The common interpreters take ADC events of a multiple of so many samples, in pieces of at most so many.
+_DIVISOR, _LONGEST_ADC = 4, 8192
+
+#: The window over which IEC 60601-2-33 averages B1+rms, s.
+_WINDOW = 10.0
+
+#: A field of view in m that is believed; others are in another unit or were never set.
+_FOVS = (1e-3, 2.0)
+
+Rule = Literal["at most", "at least", "multiple of", "equal to"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """The worst value of a file against one rule.
+
+    Parameters
+    ----------
+    name
+        Of the rule.
+    value
+        The worst, in `unit`.
+    limit
+        What it is compared with; None if it is only reported.
+    unit
+        SI, or a count.
+    where
+        Block, axis and time after the start of the file, as text; empty if the whole file is meant.
+    ok
+        Whether the rule is kept; false for a value that is not a number.
+    rule
+        How the value relates to the limit.
+    is_advice
+        Whether breaking it is a warning: some scanners take such a file.
+    """
+
+    name: str
+    value: float
+    limit: float | None
+    unit: str
+    where: str
+    ok: bool
+    rule: Rule = "at most"
+    is_advice: bool = False
+
+    @property
+    def verdict(self) -> Literal["ok", "reported", "warning", "broken"]:
+        """What a reader should make of it."""
+        if self.limit is None:
+            return "reported"
+        if self.ok:
+            return "ok"
+        return "warning" if self.is_advice else "broken"
+
+
+def inspect(file: SeqFile, scanner: Scanner) -> list[Check]:
+    """Check a Pulseq file against a scanner.
+
+    Parameters
+    ----------
+    file
+        As `trajdesign.seqfile.read` played it.
+    scanner
+        Limits, rasters, dead times, gamma. With ``limit_norm`` "axis" the vector norms are only reported.
+    """
+    pieces = file.pieces()
+    return [
+        _signature(file),
+        _total_time(file),
+        *_amplitudes(file, scanner, pieces),
+        *_jumps(file, scanner),
+        *_rasters(file, scanner),
+        *_dead_times(file, scanner),
+        *_adc_rules(file),
+        *_k_space(file),
+        *_effort(file, scanner, pieces),
+        *_b1(file, scanner),
+    ]
+
+
+def describe(check: Check) -> str:
+    """Return one clause about a check: its value, limit, place and verdict, in the field's units."""
+    limit = "" if check.limit is None else f", {check.rule} {_text(check.limit, check.unit)}"
+    where = f" at {check.where}" if check.where else ""
+    return f"{check.name} {_text(check.value, check.unit)}{limit}{where}: {check.verdict}"
+
+
+def _text(value: float, unit: str) -> str:
+    if unit in ("s", "T", "T/m"):
+        scale, prefix = next(
+            ((s, p) for s, p in ((1.0, ""), (1e-3, "m"), (1e-6, "u")) if abs(value) >= 0.9995 * s), (1e-6, "u")
+        )
+        return f"{value / scale:.5g} {prefix}{unit}"
+    return f"{value:.5g} {unit}".rstrip()
+
+
+def _signature(file: SeqFile) -> Check:
+    is_signed = bool(file.md5)
+    return Check("signature", float(is_signed), 1.0, "", "", is_signed, "at least", is_advice=True)
+
+
+def _total_time(file: SeqFile) -> Check:
+    """Compare with the definition: an unsigned file that was cut off in its blocks lasts too short."""
+    planned = _definition(file, "TotalDuration")
+    if len(planned) != 1:
+        return _report("total time", file.duration, "s")
+    ok = abs(file.duration - planned[0]) <= 1e-6 * file.duration + _SAME_TIME
+    return Check("total time", file.duration, planned[0], "s", "", ok, "equal to", is_advice=True)
+
+
+def _amplitudes(file: SeqFile, scanner: Scanner, pieces: tuple[np.ndarray, np.ndarray, np.ndarray]) -> list[Check]:
+    """Gradient and slew rate of each axis and of the vector; what jumps has its own check."""
+    times, start, end = pieces
+    checks = []
+    for name, unit, limit, ends in (
+        ("gradient", "T/m", scanner.max_gradient, (start, end)),
+        ("slew rate", "T/m/s", scanner.max_slew, ((end - start) / np.diff(times)[:, None],)),
+    ):
+        sizes = np.max([np.column_stack([np.abs(v), np.linalg.norm(v, axis=1)]) for v in ends], axis=0) / scanner.gamma
+        for column, part in enumerate((*AXES, "vector")):
+            is_limited = part != "vector" or scanner.limit_norm == "vector"
+            where = _at(file, times, f", {part}" if part in AXES else "")
+            checks.append(_worst(f"{name} {part}", sizes[:, column], limit if is_limited else None, unit, where))
+    return checks
+
+
+def _jumps(file: SeqFile, scanner: Scanner) -> list[Check]:
+    """No gradient changes at once; where a 1.4 file stores no end, what half a cell can ramp down may be left."""
+    checks = []
+    for name, is_stored, limit in (
+        ("gradient jump", True, 0.0),
+        ("gradient jump from an unstored end", False, scanner.max_slew * scanner.gradient_raster / 2),
+    ):
+        found = [jump for jump in file.jumps if jump.is_stored is is_stored]
+
+        def where(i: int, found: list[Jump] = found) -> str:
+            before, after = (g / scanner.gamma * 1e3 for g in (found[i].before, found[i].after))
+            place = f"block {found[i].block}, {AXES[found[i].axis]}, {found[i].time * 1e3:.3f} ms"
+            return f"{place} ({before:.4g} to {after:.4g} mT/m; {len(found)} in all)"
+
+        if found or is_stored:
+            checks.append(_worst(name, [jump.size / scanner.gamma for jump in found], limit, "T/m", where))
+    return checks
+
+
+def _rasters(file: SeqFile, scanner: Scanner) -> list[Check]:
+    gradient, rf = file.rasters["GradientRasterTime"], file.rasters["RadiofrequencyRasterTime"]
+    is_same = abs(gradient - scanner.gradient_raster) <= _SAME_TIME
+    is_multiple = rf > scanner.rf_raster / 2 and bool(_misfit([rf], scanner.rf_raster)[0] <= _SAME_TIME)
+    checks = [
+        Check("gradient raster", gradient, scanner.gradient_raster, "s", "", is_same, "equal to"),
+        Check("RF raster", rf, scanner.rf_raster, "s", "", is_multiple, "multiple of"),
+    ]
+    corners = [(block, axis, time) for block, axis, g in file.gradients for time in g.corners]
+
+    def corner(i: int) -> str:
+        block, axis, time = corners[i]
+        return f"block {block}, {AXES[axis]}, {time * 1e3:.3f} ms into it"
+
+    pulses = [(index, time) for index, pulse in file.pulses for time in (pulse.delay, pulse.end)]
+    blocks = list(range(len(file.block_numbers)))
+    adcs = [adc.index for adc in file.adcs]
+    for name, times, raster, where in (
+        ("block duration", np.diff(file.block_edges), scanner.block_raster, _in(file, blocks)),
+        ("gradient corner", [time for _, _, time in corners], scanner.gradient_raster, corner),
+        ("RF start or end", [time for _, time in pulses], scanner.rf_raster, _in(file, [i for i, _ in pulses])),
+        ("ADC start", [adc.delay for adc in file.adcs], scanner.rf_raster, _in(file, adcs)),
+        ("ADC dwell", [adc.dwell for adc in file.adcs], scanner.adc_raster, _in(file, adcs)),
+    ):
+        checks.append(_worst(f"{name} off its raster", _misfit(times, raster), 0.0, "s", where))
+    return checks
+
+
+def _dead_times(file: SeqFile, scanner: Scanner) -> list[Check]:
+    """Dead times are part of the block, as the format has it; pulses and ADC events must not meet within one either."""
+    durations = np.diff(file.block_edges)
+    rf_blocks, adc_blocks = [i for i, _ in file.pulses], [adc.index for adc in file.adcs]
+    rf_start, rf_end = np.array([(p.delay, p.end) for _, p in file.pulses]).reshape(-1, 2).T
+    adc_start, adc_end = np.array([(a.delay, a.delay + len(a.times) * a.dwell) for a in file.adcs]).reshape(-1, 2).T
+    # in the time of the whole file: the last pulse that starts before the ADC event ends, and the one after it
+    starts = np.append(file.block_edges[rf_blocks] + rf_start, np.inf)
+    ends = np.append(file.block_edges[rf_blocks] + rf_end, -np.inf)
+    adc_edges = file.block_edges[adc_blocks]
+    last = np.searchsorted(starts[:-1], adc_edges + adc_end) - 1
+    checks = []
+    for name, values, limit, blocks in (
+        ("RF dead time", rf_start, scanner.rf_dead_time, rf_blocks),
+        ("RF ringdown time", durations[rf_blocks] - rf_end, scanner.rf_ringdown_time, rf_blocks),
+        ("ADC dead time before", adc_start, scanner.adc_dead_time, adc_blocks),
+        ("ADC dead time after", durations[adc_blocks] - adc_end, scanner.adc_dead_time, adc_blocks),
+        ("time from RF to ADC", adc_edges + adc_start - ends[last], scanner.rf_ringdown_time, adc_blocks),
+        ("time from ADC to RF", starts[last + 1] - adc_edges - adc_end, scanner.rf_dead_time, adc_blocks),
+    ):
+        if len(values) and math.isfinite(values.min()):
+            checks.append(_worst(name, values, limit, "s", _in(file, blocks), rule="at least"))
+    return checks
+
+
+def _adc_rules(file: SeqFile) -> list[Check]:
+    """Check what the common interpreters ask of ADC events; others take any, so breaking it is a warning."""
+    counts = np.array([len(adc.times) for adc in file.adcs], dtype=int)
+    if not len(counts):
+        return []
+    segment = _definition(file, "MaxAdcSegmentLength")
+    piece = int(segment[0]) if len(segment) == 1 and segment[0] >= 1 else 0
+    # an event that the given length does not divide is taken whole
+    pieces = np.where(counts % piece == 0, np.minimum(counts, piece), counts) if piece else counts
+    odd = np.flatnonzero(counts % _DIVISOR)
+    where = _in(file, [adc.index for adc in file.adcs])
+    first = int(odd[0]) if len(odd) else 0
+    is_even = not len(odd)
+    return [
+        Check("ADC samples", float(counts[first]), _DIVISOR, "", where(first), is_even, "multiple of", is_advice=True),
+        _worst("ADC samples in one piece", pieces, _LONGEST_ADC, "", where, is_advice=True),
+    ]
+
+
+def _k_space(file: SeqFile) -> list[Check]:
+    """How far and how fast k goes while the ADC samples, compared with the FOV."""
+    k = np.concatenate([np.zeros((0, 3)), *file.k])
+    checks = [_report(f"largest k {axis}", float(np.abs(k[:, i]).max(initial=0)), "1/m") for i, axis in enumerate(AXES)]
+    fov = np.array(_definition(file, "FOV"))
+    is_known = len(fov) == 3 and bool(np.all((fov >= _FOVS[0]) & (fov <= _FOVS[1])))
+    extent = np.ptp(k, axis=0) if len(k) else np.zeros(3)
+    # spectroscopy has no extent, so without an FOV that says what is imaged it is a warning
+    extents = extent * (fov if is_known else 1.0)
+    unit = "1/FOV" if is_known else "1/m"
+    checks.append(
+        Check("k-space extent", float(extents.max()), 1.0, unit, "", bool(extents.max() >= 1), "at least", not is_known)
+    )
+    if is_known and file.adcs:
+        times = np.concatenate([adc.times for adc in file.adcs])
+        dwell = np.concatenate([np.full(len(adc.times), adc.dwell) for adc in file.adcs])
+        steps = [values_at(times, t, g, "right") * dwell * fov[i] for i, (t, g) in enumerate(file.waveforms)]
+        speed, where = np.linalg.norm(steps, axis=0), _at(file, times)
+        checks.append(_worst("k step between samples", speed, 1.0, unit, where, rounding=_DWELL_ROUNDING))
+    return checks
+
+
+def _effort(file: SeqFile, scanner: Scanner, pieces: tuple[np.ndarray, np.ndarray, np.ndarray]) -> list[Check]:
+    """RMS gradient, and the part of the time with any gradient, of each axis."""
+    times, a, b = pieces
+    lengths = np.diff(times) / file.duration if file.duration else np.diff(times)
+    rms = np.sqrt(lengths @ (a**2 + a * b + b**2) / 3) / scanner.gamma
+    duty = lengths @ ((a != 0) | (b != 0))
+    return [
+        *(_report(f"RMS gradient {axis}", float(rms[i]), "T/m") for i, axis in enumerate(AXES)),
+        *(_report(f"duty cycle {axis}", float(duty[i]), "") for i, axis in enumerate(AXES)),
+    ]
+
+
+def _b1(file: SeqFile, scanner: Scanner) -> list[Check]:
+    """Peak of B1, and its root mean square over the whole file and over the worst window."""
+    if not file.pulses or not file.duration:
+        return []
+    peaks = [pulse.peak / scanner.gamma for _, pulse in file.pulses]
+    peak = _worst("B1 peak", peaks, None, "T", _in(file, [i for i, _ in file.pulses]))
+    starts, ends = (
+        np.array([file.block_edges[i] + time for i, pulse in file.pulses for time in (pulse.delay, pulse.end)])
+        .reshape(-1, 2)
+        .T
+    )
+    energy = np.append(0.0, np.cumsum([pulse.energy for _, pulse in file.pulses]))
+    times = np.stack([starts, ends], axis=1).ravel()
+    steps = np.stack([energy[:-1], energy[1:]], axis=1).ravel()
+    checks = [peak, _report("B1+rms", math.sqrt(energy[-1] / file.duration) / scanner.gamma, "T")]
+    if file.duration > _WINDOW:
+        # a sliding window holds most where it begins with a pulse or ends with one
+        begins = np.clip(np.concatenate([starts, ends - _WINDOW]), 0, file.duration - _WINDOW)
+        inside = np.interp(begins + _WINDOW, times, steps) - np.interp(begins, times, steps)
+        worst = np.sqrt(np.maximum(inside, 0) / _WINDOW) / scanner.gamma
+        checks.append(_worst(f"B1+rms of the worst {_WINDOW:g} s", worst, None, "T", _at(file, begins)))
+    return checks
+
+
+def _worst(
+    name: str,
+    values: ArrayLike,
+    limit: float | None,
+    unit: str,
+    where: Callable[[int], str],
+    *,
+    rule: Literal["at most", "at least"] = "at most",
+    rounding: float = _ROUNDING,
+    is_advice: bool = False,
+) -> Check:
+    """Return the check of the largest or smallest of `values`; kept if there is none."""
+    array = np.asarray(values, dtype=float)
+    if not len(array):
+        return Check(name, 0.0, limit if rule == "at most" else None, unit, "", ok=True, rule=rule, is_advice=is_advice)
+    index = int(np.argmax(array) if rule == "at most" else np.argmin(array))
+    value = float(array[index])
+    slack = _SAME_TIME if unit == "s" else rounding * abs(limit or 0)
+    ok = limit is None or (value <= limit + slack if rule == "at most" else value >= limit - slack)
+    return Check(name, value, limit, unit, where(index), ok, rule, is_advice)
+
+
+def _report(name: str, value: float, unit: str) -> Check:
+    return Check(name, value, None, unit, "", ok=True)
+
+
+def _misfit(times: ArrayLike, raster: float) -> np.ndarray:
+    """Return how far times are off the nearest multiple of a raster, s; 0 if that is rounding."""
+    array = np.asarray(times, dtype=float)
+    misfit = np.abs(array - np.round(array / raster) * raster)
+    return np.where(misfit <= _SAME_TIME, 0.0, misfit)
+
+
+def _at(file: SeqFile, times: np.ndarray, axis: str = "") -> Callable[[int], str]:
+    """Return the text of a place from its index in `times`."""
+    return lambda i: f"block {file.block_at(times[i])}{axis}, {times[i] * 1e3:.3f} ms"
+
+
+def _in(file: SeqFile, blocks: list[int]) -> Callable[[int], str]:
+    """Return the text of a place from its index in `blocks`."""
+    return lambda i: f"block {file.block_numbers[blocks[i]]}, {file.block_edges[blocks[i]] * 1e3:.3f} ms"
+
+
+def _definition(file: SeqFile, name: str) -> list[float]:
+    """Return the numbers of a definition; none if there is none, or if it holds anything else."""
+    try:
+        return [number(word) for word in file.definitions.get(name, "").split()]
+    except (InputError, ValueError):
+        return []

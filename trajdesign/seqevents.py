@@ -1,0 +1,189 @@
+"""The events of a Pulseq file: gradients as vertices, pulses as samples, and when the ADC samples.
+
+Specification: https://pulseq.github.io/specification.pdf.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from trajdesign.errors import InputError
+from trajdesign.seqparse import MOST_POINTS, Parsed, number
+
+#: Times closer than this are one time; every raster is far longer, and rounding far shorter, s.
+SAME_TIME = 1e-10
+
+#: A pulse of a 1.4 file, which stores no use, excites up to this flip angle; pypulseq has the same rule.
+_EXCITATION_DEG = 90.01
+
+#: A longer pulse of a 1.4 file, s, whose frequency is that of fat, ppm, at a usual field, MHz, saturates.
+_SATURATION, _FAT, _FIELDS = 6e-3, (-3.5, -3.4), (63.87, 127.73, 298.04)
+
+USES = "erispou"
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """A gradient event.
+
+    Parameters
+    ----------
+    times, values
+        Vertices in its block (vertex,), s and Hz/m; straight lines join them.
+    corners
+        The times among them that belong on the gradient raster (corner,), s; start and end are first and last.
+    is_sampled
+        Whether samples on the file's own raster lie between the corners.
+    is_end_stored
+        Whether the file stores the last value. A 1.4 file does not where `is_sampled`; this reader, as others,
+        continues the last two samples.
+    """
+
+    times: np.ndarray
+    values: np.ndarray
+    corners: np.ndarray
+    is_sampled: bool = False
+    is_end_stored: bool = True
+
+    @cached_property
+    def peak(self) -> float:
+        """Largest absolute value, Hz/m."""
+        return float(np.abs(self.values).max())
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """An RF event.
+
+    Parameters
+    ----------
+    use
+        Letter of excitation, refocusing, inversion, saturation, preparation, other, undefined. A 1.4 file stores
+        none; there, a pulse over 90.01 degrees refocuses, or saturates if it is long and at the frequency of fat.
+    delay, centre, end
+        Times in its block of the first sample's start, the centre, and the last sample's end, s.
+    times, amplitude
+        Of the samples after `delay` (sample,), s, and complex, Hz.
+    is_sampled
+        Whether each sample lasts one raster; otherwise straight lines join them.
+    """
+
+    use: str
+    delay: float
+    centre: float
+    end: float
+    times: np.ndarray
+    amplitude: np.ndarray
+    is_sampled: bool
+
+    @property
+    def peak(self) -> float:
+        """Largest magnitude, Hz."""
+        return float(np.abs(self.amplitude).max())
+
+    @cached_property
+    def energy(self) -> float:
+        """Integral of the squared magnitude, Hz^2 s."""
+        power = np.abs(self.amplitude) ** 2
+        if self.is_sampled:
+            return float(power.mean()) * (self.end - self.delay)
+        mixed = (self.amplitude[:-1] * self.amplitude[1:].conj()).real
+        return float(np.diff(self.times) @ (power[:-1] + mixed + power[1:])) / 3
+
+
+def decode_gradient(parsed: Parsed, event: int, before: float) -> Gradient | None:
+    """Return a gradient event, or None if it plays nothing.
+
+    Parameters
+    ----------
+    parsed
+        The file.
+    event
+        Its id.
+    before
+        The gradient at the start of the block, Hz/m, from which a 1.4 file continues.
+    """
+    traps = parsed.tables["TRAP"]
+    found = _trapezoid(traps[event]) if event in traps else _arbitrary(parsed, event, before)
+    if len(found.times) < 2:
+        if found.values.any():
+            raise InputError(f"gradient {event} has an amplitude and no duration.")
+        return None
+    if not (found.times[0] >= 0 and np.all(np.diff(found.times) > SAME_TIME)):
+        raise InputError(f"gradient {event} starts before its block or runs backwards.")
+    return found
+
+
+def _trapezoid(row: list[str]) -> Gradient:
+    amplitude = number(row[0])
+    rise, flat, fall, delay = (number(entry) * 1e-6 for entry in row[1:])
+    times = delay + np.cumsum([0.0, rise, flat, fall])
+    values = amplitude * np.array([0.0, 1.0, 1.0, 0.0])
+    # without a ramp, the event starts or ends at its amplitude
+    keep = np.array([rise != 0, True, flat != 0, fall != 0])
+    return Gradient(times[keep], values[keep], times[keep])
+
+
+def _arbitrary(parsed: Parsed, event: int, before: float) -> Gradient:
+    row = parsed.tables["GRADIENTS"][event]
+    raster = parsed.raster("GradientRasterTime")
+    amplitude, delay = number(row[0]), number(row[-1]) * 1e-6
+    values = amplitude * parsed.shapes[int(row[-3])]
+    time_id = int(row[-2])
+    if time_id > 0:  # vertices anywhere on the raster's edges; the first and last are the event's edges
+        times = delay + parsed.shapes[time_id] * raster
+        if len(times) != len(values) or len(times) < 2:
+            raise InputError(f"gradient {event} has {len(values)} values at {len(times)} times.")
+        return Gradient(times, values, times)
+    if time_id < 0 or len(values) < 2:
+        raise InputError(f"gradient {event} is oversampled or has one sample; this reader does not play it.")
+    if parsed.is_old:
+        first, last = (before if delay == 0 else 0.0), 1.5 * values[-1] - 0.5 * values[-2]
+    else:
+        first, last = number(row[1]), number(row[2])
+    n = len(values)
+    times = delay + np.concatenate([[0.0], np.arange(n) + 0.5, [n]]) * raster
+    values = np.concatenate([[first], values, [last]])
+    return Gradient(times, values, times[[0, -1]], is_sampled=True, is_end_stored=not parsed.is_old)
+
+
+def decode_adc(parsed: Parsed, event: int) -> tuple[int, float, float]:
+    """Return the number of samples, the dwell time (s) and the delay (s) of an ADC event."""
+    row = parsed.tables["ADC"][event]
+    count, dwell, delay = int(row[0]), number(row[1]) * 1e-9, number(row[2]) * 1e-6
+    if not (0 < count <= MOST_POINTS and dwell > 0 and delay >= 0):
+        raise InputError(f"ADC {event} has {count} samples of {dwell:g} s after {delay:g} s.")
+    return count, dwell, delay
+
+
+def decode_pulse(parsed: Parsed, event: int) -> Pulse:
+    """Return an RF event."""
+    row = parsed.tables["RF"][event]
+    raster = parsed.raster("RadiofrequencyRasterTime")
+    magnitude = np.abs(number(row[0]) * parsed.shapes[int(row[1])])
+    phase = parsed.shapes[int(row[2])] if int(row[2]) else np.zeros_like(magnitude)
+    amplitude = magnitude * np.exp(2j * np.pi * phase)
+    time_id, delay = int(row[3]), number(row[4 if parsed.is_old else 5]) * 1e-6
+    times = (parsed.shapes[time_id] if time_id else np.arange(len(magnitude)) + 0.5) * raster
+    if len(times) != len(magnitude) or delay < 0 or times[0] < 0 or np.any(np.diff(times) < 0):
+        raise InputError(f"RF pulse {event} has {len(magnitude)} samples at {len(times)} times, or runs backwards.")
+    duration = float(times[-1]) if time_id else len(magnitude) * raster
+    if parsed.is_old:
+        use = _use(amplitude, times, duration, number(row[-2]))
+        peak = np.flatnonzero(magnitude >= 0.99999 * magnitude.max())
+        centre = float(times[peak[0]] + times[peak[-1]]) / 2
+    else:
+        use, centre = row[-1], number(row[4]) * 1e-6
+        if use not in USES or len(use) != 1:
+            raise InputError(f"RF pulse {event} has the use {use!r}; known are {', '.join(USES)}.")
+    return Pulse(use, delay, delay + centre, delay + duration, times, amplitude, not time_id)
+
+
+def _use(amplitude: np.ndarray, times: np.ndarray, duration: float, offset: float) -> str:
+    """Return the use of a pulse from its flip angle, duration (s) and frequency offset (Hz)."""
+    flip_deg = 360 * abs(np.sum(amplitude[:-1] * np.diff(times)))
+    if flip_deg <= _EXCITATION_DEG:
+        return "e"
+    is_fat = any(_FAT[0] <= offset / megahertz <= _FAT[1] for megahertz in _FIELDS)
+    return "s" if duration > _SATURATION and is_fat else "r"

@@ -1,0 +1,218 @@
+"""The text of a Pulseq file as tables of numbers, strictly: what is damaged or unknown is refused.
+
+Specification: https://pulseq.github.io/specification.pdf.
+"""
+
+import hashlib
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from trajdesign.errors import InputError
+
+VERSIONS = ("1.4.0", "1.4.1", "1.4.2", "1.5.0", "1.5.1")
+
+#: A bound that no sensible file reaches, so that a hostile one cannot fill the memory: samples and vertices.
+MOST_POINTS = 50_000_000
+
+#: Columns of each table after the id, in versions 1.4 and 1.5.
+_TABLES = {
+    "BLOCKS": (7, 7),
+    "RF": (7, 11),
+    "GRADIENTS": (4, 6),
+    "TRAP": (5, 5),
+    "ADC": (5, 8),
+    "EXTENSIONS": (3, 3),
+}
+
+#: Extensions that leave pulses, gradients and times as they are; a wait for a trigger counts as no time.
+_HARMLESS = ("LABELSET", "LABELINC", "TRIGGERS")
+
+_SIGNATURE = re.compile(rb"\r?\n\[SIGNATURE\][ \t]*\r?\n")
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """The tables of a file.
+
+    Parameters
+    ----------
+    version
+        Of the file format.
+    definitions
+        As text.
+    tables
+        Per table, id -> the other columns, as text.
+    shapes
+        Id -> decompressed samples (sample,).
+    md5
+        The signature, which fits the content; empty if the file has none.
+    """
+
+    version: str
+    definitions: dict[str, str]
+    tables: dict[str, dict[int, list[str]]]
+    shapes: dict[int, np.ndarray]
+    md5: str
+
+    @property
+    def is_old(self) -> bool:
+        """Whether the file is of version 1.4, which stores no edges of gradients and no use of pulses."""
+        return self.version.startswith("1.4")
+
+    def raster(self, name: str) -> float:
+        """Return a definition that is one time, s."""
+        if name not in self.definitions:
+            raise InputError(f"the definition {name} is missing.")
+        value = number(self.definitions[name])
+        if not 0 < value < 1:
+            raise InputError(f"the definition {name} is {value}.")
+        return value
+
+
+def parse(content: bytes, *, signed: bool) -> Parsed:
+    """Parse the bytes of a text file.
+
+    Parameters
+    ----------
+    content
+        The whole file.
+    signed
+        Whether a signature is demanded. One that is there has to fit either way.
+
+    Raises
+    ------
+    InputError
+        If anything is damaged, contradicts the format or is unknown.
+    """
+    body, md5 = _verified(content, signed)
+    sections = dict(_sections(body.decode("utf-8")))
+    if "VERSION" not in sections:
+        raise InputError("the section [VERSION] is missing; this is no Pulseq text file.")
+    parts = _pairs(sections["VERSION"])
+    version = ".".join(parts.get(part, "?") for part in ("major", "minor", "revision"))
+    if version not in VERSIONS:
+        raise InputError(f"the format version is {version}; this reader knows {', '.join(VERSIONS)}.")
+    tables = {}
+    for name, columns in _TABLES.items():
+        rows = [line.split() for line in sections.get(name, [])]
+        n_columns = 1 + columns[not version.startswith("1.4")]
+        if any(len(row) != n_columns for row in rows):
+            raise InputError(f"a line of [{name}] has not {n_columns} columns.")
+        tables[name] = {int(row[0]): row[1:] for row in rows}
+        if len(tables[name]) != len(rows):
+            raise InputError(f"[{name}] holds the same id twice.")
+    definitions = _pairs(sections.get("DEFINITIONS", []))
+    for extension in definitions.get("RequiredExtensions", "").split():
+        _require_harmless(extension)
+    return Parsed(version, definitions, tables, _shapes(sections.get("SHAPES", [])), md5)
+
+
+def number(text: str) -> float:
+    """Return the finite number that a word stands for."""
+    value = float(text)
+    if not abs(value) < 1e30:
+        raise InputError(f"{text} is no finite number.")
+    return value
+
+
+def _verified(content: bytes, signed: bool) -> tuple[bytes, str]:
+    """Return what was signed, and the signature."""
+    places = list(_SIGNATURE.finditer(content))
+    if not places:
+        if signed:
+            raise InputError("the file has no signature; it is truncated or was not signed.")
+        return content, ""
+    body, signature = content[: places[-1].start()], content[places[-1].end() :]
+    if any(
+        line.strip() and line.split()[0] not in (b"Type", b"Hash") and line[:1] != b"#"
+        for line in signature.splitlines()
+    ):
+        raise InputError("the file goes on after its signature, which does not cover that.")
+    stored = re.search(rb"^Hash ([0-9a-f]{32})\s*$", signature, re.MULTILINE)
+    md5 = hashlib.md5(body, usedforsecurity=False).hexdigest()
+    if stored is None or stored[1].decode() != md5:
+        lines = " (its lines end in CR LF, which a signature of LF lines does not fit)" if b"\r\n" in body else ""
+        raise InputError(f"the file does not fit its signature; it is truncated or was changed{lines}.")
+    return body, md5
+
+
+def _require_harmless(extension: str) -> None:
+    if extension not in _HARMLESS:
+        raise InputError(f"the extension {extension} may change gradients or timing; this reader does not play it.")
+
+
+def _sections(text: str) -> Iterator[tuple[str, list[str]]]:
+    """Split the text into sections: name and lines without comments and blank lines."""
+    seen = set()
+    name, lines = "", list[str]()
+    for line in [*text.splitlines(), "[END]"]:
+        line = line.strip()
+        if line.startswith("["):
+            if name:
+                yield name, lines
+            name, lines = line.strip("[]"), []
+            if name in seen:
+                raise InputError(f"the section [{name}] occurs twice.")
+            if name not in (*_TABLES, "VERSION", "DEFINITIONS", "SHAPES", "END"):
+                raise InputError(f"the section [{name}] is unknown to this reader.")
+            seen.add(name)
+        elif line.startswith("extension "):
+            _require_harmless(line.split()[1])
+            if name:
+                yield name, lines
+            name, lines = "", []
+        elif line and not line.startswith("#"):
+            lines.append(line)
+
+
+def _pairs(lines: list[str]) -> dict[str, str]:
+    pairs = dict[str, str]()
+    for line in lines:
+        key, *rest = line.split(None, 1)
+        value = rest[0] if rest else ""
+        if pairs.setdefault(key, value) != value:
+            raise InputError(f"the definition {key} is both {pairs[key]!r} and {value!r}.")
+    return pairs
+
+
+def _shapes(lines: list[str]) -> dict[int, np.ndarray]:
+    starts = [i for i, line in enumerate(lines) if line.startswith("shape_id")]
+    shapes = {}
+    total = 0
+    for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
+        shape_id = int(lines[start].split()[1])
+        label, count = lines[start + 1].split()
+        total += int(count)
+        if label != "num_samples" or int(count) < 1 or total > MOST_POINTS:
+            raise InputError(f"shape {shape_id} announces {label} {count}.")
+        data = np.array([number(line) for line in lines[start + 2 : end]])
+        shape = data if len(data) == int(count) else _decompress(data, int(count), shape_id)
+        if shape_id in shapes:
+            raise InputError(f"shape {shape_id} occurs twice.")
+        shapes[shape_id] = shape
+    return shapes
+
+
+def _decompress(data: np.ndarray, count: int, shape_id: int) -> np.ndarray:
+    """Undo the run-length code of the derivative: after a value twice in a row comes how often it repeats."""
+    steps, lengths = list[float](), list[int]()
+    i = 0
+    while i < len(data):
+        run = 1
+        if i + 1 < len(data) and data[i] == data[i + 1]:
+            if i + 2 >= len(data) or data[i + 2] != round(data[i + 2]) or not 0 <= data[i + 2] <= count:
+                raise InputError(f"shape {shape_id} has a damaged run length.")
+            run = 2 + int(data[i + 2])
+        steps.append(data[i])
+        lengths.append(run)
+        i += 1 if run == 1 else 3
+    if sum(lengths) != count:
+        raise InputError(f"shape {shape_id} has {sum(lengths)} samples instead of {count}.")
+    shape = np.cumsum(np.repeat(steps, lengths))
+    if not math.isfinite(float(shape @ shape)):
+        raise InputError(f"shape {shape_id} leaves the finite numbers.")
+    return shape
