@@ -1,13 +1,15 @@
 """Eddy currents and measured impulse responses, against closed forms and direct sums."""
 
 import numpy as np
+import pypulseq as pp
 import pytest
 import torch
 from scipy.integrate import quad
 
-from trajdesign import config, plugins, response
+from trajdesign import blocks, config, plugins, report, response
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, InputError
+from trajdesign.export import export
 from trajdesign.optimize import optimize
 from trajdesign.run import RunFolder
 from trajdesign.scanner import Scanner
@@ -109,6 +111,33 @@ def test_training_meets_the_actual_gradient(tmp_path):
         runs[name] = optimize(settings, tmp_path / name)["fixed"]["psnr_list"]
     assert not np.allclose(runs["perfect"], runs["eddy"])
     assert RunFolder(tmp_path / "eddy").config().response["amplitudes"] == [0.1]
+    drawn = [{path.stem for path in report.draw(tmp_path / name)} for name in ("perfect", "eddy")]
+    assert drawn[1] - drawn[0] == {"response"}
+
+
+def test_a_file_is_answered_as_a_whole(tmp_path):
+    scanner, acquisition = Scanner(), Acquisition(n_shots=2, n_samples=200)
+    trajectory = plugins.build("init", {"kind": "spiral"}, acquisition, scanner)
+    facts = export(trajectory, tmp_path / "x.seq", options={"sequence": {"n_dummies": 1}}, response=eddy())
+    found = np.load(facts["k_path"])
+    # pypulseq's waveforms, every change answered by an exponential in closed form
+    sequence = pp.Sequence(blocks.system(scanner))
+    sequence.read(str(tmp_path / "x.seq"))
+    excitation, times = sequence.rf_times()[0][-1], sequence.adc_times()[0].reshape(2, -1)[1]
+    for axis in range(2):
+        at, value = sequence.waveforms()[axis]
+        slopes = np.diff(value) / np.diff(at)
+
+        def lost(until, at=at, slopes=slopes):
+            # integral from 0 to `until` of a (e^{-t/tau} * dg/dt)
+            reach = np.clip(until - at, 0, None)
+            summed = reach - 0.5e-3 * (1 - np.exp(-reach / 0.5e-3))
+            return 0.03 * 0.5e-3 * np.sum(slopes * (summed[:-1] - summed[1:]))
+
+        for sample in (0, 90, 199):
+            wanted = found["k_adc"][1, sample, axis] - lost(times[sample]) + lost(excitation)
+            assert found["k_actual"][1, sample, axis] == pytest.approx(wanted, abs=2e-3)
+    assert np.abs(found["k_actual"] - found["k_adc"]).max() > 1
 
 
 @pytest.mark.parametrize(

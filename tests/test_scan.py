@@ -186,10 +186,10 @@ def test_what_cannot_be_scanned(run, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="no_such"):
         scan(path, out=out, object="no_such.npy")
     played = seqfile.read(path)
-    monkeypatch.setattr(seqfile, "read", lambda _: replace(played, k_adc=played.k_adc + np.array([0, 0, 50.0])))
+    monkeypatch.setattr(seqfile, "read", lambda _: replace(played, k=tuple(played.k_adc + np.array([0, 0, 50.0]))))
     with pytest.raises(InputError, match=r"by up to 0\.25 cycles"):
         scan(path, out=out)
-    monkeypatch.setattr(seqfile, "read", lambda _: replace(played, adc_times=np.empty((0, 0))))
+    monkeypatch.setattr(seqfile, "read", lambda _: replace(played, adcs=(), k=()))
     with pytest.raises(InputError, match="no ADC event"):
         scan(path, out=out)
     assert list(out.iterdir()) == []

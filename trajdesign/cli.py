@@ -186,7 +186,7 @@ def export(
     """Write the trajectory for a scanner, and prove from the written file that it will be played."""
     from trajdesign import config as config_module
     from trajdesign.export import export as write
-    from trajdesign.run import to_json
+    from trajdesign.run import RunFolder, to_json
 
     trajectory = _open(path, k_unit, dwell, fov, matrix, max_gradient, max_slew)
     options = config_module.parse_options(set_ or [])
@@ -194,7 +194,8 @@ def export(
         options["pulseq_version"] = pulseq_version
     if sequence is not None:
         options["sequence"] = {**options.get("sequence", {}), "kind": sequence}
-    facts = write(trajectory, out, format=format, options=options, overwrite=force, ignore=ignore)
+    response = RunFolder(path).config().response if path.is_dir() else None
+    facts = write(trajectory, out, format=format, options=options, overwrite=force, ignore=ignore, response=response)
     if json:
         typer.echo(to_json({"schema_version": 1, **facts}))
         return

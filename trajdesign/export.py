@@ -26,6 +26,7 @@ def export(
     options: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     ignore: list[str] | None = None,
+    response: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write `trajectory` to a file, and prove from the file that it plays what was meant.
 
@@ -46,6 +47,9 @@ def export(
         Whether existing files may be replaced.
     ignore
         Constraints that guard the image, not the hardware, and need not hold.
+    response
+        Table of the gradient system's response, if it is known: beside k of a Pulseq file stands the ``k_actual`` that
+        the response makes of it.
 
     Returns
     -------
@@ -89,7 +93,10 @@ def export(
         read, more = module.read_back(temporary, trajectory)
         report = {"format": format, "path": str(path), **compare(read, trajectory), **facts, **more}
         if companion is not None:
-            _save_k(companion, trajectory, next(iter(read.values())), report)
+            arrays = {"k_adc": next(iter(read.values()))}
+            if response and hasattr(module, "actual_k"):
+                arrays["k_actual"] = module.actual_k(temporary, trajectory, response)
+            _save_k(companion, trajectory, arrays, report)
             report["k_path"] = str(k_path)
     return report
 
@@ -145,15 +152,15 @@ def _require_finite(trajectory: Trajectory) -> None:
         )
 
 
-def _save_k(path: Path, trajectory: Trajectory, k: np.ndarray, report: Mapping[str, Any]) -> None:
-    """Write k as read back, with what a reconstruction needs to know; its one real 3D array is ``k_adc``."""
+def _save_k(path: Path, trajectory: Trajectory, k: dict[str, np.ndarray], report: Mapping[str, Any]) -> None:
+    """Write k as read back, with what a reconstruction needs to know."""
     acquisition = trajectory.acquisition
     facts = {"te": "te_s", "tr": "tr_s", "md5": "seq_md5"}
     arrays: dict[str, Any] = {key: np.array(report[fact]) for fact, key in facts.items() if fact in report}
     with path.open("wb") as stream:
         np.savez(
             stream,
-            k_adc=k,
+            **k,
             dwell_s=acquisition.dwell,
             fov_m=np.array(acquisition.fov),
             matrix=np.array(acquisition.matrix),

@@ -37,7 +37,8 @@ def draw(path: Path | str) -> list[Path]:
     Returns
     -------
     list of Path
-        ``trajectories``, ``waveforms``, ``psf``, ``reconstruction`` and ``learning`` as PNG files.
+        ``trajectories``, ``waveforms``, ``psf``, ``reconstruction`` and ``learning`` as PNG files, and ``response``, k
+        as it is played and as it acts, if the run knows a response of the gradient system.
 
     Raises
     ------
@@ -54,6 +55,9 @@ def draw(path: Path | str) -> list[Path]:
         "reconstruction": plots.reconstructions(*_after(_examples({stage: (folder, stage) for stage in stages}))),
         "learning": plots.learning_curves(_curves(folder)),
     }
+    if response := folder.config().response:
+        acting = actual(shown[-1], response)
+        figures["response"] = plots.trajectories(shown[-1], acting.with_k(acting.k, "as it acts"))
     written = []
     for name, figure in figures.items():
         written.append(folder.figures / f"{name}.png")

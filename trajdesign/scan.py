@@ -2,7 +2,7 @@
 
 import math
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from trajdesign.files import atomic_path
 from trajdesign.interfaces import Reconstructor
 from trajdesign.nufft import nufft_adjoint
 from trajdesign.reconstructors.adjoint import root_sum_of_squares
+from trajdesign.response import actual, k_of_file
 from trajdesign.run import RunFolder, to_json
 from trajdesign.seqfile import SeqFile
 from trajdesign.signal import receiver_noise, signal
@@ -52,7 +53,8 @@ class Scanned:
     facts
         What ``scan.json`` holds: the numbers of the call and of the file, SI, and ``image``: ``psnr`` (dB), ``ssim``
         and ``nrmse`` against the reference. With a run also ``promised``, the same of the promised image,
-        ``nrmse_to_promised``, and ``max_k_error_fov``, how far k in the file is from the run's, in 1/FOV.
+        ``nrmse_to_promised``, and ``max_k_error_fov``, how far k in the file is from the run's, in 1/FOV. Where the run
+        knows the response of the gradient system, both are after it.
     """
 
     image: NDArray[np.floating]
@@ -130,6 +132,7 @@ def scan(
         played = seqfile.read(path)
         trained = None if run is None else _Trained.load(run)
         acquisition = _acquisition(played, path) if trained is None else trained.trajectory.acquisition
+        played = replace(played, k=k_of_file(played, {} if trained is None else trained.config.response))
         k, times = _samples(played, acquisition, path)
         coil_images = _coil_images(object, acquisition, n_coils, {} if trained is None else trained.config.data)
 
@@ -176,7 +179,7 @@ class _Trained:
 
     def reconstruct(self, kspace: Tensor, coil_images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the images (1, 1, y, x) from k-space (coil, shot, sample), and from what training would sample."""
-        encoding = Encoding(self.trajectory, normal=self.config.training.normal)
+        encoding = Encoding(actual(self.trajectory, self.config.response), normal=self.config.training.normal)
         seeds = draw_seeds(1, torch.Generator().manual_seed(self.config.seed))
         measured = encoding.coil_images(encoding.weights * kspace[None].to(coil_images.dtype))
         ideal = encoding.normal(coil_images[None])
@@ -206,7 +209,7 @@ def _compared(
             "image": _scores(image, reference),
             "promised": _scores(promised, reference),
             "nrmse_to_promised": float(metrics.nrmse(image, promised)),
-            "max_k_error_fov": fit_residual(trained.trajectory, k)[0],
+            "max_k_error_fov": fit_residual(actual(trained.trajectory, trained.config.response), k)[0],
         }
     shown = None if promised is None else promised[0, 0].numpy()
     return Scanned(image[0, 0].numpy(), reference[0, 0].numpy(), shown, facts)

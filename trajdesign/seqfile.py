@@ -162,6 +162,10 @@ class SeqFile:
         )
         return gradient, math.inf if self.jumps else rate
 
+    def k_of(self, waveforms: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, ...]:
+        """Return k at the samples of each ADC event (sample, 3), 1/m, if other waveforms were played."""
+        return _k(self.block_edges, self.pulses, self.adcs, waveforms)
+
     def sampled(self, raster: float, gamma: float, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Return the gradient at the centres of raster cells (3, cell), T/m, not the means over the cells.
 
@@ -303,9 +307,9 @@ def _stacked(parts: Sequence[np.ndarray], empty: tuple[int, ...]) -> np.ndarray:
 
 def _k(
     edges: np.ndarray,
-    pulses: list[tuple[int, Pulse]],
-    adcs: list[Adc],
-    waveforms: tuple[tuple[np.ndarray, np.ndarray], ...],
+    pulses: Sequence[tuple[int, Pulse]],
+    adcs: Sequence[Adc],
+    waveforms: Sequence[tuple[np.ndarray, np.ndarray]],
 ) -> tuple[np.ndarray, ...]:
     """Return k at the samples of each ADC event (sample, 3), 1/m, as the pulses reset and refocus it."""
     if not adcs:

@@ -10,6 +10,7 @@ import pypulseq as pp
 from trajdesign import blocks, plugins, seqfile
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, InputError, LimitError
+from trajdesign.response import k_of_file
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory
 
@@ -145,6 +146,13 @@ def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray]
     facts |= {f"n_{what}": int(labels[label].max()) + 1 for label, what in _REPEATS.items() if label in labels}
     read = {"seqfile": ours.k_adc, "pypulseq": theirs.reshape(ours.k_adc.shape)}
     return {name: _once(k[..., : acquisition.n_dims], events, acquisition) for name, k in read.items()}, facts
+
+
+def actual_k(path: Path, trajectory: Trajectory, response: Mapping[str, Any]) -> np.ndarray:
+    """Return k (shot, sample, dim), 1/m, as the gradient system's response to the whole file makes it."""
+    played, (_, labels) = seqfile.read(path), _read_with_pypulseq(path, trajectory.scanner)
+    events = _events_of_shots(labels, played.k_adc.shape[:2], trajectory.acquisition)
+    return np.stack(k_of_file(played, response))[events[:, 0], :, : trajectory.acquisition.n_dims]
 
 
 def _events_of_shots(labels: Mapping[str, np.ndarray], shape: tuple[int, ...], acquisition: Acquisition) -> np.ndarray:
