@@ -132,7 +132,7 @@ def tse():
     ramp_up = line("x", [0, 800, 1000], [0, 0.8 * read, read])
     readout = line("x", [0, 1300], [read, read])
     ramp_down = line("x", [0, 200, 1000], [read, 0.8 * read, 0])
-    adc = pp.make_adc(N, dwell=80e-6, delay=10e-6, system=SYSTEM)
+    adc = pp.make_adc(N, dwell=32e-6, delay=394e-6, system=SYSTEM)
     sequence.add_block(rf, gz)
     sequence.add_block(rephaser, pp.make_trapezoid("x", area=read * 1150e-6, duration=1.5e-3, system=SYSTEM))
     for echo in range(4):

@@ -204,6 +204,7 @@ def test_a_joint_that_is_not_zero_is_seen(tmp_path, version):
         ("1 1e5 10 10 10 0", "1 1e5 1e-9 10 10 0", "runs backwards"),
         ("2 8 0 2 3", "2 99999999999 0 2 3", "lasts at most"),
         ("1 10 2 3 0 2 3", "1 10 2 3 0 2 37", "RF pulse 1 lasts longer"),
+        ("1 10 2 3 0 2 3", "1 10 2 3 0 5 3", "has its centre"),
         ("1 10 2 3 0", "1 10 2 3 4", "4 samples at 3 times"),
         ("extension LABELSET 1", "extension DELAYS 1", "does not play"),
         ("Name by hand", "RequiredExtensions ROTATIONS", "ROTATIONS may change"),

@@ -177,6 +177,8 @@ def decode_pulse(parsed: Parsed, event: int) -> Pulse:
         use, centre = row[-1], number(row[4]) * 1e-6
         if use not in USES or len(use) != 1:
             raise InputError(f"RF pulse {event} has the use {use!r}; known are {', '.join(USES)}.")
+    if not 0 <= centre <= duration:
+        raise InputError(f"RF pulse {event} has its centre at {centre:g} s of {duration:g} s.")
     return Pulse(use, delay, delay + centre, delay + duration, times, amplitude, not time_id)
 
 

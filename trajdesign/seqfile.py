@@ -245,7 +245,7 @@ class _Player:
                 if event:
                     self._gradient(event, axis, block, clock, duration)
             if adc:
-                adcs.append(self._adc(adc, index, clock, duration))
+                adcs.append(self._adc(adc, index, block, clock, duration))
         waveforms = tuple(axis.waveform() for axis in self.axes)
         block_edges = np.array(edges) * raster
         return SeqFile(
@@ -284,12 +284,12 @@ class _Player:
         self.first_played.setdefault(event, (block, axis.axis, found))
         axis.add(block, clock, found)
 
-    def _adc(self, event: int, index: int, clock: float, duration: float) -> Adc:
+    def _adc(self, event: int, index: int, block: int, clock: float, duration: float) -> Adc:
         count, dwell, delay = decode_adc(self.parsed, event)
         self._count(count)
         times = delay + (np.arange(count) + 0.5) * dwell
         if times[-1] > duration:
-            raise InputError(f"ADC {event} lasts longer than its block.")
+            raise InputError(f"ADC {event} lasts longer than block {block}.")
         return Adc(index, delay, dwell, clock + times)
 
     def _count(self, n: int) -> None:

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -68,7 +69,7 @@ class Parsed:
         if name not in self.definitions:
             raise InputError(f"the definition {name} is missing.")
         value = number(self.definitions[name])
-        if not 0 < value < 1:
+        if not 1e-9 <= value < 1:
             raise InputError(f"the definition {name} is {value}.")
         return value
 
@@ -183,7 +184,7 @@ def _shapes(lines: list[str]) -> dict[int, np.ndarray]:
     starts = [i for i, line in enumerate(lines) if line.startswith("shape_id")]
     shapes = {}
     total = 0
-    for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
+    for start, end in pairwise([*starts, len(lines)]):
         shape_id = int(lines[start].split()[1])
         label, count = lines[start + 1].split()
         total += int(count)

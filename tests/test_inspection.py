@@ -1,0 +1,302 @@
+"""The check of whole files: good sequences are called good, planted faults by their names, numbers are pypulseq's."""
+
+import re
+from dataclasses import replace
+
+import foreign
+import numpy as np
+import pypulseq as pp
+import pytest
+
+from trajdesign import seqfile
+from trajdesign.errors import InputError
+from trajdesign.inspection import describe, inspect
+from trajdesign.scanner import Scanner
+
+SCANNER = Scanner(max_gradient=30e-3, max_slew=120, gamma=foreign.SYSTEM.gamma)
+
+#: Takes what the scanner does not, so that faults can be planted with pypulseq's own functions.
+LAX = pp.Opts(max_grad=80, grad_unit="mT/m", max_slew=400, slew_unit="T/m/s", rf_dead_time=100e-6)
+
+
+def checks(path, scanner=SCANNER, signed=True):
+    return {check.name: check for check in inspect(seqfile.read(path, signed=signed), scanner)}
+
+
+def names(found, verdict):
+    return {name for name, check in found.items() if check.verdict == verdict}
+
+
+def trapezoid(axis, times, values):
+    """Return an extended trapezoid from times in us and values in mT/m."""
+    amplitudes = np.array(values) * 1e-3 * LAX.gamma
+    return pp.make_extended_trapezoid(axis, times=np.array(times) * 1e-6, amplitudes=amplitudes, system=LAX)
+
+
+@pytest.mark.parametrize("version", ["1.5.0", "1.4.1"])
+@pytest.mark.parametrize("kind", foreign.KINDS)
+def test_good_sequences_are_called_good_and_measured_as_pypulseq_does(tmp_path, kind, version):
+    sequence = foreign.KINDS[kind]()
+    path = foreign.written(sequence, tmp_path / "x.seq", version)
+    # pypulseq knows limits per axis alone, so its sequences may be beyond them as vectors
+    found = checks(path, replace(SCANNER, limit_norm="axis"))
+    assert names(found, "broken") | names(found, "warning") == set()
+    report = sequence.test_report()
+    per_axis = [
+        [float(v) for v in re.search(rf"Max {name}: (.*) Hz", report)[1].split()] for name in ("gradient", "slew rate")
+    ]
+    vectors = [float(re.search(rf"Max absolute {name}: (\S+) Hz", report)[1]) for name in ("gradient", "slew rate")]
+    for name, axes, vector in zip(("gradient", "slew rate"), per_axis, vectors, strict=True):
+        for axis, value in zip("xyz", axes, strict=True):
+            assert found[f"{name} {axis}"].value * SCANNER.gamma == pytest.approx(value, rel=2e-5, abs=1)
+        assert found[f"{name} vector"].value * SCANNER.gamma == pytest.approx(vector, rel=2e-5, abs=1)
+        assert found[f"{name} vector"].limit is None
+    assert found["total time"].value == pytest.approx(sequence.duration()[0])
+    assert found["signature"].ok
+
+
+def slew_across_blocks(sequence):
+    # two events that meet without a jump; the second falls too fast
+    sequence.add_block(trapezoid("x", [0, 200], [0, 15]))
+    sequence.add_block(trapezoid("x", [0, 100], [15, 0]))
+
+
+def jump_into_a_delay(sequence):
+    # pypulseq lets values of up to one raster of slewing pass, and draws a line to the next event
+    sequence.add_block(trapezoid("y", [0, 200], [0, 1.1]))
+    sequence.add_block(pp.make_delay(1e-3))
+
+
+def jump_between_events(sequence):
+    sequence.add_block(trapezoid("z", [0, 200], [0, 0.8]))
+    sequence.add_block(trapezoid("z", [0, 200], [-0.3, 0]))
+
+
+def beyond_the_limit_as_a_vector(sequence):
+    sequence.add_block(*(trapezoid(axis, [0, 400, 800], [0, 25, 0]) for axis in "xy"))
+
+
+def beyond_the_limit(sequence):
+    sequence.add_block(trapezoid("z", [0, 400, 800], [0, 31, 0]))
+
+
+def adc_right_after_the_pulse(sequence):
+    rf = pp.make_block_pulse(0.1, duration=1e-3, delay=100e-6, use="excitation", system=LAX)
+    sequence.add_block(rf)
+    sequence.add_block(pp.make_adc(16, dwell=10e-6, system=LAX), pp.make_delay(1e-3))
+
+
+def adc_during_the_pulse(sequence):
+    rf = pp.make_block_pulse(0.1, duration=1e-3, delay=100e-6, use="excitation", system=LAX)
+    sequence.add_block(rf, pp.make_adc(16, dwell=10e-6, delay=500e-6, system=LAX), pp.make_delay(2e-3))
+
+
+def pulse_without_its_dead_time(sequence):
+    rf = pp.make_block_pulse(0.1, duration=1e-3, delay=100e-6, use="excitation", system=LAX)
+    rf.delay = 20e-6
+    sequence.add_block(rf, pp.make_delay(2e-3))
+
+
+def adc_up_to_the_end(sequence):
+    sequence.add_block(pp.make_adc(16, dwell=10e-6, delay=10e-6, system=LAX), pp.make_delay(170e-6))
+
+
+def dwell_off_the_raster(sequence):
+    sequence.add_block(pp.make_adc(16, dwell=10.05e-6, delay=10e-6, system=LAX), pp.make_delay(1e-3))
+
+
+def too_fast_for_the_receiver(sequence):
+    adc = pp.make_adc(16, dwell=10e-6, delay=400e-6, system=LAX)
+    sequence.add_block(trapezoid("x", [0, 400, 800, 1200], [0, 20, 20, 0]), adc)
+
+
+def samples_that_interpreters_dislike(sequence):
+    sequence.add_block(pp.make_adc(8194, dwell=1e-6, delay=10e-6, system=LAX), pp.make_delay(1e-2))
+
+
+@pytest.mark.parametrize(
+    ("plant", "broken", "where"),
+    [
+        (slew_across_blocks, {"slew rate x": 150, "slew rate vector": 150}, "block 70, x, "),
+        (jump_into_a_delay, {"gradient jump": 1.1e-3}, "block 69, y, "),
+        (jump_between_events, {"gradient jump": 1.1e-3}, "block 70, z, "),
+        (beyond_the_limit_as_a_vector, {"gradient vector": 25e-3 * 2**0.5}, "block 69, "),
+        (beyond_the_limit, {"gradient z": 31e-3, "gradient vector": 31e-3}, "block 69, z, "),
+        (
+            adc_right_after_the_pulse,
+            {"RF ringdown time": 0, "ADC dead time before": 0, "time from RF to ADC": 0},
+            "block 69, ",
+        ),
+        (adc_during_the_pulse, {"time from RF to ADC": -600e-6}, "block 69, "),
+        (pulse_without_its_dead_time, {"RF dead time": 20e-6}, "block 69, "),
+        (adc_up_to_the_end, {"ADC dead time after": 0}, "block 69, "),
+        (dwell_off_the_raster, {"ADC dwell off its raster": 50e-9}, "block 69, "),
+        (too_fast_for_the_receiver, {"k step between samples": 20e-3 * 42.576e6 * 10e-6 * 0.256}, "block 69, "),
+        (samples_that_interpreters_dislike, {}, ""),
+    ],
+)
+def test_planted_faults_are_named_and_nothing_else(tmp_path, plant, broken, where):
+    sequence = foreign.gre()
+    plant(sequence)
+    found = checks(foreign.written(sequence, tmp_path / "x.seq"))
+    assert names(found, "broken") == set(broken)
+    for name, value in broken.items():
+        assert found[name].value == pytest.approx(value, rel=1e-4, abs=1e-9)
+        assert found[name].where.startswith("block ")
+        assert describe(found[name]).endswith("broken")
+    if where:
+        assert found[next(iter(broken))].where.startswith(where)
+    expected = {"ADC samples", "ADC samples in one piece"} if plant is samples_that_interpreters_dislike else set()
+    assert names(found, "warning") == expected
+
+
+def test_a_jump_that_pypulseq_lets_pass(tmp_path):
+    # up to one raster of slewing; its k is then that of a line drawn through the pause, ours is not
+    fast = pp.Opts(
+        max_grad=30,
+        grad_unit="mT/m",
+        max_slew=200,
+        slew_unit="T/m/s",
+        rf_dead_time=100e-6,
+        rf_ringdown_time=30e-6,
+        adc_dead_time=10e-6,
+    )
+    sequence = foreign.gre(fast)
+    sequence.add_block(trapezoid("y", [0, 200], [0, 1.9]))
+    sequence.add_block(pp.make_delay(1e-3))
+    sequence.add_block(trapezoid("y", [0, 200], [1.9, 0]), pp.make_adc(16, dwell=1e-5, delay=1e-5))
+    assert sequence.check_timing()[0]
+    path = foreign.written(sequence, tmp_path / "x.seq")
+    found = checks(path, replace(SCANNER, max_slew=200, limit_norm="axis"))
+    assert names(found, "broken") == {"gradient jump"}
+    assert found["gradient jump"].value == pytest.approx(1.9e-3, rel=1e-4)
+    assert "block 69, y" in found["gradient jump"].where
+    assert "2 in all" in found["gradient jump"].where
+    off = sequence.calculate_kspace()[0].T[-16:] - seqfile.read(path).k[-1]
+    assert np.abs(off[:, 1]) == pytest.approx(1.9e-3 * LAX.gamma * 1e-3, rel=1e-3)
+
+
+def test_a_file_for_another_scanner(tmp_path):
+    system = pp.Opts(
+        max_grad=30,
+        grad_unit="mT/m",
+        max_slew=120,
+        slew_unit="T/m/s",
+        grad_raster_time=5e-6,
+        block_duration_raster=5e-6,
+        rf_dead_time=100e-6,
+        rf_ringdown_time=30e-6,
+        adc_dead_time=10e-6,
+    )
+    sequence = foreign.gre(system)
+    sequence.add_block(pp.make_trapezoid("x", amplitude=1e5, rise_time=35e-6, flat_time=50e-6, system=system))
+    path = foreign.written(sequence, tmp_path / "x.seq")
+    found = checks(path, replace(SCANNER, limit_norm="axis"))
+    off = {"gradient raster", "gradient corner off its raster"}
+    assert off <= names(found, "broken") <= {*off, "block duration off its raster"}
+    assert found["gradient corner off its raster"].value == pytest.approx(5e-6)
+    same = replace(SCANNER, gradient_raster=5e-6, block_raster=5e-6, limit_norm="axis")
+    assert names(checks(path, same), "broken") == set()
+    assert names(checks(path, replace(same, rf_raster=2e-6)), "broken") >= {"RF raster"}
+
+
+def test_gradients_in_the_wrong_unit_cover_no_k_space(tmp_path):
+    # T/m where pypulseq takes Hz/m
+    sequence = foreign.fresh()
+    rf = pp.make_block_pulse(0.1, duration=1e-3, delay=100e-6, use="excitation", system=foreign.SYSTEM)
+    spoke = pp.make_arbitrary_grad(
+        "x", 0.02 * np.sin(np.pi * np.arange(101) / 100), first=0.0, last=0.0, system=foreign.SYSTEM
+    )
+    sequence.add_block(rf)
+    sequence.add_block(spoke, pp.make_adc(100, dwell=1e-5, delay=1e-5, system=foreign.SYSTEM), pp.make_delay(2e-3))
+    found = checks(foreign.written(sequence, tmp_path / "x.seq"))
+    assert names(found, "broken") == {"k-space extent"}
+    sequence.definitions.pop("FOV")  # spectroscopy, for all one knows
+    found = checks(foreign.written(sequence, tmp_path / "x.seq"))
+    assert (names(found, "broken"), names(found, "warning")) == (set(), {"k-space extent"})
+    assert "k step between samples" not in found
+
+
+def test_an_unsigned_file_that_was_cut_off(tmp_path):
+    path = tmp_path / "x.seq"
+    foreign.gre().write(str(path), create_signature=False)
+    assert names(checks(path, signed=False), "warning") == {"signature"}
+    text = path.read_text()
+    path.write_text(re.sub(r"\n68 .*", "", text))
+    assert names(checks(path, signed=False), "warning") == {"signature", "total time"}
+
+
+def test_an_end_that_a_1_4_file_does_not_store_may_be_rounded(tmp_path):
+    sequence = foreign.gre()
+    sequence.set_definition("FOV", [0.1, 0.1, 0.1])
+    values = 1e6 * (1 - np.cos(2 * np.pi * (np.arange(100) + 0.5) / 100)) / 2
+    sequence.add_block(pp.make_arbitrary_grad("x", values, first=0.0, last=0.0, system=foreign.SYSTEM))
+    sequence.add_block(pp.make_delay(1e-3))
+    for version in ("1.5.0", "1.4.1"):
+        found = checks(foreign.written(sequence, tmp_path / "x.seq", version))
+        assert names(found, "broken") == set()
+        jump = found.get("gradient jump from an unstored end")
+        assert (jump is None) == (version == "1.5.0")
+    assert jump.value * SCANNER.gamma == pytest.approx(abs(1.5 * values[-1] - 0.5 * values[-2]), rel=1e-3)
+    values[-2:] = values[50]
+    fast = pp.make_arbitrary_grad("x", values, first=0.0, last=0.0, system=LAX, max_slew=1e20)
+    sequence.add_block(fast)
+    found = checks(foreign.written(sequence, tmp_path / "x.seq", "1.4.1"))
+    assert "gradient jump from an unstored end" in names(found, "broken")
+
+
+def test_rms_duty_cycle_and_coverage(tmp_path):
+    sequence = pp.Sequence(foreign.SYSTEM)
+    trap = pp.make_trapezoid("y", amplitude=8e5, rise_time=300e-6, flat_time=1e-3, system=foreign.SYSTEM)
+    rf = pp.make_block_pulse(0.1, duration=1e-3, delay=100e-6, use="excitation", system=foreign.SYSTEM)
+    sequence.add_block(rf, pp.make_delay(1.4e-3))
+    sequence.add_block(trap, pp.make_adc(100, dwell=1e-5, delay=300e-6, system=foreign.SYSTEM), pp.make_delay(2e-3))
+    sequence.add_block(pp.make_delay(6.6e-3))
+    found = checks(foreign.written(sequence, tmp_path / "x.seq"))
+    assert found["RMS gradient y"].value == pytest.approx(8e5 / SCANNER.gamma * (1.2 / 10) ** 0.5)
+    assert found["duty cycle y"].value == pytest.approx(0.16)
+    assert found["RMS gradient x"].value == found["duty cycle x"].value == 0
+    assert found["largest k y"].value == pytest.approx(8e5 * (150e-6 + 995e-6))
+    assert found["k-space extent"].value == pytest.approx(8e5 * 990e-6)
+
+
+def test_b1(tmp_path):
+    # three pulses of 90 degrees near the middle of 40 s: 1 ms at 250 Hz
+    sequence = pp.Sequence(foreign.SYSTEM)
+    rf = pp.make_block_pulse(np.pi / 2, duration=1e-3, delay=100e-6, use="excitation", system=foreign.SYSTEM)
+    for wait in (15, 4, 5, 15.9):
+        sequence.add_block(pp.make_delay(wait))
+        sequence.add_block(rf) if wait != 15.9 else None
+    path = foreign.written(sequence, tmp_path / "x.seq")
+    found = checks(path)
+    b1 = 250 / SCANNER.gamma
+    assert found["B1 peak"].value == pytest.approx(b1)
+    assert found["B1+rms"].value == pytest.approx(b1 * np.sqrt(3e-3 / seqfile.read(path).duration), rel=1e-6)
+    assert found["B1+rms of the worst 10 s"].value == pytest.approx(b1 * np.sqrt(3e-3 / 10), rel=1e-6)
+    assert "uT" in describe(found["B1 peak"])
+
+
+def test_files_without_gradients_pulses_or_adc(tmp_path):
+    sequence = pp.Sequence(foreign.SYSTEM)
+    sequence.add_block(pp.make_delay(1e-3))
+    found = checks(foreign.written(sequence, tmp_path / "x.seq"))
+    assert (names(found, "broken"), names(found, "warning")) == (set(), {"k-space extent"})
+    assert found["gradient vector"].value == 0
+
+
+def test_damage_is_an_error_or_a_verdict(tmp_path):
+    path = tmp_path / "x.seq"
+    foreign.labelled().write(str(path), create_signature=False)
+    text = path.read_text()
+    rng = np.random.default_rng(4)
+    n_read = 0
+    for _ in range(150):
+        at = rng.integers(len(text))
+        path.write_text(text[:at] + rng.choice(list("0123456789.-e ")) + text[at + rng.integers(1, 4) :])
+        try:
+            found = checks(path, signed=False)
+        except InputError:
+            continue
+        n_read += 1
+        assert all(np.isfinite(check.value) for check in found.values())
+    assert n_read > 30
