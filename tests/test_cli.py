@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from trajdesign import cli, plugins, runtime, seqfile
+from trajdesign import cli, limits, plugins, runtime, seqfile
 from trajdesign.acquisition import Acquisition
 from trajdesign.inits.spiral import spiral
 from trajdesign.scanner import Scanner
@@ -228,7 +228,7 @@ def test_only_the_first_rank_reports(trajdesign, monkeypatch, tmp_path):
 def test_check_passes_what_was_learned(trajdesign, run):
     result = trajdesign("check", run)
     assert result.code == 0
-    for name in plugins.names("constraint"):
+    for name in limits.standard():
         assert name in result.out
     assert "BROKEN" not in result.out
     document = json.loads(trajdesign("check", run, "--json").out)

@@ -5,7 +5,7 @@ import tomli_w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trajdesign import config, plugins
+from trajdesign import config, limits, plugins
 from trajdesign.config import Config, load_config, parse_options
 from trajdesign.errors import ConfigError, InputError
 
@@ -21,7 +21,7 @@ def test_everything_has_a_default():
     assert settings.init["kind"] == "radial"
     assert settings.acquisition.matrix == (128, 128)
     assert settings.scanner.max_gradient == 50e-3
-    assert settings.limits.constraints == plugins.names("constraint")
+    assert settings.limits.constraints == limits.standard()
     # plug-in tables are resolved: every default is written out
     for kind in ("init", "parameterization", "reconstructor", "data"):
         table = getattr(settings, kind)
@@ -50,6 +50,10 @@ def test_two_configs_share_nothing():
         ("[init]\nangel = 'golden'", ["init.angel", "did you mean 'angle'"]),
         ("[data]\nkind = 'phantom'\nn_coil = 3", ["data.n_coil", "did you mean 'n_coils'"]),
         ("[limits]\nconstraints = ['slow']", ["slow", "did you mean 'slew'"]),
+        ("[limits.options.slow]\nweight = 1.0", ["slow", "did you mean 'slew'"]),
+        ("[limits.options.slew]\nwait = 1.0", ["constraint.wait", "'slew'", "did you mean 'weight'"]),
+        ("[limits.options.acoustics]\nlimit = 1.0", ["limits.constraints does not name 'acoustics'"]),
+        ("[limits]\nconstraints = ['stimulation']", ["constraint.model", "required"]),
     ],
 )
 def test_an_unknown_key_names_the_nearest(tmp_path, text, words):
@@ -186,6 +190,7 @@ def test_to_dict_is_toml_that_loads_as_the_same(tmp_path):
         [],
         ["init.kind=spiral", "init.turns=3.0", "seed=5", "scanner.nucleus=23Na", "name=a \"b\" ü"],
         ["parameterization.kind=neural_ode", "parameterization.method=dopri5", "init.kind=cartesian"],
+        ["limits.constraints=['slew', 'stimulation']", "limits.options={stimulation={model='xrm'}, slew={}}"],
         ["acquisition.fov=[0.2, 0.1]", "acquisition.matrix=[64, 32]", "limits.constraints=[]"],
     ):  # fmt: skip
         settings = load_config(None, overrides)
@@ -197,6 +202,15 @@ def test_to_dict_is_toml_that_loads_as_the_same(tmp_path):
             tables = tomllib.load(stream)
         assert tables["scanner"]["gamma"] == settings.scanner.gamma
         assert set(tables["training"]) == set(config.Training.model_fields)
+
+
+def test_the_options_of_constraints_are_resolved():
+    overrides = ["limits.constraints=['slew', 'stimulation']", "limits.options.stimulation.model=xrm"]
+    settings = load_config(None, [*overrides, "limits.options.stimulation.weight=30.0"])
+    assert settings.limits.options == {"stimulation": {"model": "xrm", "limit": 0.8, "weight": 30.0}}
+    assert load_config().limits.options == {}
+    with pytest.raises(ConfigError, match=r"constraint\.weight: .*number"):
+        load_config(None, [*overrides, "limits.options.stimulation.weight=much"])
 
 
 def test_parse_options():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from trajdesign import limits, plugins
+from trajdesign import limits
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, LimitError
 from trajdesign.inits.spiral import spiral
@@ -26,7 +26,7 @@ def test_the_values_are_those_of_plain_differences(norm):
     gradient = np.diff(k, axis=1) / 10e-6 / GAMMA
     slew = np.diff(gradient, axis=1) / 10e-6
     findings = {f.name: f for f in limits.check(trajectory)}
-    assert list(findings) == plugins.names("constraint")
+    assert list(findings) == limits.standard() == ["extent", "gradient", "receiver", "slew"]
     assert findings["gradient"].value == pytest.approx(np.linalg.norm(gradient, ord=order, axis=-1).max())
     assert findings["receiver"].value == findings["gradient"].value
     assert findings["slew"].value == pytest.approx(np.linalg.norm(slew, ord=order, axis=-1).max())
@@ -67,7 +67,7 @@ def test_require_names_every_broken_limit_and_where():
 
 def test_only_limits_of_the_image_can_be_ignored():
     assert limits.without(["receiver"]) == ["extent", "gradient", "slew"]
-    assert limits.without([]) == plugins.names("constraint")
+    assert limits.without([]) == limits.standard()
     for name in ("gradient", "slew"):
         with pytest.raises(ConfigError, match="guards the hardware"):
             limits.without([name])
@@ -83,7 +83,7 @@ def test_the_summary_always_has_both_hardware_maxima(names):
     assert summary["max_gradient"] == findings["gradient"].value
     assert summary["max_slew"] == findings["slew"].value
     assert summary["ok"] is True
-    for name in plugins.names("constraint") if names is None else names:
+    for name in limits.standard() if names is None else names:
         assert summary["constraints"][name]["value"] == findings[name].value
 
 

@@ -74,7 +74,8 @@ def table(stages: Sequence[Stage]) -> list[dict[str, Any]]:
     rows = []
     for stage in stages:
         trajectory = stage.folder.trajectory("initial" if stage.name == "fixed" else "trajectory")
-        findings = limits.check(trajectory, stage.config.limits.constraints)
+        settings = stage.config.limits
+        findings = limits.check(trajectory, settings.constraints, settings.options)
         broken = [name for name, f in limits.summary(trajectory, findings)["constraints"].items() if not f["ok"]]
         comparison = paired(stage.scores, stages[0].scores)
         rows.append(

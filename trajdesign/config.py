@@ -30,11 +30,16 @@ class Limits(_Table):
     ``"penalty"`` does not, and ``"none"`` leaves out both. ``penalty_norm = "axis"`` penalises the largest axis, as
     PILOT does, whatever norm the scanner's limits are in.
 
+    ``options.NAME`` holds the options of the constraint of that name. ``weight`` among them is the weight of its own
+    penalty: a limit that the projection cannot enforce, as that on nerve stimulation, needs more than the others. Such
+    a limit need not be kept where learning starts, and ``metrics.json`` says whether it is where it ends.
+
     ``repair`` moves the trajectory onto the limits after the last step. Without it a run that does not project may end
     beyond them; its ``metrics.json`` says where, and it cannot be exported.
     """
 
     constraints: list[str] = ["extent", "gradient", "receiver", "slew"]
+    options: dict[str, dict[str, Any]] = {}
     method: Literal["project", "penalty", "none"] = "project"
     repair: bool = True
     from_epoch: int = pydantic.Field(0, ge=0)
@@ -137,9 +142,19 @@ class Config(_Table):
             self.start.update(plugins.resolve("init", start))
         if self.response:
             self.response.update(plugins.resolve("response", self.response))
-        for name in self.limits.constraints:
-            plugins.find("constraint", name)
+        self._resolve_constraints()
         return self
+
+    def _resolve_constraints(self) -> None:
+        names, options = self.limits.constraints, self.limits.options
+        for name in options:
+            if name not in names:
+                plugins.find("constraint", name)  # a name that is no constraint has its own sentence
+                raise ConfigError(f"limits.options.{name} is given, but limits.constraints does not name {name!r}.")
+        for name in names:
+            resolved = plugins.resolve("constraint", {**options.get(name, {}), "kind": name})
+            if name in options:
+                options[name] = {key: resolved[key] for key in resolved if key != "kind"}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the resolved config as plain tables that TOML can hold."""

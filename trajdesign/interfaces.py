@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.encoding import Encoding
+from trajdesign.errors import ConfigError
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory, point_times
 
@@ -115,7 +116,16 @@ class Finding:
 
 
 class Constraint(ABC):
-    """A limit on a trajectory. The base derives from `measure` both the training penalty and the hard check."""
+    """A limit on a trajectory. The base derives from `measure` both the training penalty and the hard check.
+
+    Its options are in the config's table ``[limits.options.NAME]``. One with an option that has no default needs what
+    only a site knows; it holds where it is asked for, and is not part of the hardware's limits.
+
+    Parameters
+    ----------
+    weight
+        Of its penalty in training; by default the weight of all.
+    """
 
     #: The limit is on the norm of this derivative of k over the raster, so that `Projection` can enforce it;
     #: None for limits of another form, which are penalised and checked but not projected onto.
@@ -124,9 +134,12 @@ class Constraint(ABC):
     guards_hardware: ClassVar[bool] = False
     unit: ClassVar[str]
 
-    def __init__(self, acquisition: Acquisition, scanner: Scanner) -> None:
+    def __init__(self, acquisition: Acquisition, scanner: Scanner, *, weight: float | None = None) -> None:
+        if weight is not None and not weight >= 0:
+            raise ConfigError(f"the weight of the limit {self.name!r} is {weight:g}; it must not be negative.")
         self.acquisition = acquisition
         self.scanner = scanner
+        self.weight = weight
 
     @property
     @abstractmethod

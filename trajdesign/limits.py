@@ -1,5 +1,6 @@
 """The hard check of a trajectory: every constraint, its worst value, and where."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -10,15 +11,31 @@ from trajdesign.interfaces import Constraint, Finding
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory
 
+Options = Mapping[str, Mapping[str, Any]]
+"""The options of each constraint by its name, as in the config's tables ``[limits.options.NAME]``."""
 
-def constraints(acquisition: Acquisition, scanner: Scanner, names: list[str] | None = None) -> list[Constraint]:
-    """Return the constraints of the given names, or every built-in one."""
-    chosen = plugins.names("constraint") if names is None else names
-    return [plugins.find("constraint", name)(acquisition, scanner) for name in chosen]
+
+def standard() -> list[str]:
+    """Return the names of the constraints that hold for every scanner: those without an option that must be given."""
+    return [name for name in plugins.names("constraint") if not plugins.required_options("constraint", name)]
+
+
+def constraints(
+    acquisition: Acquisition, scanner: Scanner, names: list[str] | None = None, options: Options | None = None
+) -> list[Constraint]:
+    """Return the constraints of the given names, or the `standard` ones.
+
+    Raises
+    ------
+    ConfigError
+        If a name or an option is unknown, or an option that has no default is missing.
+    """
+    tables = [{"kind": name, **(options or {}).get(name, {})} for name in (standard() if names is None else names)]
+    return [plugins.build("constraint", table, acquisition, scanner) for table in tables]
 
 
 def without(ignored: list[str]) -> list[str]:
-    """Return the names of every built-in constraint but the ignored ones.
+    """Return the names of the `standard` constraints but the ignored ones.
 
     Raises
     ------
@@ -28,10 +45,15 @@ def without(ignored: list[str]) -> list[str]:
     for name in ignored:
         if plugins.find("constraint", name).guards_hardware:
             raise ConfigError(f"the limit {name!r} guards the hardware and cannot be ignored.")
-    return [name for name in plugins.names("constraint") if name not in ignored]
+    return [name for name in standard() if name not in ignored]
 
 
-def check(trajectory: Trajectory, names: list[str] | None = None) -> list[Finding]:
+def enforceable(names: list[str]) -> list[str]:
+    """Return those of the constraints that a projection can enforce; the others lean on learning by penalty alone."""
+    return [name for name in names if plugins.find("constraint", name).derivative is not None]
+
+
+def check(trajectory: Trajectory, names: list[str] | None = None, options: Options | None = None) -> list[Finding]:
     """Return the worst value of `trajectory` against each limit.
 
     Parameters
@@ -39,12 +61,14 @@ def check(trajectory: Trajectory, names: list[str] | None = None) -> list[Findin
     trajectory
         The waveform to check; a value that is not finite breaks every limit it touches.
     names
-        Constraints to check; every built-in one by default.
+        Constraints to check; the `standard` ones by default.
+    options
+        Of the constraints, by name.
     """
-    return [c.check(trajectory) for c in constraints(trajectory.acquisition, trajectory.scanner, names)]
+    return [c.check(trajectory) for c in constraints(trajectory.acquisition, trajectory.scanner, names, options)]
 
 
-def require(trajectory: Trajectory, names: list[str] | None = None) -> list[Finding]:
+def require(trajectory: Trajectory, names: list[str] | None = None, options: Options | None = None) -> list[Finding]:
     """Return the findings of `check` if every limit is kept.
 
     Raises
@@ -52,7 +76,7 @@ def require(trajectory: Trajectory, names: list[str] | None = None) -> list[Find
     LimitError
         Otherwise; the sentence names each broken limit and its worst place.
     """
-    findings = check(trajectory, names)
+    findings = check(trajectory, names, options)
     broken = [describe(f) for f in findings if not f.ok]
     if broken:
         raise LimitError(f"{trajectory.name} breaks {len(broken)} limit(s): {'; '.join(broken)}.")

@@ -18,11 +18,12 @@ from trajdesign.config import Config
 from trajdesign.encoding import Encoding, faster_normal
 from trajdesign.errors import DivergedError, InputError
 from trajdesign.evaluation import draw_seeds, evaluate, reconstruct
-from trajdesign.interfaces import Parameterization, Reconstructor
+from trajdesign.interfaces import Constraint, Parameterization, Reconstructor
 from trajdesign.projection import Projection
 from trajdesign.response import actual
 from trajdesign.run import RunFolder
 from trajdesign.runtime import Ranks
+from trajdesign.scanner import Scanner
 from trajdesign.toeplitz import SpectrumCache
 from trajdesign.trajectory import Trajectory
 
@@ -104,11 +105,13 @@ def _optimize(
     """Run on every rank; the first one writes the folder and reports."""
     initial = plugins.build("init", config.init, config.acquisition, config.scanner)
     start = plugins.build("init", config.start, config.acquisition, config.scanner) if config.start else initial
+    enforced = limits.enforceable(config.limits.constraints)
     for pattern in (initial, start):
-        limits.require(pattern, config.limits.constraints)
+        limits.require(pattern, enforced, config.limits.options)
     data = datasets(config)
     ranks.require_shares(min(config.training.batch_size, len(data["train"])))  # type: ignore[arg-type]
     # what cannot be built is refused before the folder is touched and the baseline trained
+    _constraints(config, config.scanner)
     plugins.build("parameterization", config.parameterization, start)
     plugins.build("reconstructor", config.reconstructor)
     if ranks.is_first:
@@ -132,8 +135,9 @@ def _optimize(
             folder.write_history(history)
             folder.save_network(trained.network, "network" if stage == stages[-1] else "network_fixed")
 
-    examine = limits.require if config.limits.repair else limits.check
-    findings = examine(trained.trajectory, config.limits.constraints)
+    if config.limits.repair:
+        limits.require(trained.trajectory, enforced, config.limits.options)
+    findings = limits.check(trained.trajectory, config.limits.constraints, config.limits.options)
     if len(stages) == 2:
         results["wilcoxon_p"] = {
             key: metrics.wilcoxon_p(results["learned"][f"{key}_list"], results["fixed"][f"{key}_list"])
@@ -213,11 +217,10 @@ class _Joint:
                 layers.compile()
         table = config.parameterization if self.learns else {"kind": "fixed"}
         self.parameterization: Parameterization = plugins.build("parameterization", table, initial)
-        scanner, names = config.scanner, config.limits.constraints
-        bounds = limits.constraints(config.acquisition, scanner, names)
-        self.projection = Projection(bounds, initial, config.limits.iterations)
+        scanner = config.scanner
+        self.projection = Projection(_constraints(config, scanner), initial, config.limits.iterations)
         penalised = replace(scanner, limit_norm="axis") if config.limits.penalty_norm == "axis" else scanner
-        self.penalised = limits.constraints(config.acquisition, penalised, names)
+        self.penalised = _constraints(config, penalised)
         groups = [
             {"params": list(self.parameterization.parameters()), "lr": config.training.trajectory_rate},
             {"params": list(self.network.parameters()), "lr": config.training.network_rate},
@@ -243,13 +246,13 @@ class _Joint:
         Returns the image loss of all ranks' images, and the limits' penalty.
         """
         wanted = self.parameterization()
-        penalty = sum((c.penalty(wanted) for c in self.penalised), start=torch.zeros(()))
         method = self.config.limits.method if constrained else "none"
         project = self.learns and method == "project"
         trajectory = self.projection(wanted) if project else wanted
+        penalty, weighted = self._penalty(wanted, trajectory)
         self.optimizer.zero_grad()
         loss, slope = self._backward(coil_images, numbers, trajectory)
-        goal = (trajectory.k * slope).sum() + (self.config.limits.weight * penalty if method != "none" else 0)
+        goal = (trajectory.k * slope).sum() + (weighted if method != "none" else 0)
         if goal.requires_grad:
             goal.backward()
         loss = self.ranks.average(loss, self.parameters)
@@ -271,6 +274,18 @@ class _Joint:
             self.projection.n_iterations = _FINAL_ITERATIONS
             trajectory = self.projection(trajectory)
         return trajectory.with_k(trajectory.k.detach(), f"{self.config.name} {self.stage}")
+
+    def _penalty(self, wanted: Trajectory, played: Trajectory) -> tuple[Tensor, Tensor]:
+        """Return the limits' penalty, and the same weighted.
+
+        It pulls what is wanted onto the limits that a projection enforces, and what is played onto the others.
+        """
+        penalty = weighted = torch.zeros(())
+        for limit in self.penalised:
+            excess = limit.penalty(played if limit.derivative is None else wanted)
+            penalty = penalty + excess
+            weighted = weighted + excess * (self.config.limits.weight if limit.weight is None else limit.weight)
+        return penalty, weighted
 
     def _backward(self, coil_images: Tensor, numbers: Sequence[int], trajectory: Trajectory) -> tuple[Tensor, Tensor]:
         """Return the image loss and its gradient to k, and leave the network's gradients in place.
@@ -316,6 +331,11 @@ class _Joint:
             self.lost += 1
             if self.lost > self.most_lost:
                 raise DivergedError(f"no finite loss or gradient in {self.lost} steps; lower the learning rates.")
+
+
+def _constraints(config: Config, scanner: Scanner) -> list[Constraint]:
+    """Return the constraints of a config for a scanner."""
+    return limits.constraints(config.acquisition, scanner, config.limits.constraints, config.limits.options)
 
 
 def _cosine(step: int, n: int) -> float:

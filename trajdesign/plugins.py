@@ -148,6 +148,11 @@ def resolve(kind: str, table: dict[str, Any]) -> dict[str, Any]:
     return {"kind": name, **checked.model_dump()}
 
 
+def required_options(kind: str, name: str) -> list[str]:
+    """Return the options of a plug-in that have no default."""
+    return [key for key, field in options(find(kind, name)).model_fields.items() if field.is_required()]
+
+
 def build(kind: str, table: dict[str, Any], *arguments: Any) -> Any:
     """Call a plug-in with the positional arguments of its kind and the options of its config table."""
     chosen = resolve(kind, table)

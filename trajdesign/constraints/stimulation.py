@@ -1,0 +1,55 @@
+"""Peripheral nerve stimulation."""
+
+from torch import Tensor
+
+from trajdesign.acquisition import Acquisition
+from trajdesign.errors import ConfigError
+from trajdesign.interfaces import Constraint
+from trajdesign.scanner import Scanner
+from trajdesign.stimulation import NORMAL_MODE, nerve_model
+from trajdesign.trajectory import Trajectory
+
+
+class Stimulation(Constraint):
+    """Peripheral nerve stimulation during the readout, in parts of the limit of a model.
+
+    See `trajdesign.stimulation`. The readout alone is known here: its response starts from rest, without the step to
+    its first gradient. What leads to it and away from it is added by a sequence, whose own prediction is the one
+    that counts.
+
+    Being a penalty, it leans on the trajectory against the image: a `weight` near 10 is needed to bring a spiral
+    from 1.2 to 0.8, and a limit a few percent below the one that is to be kept, for it may end just beyond it.
+
+    Parameters
+    ----------
+    model
+        A gradient coil (a key of `trajdesign.stimulation.COILS`), or the path of a site's ``.asc`` file.
+    limit
+        0.8 is the normal operating mode, 1 the first-level controlled one.
+    """
+
+    unit = "of limit"
+
+    def __init__(
+        self,
+        acquisition: Acquisition,
+        scanner: Scanner,
+        *,
+        model: str,
+        limit: float = NORMAL_MODE,
+        weight: float | None = None,
+    ) -> None:
+        super().__init__(acquisition, scanner, weight=weight)
+        if not limit > 0:
+            raise ConfigError(f"stimulation: limit is {limit:g}; it is a positive part of the model's limit.")
+        self.model = nerve_model(model)
+        self._limit = limit
+
+    @property
+    def limit(self) -> float:
+        """The part of the model's limit that is allowed."""
+        return self._limit
+
+    def measure(self, trajectory: Trajectory) -> Tensor:
+        """Response at the gradient samples (shot, sample)."""
+        return self.model.response(trajectory.gradient, trajectory.scanner.gradient_raster)
