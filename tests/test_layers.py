@@ -32,6 +32,7 @@ LAYERS = [
     "response",
     "density signal toeplitz trajectory",
     "nufft acquisition files",
+    "exposure",
     "inspection stimulation acoustics",
     "scanner coils metrics seqfile plugins runtime asc",
     "units seqaxis",

@@ -86,6 +86,24 @@ def read_bands(path: Path | str) -> list[Band]:
     raise InputError(f"{path} names no acoustic resonance (aflAcousticResonanceFrequency).")
 
 
+def parse_bands(text: str) -> list[Band]:
+    """Return bands from ``"centre:width,centre:width"``, Hz, or from the path of an ``.asc`` file.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither.
+    InputError
+        If the file cannot be read or names no band.
+    """
+    if text.lower().endswith(".asc"):
+        return read_bands(text)
+    try:
+        return [Band(*map(float, pair.split(":", 1))) for pair in text.split(",")]
+    except (TypeError, ValueError):
+        raise ConfigError(f"{text!r} is no list of acoustic bands CENTRE:WIDTH,... in Hz, nor an .asc file.") from None
+
+
 def train_spectrum(shots: Tensor, raster: float, repetition_time: float, frequencies: Tensor) -> Tensor:
     """Return the amplitude of a train of shots that is repeated for ever.
 

@@ -1,7 +1,9 @@
 """The command line: parse, call one function, print."""
 
+import math
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +14,7 @@ from trajdesign import console, errors
 from trajdesign.errors import ConfigError
 
 if TYPE_CHECKING:
+    from trajdesign.scanner import Scanner
     from trajdesign.trajectory import Trajectory
 
 app = typer.Typer(
@@ -22,6 +25,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+Profile = Annotated[
+    str | None,
+    typer.Option(help="Scanner of a .seq or foreign .npz file: siemens, ge, philips, multi, or a TOML file."),
+]
 RunPath = Annotated[Path, typer.Argument(help="Run folder or .npz file.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there already.")]
@@ -35,8 +42,8 @@ KUnit = Annotated[str | None, typer.Option(help="Foreign .npz: unit of its k: 1/
 Dwell = Annotated[float | None, typer.Option(help="Foreign .npz: dwell time, s.")]
 Fov = Annotated[str | None, typer.Option(help="Foreign .npz: field of view, m; one number or x,y[,z].")]
 Matrix = Annotated[str | None, typer.Option(help="Foreign .npz: pixels; one number or x,y[,z].")]
-MaxGradient = Annotated[float, typer.Option(help="Foreign .npz: largest gradient, T/m.")]
-MaxSlew = Annotated[float, typer.Option(help="Foreign .npz: largest slew rate, T/m/s.")]
+MaxGradient = Annotated[float | None, typer.Option(help="Of that scanner, T/m.", show_default="50e-3")]
+MaxSlew = Annotated[float | None, typer.Option(help="Of that scanner, T/m/s.", show_default="200")]
 
 
 @app.command()
@@ -129,21 +136,35 @@ def study(
 
 @app.command()
 def check(
-    path: RunPath,
+    path: Annotated[Path, typer.Argument(help="Run folder, .npz file or any .seq file.", show_default=False)],
     json: Json = False,
     ignore: Ignore = None,
+    profile: Profile = None,
+    max_gradient: MaxGradient = None,
+    max_slew: MaxSlew = None,
+    nerves: Annotated[
+        str | None, typer.Option(help=".seq: nerve model, a coil (xrm, whole, ...) or a site's .asc file.")
+    ] = None,
+    nerve_limit: Annotated[float, typer.Option(help=".seq: part of its limit that is allowed.")] = 0.8,
+    bands: Annotated[
+        str | None, typer.Option(help=".seq: where the coil rings: CENTRE:WIDTH,... in Hz, or a site's .asc file.")
+    ] = None,
+    band_limit: Annotated[float, typer.Option(help=".seq: amplitude allowed there, T/m.")] = math.inf,
+    out: Annotated[Path | None, typer.Option(help=".seq: figure to write.", show_default=False)] = None,
     k_unit: KUnit = None,
     dwell: Dwell = None,
     fov: Fov = None,
     matrix: Matrix = None,
-    max_gradient: MaxGradient = 50e-3,
-    max_slew: MaxSlew = 200.0,
 ) -> None:
     """Check every limit: the worst value, where it is, and the margin. Exit code 4 if one is broken."""
     from trajdesign import limits
     from trajdesign.run import to_json
 
-    trajectory = _open(path, k_unit, dwell, fov, matrix, max_gradient, max_slew)
+    if path.suffix == ".seq":
+        scanner = _scanner(profile, max_gradient, max_slew)
+        _check_file(path, scanner, json, nerves, nerve_limit, bands, band_limit, out)
+        return
+    trajectory = _open(path, k_unit, dwell, fov, matrix, profile, max_gradient, max_slew)
     findings = limits.check(trajectory, limits.without(ignore or []))
     if json:
         typer.echo(to_json({"schema_version": 1, "path": str(path), **limits.summary(trajectory, findings)}))
@@ -180,15 +201,16 @@ def export(
     dwell: Dwell = None,
     fov: Fov = None,
     matrix: Matrix = None,
-    max_gradient: MaxGradient = 50e-3,
-    max_slew: MaxSlew = 200.0,
+    profile: Profile = None,
+    max_gradient: MaxGradient = None,
+    max_slew: MaxSlew = None,
 ) -> None:
     """Write the trajectory for a scanner, and prove from the written file that it will be played."""
     from trajdesign import config as config_module
     from trajdesign.export import export as write
     from trajdesign.run import RunFolder, to_json
 
-    trajectory = _open(path, k_unit, dwell, fov, matrix, max_gradient, max_slew)
+    trajectory = _open(path, k_unit, dwell, fov, matrix, profile, max_gradient, max_slew)
     options = config_module.parse_options(set_ or [])
     if pulseq_version is not None:
         options["pulseq_version"] = pulseq_version
@@ -360,12 +382,12 @@ def _open(
     dwell: float | None,
     fov: str | None,
     matrix: str | None,
-    max_gradient: float = 50e-3,
-    max_slew: float = 200.0,
+    profile: str | None = None,
+    max_gradient: float | None = None,
+    max_slew: float | None = None,
 ) -> "Trajectory":
     """Open a trajectory of ours, or with `k_unit` a foreign one, whose fit is reported on stderr."""
     from trajdesign import run, trajectory
-    from trajdesign.scanner import Scanner
 
     if k_unit is None:
         if dwell is not None or fov is not None:
@@ -378,7 +400,7 @@ def _open(
         k_unit=k_unit,
         acquisition_fov=_numbers("--fov", fov, float),
         dwell=dwell,
-        scanner=Scanner(max_gradient=max_gradient, max_slew=max_slew),
+        scanner=_scanner(profile, max_gradient, max_slew),
         matrix=None if matrix is None else _numbers("--matrix", matrix, int),
     )
     typer.echo(
@@ -387,6 +409,52 @@ def _open(
         err=True,
     )
     return foreign
+
+
+def _scanner(profile: str | None, max_gradient: float | None, max_slew: float | None) -> "Scanner":
+    """Return the scanner that a file without one is meant for."""
+    from trajdesign.config import with_profile
+    from trajdesign.scanner import Scanner
+
+    given = {"profile": profile, "max_gradient": max_gradient, "max_slew": max_slew}
+    return Scanner(**with_profile({key: value for key, value in given.items() if value is not None}))
+
+
+def _check_file(
+    path: Path,
+    scanner: "Scanner",
+    json: bool,
+    nerves: str | None,
+    nerve_limit: float,
+    bands: str | None,
+    band_limit: float,
+    out: Path | None,
+) -> None:
+    """Check a whole Pulseq file, and print every rule."""
+    from trajdesign import acoustics, inspection, plots, seqfile
+    from trajdesign.exposure import expose
+    from trajdesign.run import to_json
+    from trajdesign.stimulation import nerve_model
+
+    ringing = [] if bands is None else acoustics.parse_bands(bands)
+    model = nerve_model(nerves or "whole")
+    file = seqfile.read(path, signed=False)
+    own = nerves is not None
+    exposure = expose(
+        file, scanner, model, nerve_limit=nerve_limit, is_own_coil=own, bands=ringing, band_limit=band_limit
+    )
+    checks = [*inspection.inspect(file, scanner), *exposure.checks]
+    if out is not None:
+        plots.save(plots.exposure_figure(exposure, ringing), out)
+    broken = [check for check in checks if check.verdict == "broken"]
+    if json:
+        rules = [{**asdict(check), "verdict": check.verdict} for check in checks]
+        document = {"path": str(path), "ok": not broken, "figure": None if out is None else str(out), "checks": rules}
+        typer.echo(to_json({"schema_version": 1, **document}))
+    else:
+        console.show_checks(path, checks)
+    if broken:
+        raise typer.Exit(4)
 
 
 def _numbers(option: str, text: str, kind: Callable[[str], Any]) -> tuple[Any, ...]:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from trajdesign.cells import Outcome
+    from trajdesign.inspection import Check
     from trajdesign.optimize import Progress
     from trajdesign.study import Cell
 
@@ -73,6 +74,28 @@ def show_study(table: dict[str, Any], out: Path) -> None:
     gains = ("gain (dB)", "gain SSIM", "better, p < 0.05", "over best fixed (dB)", "broken limits")
     show(f"{table['name']}: means over patterns and shots", ("", "cells", *gains), rows)
     say(f"Tables: {out / 'table.md'}, table.csv, table.json. Figures: {out / 'figures'}.")
+
+
+def show_checks(path: Path, checks: Sequence["Check"]) -> None:
+    """Print the verdicts on a Pulseq file."""
+    from trajdesign.inspection import text
+
+    rows = [
+        (
+            check.name,
+            text(check.value, check.unit),
+            "" if check.limit is None else f"{check.rule} {text(check.limit, check.unit)}",
+            check.where,
+            check.verdict.upper() if check.verdict == "broken" else check.verdict,
+        )
+        for check in checks
+    ]
+    show(str(path), ("rule", "worst", "allowed", "where", ""), rows, left=("rule", "allowed", "where", ""))
+    n_broken = sum(check.verdict == "broken" for check in checks)
+    say(
+        f"{n_broken or 'No'} rule{'s' if n_broken != 1 else ''} broken. These are estimates: keeping them does not "
+        "establish that the sequence is safe for a patient."
+    )
 
 
 @contextlib.contextmanager

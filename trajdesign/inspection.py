@@ -112,12 +112,15 @@ def inspect(file: SeqFile, scanner: Scanner) -> list[Check]:
 
 def describe(check: Check) -> str:
     """Return one clause about a check: its value, limit, place and verdict, in the field's units."""
-    limit = "" if check.limit is None else f", {check.rule} {_text(check.limit, check.unit)}"
+    limit = "" if check.limit is None else f", {check.rule} {text(check.limit, check.unit)}"
     where = f" at {check.where}" if check.where else ""
-    return f"{check.name} {_text(check.value, check.unit)}{limit}{where}: {check.verdict}"
+    return f"{check.name} {text(check.value, check.unit)}{limit}{where}: {check.verdict}"
 
 
-def _text(value: float, unit: str) -> str:
+def text(value: float, unit: str) -> str:
+    """Return a value in the prefix of its unit that suits it."""
+    if unit == "of limit":
+        return f"{value:.1%}"
     if unit in ("s", "T", "T/m"):
         scale, prefix = next(
             ((s, p) for s, p in ((1.0, ""), (1e-3, "m"), (1e-6, "u")) if abs(value) >= 0.9995 * s), (1e-6, "u")

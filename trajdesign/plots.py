@@ -11,16 +11,19 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from trajdesign import drawing
+from trajdesign.acoustics import Band
 from trajdesign.constraints.gradient import Gradient
 from trajdesign.constraints.receiver import Receiver
 from trajdesign.constraints.slew import Slew
 from trajdesign.errors import ConfigError
+from trajdesign.exposure import Exposure
 from trajdesign.files import atomic_path
 from trajdesign.psf import PsfReport
 from trajdesign.trajectory import Trajectory, point_times
 
 _LIMIT = "#B2182B"
 _METADATA: dict[str, dict[str, None]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+_HIGHEST_HZ = 3000.0  # of a gradient spectrum
 _CLOSE_UP = 1 / 8  # the part of k_max shown around the centre
 
 
@@ -286,3 +289,29 @@ def _psf_table(axes: Axes, shown: list[PsfReport]) -> None:
     table.set_fontsize(9)
     for cell in table.get_celld().values():
         cell.set_edgecolor("#BBBBBB")
+
+
+def exposure_figure(exposure: Exposure, bands: Sequence[Band] = ()) -> Figure:
+    """Draw what a file does to nerves and resonances: the gradient where nerves respond most, and its spectrum."""
+    figure = drawing.new_figure(9.0, 8.5)
+    gradient, nerves, spectrum = figure.subplots(3, 1)
+    ms = exposure.times * 1e3
+    for axis, (name, colour) in enumerate(zip(drawing.AXES, drawing.COLOURS, strict=False)):
+        gradient.plot(ms, exposure.gradient[:, axis] * 1e3, color=colour, linewidth=0.8, label=name)
+    gradient.legend(loc="upper right", ncols=3)
+    drawing.label(gradient, "time (ms)", "gradient (mT/m)", "where nerves respond most")
+    stimulation = exposure.checks[0]
+    nerves.plot(ms, 100 * exposure.response, color=drawing.COLOURS[0], linewidth=0.8)
+    nerves.axhline(100 * (stimulation.limit or 1), color=_LIMIT, linestyle="--")
+    drawing.label(
+        nerves, "time (ms)", "% of limit", f"nerve stimulation: {stimulation.value:.1%}, {stimulation.verdict}"
+    )
+    heard = exposure.frequencies <= _HIGHEST_HZ
+    spectrum.plot(exposure.frequencies[heard], exposure.spectrum[heard] * 1e3, color=drawing.COLOURS[0], linewidth=0.8)
+    for band in bands:
+        spectrum.axvspan(band.low, band.high, color=_LIMIT, alpha=0.2)
+    for check in exposure.checks[1:]:
+        if check.limit is not None:
+            spectrum.axhline(check.limit * 1e3, color=_LIMIT, linestyle="--")
+    drawing.label(spectrum, "frequency (Hz)", "amplitude (mT/m)", "gradient spectrum, worst window")
+    return figure
