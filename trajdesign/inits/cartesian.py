@@ -23,13 +23,11 @@ def cartesian(
     seed: int = 0,
     wave: float = 0.0,
     focus: float = 1.0,
-    stagger: float = 0.0,
 ) -> Trajectory:
     """Return readout lines along x, one for each shot, in rising k_y, straight or as waves.
 
     A wave moves along x at the constant speed of the straight line and along y as a sine, of as many periods as 98
-    percent of the limits allow, which crosses its row where k_x = 0, unless staggered. Straight lines hold one at
-    k_y = 0.
+    percent of the limits allow, which crosses its row where k_x = 0. Straight lines hold one at k_y = 0.
 
     Parameters
     ----------
@@ -53,9 +51,6 @@ def cartesian(
         Above 1, up to 2, waves crowd at the centre: with s from -1 to 1, k_x runs as ``s * |s| ** (focus - 1)``, the
         amplitude as ``|s| ** (focus - 1)``, and the sine in s. They are played as fast as the limits allow, and have as
         many periods as the readout has time for.
-    stagger
-        Phase from each wave to the next, in turns, 0 to 1, so that they do not all turn at the same k_x. The golden
-        ratio, 0.618, spreads any number of them.
 
     Returns
     -------
@@ -75,7 +70,6 @@ def cartesian(
         ("power", power, 4),
         ("seed", seed, math.inf),
         ("wave", wave, 1),
-        ("stagger", stagger, 1),
     ):
         if not 0 <= value <= most:
             raise ConfigError(f"cartesian: {option} is {value:g}; it lies between 0 and {most:g}.")
@@ -84,21 +78,17 @@ def cartesian(
     along = line(acquisition, scanner)
     middle = (1 - wave) * _rows(spacing, n_shots, matrix, power, seed) / acquisition.fov[1]
     amplitude = wave * acquisition.k_max[1]
-    phases = np.unique(2 * math.pi * (stagger * np.arange(n_shots) % 1), return_inverse=True)
     if wave and focus > 1:
-        each = [_focused_wave(amplitude, focus, phase, acquisition, scanner) for phase in phases[0]]
-        path = np.stack(each)[phases[1]]
+        path = _focused_wave(amplitude, focus, acquisition, scanner)
     else:
         periods = _most_periods(amplitude, along, acquisition, scanner)
-        sine = np.sin(math.pi * periods * along + phases[0][phases[1], None])
-        path = along * acquisition.k_max[0] + 1j * amplitude * sine
-    k = np.stack([path.real, middle[:, None] + path.imag], axis=-1)
-    return feasible(k, acquisition, scanner, "cartesian", "a line")
+        path = along * acquisition.k_max[0] + 1j * amplitude * np.sin(math.pi * periods * along)
+    ky = middle[:, None] + path.imag
+    kx = np.broadcast_to(path.real, ky.shape)
+    return feasible(np.stack([kx, ky], axis=-1), acquisition, scanner, "cartesian", "a line")
 
 
-def _focused_wave(
-    amplitude: float, focus: float, phase: float, acquisition: Acquisition, scanner: Scanner
-) -> np.ndarray:
+def _focused_wave(amplitude: float, focus: float, acquisition: Acquisition, scanner: Scanner) -> np.ndarray:
     """Return kx + i ky (point,), 1/m, of a wave about the row k_y = 0 that crowds at the centre."""
     bounds = Bounds.of(acquisition, scanner)
     steps = n_points(acquisition, scanner) - 1
@@ -106,7 +96,7 @@ def _focused_wave(
 
     def shot(periods: float) -> Fastest:
         s = np.linspace(-1, 1, 4001 + 400 * math.ceil(periods))
-        sine = np.sin(2 * math.pi * periods * s + phase * np.sign(s))  # smooth, because it starts from 0
+        sine = np.sin(2 * math.pi * periods * s)
         path = np.abs(s) ** (focus - 1) * (acquisition.k_max[0] * s + 1j * amplitude * sine)
         return Fastest(curve_through(path), bounds, from_rest=False)
 
