@@ -529,7 +529,16 @@ def test_exports_that_cannot_be(refused, run, tmp_path):
     refused(2, "export", run, "--out", tmp_path / "a.txt", mentions=[".seq"])
     refused(2, "export", run, "--out", tmp_path / "a.seq", "--pulseq-version", "2.0", mentions=["1.5.0"])
     refused(2, "export", run, "--out", tmp_path / "a.seq", "--sequence", "gre_4d", mentions=["gre_2d"])
-    refused(2, "export", run, "--out", tmp_path / "a.seq", "--set", "sequence.tee=0.01", mentions=["tee", "did you mean 'te'"])
+    refused(
+        2,
+        "export",
+        run,
+        "--out",
+        tmp_path / "a.seq",
+        "--set",
+        "sequence.tee=0.01",
+        mentions=["tee", "did you mean 'te'"],
+    )
     refused(2, "export", run, "--out", tmp_path / "a.seq", "--set", "tee", mentions=["a.b=value"])
     refused(2, "export", run, "--out", tmp_path / "a.seq", "--ignore", "slew", mentions=["hardware"])
     refused(2, "export", run, "--out", tmp_path / "a.seq", "--ignore", "sleww", mentions=["did you mean 'slew'"])

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from trajdesign.errors import ConfigError
+from trajdesign.stimulation import causal
 
 
 def eddy_currents(gradient: Tensor, raster: float, *, amplitudes: list[float], time_constants: list[float]) -> Tensor:
@@ -41,14 +42,6 @@ def eddy_currents(gradient: Tensor, raster: float, *, amplitudes: list[float], t
             raise ConfigError(f"eddy_currents: amplitude {amplitude:g} (a part), time constant {constant:g} s?")
         kept = math.exp(-raster / constant)
         arising = amplitude * change * (constant / raster * (1 - kept))
-        actual = actual - _decaying(torch.nn.functional.pad(arising, (0, 0, 1, 0)), kept)
+        decaying = kept ** torch.arange(change.shape[-2], dtype=change.dtype, device=change.device)
+        actual = actual - torch.nn.functional.pad(causal(arising, decaying), (0, 0, 1, 0))
     return actual
-
-
-def _decaying(arising: Tensor, kept: float) -> Tensor:
-    """Return f (..., sample, axis) with f[n] = kept f[n - 1] + arising[n]."""
-    n = arising.shape[-2]
-    length = 2 * n
-    kernel = kept ** torch.arange(n, dtype=arising.dtype, device=arising.device)
-    spectrum = torch.fft.rfft(kernel, length)[:, None] * torch.fft.rfft(arising, length, dim=-2)
-    return torch.fft.irfft(spectrum, length, dim=-2)[..., :n, :]
