@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from trajdesign.psf import psf as psf
     from trajdesign.report import draw as draw
     from trajdesign.run import load as load
+    from trajdesign.scan import scan as scan
     from trajdesign.scanner import Scanner as Scanner
     from trajdesign.trajectory import Trajectory as Trajectory
     from trajdesign.trajectory import fit as fit
@@ -44,11 +45,12 @@ _HOMES = {
     "optimize": "optimize",
     "project": "projection",
     "psf": "psf",
+    "scan": "scan",
 }
 
 
 class _Package(ModuleType):
-    """Keeps `trajdesign.optimize`, `export` and `psf` the functions, though modules bear the same names."""
+    """Keeps `trajdesign.optimize`, `export`, `psf` and `scan` the functions, though modules bear the same names."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in _HOMES and isinstance(value, ModuleType)):
