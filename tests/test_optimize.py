@@ -14,7 +14,7 @@ import torch
 from trajdesign import limits, metrics, plugins
 from trajdesign.config import load_config
 from trajdesign.encoding import Encoding
-from trajdesign.errors import DivergedError, InputError, LimitError, OutputError, ResourceError
+from trajdesign.errors import ConfigError, DivergedError, InputError, LimitError, OutputError, ResourceError
 from trajdesign.evaluation import evaluate, reconstruct
 from trajdesign.export import export
 from trajdesign.interfaces import Reconstructor
@@ -24,6 +24,7 @@ from trajdesign.projection import Projection
 from trajdesign.reconstructors.adjoint import root_sum_of_squares
 from trajdesign.run import RunFolder
 from trajdesign.runtime import Ranks, torch_device
+from trajdesign.stimulation import nerve_model
 
 GAMMA = 42.577478461e6
 TINY = [
@@ -309,6 +310,75 @@ def test_a_penalty_holds_the_trajectory_back(tmp_path):
     # constraints that start after the last epoch do not hold anything back
     assert penalty(10.0, from_epoch=6) == pytest.approx(free)
     assert penalty(10.0, method="project", from_epoch=6) == pytest.approx(free)
+
+
+# --- limits that no projection enforces ---
+
+NERVES = ["limits.constraints=['extent', 'gradient', 'receiver', 'slew', 'stimulation']"]
+
+
+def nerves(limit, weight):
+    options = f"{{slew = {{weight = 3.0}}, stimulation = {{model = 'xrm', limit = {limit}, weight = {weight}}}}}"
+    return [*NERVES, f"limits.options={options}"]
+
+
+def test_each_penalty_has_its_weight_and_its_trajectory():
+    config = tiny(*nerves(0.35, 40.0), "init.kind=spiral")
+    wanted = plugins.build("init", config.init, config.acquisition, config.scanner)
+    wanted = wanted.with_k(1.5 * wanted.k)
+    played = wanted.with_k(1.2 * wanted.k)
+    joint = _Joint(config, wanted, "learned", 2, Ranks())
+    parts = {c.name: c.penalty(played if c.name == "stimulation" else wanted) for c in joint.penalised}
+    assert min(float(parts[name]) for name in ("slew", "stimulation")) > 0
+    penalty, weighted = joint._penalty(wanted, played)
+    assert float(penalty) == pytest.approx(sum(map(float, parts.values())))
+    weights = {"slew": 3.0, "stimulation": 40.0}
+    assert float(weighted) == pytest.approx(sum(weights.get(n, 0.1) * float(part) for n, part in parts.items()))
+
+
+@pytest.mark.parametrize("method", ["project", "penalty"])
+def test_learning_comes_below_a_limit_that_it_starts_beyond(tmp_path, method):
+    config = tiny(
+        *nerves(0.35, 30.0),
+        f"limits.method={method}",
+        "init.kind=spiral",
+        "reconstructor.kind=adjoint",
+        "parameterization.kind=bspline",
+        "parameterization.n_control=20",
+        "training.trajectory_rate=0.02",
+        "training.epochs=15",
+        "training.settle=0.0",
+        "training.validations=1",
+    )
+    optimize(config, tmp_path / "run", device="cpu", baseline=False)
+    folder = RunFolder(tmp_path / "run")
+    model = nerve_model("xrm")
+    start, end = (float(model.response(folder.trajectory(n).gradient, 1e-5).max()) for n in ("initial", "trajectory"))
+    found = folder.metrics()["limits"]
+    assert start > 0.45
+    assert end <= 0.35
+    assert found["constraints"]["stimulation"]["value"] == pytest.approx(end)
+    assert found["constraints"]["stimulation"]["limit"] == 0.35
+    assert found["ok"]
+    # without the option it is no limit of the hardware
+    assert [f.name for f in limits.check(folder.trajectory("initial"))] == limits.standard()
+
+
+def test_a_limit_that_learning_does_not_reach_is_told_not_refused(tmp_path):
+    found = optimize(tiny(*nerves(1e-3, 0.0), "training.epochs=1"), tmp_path / "run", device="cpu", baseline=False)
+    assert found["limits"]["ok"] is False
+    assert found["limits"]["n_broken"] == 1
+    assert not found["limits"]["constraints"]["stimulation"]["ok"]
+
+
+def test_a_constraint_that_cannot_be_built_is_refused_at_once(tmp_path):
+    missing = "limits.options={stimulation = {model = 'nowhere.asc'}}"
+    with pytest.raises(InputError, match=r"nowhere\.asc"):
+        optimize(tiny(*NERVES, missing), tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
+    negative = "limits.options={slew = {weight = -1.0}, stimulation = {model = 'xrm'}}"
+    with pytest.raises(ConfigError, match="weight of the limit 'slew' is -1"):
+        optimize(tiny(*NERVES, negative), tmp_path / "run", device="cpu")
 
 
 @pytest.mark.parametrize("kind", ["bspline", "samples"])
