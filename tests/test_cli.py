@@ -164,6 +164,8 @@ def test_optimize_says_what_it_reached_and_what_to_do_next(first):
     assert (path / "config.toml").read_text().count("seed = 3") == 1
     figures = {"learning", "psf", "reconstruction", "trajectories", "waveforms"}
     assert {p.stem for p in (path / "figures").glob("*.png")} == figures
+    assert str(path / "report.html") in result.out
+    assert "<!DOCTYPE html>" in (path / "report.html").read_text()
 
 
 def test_optimize_quietly_without_the_baseline(trajdesign, tmp_path):
@@ -312,6 +314,18 @@ def test_a_run_that_learns_no_trajectory_shows_the_fixed_one(trajdesign, tmp_pat
     assert "fixed" in result.out
     assert "learned" not in result.out + result.err
     assert len(list((tmp_path / "figures").glob("*.png"))) == 5
+
+
+def test_report_is_a_page_or_a_pdf(trajdesign, refused, run, tmp_path):
+    (run / "report.html").unlink()
+    result = trajdesign("report", run)
+    assert (result.code, result.err) == (0, "")
+    assert str(run / "report.html") in result.out
+    assert (run / "report.html").exists()
+    assert trajdesign("report", run, "--out", tmp_path / "report.pdf").code == 0
+    assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF-")
+    refused(2, "report", run, "--out", tmp_path / "report.txt", mentions=[".html or .pdf"])
+    refused(3, "report", tmp_path, mentions=["metrics.json"])
 
 
 def test_compare_pairs_the_images_of_runs(trajdesign, refused, run, tmp_path):

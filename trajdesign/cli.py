@@ -93,7 +93,7 @@ def optimize(
     console.say(
         f"Limits: gradient {limits['max_gradient'] * 1e3:.2f} mT/m, slew {limits['max_slew']:.1f} T/m/s, "
         f"{'0 violations' if limits['ok'] else 'VIOLATED'}, smallest margin {limits['margin']:.2%}.\n"
-        f"Run folder: {out} (look at {out / 'figures'})\n\n"
+        f"Run folder: {out} (open {out / 'report.html'}; figures in {out / 'figures'})\n\n"
         f"Next:\n"
         f"  trajdesign check {quote(str(out))}\n"
         f"  trajdesign export {quote(str(out))} --format pulseq --out {quote(str(out / 'trajectory.seq'))}\n"
@@ -345,6 +345,21 @@ def compare(
         for row in rows
     ]
     console.show(f"Test images (n = {rows[0]['n']}), compared with {rows[0]['run']}", headings, shown)
+
+
+@app.command("report")
+def report_(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(help="File to write, .html or .pdf.", show_default="RUN/report.html")
+    ] = None,
+) -> None:
+    """Write the report of a run: a page in which the shots play, or its figures as a PDF."""
+    from trajdesign import report
+
+    out = out or path / "report.html"
+    report.write(path, out)
+    console.say(f"Report: {out}")
 
 
 @app.command("list")

@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Ellipse, Rectangle
@@ -50,6 +51,17 @@ def shot_colours(n_shots: int) -> np.ndarray:
     """Return the colours of the shots (shot, rgba), dark to light."""
     # the palest end of the map is hard to see on white
     return matplotlib.colormaps["viridis"](np.linspace(0, 0.88, n_shots))
+
+
+def hex_colours(n_shots: int, low: float, high: float) -> list[str]:
+    """Return colours of the shots as ``#rrggbb``, from a part of the same map."""
+    return [to_hex(colour) for colour in matplotlib.colormaps["viridis"](np.linspace(low, high, n_shots))]
+
+
+def palette(name: str) -> np.ndarray:
+    """Return the colours of a map (256, rgb) as bytes."""
+    # rounded: asked for bytes, matplotlib cuts off
+    return np.rint(255 * matplotlib.colormaps[name](np.arange(256))[:, :3]).astype(np.uint8)
 
 
 def k_space(axes: Axes, trajectory: Trajectory, plane: tuple[int, int], part: float = 1.0) -> None:

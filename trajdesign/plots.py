@@ -1,11 +1,13 @@
 """The figures of a run, as matplotlib figures that no global state knows of."""
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
@@ -24,6 +26,7 @@ from trajdesign.trajectory import Trajectory, point_times
 _LIMIT = "#B2182B"
 _METADATA: dict[str, dict[str, None]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 _HIGHEST_HZ = 3000.0  # of a gradient spectrum
+_LINES_A_PAGE = 72
 _CLOSE_UP = 1 / 8  # the part of k_max shown around the centre
 
 
@@ -40,6 +43,30 @@ def save(figure: Figure, path: Path | str, *, dpi: float = 150) -> None:
         raise ConfigError(f"{path}: a figure's file name ends in {', '.join(_METADATA)}, not in {ending!r}.")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=dpi, metadata=_METADATA[ending], format=ending[1:])
+
+
+def save_pages(figures: Sequence[Figure], path: Path | str) -> None:
+    """Write figures to one ``.pdf`` file, a page each, whole or not at all."""
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("wb") as stream,
+        PdfPages(stream, metadata=_METADATA[".pdf"]) as pages,
+    ):
+        for figure in figures:
+            pages.savefig(figure)
+
+
+def text_pages(title: str, text: str) -> list[Figure]:
+    """Return text as it is, under a title, on pages of A4."""
+    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, 104, subsequent_indent="    ") or [""]]
+    pages = []
+    for first in range(0, len(lines), _LINES_A_PAGE):
+        figure = Figure(figsize=(8.27, 11.69), facecolor="white")
+        figure.text(0.08, 0.95, title, fontsize=13, fontweight="bold", va="top", parse_math=False)
+        part = "\n".join(lines[first : first + _LINES_A_PAGE])
+        figure.text(0.08, 0.92, part, fontsize=7.5, family="monospace", va="top", linespacing=1.35, parse_math=False)
+        pages.append(figure)
+    return pages
 
 
 def to_png(figure: Figure, *, dpi: float = 110) -> bytes:
@@ -252,16 +279,8 @@ def _psf_profiles(profile: Axes, radial: Axes, report: PsfReport, colour: str) -
         profile.plot(offset, line, style, color=colour, linewidth=1.4, label=label)
     reach = 4e3 * max(report.voxel)
     profile.set_xlim(-reach, reach)
-    y, x = ((np.arange(n) - n // 2) * step for n, step in zip(report.image.shape, report.image_step[::-1], strict=True))
-    bin_width = max(report.image_step)
-    ring = np.rint(np.hypot(y[:, None], x) / bin_width).astype(int).ravel()
-    n_rings = int(min(-2 * x[0], -2 * y[0]) / 4 / bin_width)
-    kept = ring < n_rings
-    flat = report.image.ravel()[kept]
-    mean = np.bincount(ring[kept], flat) / np.bincount(ring[kept])
-    largest = np.zeros(n_rings)
-    np.maximum.at(largest, ring[kept], flat)
-    distance = 1e3 * np.arange(n_rings) * bin_width
+    distance, mean, largest = report.over_directions()
+    distance = 1e3 * distance
     mean, largest = (20 * np.log10(np.maximum(values, 1e-12)) for values in (mean, largest))
     radial.plot(distance, mean, color=colour, linewidth=1.8, label=drawing.plain(report.name))
     radial.plot(distance, largest, color=colour, linewidth=0.6)
@@ -271,17 +290,10 @@ def _psf_profiles(profile: Axes, radial: Axes, report: PsfReport, colour: str) -
 
 def _psf_table(axes: Axes, shown: list[PsfReport]) -> None:
     axes.axis("off")
-    rows = [
-        ("voxel x, y (mm)", lambda r: f"{1e3 * r.voxel[0]:.3f}, {1e3 * r.voxel[1]:.3f}"),
-        ("FWHM x (mm)", lambda r: f"{1e3 * r.fwhm_x:.3f}"),
-        ("FWHM y (mm)", lambda r: f"{1e3 * r.fwhm_y:.3f}"),
-        ("FWHM radial mean (mm)", lambda r: f"{1e3 * r.fwhm_radial:.3f}"),
-        ("peak side lobe (dB)", lambda r: f"{r.peak_side_lobe:.2f}"),
-        ("integrated side lobes (dB)", lambda r: f"{r.integrated_side_lobe:.2f}"),
-    ]
+    rows = [r.rows() for r in shown]
     table = axes.table(
-        [[write(r) for r in shown] for _, write in rows],
-        rowLabels=[name for name, _ in rows],
+        [[text for _, text in cells] for cells in zip(*rows, strict=True)],
+        rowLabels=[name for name, _ in rows[0]],
         colLabels=[drawing.plain(r.name) for r in shown],
         loc="center", edges="horizontal", cellLoc="center", bbox=Bbox.from_bounds(0.45, 0, 0.55, 1),
     )  # fmt: skip

@@ -78,6 +78,30 @@ class PsfReport:
     radius: np.ndarray
     radial: np.ndarray
 
+    def over_directions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return distances from the peak up to half the FOV (ring,), m, and the mean and largest magnitude there."""
+        y, x = ((np.arange(n) - n // 2) * step for n, step in zip(self.image.shape, self.image_step[::-1], strict=True))
+        width = max(self.image_step)
+        ring = np.rint(np.hypot(y[:, None], x) / width).astype(int).ravel()
+        n_rings = int(min(-x[0], -y[0]) / 2 / width)
+        kept = ring < n_rings
+        flat = self.image.ravel()[kept]
+        mean = np.bincount(ring[kept], flat) / np.bincount(ring[kept])
+        largest = np.zeros(n_rings)
+        np.maximum.at(largest, ring[kept], flat)
+        return np.arange(n_rings) * width, mean, largest
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return what is measured as text, under names that carry the units."""
+        return [
+            ("voxel x, y (mm)", f"{1e3 * self.voxel[0]:.3f}, {1e3 * self.voxel[1]:.3f}"),
+            ("FWHM x (mm)", f"{1e3 * self.fwhm_x:.3f}"),
+            ("FWHM y (mm)", f"{1e3 * self.fwhm_y:.3f}"),
+            ("FWHM radial mean (mm)", f"{1e3 * self.fwhm_radial:.3f}"),
+            ("peak side lobe (dB)", f"{self.peak_side_lobe:.2f}"),
+            ("integrated side lobes (dB)", f"{self.integrated_side_lobe:.2f}"),
+        ]
+
     def to_dict(self) -> dict[str, str | float | None]:
         """Return the numbers under keys that carry their units; None where a value is not finite."""
         numbers = {

@@ -4,7 +4,6 @@ import csv
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +11,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trajdesign import cells, metrics, plots, plugins, study_plots
+from trajdesign import cells, limits, metrics, plots, plugins, study_plots, webpage
+from trajdesign import config as config_module
 from trajdesign.compare import Stage
 from trajdesign.encoding import Encoding
+from trajdesign.errors import ConfigError
 from trajdesign.evaluation import draw_seeds, reconstruct
+from trajdesign.files import atomic_path
 from trajdesign.psf import PsfReport, psf
 from trajdesign.response import actual
 from trajdesign.run import RunFolder
 from trajdesign.study import FIXED, Cell, Study
 from trajdesign.trajectory import Trajectory
+from trajdesign.webpage import Contents, Example
 
 #: What `trajdesign.plots.reconstructions` draws: a reference, images and their scores.
 _Shown = tuple[np.ndarray, dict[str, np.ndarray], dict[str, dict[str, float]]]
 
 
 def draw(path: Path | str) -> list[Path]:
-    """Draw every figure of a finished run into its folder ``figures``.
+    """Draw every figure of a finished run into its folder ``figures``, and its page ``report.html``.
 
     Parameters
     ----------
@@ -38,31 +41,103 @@ def draw(path: Path | str) -> list[Path]:
     -------
     list of Path
         ``trajectories``, ``waveforms``, ``psf``, ``reconstruction`` and ``learning`` as PNG files, and ``response``, k
-        as it is played and as it acts, if the run knows a response of the gradient system.
+        as it is played and as it acts, if the run knows a response of the gradient system; then the page.
 
     Raises
     ------
     InputError
         If the run is not finished or a file is damaged.
     """
+    contents = _contents(path)
+    written = []
+    for name, figure in _figures(contents).items():
+        written.append(contents.path / "figures" / f"{name}.png")
+        plots.save(figure, written[-1])
+    written.append(contents.path / "report.html")
+    _write_page(contents, written[-1])
+    return written
+
+
+def write(path: Path | str, out: Path | str) -> None:
+    """Write the report of a finished run: a page for the browser, or its figures on paper.
+
+    Parameters
+    ----------
+    path
+        The run folder.
+    out
+        File to write, ``.html`` or ``.pdf``.
+
+    Raises
+    ------
+    ConfigError
+        If the file name ends otherwise.
+    InputError
+        If the run is not finished or a file is damaged.
+    """
+    ending = Path(out).suffix.lower()
+    if ending not in (".html", ".pdf"):
+        raise ConfigError(f"{out}: a report's file name ends in .html or .pdf, not in {ending!r}.")
+    contents = _contents(path)
+    if ending == ".html":
+        _write_page(contents, out)
+    else:
+        text = plots.text_pages(contents.config.name, _summary(contents))
+        plots.save_pages([*text, *_figures(contents).values()], out)
+
+
+def _contents(path: Path | str) -> Contents:
+    """Read a finished run, and compute what its report shows."""
     folder = RunFolder(path)
-    stages = folder.stages()
-    shown = [folder.trajectory("initial"), *([folder.trajectory()] if "learned" in stages else [])]
+    stages, config = folder.stages(), folder.config()
+    trajectories = {"initial": folder.trajectory("initial")}
+    if "learned" in stages:
+        trajectories["learned"] = folder.trajectory()
+    last = list(trajectories.values())[-1]
+    acting = actual(last, config.response) if config.response else None
+    names = list(dict.fromkeys([*config.limits.constraints, "gradient", "slew"]))
+    return Contents(
+        path=folder.path,
+        config=config,
+        metrics=folder.metrics(),
+        trajectories=trajectories,
+        acting=None if acting is None else last.with_k(acting.k, "as it acts"),
+        psfs={label: psf(trajectory) for label, trajectory in trajectories.items()},
+        findings={label: limits.check(t, names, config.limits.options) for label, t in trajectories.items()},
+        examples=_examples({stage: (folder, stage) for stage in stages}),
+        curves=_curves(folder),
+    )
+
+
+def _figures(contents: Contents) -> dict[str, plots.Figure]:
+    shown = list(contents.trajectories.values())
     figures = {
         "trajectories": plots.trajectories(*shown),
         "waveforms": plots.waveforms(*shown),
-        "psf": plots.psf_figure(*map(psf, shown)),
-        "reconstruction": plots.reconstructions(*_after(_examples({stage: (folder, stage) for stage in stages}))),
-        "learning": plots.learning_curves(_curves(folder)),
+        "psf": plots.psf_figure(*contents.psfs.values()),
+        "reconstruction": plots.reconstructions(*_after(contents.examples), error_scale=webpage.ERROR_SCALE),
+        "learning": plots.learning_curves(contents.curves),
     }
-    if response := folder.config().response:
-        acting = actual(shown[-1], response)
-        figures["response"] = plots.trajectories(shown[-1], acting.with_k(acting.k, "as it acts"))
-    written = []
-    for name, figure in figures.items():
-        written.append(folder.figures / f"{name}.png")
-        plots.save(figure, written[-1])
-    return written
+    if contents.acting is not None:
+        figures["response"] = plots.trajectories(shown[-1], contents.acting)
+    return figures
+
+
+def _write_page(contents: Contents, out: Path | str) -> None:
+    with atomic_path(out) as temporary:
+        temporary.write_text(webpage.render(contents), encoding="utf-8")
+
+
+def _summary(contents: Contents) -> str:
+    """Return what stands before the figures on paper: results, limits, how to go on, and the config."""
+    results = [("test images", "PSNR (dB)", "SSIM", "NRMSE"), *webpage.results_table(contents.metrics)]
+    lines = ["".join(f"{cell:>14}" for cell in row) for row in results]
+    for label, findings in contents.findings.items():
+        lines += ["", f"Limits, {label}"]
+        lines += [f"{'ok' if f.ok else 'BROKEN':>8}  {limits.describe(f)}" for f in findings]
+    lines += ["", "How to go on"]
+    lines += [f"    {command}" for command in webpage.commands(contents.path).values()]
+    return "\n".join([*lines, "", "Config", config_module.to_toml(contents.config.to_dict())])
 
 
 def draw_comparison(stages: Sequence[Stage], out: Path | str) -> None:
@@ -165,18 +240,8 @@ def _over_shots(study: Study, rows: Sequence[Mapping[str, Any]]) -> dict[str, di
     }
 
 
-@dataclass(frozen=True)
-class _Example:
-    """A test image (y, x): the reference, the root sum of squares of the ``adjoint``, and what the ``network`` says."""
-
-    trajectory: Trajectory
-    reference: np.ndarray
-    images: dict[str, np.ndarray]
-    scores: dict[str, dict[str, float]]
-
-
 @torch.no_grad()
-def _examples(stages: Mapping[str, tuple[RunFolder, str]]) -> dict[str, _Example]:
+def _examples(stages: Mapping[str, tuple[RunFolder, str]]) -> dict[str, Example]:
     """Return the test image in the middle of the set as each stage of a run shows it; all have the same test set."""
     folder, _ = next(iter(stages.values()))
     config = folder.config()
@@ -199,11 +264,11 @@ def _examples(stages: Mapping[str, tuple[RunFolder, str]]) -> dict[str, _Example
                 "PSNR": float(metrics.psnr(image, reference, 1.0)),
                 "SSIM": float(metrics.ssim(image, reference, 1.0)),
             }
-        examples[label] = _Example(trajectory, reference[0, 0].numpy(), images, scores)
+        examples[label] = Example(trajectory, reference[0, 0].numpy(), images, scores)
     return examples
 
 
-def _after(examples: dict[str, _Example]) -> _Shown:
+def _after(examples: dict[str, Example]) -> _Shown:
     """Return the reference, and images and scores after the network, by label."""
     reference = next(iter(examples.values())).reference
     images = {label: example.images["network"] for label, example in examples.items()}

@@ -24,6 +24,7 @@ _RESULTS = (
     "network_fixed.safetensors",
     "history.csv",
     "metrics.json",
+    "report.html",
 )
 
 

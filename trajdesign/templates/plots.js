@@ -1,0 +1,91 @@
+"use strict";
+
+// Axes on a canvas in the colours `ink`, and what is drawn in them.
+
+function ticks(low, high, about) {
+  const raw = (high - low) / about, power = 10 ** Math.floor(Math.log10(raw));
+  const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= raw);
+  const found = [];
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + 1e-9 * step; i++) found.push(i * step);
+  return found.map((v) => [v, v.toFixed(Math.max(0, -Math.floor(Math.log10(step) + 1e-9))).replace("-", "−")]);
+}
+
+function clear(canvas) {
+  // a canvas that is not shown has no size, and nothing can be drawn in that
+  const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((length) => Math.max(length, 100));
+  const scale = window.devicePixelRatio || 1;
+  canvas.width = Math.round(width * scale);
+  canvas.height = Math.round(height * scale);
+  const context = canvas.getContext("2d");
+  context.setTransform(scale, 0, 0, scale, 0, 0);
+  context.font = "12px system-ui, sans-serif";
+  context.lineJoin = "round";
+  return [context, width, height];
+}
+
+// Draws labelled axes over the ranges [low, high]; returns the context, clipped to them, and both scales.
+function axes(canvas, xRange, yRange, xLabel, yLabel) {
+  const [context, width, height] = clear(canvas);
+  const box = { left: 58, right: width - 10, top: 8, bottom: height - 38 };
+  if (canvas.className === "square") box.bottom = box.top + box.right - box.left;
+  const X = (v) => box.left + ((v - xRange[0]) / (xRange[1] - xRange[0])) * (box.right - box.left);
+  const Y = (v) => box.bottom - ((v - yRange[0]) / (yRange[1] - yRange[0])) * (box.bottom - box.top);
+  context.fillStyle = ink.soft;
+  context.strokeStyle = ink.line;
+  context.lineWidth = 1;
+  context.textAlign = "center";
+  for (const [v, text] of ticks(...xRange, clamp((box.right - box.left) / 70, 2, 8))) {
+    line(context, [[X(v), box.top], [X(v), box.bottom]]);
+    context.fillText(text, X(v), box.bottom + 15);
+  }
+  context.fillText(xLabel, (box.left + box.right) / 2, box.bottom + 32);
+  context.textAlign = "right";
+  for (const [v, text] of ticks(...yRange, clamp((box.bottom - box.top) / 30, 2, 8))) {
+    line(context, [[box.left, Y(v)], [box.right, Y(v)]]);
+    context.fillText(text, box.left - 6, Y(v) + 4);
+  }
+  context.save();
+  context.translate(13, (box.top + box.bottom) / 2);
+  context.rotate(-Math.PI / 2);
+  context.textAlign = "center";
+  context.fillText(yLabel, 0, 0);
+  context.restore();
+  context.beginPath();
+  context.rect(box.left, box.top, box.right - box.left, box.bottom - box.top);
+  context.clip();
+  const x = (pixel) => xRange[0] + ((pixel - box.left) / (box.right - box.left)) * (xRange[1] - xRange[0]);
+  const y = (pixel) => yRange[0] + ((box.bottom - pixel) / (box.bottom - box.top)) * (yRange[1] - yRange[0]);
+  return { context, X, Y, x, y, box };
+}
+
+function line(context, points) {
+  context.beginPath();
+  points.forEach(([x, y], i) => (i ? context.lineTo(x, y) : context.moveTo(x, y)));
+  context.stroke();
+}
+
+function curve({ context, X, Y }, x, y, colour, width = 1.3) {
+  context.strokeStyle = colour;
+  context.lineWidth = width;
+  let points = [];
+  y.forEach((v, i) => {
+    if (v !== null) points.push([X(x[i]), Y(v)]);
+    else { line(context, points); points = []; }
+  });
+  line(context, points);
+}
+
+function dashed({ context }, colour, draw) {
+  context.strokeStyle = colour;
+  context.setLineDash([5, 4]);
+  draw();
+  context.setLineDash([]);
+}
+
+function dot(context, x, y, radius, colour, edge) {
+  context.beginPath();
+  context.arc(x, y, radius, 0, 2 * Math.PI);
+  context.fillStyle = colour;
+  context.fill();
+  if (edge) { context.strokeStyle = edge; context.lineWidth = 2; context.stroke(); }
+}
