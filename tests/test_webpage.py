@@ -1,0 +1,398 @@
+"""The page of a run: its numbers, that a user's words stay words, and what it does in a browser."""
+
+import base64
+import io
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import browser
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from matplotlib.image import imread
+
+from trajdesign import limits, report, webpage
+from trajdesign.acquisition import Acquisition
+from trajdesign.config import load_config, read_toml
+from trajdesign.errors import ConfigError, InputError
+from trajdesign.inits.radial import radial
+from trajdesign.inits.spiral import spiral
+from trajdesign.optimize import optimize
+from trajdesign.psf import psf
+from trajdesign.run import RunFolder
+from trajdesign.scanner import Scanner
+from trajdesign.webpage import Contents, Example, render
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&amp; {{ 7 * 7 }} $x$ ]]>"
+SETTINGS = [
+    f"name={json.dumps(HOSTILE)}",
+    "acquisition={matrix=[32,32], n_shots=4, n_samples=128, dwell=8e-6}",
+    "data={kind='phantom', n_train=4, n_val=2, n_test=3, n_coils=2}",
+    "training={epochs=2, batch_size=2, validations=2}",
+    "reconstructor={kind='unet', channels=4, levels=2}",
+    "response={kind='eddy_currents', amplitudes=[0.01], time_constants=[1e-3]}",
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "a run; $HOME <b>"
+    optimize(load_config(None, SETTINGS), path, device="cpu")
+    return RunFolder(path)
+
+
+@pytest.fixture(scope="module")
+def page(run):
+    report.write(run.path, run.path / "report.html")
+    return (run.path / "report.html").read_text(encoding="utf-8")
+
+
+class Reader(HTMLParser):
+    """The elements of a page with their attributes, and the text inside each kind of element."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.texts, self._open = [], {}, []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        self.texts.setdefault(tag, []).append("")
+        self._open.append(tag)
+
+    def handle_endtag(self, tag):
+        while self._open and self._open.pop() != tag:
+            pass
+
+    def handle_data(self, text):
+        for tag in self._open:
+            self.texts[tag][-1] += text
+
+
+def data_of(page):
+    (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    return json.loads(text, parse_constant=pytest.fail)
+
+
+def invented(trajectory):
+    """Return contents of a page about a trajectory that was not learned, with images of noise."""
+    noise = np.random.default_rng(0).random((2, 128, 128))
+    example = Example(trajectory, noise[0], {"adjoint": noise[1], "network": noise[1]}, {"adjoint": {}, "network": {}})
+    spread, found = psf(trajectory), limits.check(trajectory)
+    score = {"psnr": 30.125, "ssim": 0.9, "nrmse": 0.1}
+    return Contents(
+        path=report.RunFolder("run").path,
+        config=load_config(),
+        metrics={"fixed": score, "learned": score, "wilcoxon_p": {"psnr": None, "ssim": 0.5}},
+        trajectories={"initial": trajectory, "learned": trajectory},
+        acting=None,
+        psfs={"initial": spread, "learned": spread},
+        findings={"initial": found, "learned": found},
+        examples={"fixed": example, "learned": example},
+        curves={"fixed": ([1.0, 2.0], [20.0, float("nan")])},
+    )
+
+
+def test_the_numbers_that_are_drawn_are_those_of_the_run(run, page):
+    data = data_of(page)
+    assert [t["label"] for t in data["trajectories"]] == ["initial", "learned", "as it acts"]
+    for shown, trajectory in zip(data["trajectories"], (run.trajectory("initial"), run.trajectory()), strict=False):
+        for key in ("k_adc", "gradient", "slew"):
+            wanted = getattr(trajectory, key).numpy()
+            np.testing.assert_allclose(np.array(shown[key]).transpose(0, 2, 1), wanted, rtol=5e-6, atol=1e-12)
+    trajectory = run.trajectory()
+    start, step = data["times"]["adc"]
+    np.testing.assert_allclose(start + step * np.arange(128), trajectory.adc_times, rtol=1e-5)
+    # the last gradient sample is the first at or after the last ADC sample
+    raster = data["times"]["gradient"][1]
+    assert raster == trajectory.scanner.gradient_raster
+    assert 0 <= (trajectory.gradient.shape[1] - 1) * raster - float(trajectory.adc_times[-1]) < raster
+    assert data["times"]["slew"] == [raster / 2, raster]
+    found = run.metrics()["limits"]["constraints"]
+    assert data["limits"]["slew"]["scanner"] == found["slew"]["limit"]
+    assert data["limits"]["gradient"]["receiver"] == pytest.approx(found["receiver"]["limit"], rel=5e-6)
+    steps = np.loadtxt(run.path / "history.csv", delimiter=",", skiprows=1, usecols=1)
+    assert [x for curve in data["curves"] for x in curve["x"]] == steps.tolist()
+
+
+def test_the_tables_are_those_of_the_run(run, page):
+    metrics, reader = run.metrics(), Reader(page)
+    cells = [text.strip() for text in reader.texts["td"]]
+    for stage in ("fixed", "learned"):
+        for key, form in (("psnr", ".2f"), ("ssim", ".4f"), ("nrmse", ".4f")):
+            assert format(metrics[stage][key], form) in cells
+    for finding in metrics["limits"]["constraints"].values():
+        assert f"{finding['value']:.5g}" in cells
+        assert f"{100 * finding['margin']:.2f} %" in cells
+    report_of = psf(run.trajectory())
+    assert f"{report_of.peak_side_lobe:.2f}" in cells
+    config = reader.texts["pre"][-1]
+    assert config == (run.path / "config.toml").read_text(encoding="utf-8")
+    for command in reader.texts["pre"][:-1]:
+        assert command.startswith("trajdesign ")
+        assert "'" in command, "a path that a shell would split is quoted"
+
+
+def test_a_broken_limit_is_said():
+    trajectory = radial(Acquisition(matrix=(32, 32), n_shots=4, n_samples=400), Scanner())
+    fast = trajectory.with_k(3 * trajectory.k)
+    found = {"initial": limits.check(trajectory), "learned": limits.check(fast)}
+    text = render(replace(invented(trajectory), findings=found))
+    n_broken = sum(not finding.ok for finding in found["learned"])
+    assert f"{n_broken} broken" in text
+    assert text.count("BROKEN") == n_broken
+    assert "all kept" not in text
+    assert "all kept" in render(invented(trajectory))
+
+
+def test_what_a_user_named_stays_text(run, page):
+    reader = Reader(page)
+    assert reader.texts["h1"] == [HOSTILE]
+    assert reader.texts["title"] == [f"{HOSTILE} – trajdesign"]
+    scripts = [attributes for tag, attributes in reader.elements if tag == "script"]
+    assert scripts == [{"type": "application/json", "id": "data"}, {}]
+    assert not [attributes for _, attributes in reader.elements if any(key.startswith("on") for key in attributes)]
+    assert HOSTILE not in page
+    assert run.path.name not in page, "its <b> is escaped"
+
+
+def test_the_page_loads_nothing(page):
+    assert "://" not in page
+    assert "@import" not in page
+    reader = Reader(page)
+    assert not {"link", "iframe", "object", "embed", "base", "form"} & {tag for tag, _ in reader.elements}
+    for tag, attributes in reader.elements:
+        for key in ("src", "href", "action", "poster", "srcset", "data"):
+            address = attributes.get(key, "data:")
+            assert address.startswith(("data:image/png;base64,", "#")) or address == "data:", (tag, key)
+    (policy,) = [a["content"] for tag, a in reader.elements if a.get("http-equiv") == "Content-Security-Policy"]
+    assert policy.startswith("default-src 'none';")
+    assert "unsafe" not in policy
+
+
+def test_images_keep_their_values():
+    trajectory = spiral(Acquisition(matrix=(32, 32), n_shots=4, n_samples=400), Scanner())
+    contents = invented(trajectory)
+    data = data_of(render(contents))
+    example = contents.examples["learned"]
+    top = example.reference.max()
+
+    def pixels(source):
+        return imread(io.BytesIO(base64.b64decode(source.removeprefix("data:image/png;base64,"))))[..., :3]
+
+    shown = pixels(data["examples"][1]["network"])
+    np.testing.assert_allclose(shown[..., 0], np.clip(example.images["network"] / top, 0, 1), atol=0.6 / 255)
+    # of a point spread function the first row is the top, where y is largest
+    image, found = contents.psfs["learned"].image, data["psfs"][1]
+    decibel = 20 * np.log10(np.maximum(image[::-1], 1e-12))
+    wanted = matplotlib.colormaps["magma"](np.rint(255 * np.clip(decibel / 60 + 1, 0, 1)).astype(int))[..., :3]
+    np.testing.assert_allclose(pixels(found["images"][0]["source"]), wanted, atol=0.6 / 255)
+    left, bottom, right, top = found["images"][0]["edges"]
+    assert (right - left, top - bottom) == pytest.approx((0.44, 0.44))
+    for axis in "xy":
+        x, y = found["profiles"][axis]["x"], found["profiles"][axis]["y"]
+        assert (np.diff(x) > 0).all()
+        assert y[x.index(0)] == pytest.approx(1)
+        assert -0.221 < x[0] < -0.219
+
+
+def test_a_large_image_of_a_point_spread_function_keeps_its_peaks():
+    values = np.full((1024, 1024), 1e-9)
+    values[700, 301] = 1.0
+    shown = webpage._psf_image(values, (1e-3, 1e-3))
+    pixels = imread(io.BytesIO(base64.b64decode(shown["source"].partition(",")[2])))
+    assert pixels.shape[:2] == (512, 512)
+    assert [int(i) for i in np.argwhere(pixels[..., 0] > 0.5)[0]] == [511 - 350, 150]
+    assert shown["edges"] == pytest.approx([-0.5125, -0.5125, 0.5115, 0.5115])
+
+
+def test_sixteen_shots_of_a_thousand_samples_stay_below_3_mb():
+    text = render(invented(spiral(Acquisition(n_shots=16, n_samples=1000), Scanner())))
+    assert len(text.encode()) < 3e6
+
+
+def test_a_page_of_a_run_that_learned_nothing_has_no_slider():
+    contents = invented(radial(Acquisition(matrix=(32, 32), n_shots=1, n_samples=400), Scanner()))
+    names = ("trajectories", "psfs", "findings", "examples")
+    only = {name: dict(list(getattr(contents, name).items())[:1]) for name in names}
+    text = render(replace(contents, **only, metrics={"fixed": contents.metrics["fixed"]}))
+    assert 'id="split"' not in text
+    assert [t["label"] for t in data_of(text)["trajectories"]] == ["initial"]
+
+
+def test_on_paper(run, tmp_path):
+    report.write(run.path, tmp_path / "report.PDF")
+    written = (tmp_path / "report.PDF").read_bytes()
+    assert written.startswith(b"%PDF-")
+    # trajectories, waveforms, PSF, reconstruction, learning, response, after two pages of text
+    assert len(re.findall(rb"/Type /Page\b", written)) == 6 + 2
+
+
+def test_what_cannot_be_written(run, tmp_path):
+    with pytest.raises(ConfigError, match=r"\.html or \.pdf"):
+        report.write(run.path, tmp_path / "report.docx")
+    with pytest.raises(InputError, match="metrics"):
+        report.write(tmp_path, tmp_path / "report.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- in a browser
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    if browser.find() is None:
+        pytest.skip(f"no browser: none of {', '.join(browser.NAMES)} is here")
+    with browser.launch(tmp_path_factory.mktemp("chromium")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def opened(chromium, run, page):
+    chromium.open((run.path / "report.html").as_uri())
+    yield chromium
+    assert chromium.complaints == []
+    assert all(address.startswith(("file:", "data:")) for address in chromium.requests)
+
+
+def value(opened, selector):
+    return opened.run(f"document.querySelector({json.dumps(selector)}).value")
+
+
+def pixels(opened, selector):
+    """Return what a canvas shows (y, x, rgba)."""
+    source = opened.run(f"document.querySelector({json.dumps(selector)}).toDataURL()")
+    return imread(io.BytesIO(base64.b64decode(source.partition(",")[2])))
+
+
+def test_a_hostile_name_runs_nothing(opened):
+    assert opened.run("document.querySelector('h1').textContent") == HOSTILE
+    assert opened.run("document.scripts.length") == 2
+    assert opened.run("document.querySelector('img[src=x]')") is None
+    # even a script that got in by another way would not run
+    opened.run("document.body.append(Object.assign(document.createElement('script'), {text: 'window.got_in = 1'}))")
+    assert opened.run("window.got_in") is None
+    assert any("Content Security Policy" in str(complaint) for complaint in opened.complaints)
+    opened.complaints.clear()
+
+
+def test_shots_play_in_order_and_at_the_speed_of_the_scanner(opened):
+    # so slow that no machine is too slow to see the first shot
+    slowness = "document.querySelector('#slowness')"
+    opened.run(f"{slowness}.options[0].value = 1e6; {slowness}.value = 1e6")
+    # all is played in the end; then play starts anew
+    assert (value(opened, "#shot"), value(opened, "#time")) == ("3", "127")
+    opened.click("#play")
+    assert "Pause" in opened.run("document.querySelector('#play').textContent")
+    places = [opened.run("4e6 * now.shot + now.sample") for _ in range(3) if opened.settle() is None]
+    assert places == sorted(set(places)), "it moves on"
+    assert opened.run("now.shot") == 0
+    opened.click("#play")
+    stopped = opened.run("[now.shot, now.sample]")
+    opened.settle()
+    assert opened.run("[now.shot, now.sample]") == stopped
+    opened.run(f"{slowness}.value = 1000")
+    # 256 ms slowed down 1000 times are 256 us, 32 samples of 8 us; the next shot follows the last sample
+    play = "now.last = 1000; now.playing = true; tick(1256)"
+    assert opened.run(f"move(1, 10); {play}; now.playing = false; now.sample") == pytest.approx(42)
+    assert opened.run(f"move(1, 126); {play}; now.playing = false; now.shot") == 2
+    assert opened.run(f"move(3, 126); {play}; now.playing") is False
+
+
+def test_the_cursor_is_at_the_same_time_in_every_plot(opened, run):
+    k = run.trajectory().k_adc
+    place = opened.run("move(2, 40.5); drawK(columns[1])")
+    np.testing.assert_allclose(place, k[2, 40:42].mean(dim=0), rtol=1e-4)
+    text = opened.run("document.querySelectorAll('.readout')[1].textContent").replace("−", "-")
+    assert f"k = ({place[0]:.1f}, {place[1]:.1f}) 1/m" in text
+    seconds = 40.5 * 8e-6 + opened.run("data.times.adc[0]")
+    nearest = round(seconds / 10e-6)
+    norm = torch.linalg.vector_norm(run.trajectory().gradient[2, nearest])
+    (shown,) = re.findall(r"gradient ([\d.]+) of", text)
+    assert float(shown) == pytest.approx(1e3 * float(norm), rel=6e-3)
+    # a click in a waveform moves it, and in k-space too
+    box = opened.run("columns[0].gradientAxes.box")
+    width, height = opened.run("[columns[0].gradient.clientWidth, columns[0].gradient.clientHeight]")
+    opened.click("#columns > div:first-child canvas.low", x=(box["left"] + box["right"]) / 2 / width)
+    assert opened.run("now.sample") == pytest.approx(63.5, abs=1.5)
+    x, y = opened.run("[columns[1].kAxes.X(columns[1].trajectory.k_adc[2][0][100]),"
+                      " columns[1].kAxes.Y(columns[1].trajectory.k_adc[2][1][100])]")  # fmt: skip
+    width, height = opened.run("[columns[1].k.clientWidth, columns[1].k.clientHeight]")
+    opened.click("#columns > div:nth-child(2) canvas.square", x=x / width, y=y / height)
+    assert opened.run("now.sample") == pytest.approx(100, abs=2)
+
+
+def test_the_worst_place_of_a_limit_is_one_click_away(opened, run):
+    finding = run.metrics()["limits"]["constraints"]["slew"]
+    rows = opened.run("[...document.querySelectorAll('#limits tbody tr')].map((row) => row.innerText)")
+    row = next(i for i, text in enumerate(rows, start=1) if text.startswith("slew") and "learned" in text)
+    opened.click(f"#limits tbody tr:nth-child({row}) button")
+    assert opened.run("now.shot") == finding["shot"]
+    assert opened.run("seconds()") == pytest.approx(finding["time"], abs=8e-6)
+
+
+def test_sliders_and_choices_work_from_the_keyboard(opened):
+    opened.run("move(0, 50); document.querySelector('#time').focus()")
+    opened.press("ArrowRight", 39)
+    assert opened.run("now.sample") == 51
+    assert opened.run("document.querySelector('#time').getAttribute('aria-valuetext')").startswith("shot 0, 0.4")
+    opened.run("document.querySelector('#slowness').value = 4000; document.querySelector('#play').focus()")
+    opened.press(" ", 32)
+    assert opened.run("now.playing") is True
+    opened.press(" ", 32)
+    assert opened.run("now.playing") is False
+    before = pixels(opened, "#psfs canvas"), pixels(opened, "#profile-plot")
+    opened.run("document.querySelector('#reach').focus()")
+    opened.press("End", 35)
+    assert opened.run("document.querySelector('#reach-text').textContent") == "± 220 mm"
+    after = pixels(opened, "#psfs canvas"), pixels(opened, "#profile-plot")
+    assert all((a != b).any() for a, b in zip(before, after, strict=True))
+    opened.run("document.querySelector('#split').focus()")
+    opened.press("Home", 36)
+    cut = opened.run("getComputedStyle(document.querySelector('#compare .left')).clipPath")
+    assert cut.startswith("inset(0px 100%"), "nothing is left of the left image"
+    opened.run("document.querySelector('#view').focus()")
+    first = opened.run("document.querySelector('#compare img').src")
+    opened.press("ArrowDown", 40)
+    assert value(opened, "#view") == "adjoint"
+    assert opened.run("document.querySelector('#compare img').src") != first
+    # whatever takes input has a name
+    unnamed = (
+        "[...document.querySelectorAll('button, select, input, canvas')].filter("
+        "(e) => !(e.ariaLabel || e.textContent.trim() || e.labels?.[0]?.textContent.trim())).map((e) => e.outerHTML)"
+    )
+    assert opened.run(unnamed) == []
+
+
+def test_dark_follows_the_wish_of_the_user_and_the_switch(opened):
+    def colours():
+        shown = opened.run("getComputedStyle(document.querySelector('section')).backgroundColor")
+        canvas = pixels(opened, "#columns canvas.low")
+        return shown, canvas[canvas[..., 3] == 1][:, :3].mean()
+
+    light, light_ink = colours()
+    assert light == "rgb(255, 255, 255)"
+    opened.prefer("dark")
+    opened.settle()
+    dark, dark_ink = colours()
+    assert dark != light
+    assert dark_ink > light_ink, "what is drawn on dark is light"
+    opened.click("#theme")
+    assert colours() == (light, pytest.approx(light_ink))
+    assert opened.run("document.querySelector('#theme').getAttribute('aria-pressed')") == "false"
+
+
+def test_a_narrow_window_needs_no_scrolling_sideways_and_paper_is_light(chromium, run, page):
+    chromium.open((run.path / "report.html").as_uri(), width=360, dark=True)
+    assert chromium.run("document.documentElement.scrollWidth") <= 360
+    assert chromium.pdf().startswith(b"%PDF-")
+    assert chromium.complaints == []
+    assert chromium.run("theme") == "dark", "printing leaves the page as it was"
+
+
+def test_the_settings_shown_are_those_that_make_the_run_again(page, tmp_path):
+    (tmp_path / "again.toml").write_text(Reader(page).texts["pre"][-1], encoding="utf-8")
+    assert read_toml(tmp_path / "again.toml")["name"] == HOSTILE
