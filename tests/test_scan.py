@@ -114,6 +114,22 @@ def test_the_file_keeps_what_the_run_promised(run, kept):
     assert sorted(p.name for p in folder.iterdir()) == ["image.npy", "raw.h5", "reconstruction.png", "scan.json"]
 
 
+@pytest.mark.parametrize("label", ["NOISE", "SEG"])
+def test_a_noise_scan_is_left_out(run, kept, tmp_path, label):
+    # with its label, and, under another one, because nothing is excited before it
+    export(run.trajectory(), tmp_path / "x.seq", options={"sequence": {"n_dummies": 1, "noise_scan": True}})
+    body = (tmp_path / "x.seq").read_text().partition("\n[SIGNATURE]\n")[0]
+    assert body.count(" NOISE\n") == 2
+    (tmp_path / "x.seq").write_text(signed(body.replace(" NOISE\n", f" {label}\n")))
+    assert len(seqfile.read(tmp_path / "x.seq").adcs) == 5
+    for given in (None, run.path):
+        scanned = scan(tmp_path / "x.seq", run=given, out=tmp_path / f"out{given is None}")
+        assert scanned.facts["n_shots"] == 4
+    assert scanned.facts["max_k_error_fov"] < 1e-5
+    assert scanned.image == pytest.approx(kept[1].image, abs=1e-5)
+    assert raw(tmp_path / "outFalse")[0] == pytest.approx(raw(kept[0])[0], rel=1e-4, abs=1e-3)
+
+
 def test_a_file_that_samples_late_is_caught(run, tmp_path):
     facts = scan(run.path / "late.seq", run=run.path, out=tmp_path / "out").facts
     assert facts["nrmse_to_promised"] > 0.05

@@ -211,6 +211,12 @@ def test_a_joint_that_is_not_zero_is_seen(tmp_path, version):
         ("Name by hand", "GradientRasterTime 2e-05", "both"),
         ("AdcRasterTime 1e-07\nBlockDurationRaster 1e-05", "", "BlockDurationRaster is missing"),
         ("extension LABELSET 1", "extension ROTATIONS 1", "does not play"),
+        ("1 1 1 0", "1 1 1 1", "comes back to 1"),
+        ("1 1 1 0", "1 1 2 0", "damaged: KeyError 2"),
+        ("1 0 LIN", "1 0.5 LIN", "a label cannot be 0.5"),
+        ("1 0 LIN", "1 3e9 LIN", "32 bits"),
+        ("1 0 LIN", "1 0", "damaged"),
+        ("1 0 LIN", "1 0 LIN\nextension LABELSET 1", "occurs twice"),
         ("[TRAP]", "[TRAPS]", "unknown"),
         ("[TRAP]", "[RF]", "twice"),
         ("GradientRasterTime 1e-05", "GradientRasterTime 0", "GradientRasterTime is 0"),
@@ -330,6 +336,46 @@ def test_events_of_different_lengths_have_no_common_array(tmp_path):
     for name in ("adc_times", "k_adc"):
         with pytest.raises(InputError, match="different numbers of samples: 16, 40"):
             getattr(played, name)
+
+
+@pytest.mark.parametrize("version", ["1.5.0", "1.4.1"])
+@pytest.mark.parametrize("kind", foreign.KINDS)
+def test_labels_are_those_of_pypulseq(tmp_path, kind, version):
+    path = foreign.written(foreign.KINDS[kind](), tmp_path / "x.seq", version)
+    theirs = pp.Sequence(foreign.SYSTEM)
+    theirs.read(str(path))
+    labels = theirs.evaluate_labels(evolution="adc")
+    ours = seqfile.read(path).labels
+    assert {name: values.tolist() for name, values in ours.items()} == {k: v.tolist() for k, v in labels.items()}
+    assert set(labels) == ({"NOISE", "LIN", "ECO"} if kind == "labelled" else set())
+
+
+def test_labels_act_before_the_adc_of_their_block_and_last(tmp_path):
+    sequence = foreign.fresh()
+    adc = pp.make_adc(4, dwell=1e-5, delay=1e-5, system=foreign.SYSTEM)
+    for labels in (
+        [("INC", "SLC", 2)],
+        [("SET", "LIN", 7), ("INC", "SLC", -1), ("SET", "REV", True)],
+        [],
+        [("INC", "LIN", 3), ("SET", "SLC", 0), ("SET", "REV", False)],
+    ):
+        sequence.add_block(adc, *(pp.make_label(name, kind, value) for kind, name, value in labels))
+    sequence.add_block(pp.make_delay(1e-3), pp.make_label("PAR", "SET", 5))
+    played = seqfile.read(foreign.written(sequence, tmp_path / "x.seq"))
+    assert {name: values.tolist() for name, values in played.labels.items()} == {
+        "SLC": [2, 1, 1, 0],
+        "LIN": [0, 7, 7, 10],
+        "REV": [0, 1, 1, 0],
+        "PAR": [0, 0, 0, 0],
+    }
+
+
+def test_what_is_set_comes_before_what_is_added(tmp_path):
+    # in both orders of the list of block 2, which has an ADC event; block 4 has no labels
+    added = FILES["1.5.0"].replace("1 0 LIN", "1 4 LIN\n\nextension LABELINC 2\n1 2 LIN")
+    for rows in ("1 1 1 2\n2 2 1 0", "1 2 1 2\n2 1 1 0"):
+        played = seqfile.read(write(tmp_path, signed(added.replace("1 1 1 0", rows))))
+        assert played.labels["LIN"].tolist() == [6, 6]
 
 
 def test_a_signature_may_be_missing_but_not_wrong(tmp_path):

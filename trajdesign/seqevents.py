@@ -157,6 +157,23 @@ def decode_adc(parsed: Parsed, event: int) -> tuple[int, float, float]:
     return count, dwell, delay
 
 
+def decode_labels(parsed: Parsed, extension: int) -> list[tuple[bool, str, int]]:
+    """Return what a list of extensions does to labels: whether it adds, the label, and the number.
+
+    What is set comes before what is added: interpreters keep the two apart, and writers sort a list by id.
+    """
+    changes, seen = list[tuple[bool, str, int]](), set[int]()
+    while extension:
+        if extension in seen:
+            raise InputError(f"the list of extensions comes back to {extension}.")
+        seen.add(extension)
+        kind, reference, extension = (int(entry) for entry in parsed.tables["EXTENSIONS"][extension])
+        if kind in parsed.labels:
+            is_added, rows = parsed.labels[kind]
+            changes.append((is_added, *rows[reference]))
+    return sorted(changes, key=lambda change: change[0])
+
+
 def decode_pulse(parsed: Parsed, event: int) -> Pulse:
     """Return an RF event."""
     row = parsed.tables["RF"][event]

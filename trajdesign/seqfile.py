@@ -20,7 +20,15 @@ import numpy as np
 
 from trajdesign.errors import InputError
 from trajdesign.seqaxis import Axis, Jump, moment_at, values_at
-from trajdesign.seqevents import SAME_TIME, Gradient, Pulse, decode_adc, decode_gradient, decode_pulse
+from trajdesign.seqevents import (
+    SAME_TIME,
+    Gradient,
+    Pulse,
+    decode_adc,
+    decode_gradient,
+    decode_labels,
+    decode_pulse,
+)
 from trajdesign.seqparse import MOST_POINTS, Parsed, parse
 
 _RASTERS = ("GradientRasterTime", "RadiofrequencyRasterTime", "BlockDurationRaster")
@@ -87,6 +95,9 @@ class SeqFile:
         Where a gradient jumps by more than rounding.
     edge
         Largest gradient at the first or last instant of any gradient event, Hz/m.
+    labels
+        Per label that the file uses, its value at each ADC event (adc,), 0 before it is first set. The labels of a
+        block act before its ADC event.
     """
 
     version: str
@@ -102,6 +113,7 @@ class SeqFile:
     gradients: tuple[tuple[int, int, Gradient], ...]
     jumps: tuple[Jump, ...]
     edge: float
+    labels: dict[str, np.ndarray]
 
     @property
     def duration(self) -> float:
@@ -225,6 +237,8 @@ class _Player:
         self.pulses: dict[int, Pulse] = {}
         self.first_played: dict[int, tuple[int, int, Gradient]] = {}
         self.n_points = 0
+        self.changes: dict[int, list[tuple[bool, str, int]]] = {}
+        self.labels: dict[str, int] = {}
 
     def play(self) -> SeqFile:
         """Return what the blocks add up to."""
@@ -232,9 +246,10 @@ class _Player:
         if not blocks:
             raise InputError("the file has no blocks.")
         edges, pulses, adcs = [0], list[tuple[int, Pulse]](), list[Adc]()  # edges in rasters, which add up exactly
+        labels = list[dict[str, int]]()
         raster = self.rasters["BlockDurationRaster"]
         for index, (block, row) in enumerate(blocks.items()):
-            cells, rf, *gradients, adc, _ = (int(entry) for entry in row)
+            cells, rf, *gradients, adc, extension = (int(entry) for entry in row)
             clock, duration = edges[-1] * raster, cells * raster
             if cells < 0 or not clock + duration < _LONGEST:
                 raise InputError(f"block {block} lasts {cells} rasters; a file lasts at most {_LONGEST:g} s.")
@@ -244,8 +259,11 @@ class _Player:
             for axis, event in zip(self.axes, gradients, strict=True):
                 if event:
                     self._gradient(event, axis, block, clock, duration)
+            if extension:
+                self._label(extension)
             if adc:
                 adcs.append(self._adc(adc, index, block, clock, duration))
+                labels.append(dict(self.labels))
         waveforms = tuple(axis.waveform() for axis in self.axes)
         block_edges = np.array(edges) * raster
         return SeqFile(
@@ -262,6 +280,7 @@ class _Player:
             gradients=tuple(self.first_played.values()),
             jumps=tuple(sorted((j for axis in self.axes for j in axis.jumps), key=lambda j: (j.time, j.axis))),
             edge=max((abs(float(g.values[i])) for g in self.gradients.values() if g for i in (0, -1)), default=0.0),
+            labels={name: np.array([at.get(name, 0) for at in labels], dtype=np.int64) for name in self.labels},
         )
 
     def _pulse(self, event: int, block: int, duration: float) -> Pulse:
@@ -291,6 +310,12 @@ class _Player:
         if times[-1] > duration:
             raise InputError(f"ADC {event} lasts longer than block {block}.")
         return Adc(index, delay, dwell, clock + times)
+
+    def _label(self, extension: int) -> None:
+        if extension not in self.changes:
+            self.changes[extension] = decode_labels(self.parsed, extension)
+        for is_added, name, value in self.changes[extension]:
+            self.labels[name] = value + (self.labels.get(name, 0) if is_added else 0)
 
     def _count(self, n: int) -> None:
         self.n_points += n

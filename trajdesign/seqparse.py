@@ -51,6 +51,8 @@ class Parsed:
         Id -> decompressed samples (sample,).
     md5
         The signature, which fits the content; empty if the file has none.
+    labels
+        Type of an extension -> whether it adds to labels (or sets them), and id -> label and number.
     """
 
     version: str
@@ -58,6 +60,7 @@ class Parsed:
     tables: dict[str, dict[int, list[str]]]
     shapes: dict[int, np.ndarray]
     md5: str
+    labels: dict[int, tuple[bool, dict[int, tuple[str, int]]]]
 
     @property
     def is_old(self) -> bool:
@@ -109,7 +112,7 @@ def parse(content: bytes, *, signed: bool) -> Parsed:
     definitions = _pairs(sections.get("DEFINITIONS", []))
     for extension in definitions.get("RequiredExtensions", "").split():
         _require_harmless(extension)
-    return Parsed(version, definitions, tables, _shapes(sections.get("SHAPES", [])), md5)
+    return Parsed(version, definitions, tables, _shapes(sections.get("SHAPES", [])), md5, _labels(sections))
 
 
 def number(text: str) -> float:
@@ -165,9 +168,31 @@ def _sections(text: str) -> Iterator[tuple[str, list[str]]]:
             _require_harmless(line.split()[1])
             if name:
                 yield name, lines
-            name, lines = "", []
+            name, lines = line, []
+            if name in seen:
+                raise InputError(f"the section {name!r} occurs twice.")
+            seen.add(name)
         elif line and not line.startswith("#"):
             lines.append(line)
+
+
+def _labels(sections: dict[str, list[str]]) -> dict[int, tuple[bool, dict[int, tuple[str, int]]]]:
+    """Return the labels of the sections of extensions, as `Parsed` holds them."""
+    labels = {}
+    for section, lines in sections.items():
+        _, extension, kind = section.split() if section.startswith("extension ") else ("", "", "0")
+        if extension in ("LABELSET", "LABELINC"):
+            rows = [line.split() for line in lines]
+            labels[int(kind)] = extension == "LABELINC", {int(i): (name, _counter(word)) for i, word, name in rows}
+    return labels
+
+
+def _counter(text: str) -> int:
+    """Return the whole number that a label is given; interpreters keep it in 32 bits."""
+    value = number(text)
+    if value != int(value) or not abs(value) < 2**31:
+        raise InputError(f"a label cannot be {text}; it is a whole number of 32 bits.")
+    return int(value)
 
 
 def _pairs(lines: list[str]) -> dict[str, str]:

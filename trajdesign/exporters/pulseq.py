@@ -113,7 +113,8 @@ def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray]
     except InputError as error:
         raise LimitError(f"the written file does not read back: {error}") from None
     _require_limits(ours, scanner)
-    theirs, labels = _read_with_pypulseq(path, scanner)
+    theirs = _k_of_pypulseq(path, scanner, ours.labels)
+    labels = ours.labels
     definitions = ours.definitions
     missing = [name for name in _DEFINITIONS if name not in definitions]
     if missing:
@@ -150,8 +151,8 @@ def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray]
 
 def actual_k(path: Path, trajectory: Trajectory, response: Mapping[str, Any]) -> np.ndarray:
     """Return k (shot, sample, dim), 1/m, as the gradient system's response to the whole file makes it."""
-    played, (_, labels) = seqfile.read(path), _read_with_pypulseq(path, trajectory.scanner)
-    events = _events_of_shots(labels, played.k_adc.shape[:2], trajectory.acquisition)
+    played = seqfile.read(path)
+    events = _events_of_shots(played.labels, played.k_adc.shape[:2], trajectory.acquisition)
     return np.stack(k_of_file(played, response))[events[:, 0], :, : trajectory.acquisition.n_dims]
 
 
@@ -190,8 +191,8 @@ def _require_limits(played: seqfile.SeqFile, scanner: Scanner) -> None:
             raise LimitError(f"the file's largest {name} is {value:.6g} {unit}; the limit is {limit:g} {unit}.")
 
 
-def _read_with_pypulseq(path: Path, scanner: Scanner) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Return k at all ADC samples (sample, 3), 1/m, and the labels of each ADC event, of a file with right timing."""
+def _k_of_pypulseq(path: Path, scanner: Scanner, labels: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return k at all ADC samples (sample, 3), 1/m, of a file with right timing and these labels of its ADC events."""
     fresh = pp.Sequence(blocks.system(scanner))
     fresh.read(str(path))
     timing_ok, errors = fresh.check_timing()
@@ -201,5 +202,8 @@ def _read_with_pypulseq(path: Path, scanner: Scanner) -> tuple[np.ndarray, dict[
             f"the timing of the file is wrong in {len(errors)} place(s), first in block {first.block}: "
             f"{first.event} {first.field}, {first.error_type}, {first.value:g} s."
         )
-    labels = {name: np.broadcast_to(v, len(v)) for name, v in fresh.evaluate_labels(evolution="adc").items()}
-    return np.asarray(fresh.calculate_kspace()[0]).T, labels
+    theirs = fresh.evaluate_labels(evolution="adc")
+    for name in sorted(theirs.keys() | labels.keys()):
+        if not np.array_equal(theirs.get(name, ()), labels.get(name, ())):
+            raise LimitError(f"the two readers of the file differ in the label {name} of its ADC events.")
+    return np.asarray(fresh.calculate_kspace()[0]).T
