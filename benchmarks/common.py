@@ -166,7 +166,7 @@ def machine(device: str = "cpu") -> Row:
         facts["gpu"] = torch.cuda.get_device_name(device)
     facts |= {"system": f"{platform.system()} {platform.machine()}", "python": platform.python_version()}
     facts["load_before"] = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
-    return facts | {"packages": {name: found for name in PACKAGES if (found := _version(name))}}
+    return facts | {"packages": {name: found for name in PACKAGES if (found := version(name))}}
 
 
 def save(
@@ -190,15 +190,20 @@ def save(
 
 def markdown(result: Row) -> str:
     """Return the table of a result, its command and its machine."""
-    columns = result["columns"]
-    lines = [f"| {' | '.join(columns.values())} |", f"|{'---|' * len(columns)}"]
-    lines += [f"| {' | '.join(_cell(row.get(key)) for key in columns)} |" for row in result["rows"]]
     facts, packages = result["machine"], result["machine"]["packages"]
     where = [facts.get("gpu"), f"{facts['cpu']}, {facts['threads']} of {facts['cores']} cores"]
     where += [f"{package} {version}" for package, version in packages.items()]
     where += [f"load of the machine before: {facts['load_before']}"]
     tail = f"`{result['command']}` on {', '.join(filter(None, where))}."
-    return "\n".join([*lines, "", *([result["note"], ""] if result["note"] else []), tail])
+    return "\n".join(
+        [table(result["columns"], result["rows"]), "", *([result["note"], ""] if result["note"] else []), tail]
+    )
+
+
+def table(columns: Mapping[str, str], rows: Sequence[Row]) -> str:
+    """Return a Markdown table of `columns` (key to title) of the rows."""
+    lines = [f"| {' | '.join(columns.values())} |", f"|{'---|' * len(columns)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(_cell(row.get(key)) for key in columns)} |" for row in rows)])
 
 
 def say(text: str) -> None:
@@ -221,7 +226,8 @@ def _cpu() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _version(package: str) -> str | None:
+def version(package: str) -> str | None:
+    """Return the version of an installed package."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Small sequences of the well-known kinds, built with pypulseq alone."""
+"""Small sequences of the well-known kinds, and faults to plant in them, built with pypulseq alone."""
 
 import numpy as np
 import pypulseq as pp
@@ -209,6 +209,94 @@ def labelled():
 
 
 KINDS = {f.__name__: f for f in (gre, epi, spin_echo, tse, ute, radial, spiral, labelled)}
+
+
+#: Takes what the scanner does not, so that faults can be planted with pypulseq's own functions.
+LAX = pp.Opts(max_grad=80, grad_unit="mT/m", max_slew=400, slew_unit="T/m/s", rf_dead_time=100e-6)
+
+
+def trapezoid(axis, times, values):
+    """Return an extended trapezoid from times in us and values in mT/m."""
+    amplitudes = np.array(values) * 1e-3 * LAX.gamma
+    return pp.make_extended_trapezoid(axis, times=np.array(times) * 1e-6, amplitudes=amplitudes, system=LAX)
+
+
+def slew_across_blocks(sequence):
+    # two events that meet without a jump; the second falls too fast
+    sequence.add_block(trapezoid("x", [0, 200], [0, 15]))
+    sequence.add_block(trapezoid("x", [0, 100], [15, 0]))
+
+
+def jump_into_a_delay(sequence):
+    # pypulseq lets values of up to one raster of slewing pass, and draws a line to the next event
+    sequence.add_block(trapezoid("y", [0, 200], [0, 1.1]))
+    sequence.add_block(pp.make_delay(1e-3))
+
+
+def jump_between_events(sequence):
+    sequence.add_block(trapezoid("z", [0, 200], [0, 0.8]))
+    sequence.add_block(trapezoid("z", [0, 200], [-0.3, 0]))
+
+
+def beyond_the_limit_as_a_vector(sequence):
+    sequence.add_block(*(trapezoid(axis, [0, 400, 800], [0, 25, 0]) for axis in "xy"))
+
+
+def beyond_the_limit(sequence):
+    sequence.add_block(trapezoid("z", [0, 400, 800], [0, 31, 0]))
+
+
+def adc_right_after_the_pulse(sequence):
+    rf = pp.make_block_pulse(0.1, duration=1e-3, delay=100e-6, use="excitation", system=LAX)
+    sequence.add_block(rf)
+    sequence.add_block(pp.make_adc(16, dwell=10e-6, system=LAX), pp.make_delay(1e-3))
+
+
+def adc_during_the_pulse(sequence):
+    rf = pp.make_block_pulse(0.1, duration=1e-3, delay=100e-6, use="excitation", system=LAX)
+    sequence.add_block(rf, pp.make_adc(16, dwell=10e-6, delay=500e-6, system=LAX), pp.make_delay(2e-3))
+
+
+def pulse_without_its_dead_time(sequence):
+    rf = pp.make_block_pulse(0.1, duration=1e-3, delay=100e-6, use="excitation", system=LAX)
+    rf.delay = 20e-6
+    sequence.add_block(rf, pp.make_delay(2e-3))
+
+
+def adc_up_to_the_end(sequence):
+    sequence.add_block(pp.make_adc(16, dwell=10e-6, delay=10e-6, system=LAX), pp.make_delay(170e-6))
+
+
+def dwell_off_the_raster(sequence):
+    sequence.add_block(pp.make_adc(16, dwell=10.05e-6, delay=10e-6, system=LAX), pp.make_delay(1e-3))
+
+
+def too_fast_for_the_receiver(sequence):
+    adc = pp.make_adc(16, dwell=10e-6, delay=400e-6, system=LAX)
+    sequence.add_block(trapezoid("x", [0, 400, 800, 1200], [0, 20, 20, 0]), adc)
+
+
+def samples_that_interpreters_dislike(sequence):
+    sequence.add_block(pp.make_adc(8194, dwell=1e-6, delay=10e-6, system=LAX), pp.make_delay(1e-2))
+
+
+FAULTS = {
+    f.__name__: f
+    for f in (
+        slew_across_blocks,
+        jump_into_a_delay,
+        jump_between_events,
+        beyond_the_limit_as_a_vector,
+        beyond_the_limit,
+        adc_right_after_the_pulse,
+        adc_during_the_pulse,
+        pulse_without_its_dead_time,
+        adc_up_to_the_end,
+        dwell_off_the_raster,
+        too_fast_for_the_receiver,
+        samples_that_interpreters_dislike,
+    )
+}
 
 
 def written(sequence, path, version="1.5.0"):

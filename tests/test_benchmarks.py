@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from benchmarks import common, memory, peers, physics, roofline, scaling, step, tables
+from benchmarks import common, foreign, memory, peers, physics, roofline, scaling, step, tables
 
 OURS = ["ours", "ours, toeplitz", "ours, chain"]
 
@@ -117,6 +117,52 @@ def test_tables_fill_the_blocks_of_the_readme(tmp_path):
         assert text.count("| ours |") == 1
         assert text.startswith("a\n<!-- table: physics -->\n| size |")
         assert "Not measured yet." in text
+
+
+_SCRIPT = """
+import pypulseq as pp
+system = pp.Opts(max_grad=20, grad_unit="mT/m", max_slew=100, slew_unit="T/m/s", rf_dead_time=1e-4)
+sequence = pp.Sequence()
+sequence.set_definition("FOV", [0.2, 0.2, 0.2])
+def main(plot, write_seq):
+    sequence.add_block(pp.make_block_pulse(0.1, duration=1e-3, delay=1e-4, use="excitation", system=system))
+    gx = pp.make_trapezoid("x", flat_area=64 / 0.2, flat_time=0.64e-3, system=system)
+    sequence.add_block(gx, pp.make_adc(64, duration=0.64e-3, delay=gx.rise_time, system=system))
+    sequence.write("never.seq")
+"""
+
+
+def test_foreign_files_are_judged_by_the_limits_of_their_scripts(tmp_path, monkeypatch):
+    monkeypatch.setattr(foreign, "MRI_NUFFT", "no_such_package")
+    (tmp_path / "notes.txt").write_text("no script\n")
+    script = tmp_path / "script.py"
+    script.write_text(_SCRIPT)
+    rows = foreign.main([str(tmp_path), "--out", str(tmp_path / "out")])
+    for row, version in zip(rows, foreign.FORMATS, strict=True):
+        said = [row[key] for key in ("file", "version", "n_blocks", "ours", "check_timing")]
+        assert said == ["script.py", version, 2, "ok", "passed"]
+        assert max(row["k_fov"], row["maxima"]) < 1e-6
+    result = json.loads((tmp_path / "out" / "foreign.json").read_text())
+    assert result["rows"] == rows
+    assert all("broken" in fault["ours"] or "warning" in fault["ours"] for fault in result["faults"])
+    assert (tmp_path / "out" / "foreign.md").read_text().startswith("| file |")
+    # the limits that count are made last, and the sequence does not keep these
+    script.write_text(_SCRIPT.replace("    sequence.w", "    pp.Opts(max_slew=50, slew_unit='T/m/s')\n    sequence.w"))
+    assert [row["ours"] for row in foreign.examine(str(script))] == 2 * ["broken: slew rate x"]
+
+
+def test_what_is_no_sequence_says_why(tmp_path):
+    script, damaged = tmp_path / "script.py", tmp_path / "damaged.seq"
+    damaged.write_text("[VERSION]\n")
+    assert foreign.examine(str(damaged))[0]["ours"].startswith("refused: the format version is")
+    for text, why in (("assert 1 > 2\n", "AssertionError `assert 1 > 2`"), ("", "ValueError it writes no sequence")):
+        script.write_text(text)
+        assert [row["ours"] for row in foreign.examine(str(script))] == [f"the script stops: {why}"]
+
+
+def test_the_scanner_page_has_the_tables_of_foreign_files():
+    page = (tables.READMES[1].parent / "docs" / "scanner.md").read_text()
+    assert (common.RESULTS / "foreign.md").read_text() in page
 
 
 def test_the_readme_has_a_block_for_each_script():

@@ -15,9 +15,6 @@ from trajdesign.scanner import Scanner
 
 SCANNER = Scanner(max_gradient=30e-3, max_slew=120, gamma=foreign.SYSTEM.gamma)
 
-#: Takes what the scanner does not, so that faults can be planted with pypulseq's own functions.
-LAX = pp.Opts(max_grad=80, grad_unit="mT/m", max_slew=400, slew_unit="T/m/s", rf_dead_time=100e-6)
-
 
 def checks(path, scanner=SCANNER, signed=True):
     return {check.name: check for check in inspect(seqfile.read(path, signed=signed), scanner)}
@@ -25,12 +22,6 @@ def checks(path, scanner=SCANNER, signed=True):
 
 def names(found, verdict):
     return {name for name, check in found.items() if check.verdict == verdict}
-
-
-def trapezoid(axis, times, values):
-    """Return an extended trapezoid from times in us and values in mT/m."""
-    amplitudes = np.array(values) * 1e-3 * LAX.gamma
-    return pp.make_extended_trapezoid(axis, times=np.array(times) * 1e-6, amplitudes=amplitudes, system=LAX)
 
 
 @pytest.mark.parametrize("version", ["1.5.0", "1.4.1"])
@@ -55,84 +46,25 @@ def test_good_sequences_are_called_good_and_measured_as_pypulseq_does(tmp_path, 
     assert found["signature"].ok
 
 
-def slew_across_blocks(sequence):
-    # two events that meet without a jump; the second falls too fast
-    sequence.add_block(trapezoid("x", [0, 200], [0, 15]))
-    sequence.add_block(trapezoid("x", [0, 100], [15, 0]))
-
-
-def jump_into_a_delay(sequence):
-    # pypulseq lets values of up to one raster of slewing pass, and draws a line to the next event
-    sequence.add_block(trapezoid("y", [0, 200], [0, 1.1]))
-    sequence.add_block(pp.make_delay(1e-3))
-
-
-def jump_between_events(sequence):
-    sequence.add_block(trapezoid("z", [0, 200], [0, 0.8]))
-    sequence.add_block(trapezoid("z", [0, 200], [-0.3, 0]))
-
-
-def beyond_the_limit_as_a_vector(sequence):
-    sequence.add_block(*(trapezoid(axis, [0, 400, 800], [0, 25, 0]) for axis in "xy"))
-
-
-def beyond_the_limit(sequence):
-    sequence.add_block(trapezoid("z", [0, 400, 800], [0, 31, 0]))
-
-
-def adc_right_after_the_pulse(sequence):
-    rf = pp.make_block_pulse(0.1, duration=1e-3, delay=100e-6, use="excitation", system=LAX)
-    sequence.add_block(rf)
-    sequence.add_block(pp.make_adc(16, dwell=10e-6, system=LAX), pp.make_delay(1e-3))
-
-
-def adc_during_the_pulse(sequence):
-    rf = pp.make_block_pulse(0.1, duration=1e-3, delay=100e-6, use="excitation", system=LAX)
-    sequence.add_block(rf, pp.make_adc(16, dwell=10e-6, delay=500e-6, system=LAX), pp.make_delay(2e-3))
-
-
-def pulse_without_its_dead_time(sequence):
-    rf = pp.make_block_pulse(0.1, duration=1e-3, delay=100e-6, use="excitation", system=LAX)
-    rf.delay = 20e-6
-    sequence.add_block(rf, pp.make_delay(2e-3))
-
-
-def adc_up_to_the_end(sequence):
-    sequence.add_block(pp.make_adc(16, dwell=10e-6, delay=10e-6, system=LAX), pp.make_delay(170e-6))
-
-
-def dwell_off_the_raster(sequence):
-    sequence.add_block(pp.make_adc(16, dwell=10.05e-6, delay=10e-6, system=LAX), pp.make_delay(1e-3))
-
-
-def too_fast_for_the_receiver(sequence):
-    adc = pp.make_adc(16, dwell=10e-6, delay=400e-6, system=LAX)
-    sequence.add_block(trapezoid("x", [0, 400, 800, 1200], [0, 20, 20, 0]), adc)
-
-
-def samples_that_interpreters_dislike(sequence):
-    sequence.add_block(pp.make_adc(8194, dwell=1e-6, delay=10e-6, system=LAX), pp.make_delay(1e-2))
-
-
 @pytest.mark.parametrize(
     ("plant", "broken", "where"),
     [
-        (slew_across_blocks, {"slew rate x": 150, "slew rate vector": 150}, "block 70, x, "),
-        (jump_into_a_delay, {"gradient jump": 1.1e-3}, "block 69, y, "),
-        (jump_between_events, {"gradient jump": 1.1e-3}, "block 70, z, "),
-        (beyond_the_limit_as_a_vector, {"gradient vector": 25e-3 * 2**0.5}, "block 69, "),
-        (beyond_the_limit, {"gradient z": 31e-3, "gradient vector": 31e-3}, "block 69, z, "),
+        (foreign.slew_across_blocks, {"slew rate x": 150, "slew rate vector": 150}, "block 70, x, "),
+        (foreign.jump_into_a_delay, {"gradient jump": 1.1e-3}, "block 69, y, "),
+        (foreign.jump_between_events, {"gradient jump": 1.1e-3}, "block 70, z, "),
+        (foreign.beyond_the_limit_as_a_vector, {"gradient vector": 25e-3 * 2**0.5}, "block 69, "),
+        (foreign.beyond_the_limit, {"gradient z": 31e-3, "gradient vector": 31e-3}, "block 69, z, "),
         (
-            adc_right_after_the_pulse,
+            foreign.adc_right_after_the_pulse,
             {"RF ringdown time": 0, "ADC dead time before": 0, "time from RF to ADC": 0},
             "block 69, ",
         ),
-        (adc_during_the_pulse, {"time from RF to ADC": -600e-6}, "block 69, "),
-        (pulse_without_its_dead_time, {"RF dead time": 20e-6}, "block 69, "),
-        (adc_up_to_the_end, {"ADC dead time after": 0}, "block 69, "),
-        (dwell_off_the_raster, {"ADC dwell off its raster": 50e-9}, "block 69, "),
-        (too_fast_for_the_receiver, {"k step between samples": 20e-3 * 42.576e6 * 10e-6 * 0.256}, "block 69, "),
-        (samples_that_interpreters_dislike, {}, ""),
+        (foreign.adc_during_the_pulse, {"time from RF to ADC": -600e-6}, "block 69, "),
+        (foreign.pulse_without_its_dead_time, {"RF dead time": 20e-6}, "block 69, "),
+        (foreign.adc_up_to_the_end, {"ADC dead time after": 0}, "block 69, "),
+        (foreign.dwell_off_the_raster, {"ADC dwell off its raster": 50e-9}, "block 69, "),
+        (foreign.too_fast_for_the_receiver, {"k step between samples": 20e-3 * 42.576e6 * 10e-6 * 0.256}, "block 69, "),
+        (foreign.samples_that_interpreters_dislike, {}, ""),
     ],
 )
 def test_planted_faults_are_named_and_nothing_else(tmp_path, plant, broken, where):
@@ -146,7 +78,9 @@ def test_planted_faults_are_named_and_nothing_else(tmp_path, plant, broken, wher
         assert describe(found[name]).endswith("broken")
     if where:
         assert found[next(iter(broken))].where.startswith(where)
-    expected = {"ADC samples", "ADC samples in one piece"} if plant is samples_that_interpreters_dislike else set()
+    expected = (
+        {"ADC samples", "ADC samples in one piece"} if plant is foreign.samples_that_interpreters_dislike else set()
+    )
     assert names(found, "warning") == expected
 
 
@@ -162,9 +96,9 @@ def test_a_jump_that_pypulseq_lets_pass(tmp_path):
         adc_dead_time=10e-6,
     )
     sequence = foreign.gre(fast)
-    sequence.add_block(trapezoid("y", [0, 200], [0, 1.9]))
+    sequence.add_block(foreign.trapezoid("y", [0, 200], [0, 1.9]))
     sequence.add_block(pp.make_delay(1e-3))
-    sequence.add_block(trapezoid("y", [0, 200], [1.9, 0]), pp.make_adc(16, dwell=1e-5, delay=1e-5))
+    sequence.add_block(foreign.trapezoid("y", [0, 200], [1.9, 0]), pp.make_adc(16, dwell=1e-5, delay=1e-5))
     assert sequence.check_timing()[0]
     path = foreign.written(sequence, tmp_path / "x.seq")
     found = checks(path, replace(SCANNER, max_slew=200, limit_norm="axis"))
@@ -173,7 +107,7 @@ def test_a_jump_that_pypulseq_lets_pass(tmp_path):
     assert "block 69, y" in found["gradient jump"].where
     assert "2 in all" in found["gradient jump"].where
     off = sequence.calculate_kspace()[0].T[-16:] - seqfile.read(path).k[-1]
-    assert np.abs(off[:, 1]) == pytest.approx(1.9e-3 * LAX.gamma * 1e-3, rel=1e-3)
+    assert np.abs(off[:, 1]) == pytest.approx(1.9e-3 * foreign.LAX.gamma * 1e-3, rel=1e-3)
 
 
 def test_a_file_for_another_scanner(tmp_path):
@@ -239,7 +173,7 @@ def test_an_end_that_a_1_4_file_does_not_store_may_be_rounded(tmp_path):
         assert (jump is None) == (version == "1.5.0")
     assert jump.value * SCANNER.gamma == pytest.approx(abs(1.5 * values[-1] - 0.5 * values[-2]), rel=1e-3)
     values[-2:] = values[50]
-    fast = pp.make_arbitrary_grad("x", values, first=0.0, last=0.0, system=LAX, max_slew=1e20)
+    fast = pp.make_arbitrary_grad("x", values, first=0.0, last=0.0, system=foreign.LAX, max_slew=1e20)
     sequence.add_block(fast)
     found = checks(foreign.written(sequence, tmp_path / "x.seq", "1.4.1"))
     assert "gradient jump from an unstored end" in names(found, "broken")

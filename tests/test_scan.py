@@ -130,6 +130,13 @@ def test_a_noise_scan_is_left_out(run, kept, tmp_path, label):
     assert raw(tmp_path / "outFalse")[0] == pytest.approx(raw(kept[0])[0], rel=1e-4, abs=1e-3)
 
 
+def test_noise_is_known_by_its_label_anywhere(run, tmp_path, monkeypatch):
+    played = seqfile.read(run.path / "scan.seq")
+    labels = {"NOISE": np.array([0, 0, 1, 0])}
+    monkeypatch.setattr(seqfile, "read", lambda _: replace(played, labels=labels))
+    assert scan(run.path / "scan.seq", out=tmp_path / "out").facts["n_shots"] == 3
+
+
 def test_a_file_that_samples_late_is_caught(run, tmp_path):
     facts = scan(run.path / "late.seq", run=run.path, out=tmp_path / "out").facts
     assert facts["nrmse_to_promised"] > 0.05
