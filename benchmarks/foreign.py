@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     names = [str(file.resolve()) for file in files if file.suffix in (".py", ".seq")]
     names += [MRI_NUFFT] if version(MRI_NUFFT) else []
     rows = [row for name in names for row in child(name, settings.longest)]
-    save(rows, list(faults()), settings.out)
+    save(rows, list(faults()), settings.longest, settings.out)
     return rows
 
 
@@ -217,11 +217,11 @@ def faults() -> Iterator[Row]:
         yield {"fault": name.replace("_", " "), **row}
 
 
-def save(rows: list[Row], planted: list[Row], out: Path) -> None:
+def save(rows: list[Row], planted: list[Row], longest: float, out: Path) -> None:
     """Write the rows as JSON, and the tables as Markdown."""
     packages = {name: version(name) for name in ("pypulseq", MRI_NUFFT, "numpy")}
     machine = f"{os.cpu_count()} CPU cores ({platform.machine()})"
-    command = "python -m benchmarks.foreign FOLDER"
+    command = f"python -m benchmarks.foreign FOLDER --longest {longest:g}"
     result = {"command": command, "machine": machine, "packages": packages, "rows": rows, "faults": planted}
     out.mkdir(parents=True, exist_ok=True)
     (out / "foreign.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
