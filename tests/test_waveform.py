@@ -125,10 +125,3 @@ def test_what_cannot_be_played_is_refused():
         bridge(np.full((1, 2, 2), 1.0), np.zeros((1, 2)), 0.0, BridgeLimits(0.05, 1e-4, "vector"))
     with pytest.raises(ConfigError, match="bridge_slew"):
         design(trajectory, bridge_slew=1.2)
-
-
-def test_three_dimensions_are_refused():
-    acquisition, scanner = Acquisition((0.2, 0.2, 0.2), (32, 32, 32), 2, 100), Scanner()
-    k = torch.zeros(2, n_points(acquisition, scanner), 3, dtype=torch.float64)
-    with pytest.raises(ConfigError, match="3 dimensions"):
-        design(Trajectory(k, acquisition, scanner))
