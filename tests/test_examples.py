@@ -88,6 +88,17 @@ def test_check_your_trajectory_shows_and_repairs_broken_limits(tmp_path, capsys)
         assert (tmp_path / file).exists()
 
 
+def test_comfortable_tells_what_the_runs_keep(tmp_path, capsys):
+    tiny = [*TINY, "data.n_train=2", "data.n_val=1", "data.n_test=2"]
+    script("comfortable").main(tmp_path, tiny)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["free", "comfortable"]
+    found = json.loads((tmp_path / "comfortable" / "metrics.json").read_text())["limits"]["constraints"]["stimulation"]
+    assert found["limit"] == 0.77
+    assert f"-> {found['value']:.1%}" in lines[1]
+    assert (tmp_path / "comfortable.png").stat().st_size > 0
+
+
 def test_start_runs_the_whole_road_and_can_be_repeated(tmp_path, monkeypatch, capfd, in_process):
     start = script("start")
     monkeypatch.setattr(start, "run", in_process)

@@ -17,8 +17,9 @@ class Stimulation(Constraint):
     its first gradient. What leads to it and away from it is added by a sequence, whose own prediction is the one
     that counts.
 
-    Being a penalty, it leans on the trajectory against the image: a `weight` near 10 is needed to bring a spiral
-    from 1.2 to 0.8, and a limit a few percent below the one that is to be kept, for it may end just beyond it.
+    No projection enforces it. As a penalty it needs a `weight` of 1 to 10, more than the others, and a limit a few
+    percent below the one to be kept, for it may end just beyond. It cannot take turns out of a path that is
+    far too fast: it then shrinks the path, so learning had better start from a slower one (``[start]``).
 
     Parameters
     ----------
