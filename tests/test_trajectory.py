@@ -103,6 +103,12 @@ def test_k_is_differentiable_and_keeps_its_precision():
     assert trajectory.k_adc.dtype == torch.float64
 
 
+def test_complex_positions_are_refused():
+    trajectory = random_trajectory()
+    with pytest.raises(InputError, match="real"):
+        trajectory.with_k(trajectory.k + 1e-3j)
+
+
 def test_a_wrong_shape_is_refused():
     trajectory = random_trajectory()
     for k in (trajectory.k[:, :-1], trajectory.k[:2], trajectory.k[..., :1], trajectory.k[0]):

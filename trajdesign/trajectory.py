@@ -51,7 +51,7 @@ class Trajectory:
     Raises
     ------
     InputError
-        If the shape of `k` does not fit the acquisition on this raster.
+        If the shape of `k` does not fit the acquisition on this raster, or `k` is not real.
     """
 
     k: Tensor
@@ -69,6 +69,8 @@ class Trajectory:
             raise InputError(
                 f"k has the shape {tuple(self.k.shape)}; this acquisition needs (shot, point, dim) = {wanted}."
             )
+        if not self.k.is_floating_point():
+            raise InputError(f"k is of {self.k.dtype}; it must be real, of floating point, in 1/m.")
 
     @property
     def gradient(self) -> Tensor:

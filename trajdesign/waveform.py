@@ -33,7 +33,7 @@ _MARGIN = 0.999
 N_ZEROS = 2
 
 #: Longest bridge that is tried, cells.
-_LONGEST = 4096
+_LONGEST = 16384
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,9 @@ def bridge(
     LimitError
         If no bridge of `_LONGEST` cells is feasible.
     """
-    first = max(at_least, 2 * N_ZEROS)
+    # no bridge is shorter than its largest moment at full gradient
+    size = np.linalg.norm(total, ord=2 if limits.norm == "vector" else np.inf, axis=1).max()
+    first = max(at_least, 2 * N_ZEROS, N_ZEROS + int(size / limits.gradient))
     first += (at_least - first) % stride
     # the shot with the most to do sets the length in most sets, so the others need one solution each
     order = np.argsort(-np.linalg.norm(total, axis=1))
