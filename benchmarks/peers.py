@@ -19,7 +19,7 @@ from torch import Tensor
 
 from benchmarks.common import Problem, say
 from trajdesign.encoding import Encoding, angular, faster_normal
-from trajdesign.optimize import slices_at_once
+from trajdesign.joint import slices_at_once
 from trajdesign.reconstructors.adjoint import root_sum_of_squares
 from trajdesign.toeplitz import SpectrumCache
 from trajdesign.trajectory import Trajectory

@@ -17,7 +17,7 @@ from benchmarks.peers import TorchKbNufftCoils
 from trajdesign import metrics, plugins
 from trajdesign.config import Config, Training
 from trajdesign.encoding import Encoding
-from trajdesign.optimize import _Joint
+from trajdesign.joint import Joint
 from trajdesign.reconstructors.adjoint import root_sum_of_squares
 from trajdesign.runtime import Ranks
 
@@ -116,15 +116,15 @@ def draw(settings: argparse.Namespace) -> list[Tensor]:
     return [torch.stack([data[i] for i in order[s : s + batch]]).to(settings.device) for s in starts]
 
 
-def joint(settings: argparse.Namespace, ode: dict[str, Any]) -> _Joint:
-    """Return the parts of a run, as `trajdesign.optimize` makes them from the seed."""
+def joint(settings: argparse.Namespace, ode: dict[str, Any]) -> Joint:
+    """Return the parts of a run, as `trajdesign.joint` makes them from the seed."""
     run = config(settings, ode)
     initial = plugins.build("init", run.init, run.acquisition, run.scanner)
-    return _Joint(run, initial, "learned", _ANNEALED, Ranks(device=torch.device(settings.device)))
+    return Joint(run, initial, "learned", _ANNEALED, Ranks(device=torch.device(settings.device)))
 
 
 class Ours:
-    """The step of `trajdesign.optimize`."""
+    """The step of `trajdesign.joint`."""
 
     def __init__(self, settings: argparse.Namespace, ode: dict[str, Any]) -> None:
         self.joint = joint(settings, ode)

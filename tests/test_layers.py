@@ -20,6 +20,7 @@ LAYERS = [
     "study_table",
     "cells compare",
     "optimize export scan",
+    "joint",
     "evaluation",
     "run plots study study_plots webpage",
     "config",

@@ -18,7 +18,8 @@ from trajdesign.errors import ConfigError, DivergedError, InputError, LimitError
 from trajdesign.evaluation import evaluate, reconstruct
 from trajdesign.export import export
 from trajdesign.interfaces import Reconstructor
-from trajdesign.optimize import _Joint, datasets, optimize, train
+from trajdesign.joint import Joint
+from trajdesign.optimize import datasets, optimize, train
 from trajdesign.parameterizations.samples import Samples
 from trajdesign.projection import Projection
 from trajdesign.reconstructors.adjoint import root_sum_of_squares
@@ -278,7 +279,7 @@ def test_a_penalty_by_axis_lets_a_diagonal_be():
     found = {}
     for norm in ("axis", "scanner"):
         settings = config.model_copy(update={"limits": config.limits.model_copy(update={"penalty_norm": norm})})
-        found[norm] = _Joint(settings, diagonal, "learned", 2, Ranks()).step(images, constrained=True)[1]
+        found[norm] = Joint(settings, diagonal, "learned", 2, Ranks()).step(images, constrained=True)[1]
     assert found == {"axis": 0, "scanner": pytest.approx(0.8 * math.sqrt(2) - 1)}
 
 
@@ -416,7 +417,7 @@ def test_the_gradient_of_parts_is_that_of_the_whole_batch(normal):
         splits = [f"training.slices_at_once={at_once}", f"training.normal={normal}"]
         config = tiny("parameterization.kind=bspline", "data.n_train=5", *splits)
         initial = plugins.build("init", config.init, config.acquisition, config.scanner)
-        joint = _Joint(config, initial, "learned", 10, Ranks())
+        joint = Joint(config, initial, "learned", 10, Ranks())
         with torch.no_grad():  # off the limits, so that the penalty has a gradient too
             next(joint.parameterization.parameters()).normal_(0, 5, generator=torch.Generator().manual_seed(1))
             joint.network.correction.head.weight.fill_(0.1)
