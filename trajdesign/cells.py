@@ -19,7 +19,8 @@ from typing import Any, Literal
 
 import torch
 
-from trajdesign import errors, runtime
+from trajdesign import errors, lock, runtime
+from trajdesign.config import differences
 from trajdesign.errors import ConfigError, LimitError, OutputError, ResourceError, TrajdesignError
 from trajdesign.files import atomic_path
 from trajdesign.optimize import optimize
@@ -68,7 +69,7 @@ def train(
         Processes at a time, which share the CPU's cores evenly, unless ``OMP_NUM_THREADS`` says otherwise, and take
         turns on its GPUs.
     resume
-        Keep the finished cells of a study that is there already, and do the others anew.
+        Keep the finished cells of a study that is there already, and go on with the others.
     device
         See `trajdesign.optimize.optimize`.
     report
@@ -77,7 +78,8 @@ def train(
     Raises
     ------
     OutputError
-        If the folder is taken, or a finished cell is of another config than the study asks for now.
+        If the folder is taken, a finished cell is of another config than the study asks for now, or another process
+        trains one of them.
     ConfigError
         If there is no such share.
     ResourceError
@@ -92,6 +94,8 @@ def train(
         temporary.write_text(study.text, encoding="utf-8")
     done = [cell for cell in cells if outcome(cell, out).is_final]
     waiting = [cell for cell in cells if cell not in done]
+    for cell in waiting:
+        lock.require_free(folder(cell, out).path)
     for cell in done:
         report(cell, outcome(cell, out))
     trained = _one_by_one(waiting, out, device) if jobs == 1 else _side_by_side(waiting, out, devices)
@@ -155,34 +159,24 @@ def _require_room(cells: list[Cell], out: Path, *, resume: bool, whole: bool) ->
         raise OutputError(f"{out} holds a study already; pass --resume to go on with it, or choose another --out.")
     for cell in taken:
         if outcome(cell, out).is_final:
-            wanted, done = (_flat(c.to_dict()) for c in (cell.config, folder(cell, out).config()))
-            differences = [
-                f"{key} is {done.get(key)!r}, not {wanted.get(key)!r}"
-                for key in sorted({*wanted, *done})
-                if done.get(key) != wanted.get(key)
-            ]
-            if differences:
+            found = differences(cell.config, folder(cell, out).config())
+            if found:
                 raise OutputError(
-                    f"{folder(cell, out).path} was trained for another study: {differences[0]}"
-                    f"{f' (and {len(differences) - 1} more)' if len(differences) > 1 else ''}; "
+                    f"{folder(cell, out).path} was trained for another study: {found[0]}"
+                    f"{f' (and {len(found) - 1} more)' if len(found) > 1 else ''}; "
                     "remove it, or choose another --out."
                 )
 
 
-def _flat(tables: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tables.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
-
-
 def _train_cell(cell: Cell, out: Path | str, device: str) -> None:
-    """Train a cell, or write into its folder why it cannot be."""
+    """Train a cell, going on where it was interrupted, or write into its folder why it cannot be."""
     path = folder(cell, out).path
-    folder(cell, out).create(cell.config, overwrite=True)
+    goes_on = folder(cell, out).holds(cell.config)
+    if not goes_on:
+        folder(cell, out).create(cell.config, overwrite=True)
     (path / _FAILURE).unlink(missing_ok=True)
     try:
-        optimize(cell.config, path, device=device, baseline=False, overwrite=True)
+        optimize(cell.config, path, device=device, baseline=False, resume=True)
     except Exception as error:
         known = errors.known(error)
         if known is None:  # a bug in one cell is no reason not to train the others

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trajdesign import console, errors
+from trajdesign import console, errors, interrupt, lock
 from trajdesign.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -63,16 +63,25 @@ def optimize(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     baseline: Annotated[bool, typer.Option(help="Also train the fixed initial trajectory.")] = True,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out; other settings need not be given again.")
+    ] = False,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
     """Learn a trajectory together with a reconstruction network, and compare it with its fixed start."""
+    if resume and force:
+        raise ConfigError("--resume goes on with a run and --force replaces it; give one of them.")
+    lock.require_free(out)  # before the imports, which take seconds
     from trajdesign import config as config_module
     from trajdesign import runtime
+    from trajdesign.run import RunFolder
 
     options = {"seed": seed, "training.precision": precision, "training.compile": compile_}
     given = [f"{key}={str(value).lower()}" for key, value in options.items() if value is not None]
-    settings = config_module.load_config(config, [*(set_ or []), *given])
+    changes = [*(set_ or []), *given]
+    goes_on_as_it_was = resume and config is None and not changes
+    settings = RunFolder(out).config() if goes_on_as_it_was else config_module.load_config(config, changes)
     if devices > 1 and not runtime.is_launched():
         runtime.Ranks(size=devices).require_shares(settings.training.batch_size)
         runtime.local_device(device, 0, devices)
@@ -81,8 +90,10 @@ def optimize(
     from trajdesign.optimize import optimize as run
 
     first = runtime.is_first()
-    with console.steps(quiet=quiet or not first) as watch:
-        metrics = run(settings, out, device=device, baseline=baseline, overwrite=force, report=watch)
+    with console.resumable(quiet=not first) as say, console.steps(quiet=quiet or not first) as watch:
+        metrics = run(
+            settings, out, device=device, baseline=baseline, overwrite=force, resume=resume, report=watch, say=say
+        )
     if not first:
         return
     report.draw(out)
@@ -114,7 +125,7 @@ def study(
     cell: Annotated[
         str, typer.Option(metavar="I/N", help="Train only every N-th cell, from the I-th on; others do the rest.")
     ] = "1/1",
-    resume: Annotated[bool, typer.Option("--resume", help="Keep finished cells, and train the others.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep finished cells, and go on with the others.")] = False,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
@@ -124,7 +135,7 @@ def study(
 
     asked = load(config, set_ or [])
     own = cells.of_share(asked, cell)
-    with console.cells(len(own), quiet=quiet) as watch:
+    with console.resumable(quiet=False), console.cells(len(own), quiet=quiet) as watch:
         cells.train(asked, out, share=cell, jobs=jobs, resume=resume, device=device, report=watch)
     if own == asked.cells or all(cells.outcome(one, out).is_final for one in asked.cells):
         table = study_table.collect(asked, out)
@@ -482,7 +493,11 @@ def _numbers(option: str, text: str, kind: Callable[[str], Any]) -> tuple[Any, .
 def main() -> None:
     """Run the command line; every known error is one sentence on stderr and its exit code."""
     try:
-        app()
+        with interrupt.Signals().caught():
+            app()
+    except errors.Interrupted as end:
+        sys.stderr.write(f"trajdesign: {end.sentence}\n")
+        raise
     except Exception as error:
         known = errors.known(error)
         if known is None:

@@ -77,6 +77,8 @@ class Training(_Table):
         Whether torch compiles the modules that the network is made of: a minute at the start, less in every step.
     ``workers``
         Processes a device that read training images ahead; 0 reads them between the steps.
+    ``checkpoint_seconds``
+        How often the state of the run is kept, so that ``--resume`` can go on from there; 0 keeps it after every step.
     """
 
     epochs: int = pydantic.Field(4, ge=1)
@@ -94,6 +96,7 @@ class Training(_Table):
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
     workers: int = pydantic.Field(0, ge=0, le=256)
+    checkpoint_seconds: float = pydantic.Field(60.0, ge=0)
 
 
 class Config(_Table):
@@ -288,6 +291,23 @@ def _without_none(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_none(v) for key, v in value.items() if v is not None}
     return value
+
+
+def differences(asked: Config, kept: Config) -> list[str]:
+    """Return a phrase for each key in which two configs differ."""
+    wanted, done = (_flat(config.to_dict()) for config in (asked, kept))
+    return [
+        f"{key} is {done.get(key)!r}, not {wanted.get(key)!r}"
+        for key in sorted({*wanted, *done})
+        if done.get(key) != wanted.get(key)
+    ]
+
+
+def _flat(tables: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tables.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def parse_options(assignments: Sequence[str]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What commands show on a terminal: tables, and how far they are."""
 
 import contextlib
+import shlex
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+
+from trajdesign.errors import Interrupted
 
 if TYPE_CHECKING:
     from trajdesign.cells import Outcome
@@ -96,6 +99,23 @@ def show_checks(path: Path, checks: Sequence["Check"]) -> None:
         f"{n_broken or 'No'} rule{'s' if n_broken != 1 else ''} broken. These are estimates: keeping them does not "
         "establish that the sequence is safe for a patient."
     )
+
+
+@contextlib.contextmanager
+def resumable(*, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Yield what prints a sentence; if a signal ends the block, tell the command that goes on from there."""
+    try:
+        yield (lambda _: None) if quiet else _warn
+    except Interrupted as end:
+        if not quiet:
+            words = [word for word in sys.argv[1:] if word not in ("--force", "--resume")]
+            _warn(f"{end.sentence} To go on:\n  {shlex.join(['trajdesign', *words, '--resume'])}")
+        raise SystemExit(end.code) from None
+
+
+def _warn(text: str) -> None:
+    sys.stderr.write(f"trajdesign: {text}\n")
+    sys.stderr.flush()
 
 
 @contextlib.contextmanager

@@ -1,5 +1,7 @@
 """The errors that end a command with one clear sentence and a fixed exit code."""
 
+import signal
+
 
 class TrajdesignError(Exception):
     """Base of every error with a sentence for the user; `exit_code` is the command's exit status."""
@@ -41,6 +43,23 @@ class DivergedError(TrajdesignError):
     """A training run or solver that left the finite numbers."""
 
     exit_code = 7
+
+
+class Interrupted(SystemExit):
+    """A signal ends the command, with exit status 128 + its number, as a shell reports one that it has killed.
+
+    Parameters
+    ----------
+    number
+        Of the signal.
+    where
+        What was done and is kept.
+    """
+
+    def __init__(self, number: int, where: str = "") -> None:
+        super().__init__(128 + number)
+        self.number = number
+        self.sentence = f"ended by {signal.Signals(number).name}{where}."
 
 
 def known(error: Exception) -> TrajdesignError | None:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,11 +52,13 @@ class Joint:
         self.optimizer = torch.optim.Adam(groups)
         durations = (self.n_learning, n_steps)
         self.anneal = torch.optim.lr_scheduler.LambdaLR(self.optimizer, [partial(_cosine, n=n) for n in durations])
+        self.settled = self.asked = False
         self.spectra = SpectrumCache(config.training.spectra_bytes)
         self.noise = torch.Generator().manual_seed(config.seed)
         self.trajectory = initial
         self.encoding: Encoding | None = None
-        self.lost = 0
+        self.weights: Tensor | None = None
+        self.lost = self.n_skipped = 0
         self.most_lost = min(_MOST_LOST_STEPS, n_steps - 1)
 
     @property
@@ -63,10 +66,13 @@ class Joint:
         """What is learned now."""
         return [*self.parameterization.parameters(), *self.network.parameters()]
 
-    def step(self, coil_images: Tensor, numbers: Sequence[int] = (), *, constrained: bool) -> tuple[float, float]:
+    def step(
+        self, coil_images: Tensor, numbers: Sequence[int] = (), *, constrained: bool, asked: bool = False
+    ) -> tuple[float, float]:
         """Take one step on this rank's coil images (batch, coil, y, x), of these numbers in the data.
 
-        Returns the image loss of all ranks' images, and the limits' penalty.
+        Returns the image loss of all ranks' images, and the limits' penalty. Where a rank was `asked` to leave, all
+        are from then on.
         """
         wanted = self.parameterization()
         method = self.config.limits.method if constrained else "none"
@@ -78,7 +84,9 @@ class Joint:
         goal = (trajectory.k * slope).sum() + (weighted if method != "none" else 0)
         if goal.requires_grad:
             goal.backward()
-        loss = self.ranks.average(loss, self.parameters)
+        both = torch.stack([loss, loss.new_tensor(float(asked))])  # so that all ranks leave after the same step
+        loss, any_asked = self.ranks.average(both, self.parameters)
+        self.asked = bool(any_asked)
         if self.parameters:
             self._descend(loss + goal.detach().to(loss))
         self.trajectory = trajectory.with_k(trajectory.k.detach())
@@ -87,7 +95,8 @@ class Joint:
     def settle(self) -> None:
         """Learn no more of the trajectory: what is played is as it will be, and the network goes on with that."""
         self.parameterization = plugins.build("parameterization", {"kind": "fixed"}, self.final())
-        self.learns, self.encoding = False, None
+        self.learns, self.settled = False, True
+        self.encoding = self.weights = None
 
     def final(self) -> Trajectory:
         """Return the trajectory after the last step, projected until nothing moves if it is to keep the limits."""
@@ -97,6 +106,47 @@ class Joint:
             self.projection.n_iterations = _FINAL_ITERATIONS
             trajectory = self.projection(trajectory)
         return trajectory.with_k(trajectory.k.detach(), f"{self.config.name} {self.stage}")
+
+    def state(self) -> dict[str, Any]:
+        """Return all that the next step depends on: tensors, numbers, and lists and dictionaries of them."""
+        device = self.ranks.device
+        return {
+            "settled": self.settled,
+            "k": self.trajectory.k,
+            "parameterization": self.parameterization.state_dict(),
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "anneal": self.anneal.state_dict(),
+            "projection": self.projection.state(),
+            "weights": None if self.weights is None else self.weights.detach(),
+            "spectra": self.spectra.state(),
+            "lost": [self.lost, self.n_skipped],
+            "noise": self.noise.get_state(),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        }
+
+    def load_state(self, state: dict[str, Any], step: int) -> None:
+        """Go on from the `state` after a step, as if there had been no break."""
+        self.trajectory = self.trajectory.with_k(state["k"])
+        if state["settled"]:
+            self.parameterization = plugins.build("parameterization", {"kind": "fixed"}, self.trajectory)
+            self.learns, self.settled = False, True
+        else:
+            # first the resolution of that step, of which its coefficients are
+            self.parameterization.refine((step - 1) / self.n_learning)
+            self.parameterization.load_state_dict(state["parameterization"])
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.anneal.load_state_dict(state["anneal"])
+        self.projection.load_state(state["projection"])
+        self.weights = None if state["weights"] is None else state["weights"].to(self.ranks.device)
+        self.spectra.load_state(state["spectra"])
+        self.lost, self.n_skipped = state["lost"]
+        self.noise.set_state(state["noise"])
+        torch.set_rng_state(state["random"])
+        if state["random_cuda"] is not None and self.ranks.device.type == "cuda":
+            torch.cuda.set_rng_state(state["random_cuda"], self.ranks.device)
 
     def _penalty(self, wanted: Trajectory, played: Trajectory) -> tuple[Tensor, Tensor]:
         """Return the limits' penalty, and the same weighted.
@@ -125,10 +175,11 @@ class Joint:
         if normal == "auto":  # for the whole batch, so that neither parts nor ranks change what is computed
             normal = faster_normal(self.ranks.size * len(coil_images) * coil_images.shape[1], device)
         if self.encoding is None or k.requires_grad:  # that of a fixed trajectory is made once
-            last = None if self.encoding is None else self.encoding.weights
             played = actual(trajectory.with_k(k), self.config.response)
             self.encoding = Encoding(played, device=device, normal=normal)
-            self.encoding.weights = self.encoding.followed_weights(last)
+            if self.weights is None or k.requires_grad:
+                self.weights = self.encoding.followed_weights(self.weights)
+            self.encoding.weights = self.weights
         encoding = self.encoding
         cut = encoding.cut()
         for start in range(0, len(coil_images), n_at_once):
@@ -152,6 +203,7 @@ class Joint:
             self.lost = 0
         else:
             self.lost += 1
+            self.n_skipped += 1
             if self.lost > self.most_lost:
                 raise DivergedError(f"no finite loss or gradient in {self.lost} steps; lower the learning rates.")
 

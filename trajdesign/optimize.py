@@ -1,10 +1,12 @@
 """The joint loop: learn a trajectory and a reconstruction network on images, and the same network without learning."""
 
+import contextlib
 import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from trajdesign import limits, metrics, plugins, runtime
+from trajdesign import __version__, checkpoint, limits, lock, metrics, plugins, runtime
+from trajdesign.checkpoint import Keeper
 from trajdesign.config import Config
 from trajdesign.errors import InputError
 from trajdesign.evaluation import evaluate
 from trajdesign.interfaces import Reconstructor
+from trajdesign.interrupt import Signals
 from trajdesign.joint import Joint, constraints_of
 from trajdesign.run import RunFolder
 from trajdesign.runtime import Ranks
@@ -41,6 +45,21 @@ class Trained:
     trajectory: Trajectory
     network: Reconstructor
     history: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+    n_skipped: int = 0
+    """Steps without a finite loss or gradient, which changed nothing."""
+
+
+@dataclass
+class _Done:
+    """What a training has behind it after a step."""
+
+    step: int = 0
+    seconds: float = 0.0
+    losses: list[float] = field(default_factory=list)
+    """Since the last validation."""
+    psnr: float = math.nan
+    history: list[dict[str, Any]] = field(default_factory=list)
 
 
 def optimize(
@@ -50,7 +69,9 @@ def optimize(
     device: str = "auto",
     baseline: bool = True,
     overwrite: bool = False,
+    resume: bool = False,
     report: Callable[[Progress], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Learn a trajectory, compare it with its fixed start, and write the run folder.
 
@@ -66,8 +87,13 @@ def optimize(
         Also train the fixed initial trajectory, with the same network, steps and seed.
     overwrite
         Replace a run that is there already.
+    resume
+        Go on with the run that is there, from its newest checkpoint and with or without `baseline` as it was started;
+        start it if there is none. A finished one is left as it is.
     report
         Called after every step.
+    say
+        Called with a sentence when a run goes on, or something is wrong that does not end it.
 
     Returns
     -------
@@ -79,56 +105,77 @@ def optimize(
     ------
     LimitError
         If the initial pattern cannot be played, or (a bug) the repaired one cannot.
-    OutputError, ResourceError, DivergedError
-        If the folder is taken, the device is missing, or the loss leaves the finite numbers.
+    OutputError
+        If the folder is taken, also by a process that writes it now, or is to be resumed with another config.
+    ResourceError, DivergedError
+        If the device, disk or memory is missing, or the loss leaves the finite numbers.
+    Interrupted
+        If a signal ends it: after the step in progress, whose checkpoint is written first.
     """
-    with runtime.join(device) as ranks:
-        return _optimize(config, RunFolder(out), ranks, baseline, overwrite, report)
+    signals = Signals(patient=runtime.is_launched())
+    with signals.caught(), runtime.join(device) as ranks:
+        folder = RunFolder(out)
+        keeper = Keeper(
+            folder.checkpoints if ranks.is_first else None, signals, config.training.checkpoint_seconds, say
+        )
+        initial = plugins.build("init", config.init, config.acquisition, config.scanner)
+        start = plugins.build("init", config.start, config.acquisition, config.scanner) if config.start else initial
+        data = _require_possible(config, initial, start, ranks)
+        with lock.one_writer(folder.path) if ranks.is_first else contextlib.nullcontext():
+            goes_on = ranks.is_first and resume and folder.reopen(config)
+            if goes_on and folder.is_finished:
+                say(f"{folder.path} is finished; nothing is left to train.")
+            elif ranks.is_first:
+                if not goes_on:
+                    folder.create(config, overwrite=overwrite)
+                initial.save(folder.path / "initial.npz")
+                if config.start:
+                    start.save(folder.path / "start.npz")
+            # all go on from where the first does
+            [state] = ranks.gather([_last_state(folder, ranks, say)] if ranks.is_first else [])
+            if folder.is_finished:
+                return folder.metrics()
+            only = "fixed" if config.parameterization["kind"] == "fixed" else "learned"
+            stages = ["fixed", "learned"] if baseline and only == "learned" else [only]
+            state = {"stages": stages, "results": {"name": config.name}, "history": [], **state}
+            return _train_stages(
+                config, folder, {"fixed": initial, "learned": start}, data, state, ranks, keeper, report
+            )
 
 
-def _optimize(
+def _train_stages(
     config: Config,
     folder: RunFolder,
+    firsts: dict[str, Trajectory],
+    data: dict[str, Dataset[Tensor]],
+    state: dict[str, Any],
     ranks: Ranks,
-    baseline: bool,
-    overwrite: bool,
+    keeper: Keeper,
     report: Callable[[Progress], None],
 ) -> dict[str, Any]:
-    """Run on every rank; the first one writes the folder and reports."""
-    initial = plugins.build("init", config.init, config.acquisition, config.scanner)
-    start = plugins.build("init", config.start, config.acquisition, config.scanner) if config.start else initial
-    enforced = limits.enforceable(config.limits.constraints)
-    for pattern in (initial, start):
-        limits.require(pattern, enforced, config.limits.options)
-    data = datasets(config)
-    ranks.require_shares(min(config.training.batch_size, len(data["train"])))  # type: ignore[arg-type]
-    # what cannot be built is refused before the folder is touched and the baseline trained
-    constraints_of(config, config.scanner)
-    plugins.build("parameterization", config.parameterization, start)
-    plugins.build("reconstructor", config.reconstructor)
-    if ranks.is_first:
-        folder.create(config, overwrite=overwrite)
-        initial.save(folder.path / "initial.npz")
-        if config.start:
-            start.save(folder.path / "start.npz")
-
-    only = "fixed" if config.parameterization["kind"] == "fixed" else "learned"
-    stages = ("fixed", "learned") if baseline and only == "learned" else (only,)
-    results: dict[str, Any] = {"name": config.name}
-    history: list[dict[str, Any]] = []
-    for stage in stages:
+    """Train what is left to train, on every rank; the first one writes the folder and reports."""
+    stages, results, history = state["stages"], state["results"], state["history"]
+    for number, stage in enumerate(stages, start=1):
+        if stage in results:
+            continue
+        keeper.name = f"{number}-{stage}"
+        keeper.before = {"stages": stages, "stage": stage, "results": results, "history": history}
+        keeper.before["circumstances"] = _circumstances(ranks)
+        trained = train(
+            config, firsts[stage], data, stage, ranks, report if ranks.is_first else lambda _: None,
+            keeper, state.pop("training", None),
+        )  # fmt: skip
         started = time.perf_counter()
-        first = initial if stage == "fixed" else start
-        trained = train(config, first, data, stage, ranks, report if ranks.is_first else lambda _: None)
         scores = evaluate(trained.trajectory, trained.network, data["test"], config, ranks)
-        results[stage] = {**scores, "seconds": time.perf_counter() - started}
+        seconds = trained.seconds + time.perf_counter() - started
+        results[stage] = {**scores, "seconds": seconds, "n_skipped": trained.n_skipped}
         history += trained.history
         if ranks.is_first:
             folder.write_history(history)
             folder.save_network(trained.network, "network" if stage == stages[-1] else "network_fixed")
 
     if config.limits.repair:
-        limits.require(trained.trajectory, enforced, config.limits.options)
+        limits.require(trained.trajectory, limits.enforceable(config.limits.constraints), config.limits.options)
     findings = limits.check(trained.trajectory, config.limits.constraints, config.limits.options)
     if len(stages) == 2:
         results["wilcoxon_p"] = {
@@ -139,6 +186,7 @@ def _optimize(
     if ranks.is_first:
         trained.trajectory.save(folder.path / "trajectory.npz")
         folder.write_metrics(results)
+        folder.checkpoints.clear()
     return results
 
 
@@ -149,10 +197,13 @@ def train(
     stage: str,
     ranks: Ranks,
     report: Callable[[Progress], None] = lambda _: None,
+    keeper: Keeper | None = None,
+    state: dict[str, Any] | None = None,
 ) -> Trained:
     """Train the network on the fixed initial trajectory, or with ``stage = "learned"`` both together.
 
-    Each rank takes its part of every batch; the losses are those of the whole batch.
+    Each rank takes its part of every batch; the losses are those of the whole batch. From a `state` that a `keeper`
+    was given the training goes on as if there had been no break.
 
     Raises
     ------
@@ -160,8 +211,10 @@ def train(
         If a batch cannot be shared evenly among the ranks.
     DivergedError
         If the loss or a gradient is not finite in more than ten steps in a row, or in every step.
+    Interrupted
+        If the keeper was asked to leave.
     """
-    settings = config.training
+    settings, keeper = config.training, keeper or Keeper()
     n_images: int = len(data["train"])  # type: ignore[arg-type]
     batch_size = min(settings.batch_size, n_images)
     ranks.require_shares(batch_size)
@@ -169,29 +222,77 @@ def train(
     n_steps = settings.epochs * steps_an_epoch
     first_constrained = config.limits.from_epoch * steps_an_epoch + 1
     validate_at = {max(1, round(n_steps * (i + 1) / settings.validations)) for i in range(settings.validations)}
-    joint = Joint(config, initial, stage, n_steps, ranks)
-    history: list[dict[str, Any]] = []
-    losses: list[float] = []
-    psnr, started = math.nan, time.perf_counter()
-    order = itertools.islice(_order(n_images, batch_size, config.seed), n_steps)
+    joint, done = Joint(config, initial, stage, n_steps, ranks), _Done()
+    if state is not None:
+        with checkpoint.fitting():
+            done = _Done(**state["done"])
+            joint.load_state(state["joint"], done.step)
+    started = time.perf_counter() - done.seconds
+    order = itertools.islice(_order(n_images, batch_size, config.seed), done.step, n_steps)
     shares, ahead = itertools.tee(map(ranks.shard, order))
     batches = runtime.stream(data["train"], ahead, workers=settings.workers, device=ranks.device)
 
-    for step, (numbers, coil_images) in enumerate(zip(shares, batches, strict=True), start=1):
-        if step == joint.n_learning + 1:
-            joint.settle()
-        joint.parameterization.refine((step - 1) / joint.n_learning)
-        loss, penalty = joint.step(coil_images, numbers, constrained=step >= first_constrained)
-        losses.append(loss)
-        if step in validate_at:
-            scores = evaluate(joint.trajectory, joint.network, data["val"], config, ranks)
-            psnr = scores["psnr"]
-            row = {"stage": stage, "step": step, "epoch": step / steps_an_epoch, "loss": sum(losses) / len(losses)}
-            row |= {"val_psnr": psnr, "val_ssim": scores["ssim"], "penalty": penalty}
-            history.append(row | {"seconds": time.perf_counter() - started})
-            losses = []
-        report(Progress(stage, step, n_steps, loss, psnr))
-    return Trained(joint.final(), joint.network, history)
+    with keeper.signals.deferred():
+        for step, (numbers, coil_images) in enumerate(zip(shares, batches, strict=True), start=done.step + 1):
+            if step == joint.n_learning + 1:
+                joint.settle()
+            joint.parameterization.refine((step - 1) / joint.n_learning)
+            asked = bool(keeper.signals.noted)
+            loss, penalty = joint.step(coil_images, numbers, constrained=step >= first_constrained, asked=asked)
+            done.losses.append(loss)
+            if step in validate_at:
+                scores = evaluate(joint.trajectory, joint.network, data["val"], config, ranks)
+                done.psnr = scores["psnr"]
+                row = {"stage": stage, "step": step, "epoch": step / steps_an_epoch}
+                row |= {"loss": sum(done.losses) / len(done.losses), "val_psnr": done.psnr, "val_ssim": scores["ssim"]}
+                done.history.append(row | {"penalty": penalty, "seconds": time.perf_counter() - started})
+                done.losses = []
+            done.step, done.seconds = step, time.perf_counter() - started
+            report(Progress(stage, step, n_steps, loss, done.psnr))
+            keeper.after_step(
+                step,
+                lambda: {"done": asdict(done), "joint": joint.state()},
+                is_good=joint.lost == 0,
+                is_last=step == n_steps,
+                leaves=joint.asked or (ranks.size == 1 and bool(keeper.signals.noted)),
+            )
+    return Trained(joint.final(), joint.network, done.history, time.perf_counter() - started, joint.n_skipped)
+
+
+def _last_state(folder: RunFolder, ranks: Ranks, say: Callable[[str], None]) -> dict[str, Any]:
+    """Return the newest checkpoint of a run, nothing if there is none, and say what is to be known about it."""
+    state = folder.checkpoints.load(say)
+    if state is None:
+        return {}
+    say(f"Going on with {folder.path} after step {state['training']['done']['step']} ({state['stage']}).")
+    now, then = _circumstances(ranks), state["circumstances"]
+    changed = [f"{key} {then.get(key)} became {now[key]}" for key in now if now[key] != then.get(key)]
+    if changed:
+        say(f"The result will differ from that without a break by rounding: {', '.join(changed)}.")
+    return state
+
+
+def _circumstances(ranks: Ranks) -> dict[str, Any]:
+    """Return what changes the rounding, beside the config."""
+    packages = {package: version(package) for package in ("torch", "finufft", "numpy")}
+    return {
+        "trajdesign": __version__, **packages,
+        "device": ranks.device.type, "ranks": ranks.size, "threads": torch.get_num_threads(),
+    }  # fmt: skip
+
+
+def _require_possible(
+    config: Config, initial: Trajectory, start: Trajectory, ranks: Ranks
+) -> dict[str, Dataset[Tensor]]:
+    """Return the images, if everything can be built: else no folder is touched, and no baseline trained."""
+    for pattern in (initial, start):
+        limits.require(pattern, limits.enforceable(config.limits.constraints), config.limits.options)
+    data = datasets(config)
+    ranks.require_shares(min(config.training.batch_size, len(data["train"])))  # type: ignore[arg-type]
+    constraints_of(config, config.scanner)
+    plugins.build("parameterization", config.parameterization, start)
+    plugins.build("reconstructor", config.reconstructor)
+    return data
 
 
 def datasets(config: Config) -> dict[str, Dataset[Tensor]]:

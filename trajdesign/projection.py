@@ -52,6 +52,15 @@ class Projection:
         playable = self._shrink(self._solve(wanted)).transpose(0, 1) / self._unit
         return trajectory.with_k(k + (playable.to(k) - k.detach()))
 
+    def state(self) -> list[list[Tensor]]:
+        """Return what is kept from call to call: copy and dual of each limit."""
+        return [[bound.copy, bound.dual] for bound in self._bounds]
+
+    def load_state(self, state: list[list[Tensor]]) -> None:
+        """Go on from the `state` of a projection onto the same limits."""
+        for bound, (copy, dual) in zip(self._bounds, state, strict=True):
+            bound.copy, bound.dual = copy, dual
+
     def _solve(self, wanted: Tensor) -> Tensor:
         """ADMM on k (point, shot, dim) in 1/FOV."""
         k = wanted

@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,11 @@ import safetensors.torch
 import torch
 
 from trajdesign import config as config_module
+from trajdesign import files
 from trajdesign import trajectory as trajectory_module
+from trajdesign.checkpoint import Checkpoints
 from trajdesign.config import Config
-from trajdesign.errors import InputError, OutputError
+from trajdesign.errors import InputError, OutputError, ResourceError, TrajdesignError
 from trajdesign.files import atomic_path
 from trajdesign.trajectory import Trajectory
 
@@ -33,7 +37,7 @@ class RunFolder:
 
     ``config.toml`` (resolved), ``initial.npz``, ``start.npz`` (where learning does not start from the initial one),
     ``trajectory.npz``, ``network.safetensors`` and ``network_fixed.safetensors``, ``history.csv``, ``metrics.json``,
-    ``figures/``.
+    ``figures/``, and while it is not finished ``checkpoints/``.
 
     Parameters
     ----------
@@ -43,6 +47,7 @@ class RunFolder:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self.checkpoints = Checkpoints(self.path)
 
     def create(self, config: Config, *, overwrite: bool = False) -> None:
         """Make the folder, without the results of an earlier run, and write the resolved config.
@@ -53,13 +58,49 @@ class RunFolder:
             If it holds a run already and `overwrite` is not set.
         """
         if (self.path / "config.toml").exists() and not overwrite:
-            raise OutputError(f"{self.path} holds a run already; choose another --out or pass --force.")
+            raise OutputError(
+                f"{self.path} holds a run already; choose another --out, go on with it by --resume, or pass --force."
+            )
         if self.path.exists() and not self.path.is_dir():
             raise OutputError(f"{self.path} is a file; --out names a folder.")
         for name in _RESULTS:  # else a run that stops early would leave them beside the config of another
             (self.path / name).unlink(missing_ok=True)
+        self.checkpoints.clear()
+        files.sweep(self.path)
         with atomic_path(self.path / "config.toml") as temporary:
             temporary.write_text(config_module.to_toml(config.to_dict()), encoding="utf-8")
+
+    def reopen(self, config: Config) -> bool:
+        """Return whether it holds a run to go on with, without what a killed one left half written.
+
+        Raises
+        ------
+        OutputError
+            If that run is of another config.
+        """
+        if not (self.path / "config.toml").exists():
+            return False
+        found = config_module.differences(config, self.config())
+        if found:
+            raise OutputError(
+                f"{self.path} holds a run of another config: {found[0]}; choose another --out, or pass --force "
+                "in place of --resume."
+            )
+        files.sweep(self.path)
+        files.sweep(self.checkpoints.path)
+        return True
+
+    def holds(self, config: Config) -> bool:
+        """Return whether it holds a run of this very config, finished or not."""
+        try:
+            return (self.path / "config.toml").exists() and self.config() == config
+        except TrajdesignError:
+            return False
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it holds all results of its run."""
+        return (self.path / "metrics.json").exists()
 
     @property
     def figures(self) -> Path:
@@ -81,7 +122,7 @@ class RunFolder:
     def write_history(self, rows: list[dict[str, Any]]) -> None:
         """Write ``history.csv``: one row a validation."""
         with (
-            atomic_path(self.path / "history.csv") as temporary,
+            self._replacing("history.csv") as temporary,
             temporary.open("w", newline="", encoding="utf-8") as stream,
         ):
             writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
@@ -90,7 +131,7 @@ class RunFolder:
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         """Write ``metrics.json``."""
-        with atomic_path(self.path / "metrics.json") as temporary:
+        with self._replacing("metrics.json") as temporary:
             temporary.write_text(to_json(metrics) + "\n", encoding="utf-8")
 
     def metrics(self) -> dict[str, Any]:
@@ -103,7 +144,7 @@ class RunFolder:
     def save_network(self, network: torch.nn.Module, name: str = "network") -> None:
         """Write the weights of a network."""
         state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-        with atomic_path(self.path / f"{name}.safetensors") as temporary:
+        with self._replacing(f"{name}.safetensors") as temporary:
             temporary.write_bytes(safetensors.torch.save(state))
 
     def load_network(self, network: torch.nn.Module, name: str = "network") -> None:
@@ -119,6 +160,14 @@ class RunFolder:
             network.load_state_dict(safetensors.torch.load(path.read_bytes()))
         except (OSError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
             raise InputError(f"cannot read the network {path}: {str(error).splitlines()[0]}") from None
+
+    @contextmanager
+    def _replacing(self, name: str) -> Iterator[Path]:
+        """Write a file of the folder, which is not made anew if somebody has removed it."""
+        if not self.path.is_dir():
+            raise ResourceError(f"cannot write {self.path / name}: the folder of the run was removed.")
+        with atomic_path(self.path / name) as temporary:
+            yield temporary
 
     def stages(self) -> list[str]:
         """Return which trainings the run holds: ``fixed``, ``learned`` or both.

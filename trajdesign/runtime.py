@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from trajdesign import interrupt
 from trajdesign.errors import ConfigError, ResourceError, TrajdesignError
 
 T = TypeVar("T")
@@ -92,7 +93,7 @@ class Ranks:
         Parameters
         ----------
         loss
-            A scalar. Gradients travel in its precision.
+            A scalar, or several. Gradients travel in its precision.
         parameters
             Those with a gradient on one rank have one on all.
         """
@@ -103,10 +104,10 @@ class Ranks:
         with _contact():
             dist.all_reduce(flat)
         flat /= self.size
-        *means, mean_loss = flat.split([*(g.numel() for g in gradients), 1])
+        *means, mean_loss = flat.split([*(g.numel() for g in gradients), loss.numel()])
         for gradient, mean in zip(gradients, means, strict=True):
             gradient.copy_(mean.view_as(gradient))
-        return mean_loss[0]
+        return mean_loss.view_as(loss)
 
     def gather(self, values: list[T]) -> list[T]:
         """Return the lists of all ranks as one, in the order of the ranks: undoes `shard`."""
@@ -317,6 +318,7 @@ def stream(
         sampler=batches,
         num_workers=workers,
         pin_memory=device.type == "cuda",
+        worker_init_fn=interrupt.ignore if workers else None,  # a job's end is sent to them too, and theirs is not ours
         generator=torch.Generator(),  # else it draws from, and shifts, the random numbers of the training
     )
     read = iter(loader)

@@ -107,6 +107,7 @@ class SpectrumCache:
     def __init__(self, n_bytes: int) -> None:
         self._room = n_bytes
         self._kept: dict[int, tuple[Tensor, Tensor] | None] = {}
+        self._reserved: dict[int, int] = {}
 
     def of(self, numbers: Sequence[int], images: Tensor) -> list[Tensor]:
         """Return the spectra of each slice of images (batch, coil, y, x) by its number; none if one is not kept."""
@@ -114,10 +115,20 @@ class SpectrumCache:
         known = [spectrum for spectrum in found if spectrum is not None]
         return known if len(known) == len(images) else []
 
+    def state(self) -> dict[int, int]:
+        """Return how many bytes are kept of each image, by its number; what is kept changes the rounding."""
+        return self._reserved | {n: 0 if kept is None else kept[1].nbytes for n, kept in self._kept.items()}
+
+    def load_state(self, state: dict[int, int]) -> None:
+        """Reserve room for the spectra of the same images, for when they come again."""
+        self._reserved = dict(state)
+        self._room -= sum(state.values())
+
     def _one(self, number: int, coil_images: Tensor) -> Tensor | None:
         pixels = coil_images.flatten()
         some = pixels[:: max(1, len(pixels) // _PIXELS_COMPARED)]
         if number not in self._kept:
+            self._room += self._reserved.pop(number, 0)
             doubled = math.prod(2 * n for n in fft_shape(tuple(coil_images.shape[1:])))
             n_bytes = coil_images.element_size() * len(coil_images) * doubled
             if n_bytes > self._room:

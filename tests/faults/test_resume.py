@@ -1,0 +1,175 @@
+"""A run that was broken off and goes on ends with the very bits of one that was not."""
+
+import random
+import signal
+
+import pytest
+import torch
+from faults.tiny import N_STEPS, broken_off, sums, tiny
+
+from trajdesign import runtime
+from trajdesign.errors import InputError, OutputError
+from trajdesign.optimize import optimize
+
+VARIANTS = {
+    "default": [],
+    "projection from the second epoch, noise": ["limits.from_epoch=1", "training.noise=0.02"],
+    "levels of resolution": ["parameterization.kind=samples", "parameterization.decimation=4", "limits.method=penalty"],
+    "some spectra kept": ["training.normal=toeplitz", "training.spectra_bytes=150000"],
+    "random layer": ["reconstructor.kind=faults.tiny:Dropout"],
+    "response, golden start": [
+        "response.kind=eddy_currents",
+        "response.amplitudes=[0.02]",
+        "response.time_constants=[1e-4]",
+        "start.angle=golden",
+    ],
+    "readers": ["training.workers=2", "training.slices_at_once=1"],
+}
+
+
+def all_steps():
+    return [(stage, step) for stage in ("fixed", "learned") for step in range(1, N_STEPS + 1)]
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_run_broken_off_after_every_step_is_bit_for_bit_the_whole_one(tmp_path, name):
+    config = tiny(*VARIANTS[name])
+    optimize(config, tmp_path / "whole", device="cpu")
+    for stage, step in all_steps():
+        assert broken_off(config, tmp_path / "parts", stage, step) == 143
+    said = []
+    assert broken_off(config, tmp_path / "parts", "none", 0, say=said.append) is None
+    assert sums(tmp_path / "parts") == sums(tmp_path / "whole")
+    assert said == [f"Going on with {tmp_path / 'parts'} after step {N_STEPS} (learned)."]
+    assert {p.name for p in (tmp_path / "parts").iterdir()} == {p.name for p in (tmp_path / "whole").iterdir()}
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("at_once", [0, 1])
+def test_random_stops_are_bit_for_bit_the_whole_run(tmp_path, workers, threads, at_once):
+    draw, before = random.Random(f"{workers} {threads} {at_once}"), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        config = tiny(f"training.workers={workers}", f"training.slices_at_once={at_once}", "training.epochs=12")
+        optimize(config, tmp_path / "whole", device="cpu")
+        for attempt in range(5):
+            stops = sorted(draw.sample([(s, n) for s in ("fixed", "learned") for n in range(1, 25)], 3))
+            for stage, step in stops:
+                assert broken_off(config, tmp_path / f"{attempt}", stage, step) == 143
+            assert broken_off(config, tmp_path / f"{attempt}", "none", 0) is None
+            assert sums(tmp_path / f"{attempt}") == sums(tmp_path / "whole")
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_what_is_not_restored_is_missed(tmp_path, monkeypatch):
+    # that the comparison can fail: each part of the state changes the bits of the end, if it is left out
+    from trajdesign.joint import Joint
+
+    config, load = tiny("training.noise=0.02"), Joint.load_state
+    optimize(config, tmp_path / "whole", device="cpu", baseline=False)
+    fresh = {}
+
+    def without(part):
+        def forget(self, state, step):
+            fresh[part] = self.state()[part]
+            load(self, {**state, part: fresh[part]}, step)
+
+        return forget
+
+    for part in ("network", "optimizer", "projection", "noise", "weights"):
+        path = tmp_path / part
+        assert broken_off(config, path, "learned", 3, baseline=False) == 143
+        with monkeypatch.context() as patch:
+            patch.setattr(Joint, "load_state", without(part))
+            optimize(config, path, device="cpu", resume=True, baseline=False)
+        assert sums(path) != sums(tmp_path / "whole"), part
+
+
+def test_every_signal_has_its_exit_status_and_the_baseline_is_as_it_was_started(tmp_path):
+    config, path = tiny(), tmp_path / "run"
+    for step, (number, code) in enumerate(
+        [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGUSR1, 138)], start=1
+    ):
+        before = signal.getsignal(number)
+        assert broken_off(config, path, "learned", step, number, baseline=step > 1) == code
+        assert signal.getsignal(number) is before, "handlers are given back"
+    assert set(optimize(config, path, device="cpu", resume=True)) == {"name", "learned", "limits"}
+
+
+def test_a_second_interrupt_leaves_in_the_middle_of_the_step(tmp_path):
+    def twice(p):
+        if p.step == 3:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            raise AssertionError("still here")
+
+    with pytest.raises(SystemExit) as end:
+        optimize(tiny(), tmp_path / "run", device="cpu", report=twice)
+    assert end.value.code == 130
+    kept = sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir())
+    assert kept == ["1-fixed-000000001.ckpt", "1-fixed-000000002.ckpt"], "no third one, which was not done"
+
+
+def test_a_signal_that_is_ignored_stays_ignored(tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        assert broken_off(tiny(), tmp_path / "run", "learned", 2, signal.SIGHUP, baseline=False) is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_finished_run_is_left_as_it_is_and_says_so(tmp_path):
+    path, said = tmp_path / "run", []
+    first = optimize(tiny(), path, device="cpu", resume=True, say=said.append)
+    assert said == [], "there was none to go on with"
+    before = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in path.iterdir()}
+    again = optimize(tiny(), path, device="cpu", resume=True, say=said.append)
+    assert again["learned"] == first["learned"]
+    assert said == [f"{path} is finished; nothing is left to train."]
+    assert {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in path.iterdir()} == before
+
+
+def test_a_run_of_another_config_is_refused_with_the_first_key_that_differs(tmp_path):
+    path = tmp_path / "run"
+    assert broken_off(tiny(), path, "fixed", 2) == 143
+    before = {p: p.read_bytes() for p in path.rglob("*") if p.is_file()}
+    with pytest.raises(OutputError, match=r"training\.batch_size is 2, not 1; "):
+        optimize(tiny("training.batch_size=1", "training.noise=0.1"), path, device="cpu", resume=True)
+    with pytest.raises(OutputError, match="--resume"):
+        optimize(tiny(), path, device="cpu")
+    assert {p: p.read_bytes() for p in path.rglob("*") if p.is_file()} == before
+
+
+def test_other_circumstances_are_said(tmp_path, monkeypatch):
+    path, said = tmp_path / "run", []
+    assert broken_off(tiny(), path, "fixed", 2) == 143
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 99)
+    optimize(tiny(), path, device="cpu", resume=True, say=said.append)
+    assert len(said) == 2
+    assert said[1].startswith("The result will differ")
+    assert "threads" in said[1]
+    assert said[1].endswith("became 99.")
+
+
+def test_readers_leave_the_signals_of_a_job_to_their_parent():
+    import os
+
+    class Images(torch.utils.data.Dataset):
+        def __getitem__(self, index):
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+                os.kill(os.getpid(), number)
+            return torch.full((1, 2, 2), float(index))
+
+    assert [float(b[0, 0, 0, 0]) for b in runtime.stream(Images(), [[1], [2]], workers=1)] == [1, 2]
+
+
+def test_a_state_of_another_shape_is_refused(tmp_path):
+    path = tmp_path / "run"
+    assert broken_off(tiny(), path, "fixed", 2) == 143
+    text = (path / "config.toml").read_text()
+    (path / "config.toml").write_text(text.replace("channels = 4", "channels = 8"))
+    with pytest.raises(InputError, match="cannot go on from"):
+        optimize(tiny("reconstructor.channels=8"), path, device="cpu", resume=True)

@@ -1,0 +1,73 @@
+"""A run of seconds, how to break it off, and what it leaves."""
+
+import hashlib
+import os
+import signal
+
+import torch
+
+from trajdesign.config import load_config
+from trajdesign.interfaces import Reconstructor
+from trajdesign.optimize import optimize
+
+#: Two steps an epoch, six in all, of which the last two are on the settled trajectory.
+TINY = [
+    "acquisition.matrix=[32,32]",
+    "acquisition.n_shots=4",
+    "acquisition.n_samples=128",
+    "acquisition.dwell=8e-6",
+    "data.n_train=5",
+    "data.n_val=1",
+    "data.n_test=2",
+    "data.n_coils=2",
+    "training.epochs=3",
+    "training.batch_size=2",
+    "training.validations=2",
+    "training.settle=0.33",
+    "training.trajectory_rate=0.02",
+    "training.checkpoint_seconds=0",
+    "reconstructor.channels=4",
+    "reconstructor.levels=1",
+    "parameterization.n_control=12",
+    "name=tiny",
+]
+N_STEPS = 6
+RESULTS = ("trajectory.npz", "network.safetensors", "network_fixed.safetensors")
+
+
+class Dropout(Reconstructor):
+    """A layer that draws random numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, images, encoding):
+        magnitude = images.abs().square().sum(1, keepdim=True).add(1e-6).sqrt()
+        return magnitude + self.layer(torch.nn.functional.dropout(magnitude, training=self.training))
+
+
+def tiny(*overrides):
+    others = {o.partition(".")[0] for o in overrides if ".kind=" in o}  # another kind has other options
+    return load_config(None, [*(o for o in TINY if o.partition(".")[0] not in others), *overrides])
+
+
+def broken_off(config, path, stage, step, number=signal.SIGTERM, **options):
+    """Train on, and send a signal to this process during a step; returns the exit status, if any."""
+
+    def report(p):
+        if (p.stage, p.step) == (stage, step):
+            os.kill(os.getpid(), number)
+
+    try:
+        optimize(config, path, device="cpu", resume=True, report=report, **options)
+    except SystemExit as end:
+        return end.code
+    return None
+
+
+def sums(path):
+    """Return the SHA-256 of what a run has learned, and the numbers that do not depend on the time."""
+    found = {name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in RESULTS if (path / name).exists()}
+    lines = (path / "history.csv").read_text().splitlines()
+    return found | {"history": [line.rpartition(",")[0] for line in lines]}
