@@ -151,6 +151,28 @@ def test_what_is_finished_is_kept_and_the_rest_is_done_again(done, tmp_path):
     assert scores(asked.cells, out) == before_it
 
 
+def test_a_cell_that_was_interrupted_goes_on_from_where_it_was(done, tmp_path, monkeypatch):
+    asked, out, _ = done
+    seen = []
+
+    def spy(config, path, **options):
+        def report(p):
+            seen.append(p.step)
+            if seen == [1, 2, 3]:
+                signal.raise_signal(signal.SIGTERM)
+
+        return optimize(config, path, **options, report=report)
+
+    monkeypatch.setattr(cells, "optimize", spy)
+    with pytest.raises(SystemExit) as end:
+        cells.train(asked, tmp_path / "out", share="3/3", device="cpu")
+    assert end.value.code == 143
+    assert cells.outcome(asked.cells[2], tmp_path / "out").status == "missing"
+    cells.train(asked, tmp_path / "out", share="3/3", resume=True, device="cpu")
+    assert seen == [1, 2, 3, 4]
+    assert scores(asked.cells[2:], tmp_path / "out") == scores(asked.cells[2:], out)
+
+
 def test_a_study_that_is_there_is_not_replaced(done, tmp_path):
     asked, out, _ = done
     before = contents(out)

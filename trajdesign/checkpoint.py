@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from trajdesign import files
-from trajdesign.errors import InputError, Interrupted, ResourceError
+from trajdesign.errors import InputError, ResourceError
 from trajdesign.interrupt import Signals
 
 _VERSION = 1
@@ -56,7 +56,7 @@ class Checkpoints:
             If it cannot be written. Those that are there stay.
         """
         path = self.path / f"{name}.ckpt"
-        if not self.run.is_dir():
+        if not files.is_folder(self.run):
             raise ResourceError(f"cannot write {path}: the folder of the run was removed.")
         stream = io.BytesIO()
         torch.save({"version": _VERSION, **state}, stream)
@@ -213,4 +213,4 @@ class Keeper:
             self._last = time.monotonic()
         if leaves:
             where = f" after step {step} ({self.before.get('stage', 'training')}), which is kept"
-            raise Interrupted(self.signals.noted or signal.SIGTERM, where)
+            self.signals.leave(self.signals.noted or signal.SIGTERM, where)

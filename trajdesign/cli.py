@@ -1,6 +1,7 @@
 """The command line: parse, call one function, print."""
 
 import math
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -496,7 +497,9 @@ def main() -> None:
         with interrupt.Signals().caught():
             app()
     except errors.Interrupted as end:
-        sys.stderr.write(f"trajdesign: {end.sentence}\n")
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a further one ends what is left to do without a word
+        if end.sentence:
+            sys.stderr.write(f"trajdesign: {end.sentence}\n")
         raise
     except Exception as error:
         known = errors.known(error)

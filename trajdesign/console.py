@@ -103,19 +103,19 @@ def show_checks(path: Path, checks: Sequence["Check"]) -> None:
 
 @contextlib.contextmanager
 def resumable(*, quiet: bool) -> Iterator[Callable[[str], None]]:
-    """Yield what prints a sentence; if a signal ends the block, tell the command that goes on from there."""
-    try:
-        yield (lambda _: None) if quiet else _warn
-    except Interrupted as end:
+    """Yield what prints a sentence; if a signal ends the block, add the command that goes on from there to its own."""
+
+    def say(sentence: str) -> None:
         if not quiet:
-            words = [word for word in sys.argv[1:] if word not in ("--force", "--resume")]
-            _warn(f"{end.sentence} To go on:\n  {shlex.join(['trajdesign', *words, '--resume'])}")
-        raise SystemExit(end.code) from None
+            sys.stderr.write(f"trajdesign: {sentence}\n")
+            sys.stderr.flush()
 
-
-def _warn(text: str) -> None:
-    sys.stderr.write(f"trajdesign: {text}\n")
-    sys.stderr.flush()
+    try:
+        yield say
+    except Interrupted as end:
+        words = [word for word in sys.argv[1:] if word not in ("--force", "--resume")]
+        end.sentence = "" if quiet else f"{end.sentence} To go on:\n  {shlex.join(['trajdesign', *words, '--resume'])}"
+        raise
 
 
 @contextlib.contextmanager

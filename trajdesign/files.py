@@ -57,6 +57,14 @@ def atomic_path(path: Path | str, *, overwrite: bool = True, beside: Path | None
         temporary.unlink(missing_ok=True)
 
 
+def is_folder(path: Path) -> bool:
+    """Return whether a folder is there, so far as this process may see."""
+    try:
+        return path.is_dir()
+    except PermissionError:
+        return True
+
+
 def sweep(folder: Path) -> None:
     """Remove the temporary files of writers that were killed; none may be at work in the folder."""
     for left in folder.glob(".tmp-*"):

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 from trajdesign.errors import Interrupted
 
@@ -30,7 +31,7 @@ class Signals:
     def __init__(self, *, patient: bool = False) -> None:
         self.patient = patient
         self.noted = 0
-        self._defers = False
+        self._defers = self._leaves = False
 
     @contextmanager
     def caught(self) -> Iterator[None]:
@@ -63,13 +64,24 @@ class Signals:
         finally:
             self._defers = False
         if self.noted:
-            raise Interrupted(self.noted)
+            self.leave(self.noted)
+
+    def leave(self, number: int, where: str = "") -> NoReturn:
+        """End the command as signal `number` does, and let no further one disturb that.
+
+        Raises
+        ------
+        Interrupted
+            Always.
+        """
+        self._leaves = True
+        raise Interrupted(number, where)
 
     def _come(self, number: int, _: FrameType | None) -> None:
         if self._defers and not self.noted:
             self.noted = number
-        elif not self._defers or (number == signal.SIGINT and not self.patient):
-            raise Interrupted(number)
+        elif not self._leaves and (not self._defers or (number == signal.SIGINT and not self.patient)):
+            self.leave(number)
 
 
 def ignore(_: int = 0) -> None:

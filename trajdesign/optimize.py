@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from trajdesign import __version__, checkpoint, limits, lock, metrics, plugins, runtime
+from trajdesign import __version__, checkpoint, limits, lock, metrics, nufft, plugins, runtime
 from trajdesign.checkpoint import Keeper
 from trajdesign.config import Config
 from trajdesign.errors import InputError
@@ -277,6 +277,7 @@ def _circumstances(ranks: Ranks) -> dict[str, Any]:
     packages = {package: version(package) for package in ("torch", "finufft", "numpy")}
     return {
         "trajdesign": __version__, **packages,
+        "NUFFT": nufft.fastest(ranks.device),
         "device": ranks.device.type, "ranks": ranks.size, "threads": torch.get_num_threads(),
     }  # fmt: skip
 

@@ -164,7 +164,7 @@ class RunFolder:
     @contextmanager
     def _replacing(self, name: str) -> Iterator[Path]:
         """Write a file of the folder, which is not made anew if somebody has removed it."""
-        if not self.path.is_dir():
+        if not files.is_folder(self.path):
             raise ResourceError(f"cannot write {self.path / name}: the folder of the run was removed.")
         with atomic_path(self.path / name) as temporary:
             yield temporary

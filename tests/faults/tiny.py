@@ -28,6 +28,7 @@ TINY = [
     "training.checkpoint_seconds=0",
     "reconstructor.channels=4",
     "reconstructor.levels=1",
+    "parameterization.kind=bspline",
     "parameterization.n_control=12",
     "name=tiny",
 ]
