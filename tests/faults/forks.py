@@ -13,9 +13,10 @@ import time
 from pathlib import Path
 
 import torch
+import torch._dynamo  # with what follows, what the children need: each would take seconds to import it
 from tiny import TINY, sums, tiny
 
-from trajdesign import checkpoint, cli, lock, nufft
+from trajdesign import checkpoint, cli, lock, nufft, report  # noqa: F401
 from trajdesign.optimize import optimize
 
 SETTINGS = [word for setting in TINY for word in ("--set", setting)]
