@@ -632,3 +632,14 @@ def test_a_three_dimensional_trajectory(trajdesign, refused, tmp_path):
     refused(2, "optimize", "--set", "acquisition.fov=[0.2,0.2,0.2]", "--set", "acquisition.matrix=[32,32,32]",
             "--out", tmp_path / "run", "--device", "cpu")  # fmt: skip
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_goes_on_without_its_settings_and_not_with_others(first, trajdesign, refused, tmp_path):
+    path = first[0]
+    result = trajdesign("optimize", "--out", path, "--resume", "--quiet", "--device", "cpu")
+    assert (result.code, result.out) == (0, "")
+    assert result.err == f"trajdesign: {path} is finished; nothing is left to train.\n"
+    refused(5, "optimize", "--out", path, "--resume", *SETTINGS, "--seed", "9", mentions=["seed is 3, not 9"])
+    refused(2, "optimize", "--out", path, "--resume", "--force", mentions=["--force"])
+    refused(3, "optimize", "--out", tmp_path / "none", "--resume", mentions=["config.toml"])
+    assert not (tmp_path / "none").exists()

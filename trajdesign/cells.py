@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import sys
-import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterator
@@ -23,6 +22,7 @@ from trajdesign import errors, lock, runtime
 from trajdesign.config import differences
 from trajdesign.errors import ConfigError, LimitError, OutputError, ResourceError, TrajdesignError
 from trajdesign.files import atomic_path
+from trajdesign.interrupt import Signals
 from trajdesign.optimize import optimize
 from trajdesign.run import RunFolder, to_json
 from trajdesign.study import Cell, Study
@@ -224,20 +224,15 @@ def _side_by_side(cells: list[Cell], out: Path | str, devices: list[str]) -> Gen
 
 @contextlib.contextmanager
 def _ending(running: Collection[SpawnProcess]) -> Iterator[None]:
-    """End the processes that still run when the block is left, be it by a signal."""
-    before = signal.getsignal(signal.SIGTERM)
-    is_main = threading.current_thread() is threading.main_thread()
-    if is_main:
-        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    try:
-        yield
-    finally:
-        for process in running:
-            process.terminate()
-        for process in running:
-            process.join()
-        if is_main:
-            signal.signal(signal.SIGTERM, before)
+    """End the processes that still run when the block is left, be it by a signal; each keeps its step in progress."""
+    with Signals().caught():
+        try:
+            yield
+        finally:
+            for process in running:
+                process.terminate()
+            for process in running:
+                process.join()
 
 
 def _devices(device: str, jobs: int) -> list[str]:
