@@ -1,4 +1,4 @@
-"""Kills, signals and races of whole commands, many of them for one import: ``python forks.py SCENARIO N FOLDER``.
+"""Kills, signals and races of whole commands, many of them for one import: ``python forks.py FOLDER SCENARIO=N ...``.
 
 This process imports everything once, starts no thread, and forks each command. It prints what came of them as JSON.
 """
@@ -167,5 +167,9 @@ def races(n, folder):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     nufft.fastest = lambda _: "finufft"  # else each child takes its time for both
-    scenario = {"kills": kills, "signals": signals, "races": races}[sys.argv[1]]
-    print(json.dumps(scenario(int(sys.argv[2]), Path(sys.argv[3]))))  # noqa: T201  what the test reads
+    found = {}
+    for name, _, n in (word.partition("=") for word in sys.argv[2:]):
+        folder = Path(sys.argv[1]) / name
+        folder.mkdir()
+        found[name] = {"kills": kills, "signals": signals, "races": races}[name](int(n), folder)
+    print(json.dumps(found))  # noqa: T201  what the test reads

@@ -17,38 +17,37 @@ from trajdesign.checkpoint import read
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks a process that has imported torch")
 
 
-def volumes(quick, full):
-    return pytest.mark.parametrize("n", [quick, pytest.param(full, marks=pytest.mark.nightly)])
+QUICK = {"kills": 5, "signals": 2, "races": 5}
+FULL = {"kills": 200, "signals": 50, "races": 20}
 
 
-def run(scenario, n, folder):
-    # one thread, which a fork does not lose
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    script = str(Path(__file__).with_name("forks.py"))
-    words = [sys.executable, script, scenario, str(n), str(folder)]
-    return json.loads(subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout)
+@pytest.fixture(scope="module", params=[QUICK, pytest.param(FULL, marks=pytest.mark.nightly)], ids=["quick", "full"])
+def results(request, tmp_path_factory):
+    """Return what came of each scenario, by the number of its cases."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # one thread, which a fork does not lose
+    script = Path(__file__).with_name("forks.py")
+    words = [f"{scenario}={n}" for scenario, n in request.param.items()]
+    command = [sys.executable, str(script), str(tmp_path_factory.mktemp("forks")), *words]
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    found = json.loads(said)
+    assert {name: len(found[name]) for name in found} == request.param | {"signals": 5 * request.param["signals"]}
+    return found
 
 
 @pytest.mark.timeout(7200)
-@volumes(5, 200)
-def test_a_killed_run_loses_a_step_at_most_and_goes_on_to_the_same_end(tmp_path, n):
-    results = run("kills", n, tmp_path)
-    assert len(results) == n
-    for result in results:
+def test_a_killed_run_loses_a_step_at_most_and_goes_on_to_the_same_end(results):
+    for result in results["kills"]:
         assert result["lost"] in (0, 1), "of the steps that were reported"
-    ends = [result for result in results if "code" in result]
+    ends = [result for result in results["kills"] if "code" in result]
     assert ends
     for end in ends:
         assert (end["code"], end["same"], end["left"]) == (0, True, []), "no temporary file, lock or checkpoint stays"
 
 
 @pytest.mark.timeout(7200)
-@volumes(2, 50)
-def test_a_signal_keeps_the_step_in_progress_and_a_second_one_does_not_wait(tmp_path, n):
+def test_a_signal_keeps_the_step_in_progress_and_a_second_one_does_not_wait(results):
     codes = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129, "SIGUSR1": 138, "twice": 130}
-    results = run("signals", n, tmp_path)
-    assert len(results) == 5 * n
-    for result in results:
+    for result in results["signals"]:
         assert result["code"] == codes[result["name"]], result
         assert result["seconds"] < 10
         assert "Traceback" not in result["said"]
@@ -60,13 +59,13 @@ def test_a_signal_keeps_the_step_in_progress_and_a_second_one_does_not_wait(tmp_
         if "which is kept" in lines[0]:
             assert f"after step {result['step']} " in lines[0]
         else:
-            assert result["step"] == 0
+            # the second interrupt may come when the checkpoint is written and its name is not said yet
+            assert result["step"] == 0 or result["name"] == "twice"
 
 
 @pytest.mark.timeout(7200)
-@volumes(5, 20)
-def test_of_two_that_start_together_one_wins_and_the_other_names_it(tmp_path, n):
-    for result in run("races", n, tmp_path):
+def test_of_two_that_start_together_one_wins_and_the_other_names_it(results):
+    for result in results["races"]:
         for code, said in ((result["code"], result["said"]), (result["third"], result["third said"])):
             assert code == 5
             assert f"is being written by process {result['winner']} on {socket.gethostname()};" in said
