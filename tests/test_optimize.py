@@ -328,7 +328,7 @@ def test_each_penalty_has_its_weight_and_its_trajectory():
     wanted = plugins.build("init", config.init, config.acquisition, config.scanner)
     wanted = wanted.with_k(1.5 * wanted.k)
     played = wanted.with_k(1.2 * wanted.k)
-    joint = _Joint(config, wanted, "learned", 2, Ranks())
+    joint = Joint(config, wanted, "learned", 2, Ranks())
     parts = {c.name: c.penalty(played if c.name == "stimulation" else wanted) for c in joint.penalised}
     assert min(float(parts[name]) for name in ("slew", "stimulation")) > 0
     penalty, weighted = joint._penalty(wanted, played)
