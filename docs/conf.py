@@ -48,7 +48,7 @@ def plugin_page():
 
 
 USES = {
-    "constraint": "In the config: the list `limits.constraints`.",
+    "constraint": "In the config: the list `limits.constraints`, and `limits.options.NAME` for options.",
     "exporter": "On the command line: `trajdesign export --format`.",
     "sequence": "On the command line: `trajdesign export --sequence`, and `--set sequence.OPTION=VALUE`.",
 }
@@ -76,9 +76,9 @@ def exit_code_page():
     """Every error that ends a command."""
     rows = [(0, "Done."), (1, "A bug, with its traceback.")]
     for error in vars(errors).values():
-        if inspect.isclass(error) and error.exit_code != 1:
+        if inspect.isclass(error) and issubclass(error, errors.TrajdesignError) and error.exit_code != 1:
             rows.append((error.exit_code, inspect.getdoc(error)))
-    rows.append(("130, 143", "Stopped by Ctrl-C, or by SIGTERM."))
+    rows.append(("130, 143, 129, 138", "Ended by Ctrl-C, SIGTERM, SIGHUP or SIGUSR1, after the step in progress."))
     return table(["exit code", "meaning"], rows)
 
 
