@@ -1,7 +1,7 @@
 """Learn a trajectory that patients hardly feel: nerve stimulation from over 100 to under 80 percent of the limit.
 
-Usage: ``python examples/comfortable.py [FOLDER]``. It learns twice from the same fast echo-planar readouts, without and
-with a limit on stimulation, on noisy data; two minutes on one free core.
+Usage: ``python examples/comfortable.py [FOLDER [KEY=VALUE ...]]``. It learns twice from the same fast
+echo-planar readouts, without and with a limit on stimulation, on noisy data; two minutes on one free core.
 
 The limit is set a few percent below the 0.8 that is to be kept, because a penalty may end just beyond its limit.
 """
@@ -74,4 +74,4 @@ def draw(curves: dict[str, Tensor], raster: float, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/comfortable"))
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/comfortable"), sys.argv[2:])

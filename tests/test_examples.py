@@ -12,9 +12,10 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageSequence
 
 import trajdesign as td
-from trajdesign import cli, study
+from trajdesign import cli, plugins, study
 from trajdesign.config import from_tables, parse_options
 from trajdesign.optimize import optimize
 from trajdesign.trajectory import n_points
@@ -86,6 +87,23 @@ def test_check_your_trajectory_shows_and_repairs_broken_limits(tmp_path, capsys)
     assert "BROKEN" not in after
     for file in ("rosette.seq", "rosette.csv", "rosette.npz"):
         assert (tmp_path / file).exists()
+
+
+def test_animate_plays_the_whole_shots(tmp_path):
+    acquisition = td.Acquisition((0.2, 0.2), (16, 16), n_shots=3, n_samples=100, dwell=4e-6)
+    for kind, name in (("radial", "initial"), ("spiral", "trajectory")):
+        plugins.build("init", {"kind": kind}, acquisition, td.Scanner()).save(tmp_path / f"{name}.npz")
+    animate = script("animate")
+    animate.main(tmp_path, tmp_path / "film.gif")
+    with Image.open(tmp_path / "film.gif") as film:
+        inked, durations = [], []
+        for frame in ImageSequence.Iterator(film):
+            inked.append(int((np.asarray(frame.convert("L")) < 250).sum()))
+            durations.append(frame.info["duration"])
+    assert sum(durations) == (animate.N_FRAMES - 1) * animate.DURATION + animate.REST
+    # the paths only grow, but for the points at their ends
+    assert inked[len(inked) // 2] > inked[0]
+    assert inked[-1] > inked[len(inked) // 2]
 
 
 def test_comfortable_tells_what_the_runs_keep(tmp_path, capsys):
