@@ -638,3 +638,21 @@ def test_a_dataset_without_images_is_an_input_error(monkeypatch, tmp_path):
     with pytest.raises(InputError, match="holds no images"):
         optimize(tiny("data.kind=no_images:none"), tmp_path / "run", device="cpu")
     assert not (tmp_path / "run").exists()
+
+
+def test_of_several_starts_the_best_goes_on_as_if_it_were_alone(tmp_path):
+    starts = ['{angle="golden"}', '{kind="rosette", turns=0.5}', '{kind="spiral"}']
+    alone = []
+    for number, start in enumerate(starts):
+        optimize(tiny(f"start={start}"), tmp_path / str(number), device="cpu", baseline=False)
+        rows = list(csv.DictReader((tmp_path / str(number) / "history.csv").read_text().splitlines()))
+        alone.append(float(rows[0]["val_psnr"]))
+    metrics = optimize(tiny(f"start=[{', '.join(starts)}]"), tmp_path / "all", device="cpu", baseline=False)
+    assert [start["val_psnr"] for start in metrics["starts"]] == pytest.approx(alone, abs=1e-9)
+    best = tmp_path / str(int(np.argmax(alone)))
+    for name in ("start.npz", "network.safetensors"):
+        assert (tmp_path / "all" / name).read_bytes() == (best / name).read_bytes()
+    assert torch.equal(
+        RunFolder(tmp_path / "all").trajectory("trajectory").k, RunFolder(best).trajectory("trajectory").k
+    )
+    assert metrics["learned"]["psnr_list"] == json.loads((best / "metrics.json").read_text())["learned"]["psnr_list"]

@@ -86,6 +86,7 @@ class Training(_Table):
     trajectory_rate: float = pydantic.Field(0.003, ge=0)
     network_rate: float = pydantic.Field(0.002, ge=0)
     settle: float = pydantic.Field(0.25, ge=0, lt=1)
+    trial: float = pydantic.Field(0.3, gt=0, lt=1)
     ssim_weight: float = pydantic.Field(0.2, ge=0)
     noise: float = pydantic.Field(0.0, ge=0)
     coil_maps: Literal["self", "prescan", "espirit"] = "self"
@@ -106,8 +107,9 @@ class Config(_Table):
     beside it has the last word.
 
     ``init`` is the pattern to compare with, and where learning starts; ``start`` is where it starts if not there, an
-    init too. A start without ``kind`` is the init with other options. ``response`` is what the gradient system makes of
-    what is played, in training and test; without it the system is perfect.
+    init too, or a list of several: then the first part of the training (``training.trial``) is done from each, and the
+    one with the best validation goes on. A start without ``kind`` is the init with other options. ``response`` is what
+    the gradient system makes of what is played, in training and test; without it the system is perfect.
     """
 
     name: str = ""
@@ -115,7 +117,7 @@ class Config(_Table):
     scanner: Scanner = Scanner()
     acquisition: Acquisition = Acquisition()
     init: dict[str, Any] = {"kind": "radial"}
-    start: dict[str, Any] = {}
+    start: dict[str, Any] | list[dict[str, Any]] = {}
     response: dict[str, Any] = {}
     parameterization: dict[str, Any] = {"kind": "neural_ode"}
     limits: Limits = Limits()
@@ -140,9 +142,8 @@ class Config(_Table):
     def _resolve_plugins(self) -> "Config":
         for kind in _PLUGIN_TABLES:
             getattr(self, kind).update(plugins.resolve(kind, getattr(self, kind)))
-        if self.start:
-            start = self.start if "kind" in self.start else {**self.init, **self.start}
-            self.start.update(plugins.resolve("init", start))
+        for start in self.starts:
+            start.update(plugins.resolve("init", start if "kind" in start else {**self.init, **start}))
         if self.response:
             self.response.update(plugins.resolve("response", self.response))
         self._resolve_constraints()
@@ -158,6 +159,12 @@ class Config(_Table):
             resolved = plugins.resolve("constraint", {**options.get(name, {}), "kind": name})
             if name in options:
                 options[name] = {key: resolved[key] for key in resolved if key != "kind"}
+
+    @property
+    def starts(self) -> list[dict[str, Any]]:
+        """The inits that learning may start from, one at least."""
+        starts = self.start if isinstance(self.start, list) else [self.start]
+        return [start for start in starts if start] or [self.init]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the resolved config as plain tables that TOML can hold."""
@@ -290,7 +297,7 @@ def _known(path: list[str]) -> list[str]:
 def _without_none(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_none(v) for key, v in value.items() if v is not None}
-    return value
+    return [_without_none(v) for v in value] if isinstance(value, list) else value
 
 
 def differences(asked: Config, kept: Config) -> list[str]:

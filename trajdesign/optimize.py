@@ -5,7 +5,8 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,8 @@ class Trained:
     seconds: float = 0.0
     n_skipped: int = 0
     """Steps without a finite loss or gradient, which changed nothing."""
+    state: dict[str, Any] = field(default_factory=dict)
+    """What `train` goes on from."""
 
 
 @dataclass
@@ -119,8 +122,8 @@ def optimize(
             folder.checkpoints if ranks.is_first else None, signals, config.training.checkpoint_seconds, say
         )
         initial = plugins.build("init", config.init, config.acquisition, config.scanner)
-        start = plugins.build("init", config.start, config.acquisition, config.scanner) if config.start else initial
-        data = _require_possible(config, initial, start, ranks)
+        starts = [plugins.build("init", start, config.acquisition, config.scanner) for start in config.starts]
+        data = _require_possible(config, [initial, *starts], ranks)
         with lock.one_writer(folder.path) if ranks.is_first else contextlib.nullcontext():
             goes_on = ranks.is_first and resume and folder.reopen(config)
             if goes_on and folder.is_finished:
@@ -129,8 +132,6 @@ def optimize(
                 if not goes_on:
                     folder.create(config, overwrite=overwrite)
                 initial.save(folder.path / "initial.npz")
-                if config.start:
-                    start.save(folder.path / "start.npz")
             # all go on from where the first does
             [state] = ranks.gather([_last_state(folder, ranks, say)] if ranks.is_first else [])
             if folder.is_finished:
@@ -138,15 +139,14 @@ def optimize(
             only = "fixed" if config.parameterization["kind"] == "fixed" else "learned"
             stages = ["fixed", "learned"] if baseline and only == "learned" else [only]
             state = {"stages": stages, "results": {"name": config.name}, "history": [], **state}
-            return _train_stages(
-                config, folder, {"fixed": initial, "learned": start}, data, state, ranks, keeper, report
-            )
+            return _train_stages(config, folder, initial, starts, data, state, ranks, keeper, report)
 
 
 def _train_stages(
     config: Config,
     folder: RunFolder,
-    firsts: dict[str, Trajectory],
+    initial: Trajectory,
+    starts: list[Trajectory],
     data: dict[str, Dataset[Tensor]],
     state: dict[str, Any],
     ranks: Ranks,
@@ -155,25 +155,30 @@ def _train_stages(
 ) -> dict[str, Any]:
     """Train what is left to train, on every rank; the first one writes the folder and reports."""
     stages, results, history = state["stages"], state["results"], state["history"]
+    report = report if ranks.is_first else lambda _: None
     for number, stage in enumerate(stages, start=1):
         if stage in results:
             continue
-        keeper.name = f"{number}-{stage}"
         keeper.before = {"stages": stages, "stage": stage, "results": results, "history": history}
         keeper.before["circumstances"] = _circumstances(ranks)
-        trained = train(
-            config, firsts[stage], data, stage, ranks, report if ranks.is_first else lambda _: None,
-            keeper, state.pop("training", None),
-        )  # fmt: skip
+        keeper.name = f"{number}-{stage}"
+        first, begun, seconds = initial, state.pop("training", None), 0.0
+        if stage == "learned":
+            first, begun, seconds = _best_start(config, starts, data, state, begun, ranks, keeper, report)
+            if ranks.is_first and config.start:
+                first.save(folder.path / "start.npz")
+        trained = train(config, first, data, stage, ranks, report, keeper, begun)
         started = time.perf_counter()
         scores = evaluate(trained.trajectory, trained.network, data["test"], config, ranks)
-        seconds = trained.seconds + time.perf_counter() - started
+        seconds += trained.seconds + time.perf_counter() - started
         results[stage] = {**scores, "seconds": seconds, "n_skipped": trained.n_skipped}
         history += trained.history
         if ranks.is_first:
             folder.write_history(history)
             folder.save_network(trained.network, "network" if stage == stages[-1] else "network_fixed")
 
+    if "tried" in state:
+        results["starts"] = state["tried"]
     if config.limits.repair:
         limits.require(trained.trajectory, limits.enforceable(config.limits.constraints), config.limits.options)
     findings = limits.check(trained.trajectory, config.limits.constraints, config.limits.options)
@@ -190,6 +195,47 @@ def _train_stages(
     return results
 
 
+def _best_start(
+    config: Config,
+    starts: list[Trajectory],
+    data: dict[str, Dataset[Tensor]],
+    state: dict[str, Any],
+    begun: dict[str, Any] | None,
+    ranks: Ranks,
+    keeper: Keeper,
+    report: Callable[[Progress], None],
+) -> tuple[Trajectory, dict[str, Any] | None, float]:
+    """Return the start to learn from, what has begun there, and the seconds that the others took.
+
+    Of several it is the one from where the first part of the training led to the best validation.
+    """
+    if len(starts) == 1:
+        return starts[0], begun, 0.0
+    tried: list[dict[str, float]] = state.setdefault("tried", [])
+    keeper.before["tried"] = tried
+    stage = keeper.name
+    for start in starts[len(tried) :]:
+        number = len(tried) + 1
+        keeper.name = f"{stage} {number:02d}"  # which sorts before that of the stage
+        keeper.before["best"] = state.get("best")
+        trained = train(
+            config, start, data, "learned", ranks, partial(_as_start, report, number), keeper, begun,
+            part=config.training.trial,
+        )  # fmt: skip
+        begun = None
+        psnr = trained.history[-1]["val_psnr"]
+        if all(psnr > other["val_psnr"] for other in tried):
+            state["best"] = trained.state
+        tried.append({"val_psnr": psnr, "seconds": trained.seconds})
+    keeper.name, keeper.before["best"] = stage, None
+    best = max(range(len(tried)), key=lambda number: tried[number]["val_psnr"])
+    return starts[best], begun or state.pop("best"), sum(t["seconds"] for t in tried) - tried[best]["seconds"]
+
+
+def _as_start(report: Callable[[Progress], None], number: int, at: Progress) -> None:
+    report(replace(at, stage=f"start {number}"))
+
+
 def train(
     config: Config,
     initial: Trajectory,
@@ -199,11 +245,13 @@ def train(
     report: Callable[[Progress], None] = lambda _: None,
     keeper: Keeper | None = None,
     state: dict[str, Any] | None = None,
+    part: float = 1.0,
 ) -> Trained:
     """Train the network on the fixed initial trajectory, or with ``stage = "learned"`` both together.
 
     Each rank takes its part of every batch; the losses are those of the whole batch. From a `state` that a `keeper`
-    was given the training goes on as if there had been no break.
+    was given the training goes on as if there had been no break. With `part` it ends early, at the first validation
+    after that part of all steps.
 
     Raises
     ------
@@ -222,15 +270,19 @@ def train(
     n_steps = settings.epochs * steps_an_epoch
     first_constrained = config.limits.from_epoch * steps_an_epoch + 1
     validate_at = {max(1, round(n_steps * (i + 1) / settings.validations)) for i in range(settings.validations)}
+    end = min(step for step in validate_at if step >= part * n_steps)
     joint, done = Joint(config, initial, stage, n_steps, ranks), _Done()
     if state is not None:
         with checkpoint.fitting():
             done = _Done(**state["done"])
             joint.load_state(state["joint"], done.step)
     started = time.perf_counter() - done.seconds
-    order = itertools.islice(_order(n_images, batch_size, config.seed), done.step, n_steps)
+    order = itertools.islice(_order(n_images, batch_size, config.seed), done.step, end)
     shares, ahead = itertools.tee(map(ranks.shard, order))
     batches = runtime.stream(data["train"], ahead, workers=settings.workers, device=ranks.device)
+
+    def now() -> dict[str, Any]:
+        return {"done": asdict(done), "joint": joint.state()}
 
     with keeper.signals.deferred():
         for step, (numbers, coil_images) in enumerate(zip(shares, batches, strict=True), start=done.step + 1):
@@ -251,12 +303,15 @@ def train(
             report(Progress(stage, step, n_steps, loss, done.psnr))
             keeper.after_step(
                 step,
-                lambda: {"done": asdict(done), "joint": joint.state()},
+                now,
                 is_good=joint.lost == 0,
-                is_last=step == n_steps,
+                is_last=step == end,
                 leaves=joint.asked or (ranks.size == 1 and bool(keeper.signals.noted)),
             )
-    return Trained(joint.final(), joint.network, done.history, time.perf_counter() - started, joint.n_skipped)
+    seconds = time.perf_counter() - started
+    if part < 1:
+        return Trained(joint.trajectory, joint.network, done.history, seconds, joint.n_skipped, now())
+    return Trained(joint.final(), joint.network, done.history, seconds, joint.n_skipped)
 
 
 def _last_state(folder: RunFolder, ranks: Ranks, say: Callable[[str], None]) -> dict[str, Any]:
@@ -282,16 +337,14 @@ def _circumstances(ranks: Ranks) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _require_possible(
-    config: Config, initial: Trajectory, start: Trajectory, ranks: Ranks
-) -> dict[str, Dataset[Tensor]]:
+def _require_possible(config: Config, patterns: list[Trajectory], ranks: Ranks) -> dict[str, Dataset[Tensor]]:
     """Return the images, if everything can be built: else no folder is touched, and no baseline trained."""
-    for pattern in (initial, start):
+    for pattern in patterns:
         limits.require(pattern, limits.enforceable(config.limits.constraints), config.limits.options)
     data = datasets(config)
     ranks.require_shares(min(config.training.batch_size, len(data["train"])))  # type: ignore[arg-type]
     constraints_of(config, config.scanner)
-    plugins.build("parameterization", config.parameterization, start)
+    plugins.build("parameterization", config.parameterization, patterns[-1])
     plugins.build("reconstructor", config.reconstructor)
     return data
 

@@ -41,6 +41,18 @@ def test_a_run_broken_off_after_every_step_is_bit_for_bit_the_whole_one(tmp_path
     assert {p.name for p in (tmp_path / "parts").iterdir()} == {p.name for p in (tmp_path / "whole").iterdir()}
 
 
+def test_a_run_of_several_starts_broken_off_after_every_step_is_the_whole_one(tmp_path):
+    config = tiny('start=[{angle="golden"}, {kind="rosette", turns=0.5}, {kind="radial"}]')
+    metrics = optimize(config, tmp_path / "whole", device="cpu", baseline=False)
+    assert len({start["val_psnr"] for start in metrics["starts"]}) == 3
+    steps = [(f"start {number}", step) for number in (1, 2, 3) for step in (1, 2, 3)]
+    for stage, step in [*steps, ("learned", 4), ("learned", 5), ("learned", 6)]:
+        assert broken_off(config, tmp_path / "parts", stage, step, baseline=False) == 143
+    assert broken_off(config, tmp_path / "parts", "none", 0) is None
+    assert sums(tmp_path / "parts") == sums(tmp_path / "whole")
+    assert (tmp_path / "parts" / "start.npz").read_bytes() == (tmp_path / "whole" / "start.npz").read_bytes()
+
+
 @pytest.mark.nightly
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("threads", [1, 2])
