@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from benchmarks import common, foreign, memory, peers, physics, roofline, scaling, step, tables
+from benchmarks import common, exporting, foreign, memory, peers, physics, roofline, scaling, step, tables
 
 OURS = ["ours", "ours, toeplitz", "ours, chain"]
 
@@ -32,6 +32,15 @@ def test_ours_agree_in_a_physics_step(tmp_path):
         assert row["min_s"] <= row["median_s"] <= row["max_s"]
         assert len(row["all_s"]) == 2
     assert written(tmp_path, "physics")["rows"] == json.loads(json.dumps(rows))
+
+
+def test_what_is_exported_is_proven_in_both_formats(tmp_path):
+    rows = exporting.main(["--quick", "--out", str(tmp_path)])
+    assert {(row["pattern"], row["version"]) for row in rows} == {
+        (pattern, version) for pattern in exporting.PATTERNS for version in ("1.5.0", "1.4.1")
+    }
+    assert all(0 < row["max_k_error_fov"] < 1e-5 for row in rows)
+    assert written(tmp_path, "exporting")["rows"] == json.loads(json.dumps(rows))
 
 
 @pytest.mark.parametrize("image_gradient", [False, True])
