@@ -17,7 +17,13 @@ from trajdesign import cli, errors, plugins, study
 from trajdesign.config import load_config
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").glob("*.toml"))]
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *TUTORIALS,
+    *sorted((ROOT / "examples").glob("*.toml")),
+]
 README = PAGES[0].read_text(encoding="utf-8")
 
 TINY = [
@@ -95,6 +101,34 @@ def test_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
         shrink(tmp_path / "brain.toml", [*TINY, *splits])
         runpy.run_path("script.py")
     assert "slew" in capsys.readouterr().out
+
+
+def test_commands_of_the_tutorials_run(tmp_path, monkeypatch, capsys):
+    """One tutorial after the other, on tiny settings; their own files are taken from their blocks."""
+    monkeypatch.chdir(tmp_path)
+    learn, foreign = ((ROOT / "docs" / "tutorials" / f"{name}.md").read_text() for name in ("learn", "foreign"))
+    (tmp_path / "scanner.toml").write_text(blocks(learn, "toml")[0])
+    shrink(tmp_path / "scanner.toml", ["data={kind='phantom'}", *TINY, *TINY_PHANTOM])
+    acquisition = td.Acquisition(matrix=(32, 32), n_shots=2, n_samples=300)
+    time = np.linspace(-0.9, 0.9, acquisition.n_samples)
+    np.savez("mine.npz", k=np.stack([time, 0.5 * time], axis=-1)[None] * acquisition.k_max[0] * np.ones((2, 1, 1)))
+    script = blocks(foreign, "python")[1]
+    for line in "\n".join(blocks(learn, "sh") + blocks(foreign, "sh")).replace("\\\n", " ").splitlines():
+        if "playable.npz" in line and not Path("playable.npz").exists():
+            exec(compile(script, "script.py", "exec"), {})
+        if not line.startswith("trajdesign "):
+            continue
+        arguments = shlex.split(line)[1:]
+        if "runs/playable" in arguments:
+            matrix = list(td.load("playable.npz").acquisition.matrix)
+            settings = [*TINY, *TINY_PHANTOM, f"acquisition.matrix={matrix}"]
+            arguments += [argument for setting in settings for argument in ("--set", setting)]
+        monkeypatch.setattr(sys, "argv", ["trajdesign", *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert end.value.code == 0, f"{line}: {capsys.readouterr().err}"
+    for path in ("spiral8.seq", "scans/spiral8", "playable.seq", "playable.hdr", "playable.h5", "runs/playable"):
+        assert Path(path).exists(), path
 
 
 def shrink(path, settings):
