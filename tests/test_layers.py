@@ -12,10 +12,11 @@ import trajdesign
 ROOT = Path(trajdesign.__file__).parent
 
 #: From the top to the bottom. Modules of one line do not import each other; a folder stands for its plug-ins,
-#: which import only lines below and the helpers of their folder whose names start with an underscore.
+#: or its commands, which import only lines below and the helpers of their folder whose names start with an underscore.
 LAYERS = [
     "__main__",
     "cli",
+    "commands/",
     "console report",
     "study_table",
     "cells compare",
@@ -47,7 +48,7 @@ SIBLINGS = {(f"reconstructors.{name}", "reconstructors.adjoint") for name in ("u
 
 #: Packages that are heavy or could be replaced: the only modules that may import them.
 ONLY_USERS = {
-    "typer": {"cli"},
+    "typer": {"cli", "commands/"},
     "rich": {"console"},
     "matplotlib": {"drawing", "plots", "study_plots"},
     "jinja2": {"webpage"},
@@ -155,6 +156,7 @@ def test_there_is_no_circle():
 def test_a_plugin_is_imported_by_name_alone():
     # so that adding one touches one file; those named here are used as functions, not as a user's choice
     allowed = {
+        *(("cli", module) for module in MODULES if module.startswith("commands.")),
         ("evaluation", "reconstructors.adjoint"),
         ("plots", "constraints.gradient"),
         ("plots", "constraints.receiver"),
@@ -173,7 +175,11 @@ def test_a_plugin_is_imported_by_name_alone():
 
 @pytest.mark.parametrize("package", ONLY_USERS)
 def test_a_foreign_package_has_one_user(package):
-    users = {m for m, path in MODULES.items() if any(n.split(".")[0] == package for n in imports(path))}
+    users = {
+        "commands/" if m.startswith("commands.") else m
+        for m, path in MODULES.items()
+        if any(n.split(".")[0] == package for n in imports(path))
+    }
     assert users == ONLY_USERS[package]
 
 

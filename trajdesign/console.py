@@ -1,17 +1,20 @@
 """What commands show on a terminal: tables, and how far they are."""
 
 import contextlib
+import io
+import math
+import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from trajdesign.errors import Interrupted
+from trajdesign.errors import Interrupted, ResourceError
 
 if TYPE_CHECKING:
     from trajdesign.cells import Outcome
@@ -21,18 +24,41 @@ if TYPE_CHECKING:
 
 
 def show(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]], *, left: Collection[str] = ("",)) -> None:
-    """Print a table whose columns are justified to the right, but for those of the headings `left`."""
-    table = Table(title=title)
+    """Print a table whose columns are justified to the right, but for those of the headings `left`.
+
+    Where no terminal shows it, it is plain lines, one a row, none of them cut.
+    """
+    cells = [[printable(cell) for cell in row] for row in rows]
+    if not Console().is_terminal:
+        say("\n".join([printable(title), *_lines(headings, cells, left)]))
+        return
+    table = Table(title=printable(title))
     for heading in headings:
         justify, overflow = ("left", "fold") if heading in left else ("right", "ellipsis")
         table.add_column(heading, justify=justify, overflow=overflow)  # type: ignore[arg-type]
-    for row in rows:
+    for row in cells:
         table.add_row(*row)
     say(table)
 
 
+def _lines(headings: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[str]) -> Iterator[str]:
+    """Yield the lines of a table, its columns two spaces apart."""
+    widths = [max(len(cell) for cell in column) for column in zip(headings, *rows, strict=True)]
+    for row in (headings, *rows):
+        columns = zip(headings, row, widths, strict=True)
+        cells = (cell.ljust(width) if heading in left else cell.rjust(width) for heading, cell, width in columns)
+        yield "  ".join(cells).rstrip()
+
+
 def show_list(title: str, rows: Iterable[Sequence[str]]) -> None:
-    """Print a table without headings."""
+    """Print a table without headings, whose cells may have several lines."""
+    if not Console().is_terminal:
+        say(
+            "\n".join(
+                [title, *("  " + "  ".join(cell.replace("\n", ", ") for cell in row if cell) for row in rows), ""]
+            )
+        )
+        return
     table = Table(title=title, title_justify="left", show_header=False, expand=False)
     for row in rows:
         table.add_row(*row)
@@ -40,8 +66,88 @@ def show_list(title: str, rows: Iterable[Sequence[str]]) -> None:
 
 
 def say(what: str | Table) -> None:
-    """Print on standard output; names in files are printed as they are, not as markup."""
-    Console(markup=False, emoji=False, highlight=False).print(what, soft_wrap=isinstance(what, str))
+    """Print on standard output; names in files are printed as they are, not as markup.
+
+    Raises
+    ------
+    ResourceError
+        If it cannot be written.
+    """
+    if isinstance(what, str):
+        what = "\n".join(map(printable, what.split("\n")))
+    try:
+        Console(markup=False, emoji=False, highlight=False).print(what, soft_wrap=isinstance(what, str))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _unwritable(error) from None
+
+
+def note(text: str) -> None:
+    """Print on standard error; that it cannot be written is no reason to end."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write("\n".join(map(printable, text.split("\n"))) + "\n")
+        sys.stderr.flush()
+
+
+def show_json(command: str, document: Mapping[str, Any]) -> None:
+    """Print what a command found as one JSON document, whose key ``schema`` names the command and a version."""
+    from trajdesign.run import to_json
+
+    say(to_json({"schema": f"trajdesign.{command}/1", "schema_version": 1, **document}))
+
+
+def suggest(*commands: Sequence[object]) -> None:
+    """Print the commands that may come next, ready to be pasted."""
+    lines = (f"  trajdesign {shlex.join(map(str, command))}" for command in commands)
+    say("\n".join(["", "Next:", *lines]))
+
+
+def printable(text: str) -> str:
+    """Return a text in one line, without characters that a terminal would obey."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def open_streams() -> None:
+    """Give this process all three standard streams, so that no file that it opens gets the place of a closed one.
+
+    What the encoding of the terminal lacks is printed as an escape.
+    """
+    for name, descriptor, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123  (as long as the process)
+        elif mode == "w" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def flush() -> None:
+    """Write what is left to print.
+
+    Raises
+    ------
+    ResourceError
+        If it cannot be written.
+    """
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _unwritable(error) from None
+
+
+def drop_output() -> None:
+    """Let standard output go nowhere, as what it has kept for a closed pipe or a full disk would when Python ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _unwritable(error: OSError) -> ResourceError:
+    drop_output()
+    return ResourceError(f"cannot write standard output: {error.strerror}.")
 
 
 def show_results(metrics: dict[str, Any]) -> None:
@@ -55,6 +161,11 @@ def show_results(metrics: dict[str, Any]) -> None:
         rows.append(("Wilcoxon p", f"{p['psnr']:.1e}", f"{p['ssim']:.1e}", "", ""))
     title = f"{metrics['name']}: test images (n = {metrics[stages[0]]['n']})"
     show(title, ("", "PSNR (dB)", "SSIM", "NRMSE", "training (s)"), rows)
+    limits = metrics["limits"]
+    say(
+        f"Limits: gradient {limits['max_gradient'] * 1e3:.2f} mT/m, slew {limits['max_slew']:.1f} T/m/s, "
+        f"{'0 violations' if limits['ok'] else 'VIOLATED'}, smallest margin {limits['margin']:.2%}."
+    )
 
 
 _FORMS = {"psnr": ".2f", "ssim": ".4f", "nrmse": ".4f", "seconds": ".0f"}
@@ -77,6 +188,22 @@ def show_study(table: dict[str, Any], out: Path) -> None:
     gains = ("gain (dB)", "gain SSIM", "better, p < 0.05", "over best fixed (dB)", "broken limits")
     show(f"{table['name']}: means over patterns and shots", ("", "cells", *gains), rows)
     say(f"Tables: {out / 'table.md'}, table.csv, table.json. Figures: {out / 'figures'}.")
+
+
+def show_scan(path: Path, out: Path, facts: dict[str, Any]) -> None:
+    """Print what ``scan.json`` holds."""
+    labels = {"image": "file", "promised": "promised by the run"}
+    rows = [
+        (label, f"{facts[name]['psnr']:.2f}", f"{facts[name]['ssim']:.4f}", f"{facts[name]['nrmse']:.4f}")
+        for name, label in labels.items()
+        if name in facts
+    ]
+    show(f"{path}: virtual scan, in {out}", ("image", "PSNR (dB)", "SSIM", "NRMSE"), rows, left=("image",))
+    if "promised" in facts:
+        say(
+            f"The image differs from the promised one by {facts['nrmse_to_promised']:.2%} (NRMSE), "
+            f"k in the file from the run's by at most {facts['max_k_error_fov']:.2g}/FOV."
+        )
 
 
 def show_checks(path: Path, checks: Sequence["Check"]) -> None:
@@ -104,14 +231,8 @@ def show_checks(path: Path, checks: Sequence["Check"]) -> None:
 @contextlib.contextmanager
 def resumable(*, quiet: bool) -> Iterator[Callable[[str], None]]:
     """Yield what prints a sentence; if a signal ends the block, add the command that goes on from there to its own."""
-
-    def say(sentence: str) -> None:
-        if not quiet:
-            sys.stderr.write(f"trajdesign: {sentence}\n")
-            sys.stderr.flush()
-
     try:
-        yield say
+        yield lambda sentence: None if quiet else note(f"trajdesign: {sentence}")
     except Interrupted as end:
         words = [word for word in sys.argv[1:] if word not in ("--force", "--resume")]
         end.sentence = "" if quiet else f"{end.sentence} To go on:\n  {shlex.join(['trajdesign', *words, '--resume'])}"
@@ -119,16 +240,19 @@ def resumable(*, quiet: bool) -> Iterator[Callable[[str], None]]:
 
 
 @contextlib.contextmanager
-def steps(*, quiet: bool) -> Iterator[Callable[["Progress"], None]]:
-    """Yield a watcher of a training: a live bar on a terminal, a line every ten seconds elsewhere."""
+def steps(*, quiet: bool, verbose: bool = False) -> Iterator[Callable[["Progress"], None]]:
+    """Yield a watcher of a training: a live bar on a terminal, a line every ten seconds elsewhere.
+
+    If it is `verbose`, it prints every validation on a line of its own.
+    """
     from rich import progress as bars
 
     console = Console(stderr=True)
     if quiet:
         yield lambda _: None
         return
-    if not console.is_terminal:
-        yield _line_printer(10.0)
+    if verbose or not _is_lively(console):
+        yield _line_printer(10.0, verbose=verbose)
         return
     columns = ("{task.description:8}", bars.BarColumn(), bars.MofNCompleteColumn(), "{task.fields[facts]}")
     with bars.Progress(*columns, bars.TimeRemainingColumn(), console=console) as display:
@@ -142,6 +266,11 @@ def steps(*, quiet: bool) -> Iterator[Callable[["Progress"], None]]:
         yield watch
 
 
+def _is_lively(console: Console) -> bool:
+    """Whether lines that are printed already can change."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
 @contextlib.contextmanager
 def cells(n_cells: int, *, quiet: bool) -> Iterator[Callable[["Cell", "Outcome"], None]]:
     """Yield a watcher of a study: a live bar over its cells on a terminal, a line for each elsewhere."""
@@ -152,16 +281,16 @@ def cells(n_cells: int, *, quiet: bool) -> Iterator[Callable[["Cell", "Outcome"]
         yield lambda *_: None
         return
     columns = (bars.BarColumn(), bars.MofNCompleteColumn(), "{task.description}", bars.TimeRemainingColumn())
-    with bars.Progress(*columns, console=console, disable=not console.is_terminal) as display:
+    with bars.Progress(*columns, console=console, disable=not _is_lively(console)) as display:
         task = display.add_task("", total=n_cells)
         done = 0
 
         def watch(cell: "Cell", outcome: "Outcome") -> None:
             nonlocal done
             done += 1
-            if console.is_terminal:
+            if _is_lively(console):
                 display.update(task, completed=done, description=cell.name)
-            if not console.is_terminal or outcome.status != "finished":
+            if not _is_lively(console) or outcome.status != "finished":
                 console.print(f"{done}/{n_cells} {cell.name}: {_became(outcome)}", soft_wrap=True)
 
         yield watch
@@ -174,15 +303,15 @@ def _became(outcome: "Outcome") -> str:
     return f"PSNR {scores['psnr']:.2f} dB, SSIM {scores['ssim']:.4f}, {scores['seconds']:.0f} s"
 
 
-def _line_printer(seconds: float) -> Callable[["Progress"], None]:
-    last = time.monotonic()
+def _line_printer(seconds: float, *, verbose: bool) -> Callable[["Progress"], None]:
+    last, psnr = time.monotonic(), math.nan
 
     def watch(p: "Progress") -> None:
-        nonlocal last
-        if p.step == p.n_steps or time.monotonic() - last >= seconds:
-            last = time.monotonic()
-            sys.stderr.write(f"{p.stage} {p.step}/{p.n_steps} {_facts(p)}\n")
-            sys.stderr.flush()
+        nonlocal last, psnr
+        is_validation = verbose and p.psnr == p.psnr and p.psnr != psnr
+        if is_validation or p.step == p.n_steps or time.monotonic() - last >= seconds:
+            last, psnr = time.monotonic(), p.psnr
+            note(f"{p.stage} {p.step}/{p.n_steps} {_facts(p)}")
 
     return watch
 

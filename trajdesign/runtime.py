@@ -46,9 +46,13 @@ def torch_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError):
-        found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        raise ResourceError(f"device {name!r} is not available; found: {', '.join(found)}.") from None
+        raise ResourceError(f"device {name!r} is not available; found: {', '.join(map(str, found()))}.") from None
     return device
+
+
+def found() -> list[torch.device]:
+    """Return the devices of this machine that can be used."""
+    return [_CPU, *(torch.device("cuda", i) for i in range(torch.cuda.device_count()))]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,75 @@
+"""``trajdesign export``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trajdesign import console
+from trajdesign.commands._options import (
+    Dwell,
+    Force,
+    Foreign,
+    Fov,
+    Ignore,
+    Json,
+    KUnit,
+    Matrix,
+    MaxGradient,
+    MaxSlew,
+    Profile,
+    Quiet,
+    RunPath,
+)
+
+
+def export(
+    path: RunPath,
+    out: Annotated[Path, typer.Option(help="File to write.", show_default=False)],
+    format: Annotated[
+        str, typer.Option(help="An exporter: pulseq, neurospin, mrd, bart, csv, npz, or your own.")
+    ] = "pulseq",
+    pulseq_version: Annotated[str | None, typer.Option(help="Pulseq: 1.5.0 or 1.4.1.")] = None,
+    sequence: Annotated[str | None, typer.Option(help="Pulseq: template, or a .py file of yours.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="OPTION=V", help="Of the exporter, or sequence.OPTION=V; repeatable."),
+    ] = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    json: Json = False,
+    ignore: Ignore = None,
+    k_unit: KUnit = None,
+    dwell: Dwell = None,
+    fov: Fov = None,
+    matrix: Matrix = None,
+    profile: Profile = None,
+    max_gradient: MaxGradient = None,
+    max_slew: MaxSlew = None,
+) -> None:
+    """Write the trajectory for a scanner, and prove from the written file that it will be played."""
+    from trajdesign import config as config_module
+    from trajdesign.export import export as write
+    from trajdesign.run import RunFolder
+
+    trajectory = Foreign(k_unit, dwell, fov, matrix, profile, max_gradient, max_slew).open(path)
+    options = config_module.parse_options(set_ or [])
+    if pulseq_version is not None:
+        options["pulseq_version"] = pulseq_version
+    if sequence is not None:
+        options["sequence"] = {**options.get("sequence", {}), "kind": sequence}
+    response = RunFolder(path).config().response if path.is_dir() else None
+    facts = write(trajectory, out, format=format, options=options, overwrite=force, ignore=ignore, response=response)
+    if json:
+        console.show_json("export", facts)
+    elif not quiet:
+        rows = [
+            (key, f"{value:.6g}" if isinstance(value, float) else str(value))
+            for key, value in facts.items()
+            if not isinstance(value, dict)
+        ]
+        console.show(f"{out}, as read back", ("fact", "value"), rows, left=("fact",))
+        if out.suffix == ".seq":
+            limits = ("--max-gradient", trajectory.scanner.max_gradient, "--max-slew", trajectory.scanner.max_slew)
+            by_its_run = ("--reconstruct", path) if path.is_dir() else ()
+            console.suggest(("check", out, *limits), ("scan", out, *by_its_run, "--out", out.with_suffix("")))

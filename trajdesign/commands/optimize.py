@@ -1,0 +1,90 @@
+"""``trajdesign optimize``."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trajdesign import console, lock
+from trajdesign.commands._options import Device, Force, Json, Quiet, Set
+from trajdesign.errors import ConfigError
+
+
+def optimize(
+    config: Annotated[
+        Path | None, typer.Argument(help="TOML file; the embedded default without one.", show_default=False)
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Run folder to write.")] = Path("runs/first"),
+    set_: Set = None,
+    device: Device = "auto",
+    devices: Annotated[int, typer.Option(min=1, help="Devices of this machine to share the images of a step.")] = 1,
+    precision: Annotated[str | None, typer.Option(help="Of the network: float32 or bfloat16.")] = None,
+    compile_: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="Compile the network.", show_default=False)
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    baseline: Annotated[bool, typer.Option(help="Also train the fixed initial trajectory.")] = True,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out; other settings need not be given again.")
+    ] = False,
+    force: Force = False,
+    quiet: Quiet = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say where it computes, and print every validation on a line.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Learn a trajectory together with a reconstruction network, and compare it with its fixed start."""
+    if resume and force:
+        raise ConfigError("--resume goes on with a run and --force replaces it; give one of them.")
+    if quiet and verbose:
+        raise ConfigError("--quiet says nothing and --verbose more; give one of them.")
+    lock.require_free(out)  # before the imports, which take seconds
+    from trajdesign import config as config_module
+    from trajdesign import runtime
+    from trajdesign.run import RunFolder
+
+    options = {"seed": seed, "training.precision": precision, "training.compile": compile_}
+    given = [f"{key}={str(value).lower()}" for key, value in options.items() if value is not None]
+    changes = [*(set_ or []), *given]
+    goes_on_as_it_was = resume and config is None and not changes
+    settings = RunFolder(out).config() if goes_on_as_it_was else config_module.load_config(config, changes)
+    if devices > 1 and not runtime.is_launched():
+        runtime.Ranks(size=devices).require_shares(settings.training.batch_size)
+        runtime.local_device(device, 0, devices)
+        raise typer.Exit(runtime.launch(["-m", "trajdesign", *sys.argv[1:]], devices))
+    from trajdesign import report
+    from trajdesign.optimize import optimize as run
+
+    first = runtime.is_first()
+    if verbose and first:
+        console.note(_where(device))
+    watching = console.steps(quiet=quiet or not first, verbose=verbose)
+    with console.resumable(quiet=not first) as say, watching as watch:
+        metrics = run(
+            settings, out, device=device, baseline=baseline, overwrite=force, resume=resume, report=watch, say=say
+        )
+    if not first:
+        return
+    report.draw(out)
+    if json:
+        console.show_json("optimize", {"out": str(out), "report": str(out / "report.html"), **metrics})
+    elif not quiet:
+        console.show_results(metrics)
+        console.say(f"Run folder: {out} (open {out / 'report.html'}; figures in {out / 'figures'})")
+        console.suggest(
+            ("check", out),
+            ("export", out, "--format", "pulseq", "--out", out / "trajectory.seq"),
+            ("psf", out, "--compare", out / "initial.npz", "--out", out / "psf.png"),
+        )
+
+
+def _where(name: str) -> str:
+    """Return a sentence on where it computes."""
+    import torch
+
+    from trajdesign import nufft, runtime
+
+    device = runtime.torch_device(name)
+    return f"Computing on {device} with {torch.get_num_threads()} threads, NUFFTs by {nufft.fastest(device)}."

@@ -1,0 +1,49 @@
+"""``trajdesign scan``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trajdesign import console
+from trajdesign.commands._options import Force, Json, Quiet
+
+
+def scan(
+    path: Annotated[Path, typer.Argument(metavar="FILE.seq", help="Pulseq file, 2D.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
+    object: Annotated[str, typer.Option(help="phantom, or an image file.")] = "phantom",
+    reconstruct: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Run whose network reconstructs.", show_default=False)
+    ] = None,
+    n_coils: Annotated[int | None, typer.Option(min=1, help="Number of coils.", show_default=False)] = None,
+    t2_star: Annotated[float | None, typer.Option(help="T2* of the object, s; no decay without.")] = None,
+    off_resonance: Annotated[str, typer.Option(help="Hz, or an .npy file of each pixel's (y, x).")] = "0",
+    noise: Annotated[
+        float, typer.Option(min=0, help="Noise of a pixel of one coil, as part of the brightest pixel.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
+    force: Force = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Scan an object with a written Pulseq file, reconstruct it, and compare with what was promised."""
+    from trajdesign.scan import scan as scan_object
+    from trajdesign.signal import read_off_resonance
+
+    facts = scan_object(
+        path,
+        out=out,
+        object=object,
+        run=reconstruct,
+        n_coils=n_coils,
+        t2_star=t2_star,
+        off_resonance=read_off_resonance(off_resonance),
+        noise=noise,
+        seed=seed,
+        overwrite=force,
+    ).facts
+    if json:
+        console.show_json("scan", {"out": str(out), **facts})
+    elif not quiet:
+        console.show_scan(path, out, facts)

@@ -1,0 +1,46 @@
+"""``trajdesign study``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trajdesign import console
+from trajdesign.commands._options import Device, Json, Quiet
+
+
+def study(
+    config: Annotated[Path, typer.Argument(help="TOML file of a study.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=V", help="Change one setting of the base, or grid.AXIS; repeatable."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Cells to train at a time, each in a process of its own.")] = 1,
+    cell: Annotated[
+        str, typer.Option(metavar="I/N", help="Train only every N-th cell, from the I-th on; others do the rest.")
+    ] = "1/1",
+    resume: Annotated[bool, typer.Option("--resume", help="Keep finished cells, and go on with the others.")] = False,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Train a grid of runs, learned and fixed, and collect their tables and figures."""
+    from trajdesign import cells, report, study_table
+    from trajdesign.study import load
+
+    asked = load(config, set_ or [])
+    own = cells.of_share(asked, cell)
+    with console.resumable(quiet=False), console.cells(len(own), quiet=quiet) as watch:
+        cells.train(asked, out, share=cell, jobs=jobs, resume=resume, device=device, report=watch)
+    if own == asked.cells or all(cells.outcome(one, out).is_final for one in asked.cells):
+        table = study_table.collect(asked, out)
+        report.draw_study(asked, table["rows"], out)
+        if json:
+            console.show_json("study", {"out": str(out), **table})
+        elif not quiet:
+            console.show_study(table, out)
+    elif json:
+        outcomes = {one.name: cells.outcome(one, out).status for one in asked.cells}
+        console.show_json("study", {"out": str(out), "cells": outcomes})
+    cells.require(own, out)
