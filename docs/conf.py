@@ -57,7 +57,7 @@ USES = {
 def command_page():
     """Every command with its arguments and options."""
     parts = []
-    for name, command in typer.main.get_command(cli.app).commands.items():
+    for name, command in commands("trajdesign", typer.main.get_command(cli.app)):
         rows = []
         for parameter in command.params:
             if parameter.name == "help":
@@ -68,8 +68,16 @@ def command_page():
             rest = "" if not option or default in (None, False) or callable(default) else f" Default: `{default}`."
             rows.append((f"`{shown}`", f"{parameter.help}{rest}"))
         first = (command.help or "").strip()
-        parts.append(f"## trajdesign {name}\n\n{first}\n\n{table(['argument or option', ''], rows)}")
+        parts.append(f"## {name}\n\n{first}\n\n{table(['argument or option', ''], rows)}")
     return "\n".join(parts)
+
+
+def commands(name, command):
+    """Yield every command with its whole name, those of a group too."""
+    for word, inner in getattr(command, "commands", {}).items():
+        if not hasattr(inner, "commands"):
+            yield f"{name} {word}", inner
+        yield from commands(f"{name} {word}", inner)
 
 
 def exit_code_page():

@@ -24,7 +24,7 @@ LAYERS = [
     "joint",
     "evaluation",
     "run",
-    "plots study study_plots webpage checkpoint",
+    "plots schema study study_plots template webpage checkpoint",
     "config",
     "limits projection",
     "inits/ parameterizations/ constraints/ reconstructors/ responses/ exporters/ datasets/",

@@ -10,6 +10,7 @@ import trajdesign
 from trajdesign import console, errors, interrupt
 from trajdesign.commands.check import check
 from trajdesign.commands.compare import compare
+from trajdesign.commands.config import config
 from trajdesign.commands.export import export
 from trajdesign.commands.list import list_
 from trajdesign.commands.optimize import optimize
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 for command in (optimize, study, compare, check, export, scan, psf, report):
     app.command()(command)
+app.add_typer(config)
 app.command("list")(list_)
 
 

@@ -57,6 +57,12 @@ def atomic_path(path: Path | str, *, overwrite: bool = True, beside: Path | None
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path | str, text: str, *, overwrite: bool) -> None:
+    """Write a text file in UTF-8, as `atomic_path` does."""
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def is_folder(path: Path) -> bool:
     """Return whether a folder is there, so far as this process may see."""
     try:

@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+import re
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -175,6 +176,17 @@ def catalogue() -> dict[str, dict[str, dict[str, Any]]]:
                 },
             }
     return result
+
+
+def explained(target: Any) -> dict[str, str]:
+    """Return what the docstring of a class or function says of each of its parameters."""
+    section = (inspect.getdoc(target) or "").partition("\nParameters\n----------\n")[2]
+    section = re.split(r"\n\n\S[^\n]*\n---", section)[0]
+    found: dict[str, str] = {}
+    for entry in re.split(r"\n(?=\S)", section):
+        names, _, text = entry.partition("\n")
+        found |= dict.fromkeys(names.split(", "), " ".join(text.split()))
+    return found
 
 
 def nearest(word: str, known: list[str]) -> str:
