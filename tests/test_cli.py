@@ -5,6 +5,7 @@ import os
 import shlex
 import subprocess
 import sys
+import tomllib
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 
@@ -12,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from trajdesign import cli, limits, plugins, runtime, seqfile
+from trajdesign import __version__, cli, doctor, limits, plugins, runtime, seqfile
 from trajdesign.acquisition import Acquisition
+from trajdesign.config import load_config
 from trajdesign.inits.spiral import spiral
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory, load, n_points
@@ -142,11 +144,74 @@ DESCRIPTION = ("--k-unit", "1/m", "--dwell", "4e-6", "--fov", "0.22", "--matrix"
 def test_help_names_every_command(trajdesign):
     result = trajdesign("--help")
     assert result.code == 0
-    for name in ("optimize", "study", "compare", "check", "export", "scan", "psf", "list"):
+    for name in [
+        "optimize",
+        "study",
+        "compare",
+        "check",
+        "export",
+        "scan",
+        "psf",
+        "report",
+        "config",
+        "list",
+        "doctor",
+    ]:
         assert name in result.out
         one = trajdesign(name, "-h")
         assert one.code == 0
         assert f"trajdesign {name}" in one.out
+    assert "--install-completion" in result.out
+    assert trajdesign("--version").out == f"trajdesign {__version__}\n"
+
+
+def test_config_makes_shows_and_describes_files(trajdesign, refused, tmp_path):
+    path = tmp_path / "my run.toml"
+    result = trajdesign("config", "init", "--out", path)
+    assert (result.code, result.err) == (0, "")
+    assert shlex.split(result.out.splitlines()[-1])[:3] == ["trajdesign", "optimize", str(path)]
+    assert trajdesign("config", "init").out == path.read_text(encoding="utf-8")
+    refused(5, "config", "init", "--out", path, mentions=["--force"])
+    assert trajdesign("config", "init", "--out", path, "--force", "--quiet").out == ""
+    shown = trajdesign("config", "show", path, "--set", "seed=7")
+    assert load_config(None, ["seed=7"]).to_dict() == tomllib.loads(shown.out)
+    document = json.loads(trajdesign("config", "show", "--set", "seed=7", "--json").out)
+    assert document["schema"] == "trajdesign.config/1"
+    assert document["config"] == json.loads(json.dumps(tomllib.loads(shown.out)))
+    refused(2, "config", "show", "--set", "init.angel=golden", mentions=["did you mean 'angle'"])
+    assert trajdesign("config", "schema", "--out", tmp_path / "schema.json").code == 0
+    assert json.loads((tmp_path / "schema.json").read_text()) == json.loads(trajdesign("config", "schema").out)
+
+
+def test_doctor_ends_with_what_it_found(trajdesign, monkeypatch):
+    for verdict, code in (("ok", 0), ("absent", 0), ("failed", 1), ("missing", 6)):
+        findings = [doctor.Finding("package", "thing", "not here", verdict, "pip install it")]
+        monkeypatch.setattr(doctor, "examine", lambda found=findings: found)
+        result = trajdesign("doctor")
+        assert (result.code, result.err) == (code, "")
+        assert "pip install it" in result.out
+        document = json.loads(trajdesign("doctor", "--json").out)
+        assert document["ok"] is (code == 0)
+        assert document["findings"][0]["verdict"] == verdict
+        assert trajdesign("doctor", "--quiet").out == ""
+
+
+def test_quiet_prints_nothing_and_json_names_its_schema(trajdesign, run, tmp_path):
+    file = tmp_path / "a.seq"
+    for words in (
+        ("check", run),
+        ("export", run, "--out", file, "--force"),
+        ("check", file),
+        ("scan", file, "--out", tmp_path / "scan", "--force"),
+        ("psf", run, "--out", tmp_path / "psf.png"),
+        ("compare", f"{run}:fixed", run),
+        ("report", run),
+    ):
+        assert (trajdesign(*words, "--quiet").out, words) == ("", words)
+        document = json.loads(trajdesign(*words, "--json").out)
+        assert document["schema"] == f"trajdesign.{words[0]}/1"
+        assert document["schema_version"] == 1
+        assert "Next:" not in str(document)
 
 
 def test_optimize_says_what_it_reached_and_what_to_do_next(first):
@@ -234,6 +299,7 @@ def test_check_passes_what_was_learned(trajdesign, run):
         assert name in result.out
     assert "BROKEN" not in result.out
     document = json.loads(trajdesign("check", run, "--json").out)
+    assert document["schema"] == "trajdesign.check/1"
     assert document["schema_version"] == 1
     assert document["ok"] is True
     metrics = json.loads((run / "metrics.json").read_text())

@@ -17,7 +17,7 @@ LAYERS = [
     "__main__",
     "cli",
     "commands/",
-    "console report",
+    "console doctor report",
     "study_table",
     "cells compare",
     "optimize export scan",

@@ -11,6 +11,7 @@ from trajdesign import console, errors, interrupt
 from trajdesign.commands.check import check
 from trajdesign.commands.compare import compare
 from trajdesign.commands.config import config
+from trajdesign.commands.doctor import doctor
 from trajdesign.commands.export import export
 from trajdesign.commands.list import list_
 from trajdesign.commands.optimize import optimize
@@ -32,6 +33,7 @@ for command in (optimize, study, compare, check, export, scan, psf, report):
     app.command()(command)
 app.add_typer(config)
 app.command("list")(list_)
+app.command()(doctor)
 
 
 def _print_version(asked: bool) -> None:
