@@ -129,7 +129,7 @@ def scan(
         raise ConfigError(f"noise is {noise:g}, seed {seed}: noise is finite, and neither is negative.")
     with ExitStack() as files:
         to = {name: files.enter_context(atomic_path(out / name, overwrite=overwrite)) for name in _FILES}
-        played = _without_noise(seqfile.read(path))
+        played = seqfile.read(path).without_noise()
         trained = None if run is None else _Trained.load(run)
         acquisition = _acquisition(played, path) if trained is None else trained.trajectory.acquisition
         played = replace(played, k=k_of_file(played, {} if trained is None else trained.config.response))
@@ -238,14 +238,6 @@ def _coil_images(object: str, acquisition: Acquisition, n_coils: int | None, dat
         given["n_coils"] = n_coils
     slices = plugins.build("data", {**data, **given}, acquisition, "test")
     return slices[len(slices) // 2]
-
-
-def _without_noise(played: SeqFile) -> SeqFile:
-    """Return a file without the ADC events that sample no object: before any excitation, or of a noise scan."""
-    noise, start = played.labels.get("NOISE", np.zeros(len(played.adcs))), played.excitations.min(initial=math.inf)
-    kept = [i for i, adc in enumerate(played.adcs) if not noise[i] and adc.times[0] >= start]
-    labels = {name: values[kept] for name, values in played.labels.items()}
-    return replace(played, adcs=tuple(played.adcs[i] for i in kept), k=tuple(played.k[i] for i in kept), labels=labels)
 
 
 def _samples(played: SeqFile, acquisition: Acquisition, path: Path) -> tuple[Tensor, Tensor]:

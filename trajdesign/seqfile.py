@@ -13,7 +13,7 @@ Specification: https://pulseq.github.io/specification.pdf.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +134,13 @@ class SeqFile:
     def k_adc(self) -> np.ndarray:
         """K at the ADC samples (adc, sample, 3), 1/m, if all events have one length."""
         return _stacked(self.k, (0, 0, 3))
+
+    def without_noise(self) -> "SeqFile":
+        """Return the file without the ADC events that sample no object: before any excitation, or of a noise scan."""
+        noise, start = self.labels.get("NOISE", np.zeros(len(self.adcs))), self.excitations.min(initial=math.inf)
+        kept = [i for i, adc in enumerate(self.adcs) if not noise[i] and adc.times[0] >= start]
+        labels = {name: values[kept] for name, values in self.labels.items()}
+        return replace(self, adcs=tuple(self.adcs[i] for i in kept), k=tuple(self.k[i] for i in kept), labels=labels)
 
     def block_at(self, time: float) -> int:
         """Return the number of the block that plays at a time, s."""

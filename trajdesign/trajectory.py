@@ -12,7 +12,6 @@ The time axis starts at the first gradient sample; the first ADC sample follows 
 """
 
 import math
-import zipfile
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trajdesign import sampled
 from trajdesign.acquisition import Acquisition
+from trajdesign.arrays import read_npz
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.files import atomic_path
 from trajdesign.scanner import Scanner
@@ -205,20 +206,25 @@ def fit_residual(trajectory: Trajectory, samples: Tensor) -> tuple[float, float]
     return float(distance.max()), float(distance.square().mean().sqrt())
 
 
-def load(path: Path | str) -> Trajectory:
-    """Read a trajectory that `Trajectory.save` wrote.
+def load(path: Path | str, scanner: Scanner | None = None) -> Trajectory:
+    """Read a trajectory that `Trajectory.save` wrote, or one of another program that needs no explanation.
 
     Parameters
     ----------
     path
-        The ``.npz`` file.
+        The ``.npz`` file, or a Pulseq ``.seq`` file or NeuroSpin's ``.bin``.
+    scanner
+        Of those two, which do not tell; by default `Scanner` as it is.
 
     Raises
     ------
     InputError
         If the file is missing, damaged, lacks a key, holds a value that is not finite, or its `k_adc` is not what
-        its `k` plays.
+        its `k` plays; if the samples of a foreign one cannot be met on the raster to a tenth of 1/FOV.
     """
+    if Path(path).suffix.lower() in sampled.COMPLETE:
+        found, residual = load_sampled(path, scanner=scanner or Scanner())
+        return require_close(found, residual, path)
     arrays = read_npz(path)
     if "format" not in arrays:
         raise InputError(
@@ -264,111 +270,115 @@ def load(path: Path | str) -> Trajectory:
     return trajectory
 
 
-def read_npz(path: Path | str) -> dict[str, np.ndarray]:
-    """Read every array of an ``.npz`` file, without pickles.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, no ``.npz`` file, or damaged.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path} does not exist.")
-    if not path.is_file() or not zipfile.is_zipfile(path):
-        raise InputError(f"{path} is not an .npz file.")
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            arrays: dict[str, Any] = {key: archive[key] for key in archive.files}
-    except Exception as error:  # numpy and zipfile raise more than ten types on damaged files
-        raise InputError(f"{path} is damaged or holds pickled objects ({type(error).__name__}).") from None
-    if not all(isinstance(array, np.ndarray) for array in arrays.values()):
-        raise InputError(f"{path} holds members that are not arrays.")
-    return arrays
-
-
-#: What one unit of a foreign k is in 1/m, given the voxel size along each axis (m).
 _K_UNITS = ("1/m", "rad/m", "1/fov", "normalized")
+# Residual of a fit, in 1/FOV, beyond which it is another trajectory; a tenth is hardly to be seen in an image.
+_CLOSE = 0.1
 
 
 def load_sampled(
     path: Path | str,
     *,
-    k_unit: str,
-    acquisition_fov: tuple[float, ...],
-    dwell: float,
     scanner: Scanner,
+    k_unit: str | None = None,
+    acquisition_fov: tuple[float, ...] | None = None,
+    dwell: float | None = None,
     matrix: tuple[int, ...] | None = None,
 ) -> tuple[Trajectory, tuple[float, float]]:
-    """Read a foreign ``.npz`` that holds only sampled k, and fit it onto the gradient raster.
+    """Read a file of any program that `trajdesign.sampled.read` knows, and fit it onto the gradient raster.
+
+    What the file itself says need not be given. A field of view or matrix that is given has the last word, and so has a
+    dwell time where the file holds gradients; it must be the file's where that holds samples.
 
     Parameters
     ----------
     path
-        File with one numeric array (shot, sample, dim), or several of which one is named ``k``.
+        The file.
+    scanner
+        Limits and rasters to fit under.
     k_unit
         ``"1/m"``, ``"rad/m"``, ``"1/fov"`` (cycles per field of view, +-matrix/2) or ``"normalized"`` (+-0.5).
     acquisition_fov
         Field of view along each axis, m; one number serves all axes.
     dwell
         Time between samples, s.
-    scanner
-        Limits and rasters to fit under.
     matrix
         Pixels along each axis; by default the smallest even matrix that holds the trajectory.
 
     Returns
     -------
     trajectory
-        The fit.
+        The fit, or exactly what is played where the file holds gradients.
     residual
         Max and rms difference to the file's samples, in 1/FOV.
 
     Raises
     ------
     ConfigError
-        If the unit is unknown, or ``normalized`` is used without a matrix.
+        If the unit is unknown or not the file's, something is missing, or ``normalized`` is used without a matrix.
     InputError
-        If there is no such array, or its magnitude contradicts the unit.
+        If `trajdesign.sampled.read` refuses the file, or its magnitude contradicts the unit.
     """
-    if k_unit not in _K_UNITS:
-        raise ConfigError(f"k unit {k_unit!r} is unknown; it is one of {', '.join(_K_UNITS)}.")
-    samples = _only_samples(path)
-    n_dims = samples.shape[-1]
-    fov = np.array([plausible("fov", extent) for extent in _per_axis("fov", acquisition_fov, n_dims)])
+    found = sampled.read(path)
+    unit = _agreed("k unit", k_unit, found.unit, path)
+    if unit not in _K_UNITS:
+        raise ConfigError(f"k unit {unit!r} is unknown; it is one of {', '.join(_K_UNITS)}.")
+    n_dims = found.k.shape[-1]
+    given = acquisition_fov or found.fov
+    if given is None:
+        raise ConfigError(f"{path} does not tell its field of view; give it, in m.")
+    fov = np.array([plausible("fov", extent) for extent in _per_axis("fov", given, n_dims)])
+    matrix = matrix or found.matrix
     if matrix is not None:
         matrix = _per_axis("matrix", matrix, n_dims)
-    elif k_unit == "normalized":
+    elif unit == "normalized":
         raise ConfigError("k in normalized units needs the matrix too (--matrix).")
     grid = np.array(matrix if matrix is not None else [2] * n_dims, dtype=float)
-    scale = {"1/m": 1.0, "rad/m": 1 / (2 * np.pi), "1/fov": 1 / fov, "normalized": grid / fov}[k_unit]
-    k = samples.astype(np.float64) * scale
+    scale = {"1/m": 1.0, "rad/m": 1 / (2 * np.pi), "1/fov": 1 / fov, "normalized": grid / fov}[unit]
+    k = found.k.astype(np.float64) * scale
     extent = np.max(np.abs(k * fov), axis=(0, 1), initial=0.0)  # in 1/FOV
     if matrix is None:
-        matrix = tuple(2 * max(2, math.ceil(min(e, 1e9) - 1e-6)) for e in extent)
+        matrix = tuple(2 * max(2, math.ceil(min(e, 1e9) - 1e-3)) for e in extent)
     if max(extent) < 2 or max(matrix) > 4096 or bool(np.any(extent > 1.01 * np.array(matrix) / 2)):
         raise InputError(
-            f"{path}: k in {k_unit} reaches {max(extent):.4g}/FOV, which does not fit a matrix of {max(matrix)}; "
+            f"{path}: k in {unit} reaches {max(extent):.4g}/FOV, which does not fit a matrix of {max(matrix)}; "
             f"is the unit right? Choices: {', '.join(_K_UNITS)}."
         )
-    acquisition = Acquisition(tuple(fov), tuple(matrix), k.shape[0], k.shape[1], dwell)
-    wanted = torch.from_numpy(k)
+    dwell = _agreed("dwell time", dwell, None if found.raster and dwell else found.dwell, path)
+    acquisition, wanted = Acquisition(tuple(fov), tuple(matrix), k.shape[0], k.shape[1], dwell), torch.from_numpy(k)
+    if found.raster is not None:
+        return _on_raster(wanted, found.raster, acquisition, scanner, Path(path)), (0.0, 0.0)
     trajectory = fit(wanted, acquisition, scanner, Path(path).stem)
     return trajectory, fit_residual(trajectory, wanted)
 
 
-def _only_samples(path: Path | str) -> np.ndarray:
-    """Return the one array (shot, sample, dim) of a foreign file, or the one named ``k``, finite."""
-    candidates = {key: a for key, a in read_npz(path).items() if a.ndim == 3 and a.dtype.kind == "f"}
-    if "k" not in candidates and len(candidates) != 1:
-        raise InputError(f"{path} must hold one real array (shot, sample, dim), found {len(candidates)}.")
-    samples = candidates["k"] if "k" in candidates else next(iter(candidates.values()))
-    if samples.shape[-1] not in (2, 3):
-        raise InputError(f"{path}: the last axis of k has length {samples.shape[-1]}; it must be 2 or 3 (x, y[, z]).")
-    if not np.isfinite(samples).all():
-        shot, sample = np.argwhere(~np.isfinite(samples))[0][:2]
-        raise InputError(f"{path}: k is not finite at shot {shot}, sample {sample}.")
-    return samples
+def require_close(trajectory: Trajectory, residual: tuple[float, float], path: Path | str) -> Trajectory:
+    """Return what `load_sampled` found; refuse, by an `InputError`, a fit that is not the file's trajectory."""
+    if not residual[0] <= _CLOSE:
+        raster = trajectory.scanner.gradient_raster
+        raise InputError(
+            f"{path}: straight gradients on a raster of {raster:g} s miss its samples by {residual[0]:.3g}/FOV, "
+            f"limit {_CLOSE}/FOV; are its dwell time, field of view and unit right?"
+        )
+    return trajectory
+
+
+def _on_raster(k: Tensor, raster: float, acquisition: Acquisition, scanner: Scanner, path: Path) -> Trajectory:
+    """Return the trajectory of control points, with as many samples a shot as they allow."""
+    if not math.isclose(raster, scanner.gradient_raster):
+        raise ConfigError(f"{path} is for a gradient raster of {raster:g} s, not {scanner.gradient_raster:g} s.")
+    time = (k.shape[1] - 2) * raster - acquisition.adc_delay(raster, scanner.rf_raster)
+    acquisition = replace(acquisition, n_samples=math.floor(time / acquisition.dwell + 1e-6) + 1)
+    return Trajectory(k[:, : n_points(acquisition, scanner)], acquisition, scanner, path.stem)
+
+
+def _agreed(quantity: str, given: Any, found: Any, path: Path | str) -> Any:
+    """Return what is given or what the file says; refuse neither of them, and both if they differ."""
+    if given is None and found is None:
+        raise ConfigError(f"{path} does not tell its {quantity}; give it.")
+    is_same = given == found or (isinstance(found, float) and math.isclose(given or 0.0, found, rel_tol=1e-6))
+    if given is not None and found is not None and not is_same:
+        raise ConfigError(f"{path} has the {quantity} {found}, not {given}.")
+    return found if given is None else given
 
 
 def _per_axis(quantity: str, values: tuple[Any, ...], n_dims: int) -> tuple[Any, ...]:

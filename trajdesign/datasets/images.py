@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from trajdesign.acquisition import Acquisition
+from trajdesign.arrays import read_npz
 from trajdesign.coils import receive
 from trajdesign.datasets._grid import fit_matrix, slice_shape
 from trajdesign.datasets._splits import (
@@ -23,7 +24,6 @@ from trajdesign.datasets._splits import (
     slices_of_split,
 )
 from trajdesign.errors import ConfigError, InputError
-from trajdesign.trajectory import read_npz
 
 Plane = Literal["auto", "axial", "coronal", "sagittal"]
 

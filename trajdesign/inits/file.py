@@ -1,12 +1,16 @@
 """A trajectory from a file."""
 
+from pathlib import Path
+from typing import Literal
+
 import numpy as np
+import torch
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError
 from trajdesign.inits._feasible import feasible
 from trajdesign.scanner import Scanner
-from trajdesign.trajectory import Trajectory, load
+from trajdesign.trajectory import Trajectory, load, load_sampled, n_points, require_close
 
 # Without these the control points would not be the same path, or the samples not at the same places.
 _MUST_AGREE = [
@@ -14,18 +18,32 @@ _MUST_AGREE = [
     *(("scanner", key) for key in ("gradient_raster", "rf_raster")),
 ]
 
+# Part of k_max.
+_ROUNDING = 1e-3
 
-def file(acquisition: Acquisition, scanner: Scanner, *, path: str) -> Trajectory:
-    """Return the trajectory of a ``.npz`` file that trajdesign wrote, such as that of an earlier run.
+
+def file(
+    acquisition: Acquisition,
+    scanner: Scanner,
+    *,
+    path: str,
+    k_unit: Literal["1/m", "rad/m", "1/fov", "normalized"] | None = None,
+) -> Trajectory:
+    """Return the trajectory of a file: of an earlier run or another program (Pulseq, BART, NeuroSpin, NumPy).
+
+    A ``.npz`` file that trajdesign wrote is taken as it is. Of a Pulseq ``.seq``, BART's ``.cfl``, and ``.npy`` and
+    ``.npz`` arrays (shot, sample, dim) the samples are fitted; NeuroSpin's ``.bin`` holds what is played.
 
     Parameters
     ----------
     acquisition
-        Must be that of the file.
+        Must be that of the file, as far as the file tells.
     scanner
         Its rasters must be those of the file; its limits may differ.
     path
         The file, relative to the working directory.
+    k_unit
+        Of an array of another program; ``1/fov`` are cycles per field of view, ``normalized`` ends at 0.5.
 
     Returns
     -------
@@ -35,18 +53,36 @@ def file(acquisition: Acquisition, scanner: Scanner, *, path: str) -> Trajectory
     Raises
     ------
     InputError
-        If the file is missing, damaged or not from trajdesign.
+        If the file is missing, damaged or of no known kind, or its samples cannot be met on the raster.
     ConfigError
         If it belongs to another acquisition or raster.
     LimitError
         If the scanner cannot play it.
     """
-    found = load(path)
+    if k_unit is None and Path(path).suffix.lower() == ".npz":
+        found = load(path)
+    else:
+        found = require_close(
+            *load_sampled(
+                path,
+                scanner=scanner,
+                k_unit=k_unit,
+                acquisition_fov=acquisition.fov,
+                dwell=acquisition.dwell,
+                matrix=acquisition.matrix,
+            ),
+            path,
+        )
     given = {"acquisition": acquisition, "scanner": scanner}
     for table, key in _MUST_AGREE:
+        if key == "n_samples" and found.k.shape[1] == n_points(acquisition, scanner):
+            continue  # the same control points
         theirs, ours = getattr(getattr(found, table), key), getattr(given[table], key)
         if np.shape(theirs) != np.shape(ours) or not np.allclose(theirs, ours, rtol=1e-9, atol=0):
             raise ConfigError(f"file: {path} has {table}.{key} = {theirs}, the config {ours}; make the two the same.")
     remedy = "take the scanner that it was made for, or move it onto the limits with trajdesign.project"
+    # what rounding or a fit has moved across the edge of k-space is moved back, and all of the trajectory with it
+    extent = float((found.k.abs() / torch.tensor(acquisition.k_max)).max())
+    found = found.with_k(found.k / extent) if 1 < extent < 1 + _ROUNDING else found
     k = found.k.numpy()
     return feasible(k, acquisition, scanner, f"file: {path}", "a shot", remedy).with_k(found.k, found.name)

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trajdesign.arrays import read_npz
 from trajdesign.errors import InputError
-from trajdesign.trajectory import read_npz
 
 
 def girf(gradient: Tensor, raster: float, *, path: str) -> Tensor:

@@ -1,0 +1,142 @@
+"""Trajectories that other programs wrote: their k, and what their files say of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trajdesign import seqfile
+from trajdesign.arrays import read_cfl, read_npy, read_npz
+from trajdesign.errors import InputError
+
+#: Endings of files that say themselves what their k is.
+COMPLETE = (".seq", ".bin")
+
+# Of k along z beside that in the plane: less is rounding, and the trajectory 2D.
+_FLAT = 1e-2
+# NeuroSpin's sequence plays on this raster, s, which its files do not tell.
+_NEUROSPIN_RASTER = 10e-6
+_NEUROSPIN_VERSIONS = (4.1, 4.2, 5.0, 5.1)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """K of a file, and what else the file says.
+
+    Parameters
+    ----------
+    k
+        (shot, sample, dim), x first, in `unit`.
+    unit
+        See `trajdesign.trajectory.load_sampled`; None where the file does not tell.
+    dwell
+        Time between samples, s.
+    fov, matrix
+        Field of view (m) and pixels along each axis.
+    raster
+        Where k are control points and no samples: the gradient raster, s.
+    """
+
+    k: NDArray[np.float64]
+    unit: str | None = None
+    dwell: float | None = None
+    fov: tuple[float, ...] | None = None
+    matrix: tuple[int, ...] | None = None
+    raster: float | None = None
+
+
+def read(path: Path | str) -> Samples:
+    """Read a trajectory by the ending of its file.
+
+    ``.npz`` and ``.npy`` hold a real array (shot, sample, dim); in an ``.npz`` of several it is named ``k``. ``.cfl``
+    is BART's, of the dimensions (3, sample, shot), in cycles per field of view. ``.seq`` is any Pulseq file, of which
+    every ADC event after the first excitation is a shot, but for noise scans. ``.bin`` holds NeuroSpin's gradients, as
+    mri-nufft writes and reads them.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, of another kind, or holds a number that is not finite.
+    """
+    path = Path(path)
+    readers: dict[str, Callable[[Path], Samples]] = {
+        ".npz": lambda path: Samples(_only_array(path)),
+        ".npy": lambda path: Samples(read_npy(path)),
+        ".cfl": _bart,
+        ".seq": _pulseq,
+        ".bin": _neurospin,
+    }
+    if path.suffix.lower() not in readers:
+        raise InputError(f"{path} is of no known kind of trajectory; known: {', '.join(readers)}.")
+    found = readers[path.suffix.lower()](path)
+    if found.k.ndim != 3 or found.k.dtype.kind != "f":
+        raise InputError(f"{path} holds {found.k.dtype} of shape {found.k.shape}, not a real (shot, sample, dim).")
+    if found.k.shape[-1] not in (2, 3):
+        raise InputError(f"{path}: the last axis of k has length {found.k.shape[-1]}; it must be 2 or 3 (x, y[, z]).")
+    if not np.isfinite(found.k).all():
+        shot, sample = np.argwhere(~np.isfinite(found.k))[0][:2]
+        raise InputError(f"{path}: k is not finite at shot {shot}, sample {sample}.")
+    return found
+
+
+def _only_array(path: Path) -> NDArray:
+    """Return the one array (shot, sample, dim) of an ``.npz`` file, or the one named ``k``."""
+    candidates = {key: a for key, a in read_npz(path).items() if a.ndim == 3 and a.dtype.kind == "f"}
+    if "k" not in candidates and len(candidates) != 1:
+        raise InputError(f"{path} must hold one real array (shot, sample, dim), found {len(candidates)}.")
+    return candidates["k"] if "k" in candidates else next(iter(candidates.values()))
+
+
+def _bart(path: Path) -> Samples:
+    array = read_cfl(path)
+    if array.ndim < 3 or array.shape[0] != 3:
+        raise InputError(f"{path} has the dimensions {array.shape}; a trajectory of BART has (3, sample, shot).")
+    k = array.real.astype(np.float64).reshape(3, array.shape[1], -1, order="F").T
+    return Samples(k if k[..., 2].any() else k[..., :2], "1/fov")
+
+
+def _pulseq(path: Path) -> Samples:
+    played = seqfile.read(path, signed=False).without_noise()
+    try:
+        k = played.k_adc
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    dwells = {round(adc.dwell, 12) for adc in played.adcs}
+    if len(dwells) != 1:
+        raise InputError(f"{path} has ADC events of {len(dwells)} dwell times after an excitation; it must be one.")
+    n_dims = 2 if np.abs(k[..., 2]).max() <= _FLAT * np.abs(k).max() else 3
+    try:
+        fov = tuple(float(extent) for extent in played.definitions.get("FOV", "").split())[:n_dims] or None
+    except ValueError:
+        fov = None
+    return Samples(k[..., :n_dims], "1/m", dwell=dwells.pop(), fov=fov)
+
+
+def _neurospin(path: Path) -> Samples:
+    """Integrate the gradients; the parts of a shot before and after its readout are left out."""
+    try:
+        values = np.fromfile(path, dtype="<f4").astype(np.float64)
+        version, n_dims = round(float(values[0]), 1), int(values[1])
+        if version not in _NEUROSPIN_VERSIONS or n_dims not in (2, 3):
+            raise InputError(f"{path} is of version {version} with {n_dims} axes; {_NEUROSPIN_VERSIONS} are known.")
+        fov, matrix, head = np.split(values[2:], [n_dims, 2 * n_dims])
+        oversampling, gamma, n_shots, n_cells = head[0], head[1], int(head[2]), int(head[3])
+        largest, body = head[5] * 1e-3, head[17:]  # from mT/m
+        before, after = (int(n) for n in head[8:10]) if version > 5.05 else (0, 0)
+        start = body[: n_shots * n_dims].reshape(n_shots, 1, n_dims)
+        n_ends = (2 if version > 4.5 else 1) * n_shots * n_dims
+        gradient = body[n_ends : n_ends + n_shots * n_cells * n_dims].reshape(n_shots, n_cells, n_dims)
+        k = start + np.cumsum(np.pad(gradient, ((0, 0), (1, 0), (0, 0))), 1) * largest * gamma * _NEUROSPIN_RASTER
+        dwell = _NEUROSPIN_RASTER / oversampling
+    except (OSError, ValueError, IndexError, OverflowError, ZeroDivisionError) as error:
+        raise InputError(f"{path} is not NeuroSpin's file of gradients, or damaged ({type(error).__name__}).") from None
+    return Samples(
+        k[:, before : k.shape[1] - after],
+        "1/m",
+        dwell=float(dwell),
+        fov=tuple(float(extent) for extent in fov),
+        matrix=tuple(int(n) for n in matrix),
+        raster=_NEUROSPIN_RASTER,
+    )
