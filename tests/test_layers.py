@@ -60,6 +60,7 @@ ONLY_USERS = {
     "pypulseq": {"blocks", "exporters.pulseq"},
     "safetensors": {"run"},
     "tomli_w": {"config"},
+    "mrinufft": {"inits.mrinufft"},
     "sigpy": {"coils"},
     "ismrmrd": {"exporters.mrd"},
     "h5py": {"datasets.fastmri"},

@@ -8,6 +8,9 @@ from scipy.interpolate import CubicHermiteSpline, CubicSpline
 
 from trajdesign.inits._feasible import Bounds
 
+# Part of the longest chord below which two points are one.
+_SAME = 1e-9
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -18,9 +21,9 @@ class Curve:
     arc
         Arc length from the start (point,), rising, 1/m.
     k
-        kx + i ky (point,), 1/m.
+        kx + i ky (point,), or (point, dim), 1/m.
     tangent
-        Unit tangent (point,), complex.
+        Unit tangent, of the same kind.
     curvature
         Magnitude of the change of direction by arc length (point,), m.
     """
@@ -32,11 +35,18 @@ class Curve:
 
 
 def curve_through(points: np.ndarray) -> Curve:
-    """Return the smooth curve through points kx + i ky (point,), 1/m, so close that chords are as long as arcs."""
-    arc = np.concatenate([[0], np.cumsum(np.abs(np.diff(points)))])
+    """Return the smooth curve through k (point, dim), 1/m, so close that chords are as long as arcs.
+
+    Of neighbours in the same place, only the first is taken.
+    """
+    chords = np.linalg.norm(np.diff(points, axis=0), axis=-1)
+    moved = chords > _SAME * chords.max()
+    points, arc = points[np.concatenate([[True], moved])], np.concatenate([[0], np.cumsum(chords[moved])])
     spline = CubicSpline(arc, points)
-    tangent = spline(arc, 1) / np.abs(spline(arc, 1))
-    return Curve(arc, points, tangent, np.abs((tangent.conj() * spline(arc, 2)).imag))
+    velocity, change = spline(arc, 1), spline(arc, 2)
+    tangent = velocity / np.linalg.norm(velocity, axis=-1, keepdims=True)
+    across = change - (change * tangent).sum(axis=-1, keepdims=True) * tangent
+    return Curve(arc, points, tangent, np.linalg.norm(across, axis=-1))
 
 
 class Fastest:
@@ -70,7 +80,7 @@ class Fastest:
         return float(self._time[-1])
 
     def play(self, parts: np.ndarray) -> np.ndarray:
-        """Return the complex k (1/m) at times given in parts of the duration."""
+        """Return k of the curve's kind, 1/m, at times given in parts of the duration."""
         curve = self._curve
         along = CubicHermiteSpline(self._time, curve.arc, self._speed)(parts * self.duration)
         found: np.ndarray = CubicHermiteSpline(curve.arc, curve.k, curve.tangent)(np.clip(along, 0, curve.arc[-1]))

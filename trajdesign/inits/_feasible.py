@@ -13,6 +13,8 @@ from trajdesign.errors import ConfigError, LimitError
 from trajdesign.scanner import LimitNorm, Scanner
 from trajdesign.trajectory import Trajectory, point_times
 
+# Part of k_max that rounding or a fit may move a trajectory across the edge of k-space.
+_OVER = 1e-3
 #: Part of each limit that a design uses; the rest is room for rounding in files and for learning.
 _USED = 0.98
 
@@ -77,6 +79,12 @@ def turned(path: np.ndarray, turn: float, acquisition: Acquisition) -> np.ndarra
     shots = np.exp(1j * angles)[:, None] * path
     k_max = np.array(acquisition.k_max)
     return np.stack([shots.real, shots.imag], axis=-1) * (k_max / k_max.max())
+
+
+def inside(k: np.ndarray, acquisition: Acquisition) -> np.ndarray:
+    """Shrink control points (shot, point, dim), 1/m, that lie a thousandth outside k_max at most, onto it."""
+    extent = float(np.abs(k / np.array(acquisition.k_max)).max(initial=0.0))
+    return k / extent if 1 < extent < 1 + _OVER else k
 
 
 def require_2d(pattern: str, acquisition: Acquisition) -> None:

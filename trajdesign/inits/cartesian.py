@@ -97,7 +97,7 @@ def _focused_wave(amplitude: float, focus: float, acquisition: Acquisition, scan
     def shot(periods: float) -> Fastest:
         s = np.linspace(-1, 1, 4001 + 400 * math.ceil(periods))
         sine = np.sin(2 * math.pi * periods * s)
-        path = np.abs(s) ** (focus - 1) * (acquisition.k_max[0] * s + 1j * amplitude * sine)
+        path = np.abs(s)[:, None] ** (focus - 1) * np.stack([acquisition.k_max[0] * s, amplitude * sine], axis=-1)
         return Fastest(curve_through(path), bounds, from_rest=False)
 
     require_time("cartesian: a line", shot(0).duration, available, "waves")
@@ -106,7 +106,7 @@ def _focused_wave(amplitude: float, focus: float, acquisition: Acquisition, scan
     while high - low > 1e-6 * high:
         middle = (low + high) / 2
         low, high = (middle, high) if shot(middle).duration <= available else (low, middle)
-    return shot(low).play(np.linspace(0, 1, steps + 1))
+    return shot(low).play(np.linspace(0, 1, steps + 1)) @ np.array([1, 1j])
 
 
 def _most_periods(amplitude: float, along: np.ndarray, acquisition: Acquisition, scanner: Scanner) -> float:

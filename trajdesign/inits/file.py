@@ -8,7 +8,7 @@ import torch
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError
-from trajdesign.inits._feasible import feasible
+from trajdesign.inits._feasible import feasible, inside
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory, load, load_sampled, n_points, require_close
 
@@ -17,9 +17,6 @@ _MUST_AGREE = [
     *(("acquisition", key) for key in ("fov", "matrix", "n_shots", "n_samples", "dwell")),
     *(("scanner", key) for key in ("gradient_raster", "rf_raster")),
 ]
-
-# Part of k_max.
-_ROUNDING = 1e-3
 
 
 def file(
@@ -81,8 +78,5 @@ def file(
         if np.shape(theirs) != np.shape(ours) or not np.allclose(theirs, ours, rtol=1e-9, atol=0):
             raise ConfigError(f"file: {path} has {table}.{key} = {theirs}, the config {ours}; make the two the same.")
     remedy = "take the scanner that it was made for, or move it onto the limits with trajdesign.project"
-    # what rounding or a fit has moved across the edge of k-space is moved back, and all of the trajectory with it
-    extent = float((found.k.abs() / torch.tensor(acquisition.k_max)).max())
-    found = found.with_k(found.k / extent) if 1 < extent < 1 + _ROUNDING else found
-    k = found.k.numpy()
-    return feasible(k, acquisition, scanner, f"file: {path}", "a shot", remedy).with_k(found.k, found.name)
+    k = inside(found.k.numpy(), acquisition)
+    return feasible(k, acquisition, scanner, f"file: {path}", "a shot", remedy).with_k(torch.from_numpy(k), found.name)
