@@ -31,7 +31,7 @@ LAYERS = [
     "blocks",
     "drawing",
     "interfaces psf waveform",
-    "encoding",
+    "encoding convert",
     "response",
     "density signal toeplitz trajectory",
     "nufft acquisition files lock sampled",
