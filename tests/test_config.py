@@ -51,9 +51,9 @@ def test_two_configs_share_nothing():
         ("[data]\nkind = 'phantom'\nn_coil = 3", ["data.n_coil", "did you mean 'n_coils'"]),
         ("[limits]\nconstraints = ['slow']", ["slow", "did you mean 'slew'"]),
         ("[limits.options.slow]\nweight = 1.0", ["slow", "did you mean 'slew'"]),
-        ("[limits.options.slew]\nwait = 1.0", ["constraint.wait", "'slew'", "did you mean 'weight'"]),
+        ("[limits.options.slew]\nwait = 1.0", ["limits.options.slew.wait", "'slew'", "did you mean 'weight'"]),
         ("[limits.options.acoustics]\nlimit = 1.0", ["limits.constraints does not name 'acoustics'"]),
-        ("[limits]\nconstraints = ['stimulation']", ["constraint.model", "required"]),
+        ("[limits]\nconstraints = ['stimulation']", ["limits.options.stimulation.model", "required"]),
     ],
 )
 def test_an_unknown_key_names_the_nearest(tmp_path, text, words):
@@ -209,7 +209,7 @@ def test_the_options_of_constraints_are_resolved():
     settings = load_config(None, [*overrides, "limits.options.stimulation.weight=30.0"])
     assert settings.limits.options == {"stimulation": {"model": "xrm", "limit": 0.8, "weight": 30.0}}
     assert load_config().limits.options == {}
-    with pytest.raises(ConfigError, match=r"constraint\.weight: .*number"):
+    with pytest.raises(ConfigError, match=r"limits\.options\.stimulation\.weight: .*number"):
         load_config(None, [*overrides, "limits.options.stimulation.weight=much"])
 
 
@@ -277,5 +277,5 @@ def test_a_start_is_an_init_or_the_init_with_other_options():
     varied = config.from_tables({"init": init, "start": {"wave": 0.4}})
     assert varied.start == {**varied.init, "wave": 0.4}
     assert config.from_tables({"init": init, "start": {"kind": "epi"}}).start["kind"] == "epi"
-    with pytest.raises(ConfigError, match=r"init.wav is no option of 'cartesian'; did you mean 'wave'"):
+    with pytest.raises(ConfigError, match=r"start.wav is no option of 'cartesian'; did you mean 'wave'"):
         config.from_tables({"init": init, "start": {"wav": 0.4}})

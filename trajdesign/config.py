@@ -15,6 +15,7 @@ from trajdesign.errors import ConfigError, InputError
 from trajdesign.scanner import Scanner
 
 _PROFILES = Path(__file__).with_name("profiles")
+_MOST_BYTES = 2**20
 _PLUGIN_TABLES = ("init", "parameterization", "reconstructor", "data")
 
 
@@ -90,7 +91,7 @@ class Training(_Table):
     ssim_weight: float = pydantic.Field(0.2, ge=0)
     noise: float = pydantic.Field(0.0, ge=0)
     coil_maps: Literal["self", "prescan", "espirit"] = "self"
-    validations: int = pydantic.Field(10, ge=1)
+    validations: int = pydantic.Field(10, ge=1, le=10_000)
     slices_at_once: int = pydantic.Field(0, ge=0)
     spectra_bytes: int = pydantic.Field(2**31, ge=0)
     normal: Literal["auto", "toeplitz", "chain"] = "auto"
@@ -143,7 +144,7 @@ class Config(_Table):
         for kind in _PLUGIN_TABLES:
             getattr(self, kind).update(plugins.resolve(kind, getattr(self, kind)))
         for start in self.starts:
-            start.update(plugins.resolve("init", start if "kind" in start else {**self.init, **start}))
+            start.update(plugins.resolve("init", start if "kind" in start else {**self.init, **start}, at="start"))
         if self.response:
             self.response.update(plugins.resolve("response", self.response))
         self._resolve_constraints()
@@ -156,7 +157,9 @@ class Config(_Table):
                 plugins.find("constraint", name)  # a name that is no constraint has its own sentence
                 raise ConfigError(f"limits.options.{name} is given, but limits.constraints does not name {name!r}.")
         for name in names:
-            resolved = plugins.resolve("constraint", {**options.get(name, {}), "kind": name})
+            resolved = plugins.resolve(
+                "constraint", {**options.get(name, {}), "kind": name}, at=f"limits.options.{name}"
+            )
             if name in options:
                 options[name] = {key: resolved[key] for key in resolved if key != "kind"}
 
@@ -204,9 +207,24 @@ def from_tables(tables: dict[str, Any]) -> Config:
         If a key is unknown (the sentence names the nearest one) or a value does not fit.
     """
     try:
+        _require_64_bits(tables)
         return Config(**tables)
+    except RecursionError:
+        raise ConfigError("the config nests its tables too deep.") from None
     except pydantic.ValidationError as error:
         raise ConfigError(_sentence(error)) from None
+
+
+def _require_64_bits(value: Any, key: str = "") -> None:
+    """Refuse whole numbers that no other program could read from the file."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _require_64_bits(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for inner in value:
+            _require_64_bits(inner, key)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ConfigError(f"config {key}: a whole number has at most 64 bits in TOML, this one {value.bit_length()}.")
 
 
 def profiles() -> list[str]:
@@ -247,10 +265,15 @@ def read_toml(path: Path | str) -> dict[str, Any]:
         If the file is missing or no TOML.
     """
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        with Path(path).open("rb") as stream:
+            content = stream.read(_MOST_BYTES + 1)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    if len(content) > _MOST_BYTES:
+        raise InputError(f"{path} is no config: it has more than {_MOST_BYTES} bytes.")
+    try:
+        return tomllib.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no valid TOML: {error}.") from None
 
 
@@ -265,8 +288,8 @@ def _apply(tables: dict[str, Any], override: str) -> None:
     if not equals or not all(parts):
         raise ConfigError(f"--set {override!r} is not of the form a.b=value.")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+        [value] = tomllib.loads(f"value = {text}").values()
+    except (ValueError, RecursionError):
         value = text.strip()
     table = tables
     for part in parts[:-1]:

@@ -8,6 +8,11 @@ class TrajdesignError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        """Return the sentence, without the middle of what it quotes at length."""
+        sentence = super().__str__()
+        return sentence if len(sentence) <= 1000 else f"{sentence[:600]} ... {sentence[-300:]}"
+
 
 class ConfigError(TrajdesignError):
     """A setting, option or plug-in name that cannot be used."""
@@ -62,6 +67,10 @@ class Interrupted(SystemExit):
         self.sentence = f"ended by {signal.Signals(number).name}{where}."
 
 
+#: What torch says, in errors of no type of their own, on a processor and on a GPU.
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "Storage size calculation overflowed")
+
+
 def known(error: Exception) -> TrajdesignError | None:
     """Return an error that has a sentence for the user, ours or the machine's, as one of ours; None for a bug."""
     if isinstance(error, TrajdesignError):
@@ -69,6 +78,6 @@ def known(error: Exception) -> TrajdesignError | None:
     if isinstance(error, OSError):
         where = "" if error.filename is None else f" {error.filename}"
         return ResourceError(f"cannot use{where}: {error.strerror or error}.")
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
         return ResourceError("out of memory; take a smaller batch, matrix or number of coils.")
     return None

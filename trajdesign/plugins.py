@@ -57,9 +57,11 @@ def find(kind: str, name: str) -> Any:
     if ":" in name:
         module_name, _, attribute = name.partition(":")
         try:
-            return getattr(importlib.import_module(module_name), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
+            plugin = getattr(importlib.import_module(module_name), attribute)
+            inspect.signature(plugin)
+        except (ImportError, SyntaxError, AttributeError, TypeError, ValueError) as error:
             raise ConfigError(f"{kind} plug-in {name!r} cannot be imported: {error}.") from None
+        return plugin
     known = names(kind)
     if name not in known:
         raise ConfigError(f"unknown {kind} {name!r}{nearest(name, known)}")
@@ -117,7 +119,7 @@ def options(plugin: Callable[..., Any]) -> type[pydantic.BaseModel]:
     return pydantic.create_model(f"{plugin.__name__}_options", __config__=settings, **fields)
 
 
-def resolve(kind: str, table: dict[str, Any]) -> dict[str, Any]:
+def resolve(kind: str, table: dict[str, Any], *, at: str | None = None) -> dict[str, Any]:
     """Return a plug-in's config table with every option checked and every default written out.
 
     Parameters
@@ -126,26 +128,29 @@ def resolve(kind: str, table: dict[str, Any]) -> dict[str, Any]:
         Key of `KINDS`.
     table
         ``{"kind": name, option: value, ...}``.
+    at
+        Its key in the config, if that is not `kind`.
 
     Raises
     ------
     ConfigError
         If the plug-in or an option is unknown, or a value does not fit.
     """
-    given = dict(table)
+    given, at = dict(table), at or kind
     name = given.pop("kind", None)
     if not isinstance(name, str):
-        raise ConfigError(f"[{kind}] needs kind = one of {', '.join(names(kind))}.")
+        raise ConfigError(f"[{at}] needs kind = one of {', '.join(names(kind))}.")
     model = options(find(kind, name))
     for key in given:
         if key not in model.model_fields:
-            raise ConfigError(f"{kind}.{key} is no option of {name!r}{nearest(key, list(model.model_fields))}")
+            known = ["kind", *model.model_fields]
+            raise ConfigError(f"{at}.{key} is no option of {name!r}{nearest(key, known)}")
     try:
         checked = model(**given)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{kind}.{where}: {first['msg']} (given: {first['input']!r}).") from None
+        raise ConfigError(f"{at}.{where}: {first['msg']} (given: {first['input']!r}).") from None
     return {"kind": name, **checked.model_dump()}
 
 
