@@ -13,6 +13,10 @@ from trajdesign.trajectory import Trajectory
 
 # What the network's output and the codes are multiples of, in k_max, so that the learning rate of B-splines suits both.
 _REACH = 2.0
+# Of the network's layers and the codes.
+_MOST_WIDTH = 4096
+# Velocities that dopri5 asks for in a step.
+_STAGES = 6
 # Standard deviation of the codes before the first step.
 _CODE_SCALE = 0.3
 
@@ -49,12 +53,12 @@ class NeuralODE(Parameterization):
     rtol, atol
         Tolerances of ``dopri5``, in parts of k_max.
     max_steps
-        Most steps ``dopri5`` may take over a segment.
+        Most steps ``dopri5`` may take in a segment, on average for each of its rasters.
 
     Raises
     ------
     ConfigError
-        If an option is not positive, `n_code` too small, or the relaxation shorter than the gradient raster.
+        If an option is not positive or too large, `n_code` too small, or the relaxation shorter than the raster.
     """
 
     carry: Tensor
@@ -79,6 +83,8 @@ class NeuralODE(Parameterization):
         for option, value in sizes.items():
             if not value > 0:
                 raise ConfigError(f"parameterization.{option} is {value}; it must be positive.")
+        if hidden > _MOST_WIDTH or n_code > _MOST_WIDTH:
+            raise ConfigError(f"parameterization.hidden is {hidden}, n_code {n_code}; they are at most {_MOST_WIDTH}.")
         n_intervals, n_dims = initial.k.shape[1] - 1, initial.k.shape[2]
         if n_code and n_code < n_dims:
             raise ConfigError(f"parameterization.n_code is {n_code}; it is 0, or {n_dims} or more.")
@@ -112,21 +118,32 @@ class NeuralODE(Parameterization):
         """
         times = torch.arange(self.length + 1, dtype=torch.float32, device=self.k_max.device)
         start = torch.zeros_like(self.field.segments[0])
-        options = {"max_num_steps": self.max_steps} if self.method == "dopri5" else {}
-        settings = {"rtol": self.rtol, "atol": self.atol, "method": self.method, "options": options}
+        settings = {"rtol": self.rtol, "atol": self.atol, "method": self.method}
+        self._limit_steps()
         try:
             if self.adjoint:
-                local = torchdiffeq.odeint_adjoint(
-                    self.field, start, times, adjoint_options={**options, "norm": "seminorm"}, **settings
-                )
+                options = {"norm": "seminorm"}
+                local = torchdiffeq.odeint_adjoint(self.field, start, times, adjoint_options=options, **settings)
+                if local.requires_grad:
+                    local.register_hook(self._before_backward)
             else:
                 local = torchdiffeq.odeint(self.field, start, times, **settings)
-        except AssertionError as error:  # how torchdiffeq reports a step size or step count out of bounds
+        except AssertionError as error:  # how torchdiffeq reports a step size out of bounds
             raise DivergedError(f"the ODE solver {self.method} gave up: {error}.") from None
         departure = self._join(local.double(), times)
         if not bool(torch.isfinite(departure).all()):
             raise DivergedError(f"the ODE solver {self.method} left the finite numbers; lower the learning rate.")
         return self.initial.with_k(self.initial.k + departure * self.k_max)
+
+    def _limit_steps(self) -> None:
+        """Let the adaptive solver ask for as many velocities as its steps may take: it has no end of its own."""
+        self.field.n_left = (_STAGES * self.max_steps + 2) * self.length if self.method == "dopri5" else math.inf
+
+    def _before_backward(self, gradient: Tensor) -> None:
+        """Guard the adjoint ODE, which is solved in the backward pass."""
+        if not bool(torch.isfinite(gradient).all()):
+            raise DivergedError("the gradient to the trajectory is not finite; lower the learning rates.")
+        self._limit_steps()
 
     def _join(self, local: Tensor, times: Tensor) -> Tensor:
         """Departures (time, shot, segment, dim) within segments -> along the shots (shot, point, dim)."""
@@ -156,6 +173,7 @@ class _Field(nn.Module):
         self.register_buffer("first", first / (n_segments * (len(segments) - 1)))
         self.register_buffer("frequencies", math.pi * 2.0 ** torch.arange(5))
         self.rasters = n_segments * (len(segments) - 1)
+        self.n_left: float = math.inf
         self.tau = tau
         n_features = (n_dims + 1) * (1 + 2 * len(self.frequencies)) + n_code
         last = nn.Linear(hidden, n_dims)
@@ -166,7 +184,18 @@ class _Field(nn.Module):
         )
 
     def forward(self, time: Tensor, departure: Tensor) -> Tensor:
-        """Velocity of the departure (shot, segment, dim) at a time (rasters) after the control point."""
+        """Velocity of the departure (shot, segment, dim) at a time (rasters) after the control point.
+
+        Raises
+        ------
+        DivergedError
+            If it is asked for more often than `n_left` says.
+        """
+        self.n_left -= 1
+        if self.n_left < 0:
+            raise DivergedError(
+                "the ODE solver dopri5 takes too many steps; lower the learning rate, or raise max_steps."
+            )
         index = int(time.detach().clamp(0, len(self.segments) - 2))
         part = time - index
         k = self.segments[index] + part * (self.segments[index + 1] - self.segments[index]) + departure
