@@ -38,7 +38,7 @@ LAYERS = [
     "exposure",
     "inspection stimulation acoustics",
     "scanner coils metrics seqfile plugins runtime asc arrays",
-    "units seqaxis interrupt",
+    "units seqaxis interrupt memory",
     "seqevents",
     "seqparse",
     "errors",

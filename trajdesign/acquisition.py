@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from trajdesign.errors import ConfigError
 from trajdesign.units import plausible
 
+# More than any scanner has; what fits into memory is asked where it is needed.
+_MOST_PIXELS, _MOST = 4096, 2**20
+
 
 @dataclass(frozen=True)
 class Acquisition:
@@ -29,7 +32,8 @@ class Acquisition:
     Raises
     ------
     ConfigError
-        If the numbers of axes differ, a count is not positive, or a number is implausible in its unit.
+        If the numbers of axes differ, a count is not positive or more than any scan has, or a number is implausible
+        in its unit.
     """
 
     fov: tuple[float, ...] = (0.22, 0.22)
@@ -50,6 +54,11 @@ class Acquisition:
             raise ConfigError(
                 f"matrix {self.matrix}, n_shots {self.n_shots}, n_samples {self.n_samples}: "
                 "an axis needs at least 4 pixels, a scan one shot, a shot 4 samples."
+            )
+        if max(self.matrix) > _MOST_PIXELS or max(self.n_shots, self.n_samples) > _MOST:
+            raise ConfigError(
+                f"matrix {self.matrix}, n_shots {self.n_shots}, n_samples {self.n_samples}: "
+                f"an axis has at most {_MOST_PIXELS} pixels, a scan {_MOST} shots, a shot {_MOST} samples."
             )
 
     @property

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trajdesign import memory
 from trajdesign.errors import ConfigError, ResourceError
 
 # In units of half the field of view: where the conductors lie, and their width. A ring this close runs
@@ -140,8 +141,16 @@ def receive(magnitude: NDArray[np.float32], n_coils: int, generator: np.random.G
     -------
     images
         (coil, y, x), complex64; the root sum of squares is the object.
+
+    Raises
+    ------
+    ResourceError
+        If they do not fit into memory.
     """
     ny, nx = magnitude.shape
+    memory.require(
+        3 * 8 * n_coils * ny * nx, f"{n_coils} coil images of {nx} x {ny} pixels", "take fewer coils or pixels"
+    )
     maps = coil_sensitivities((ny, nx), n_coils, generator)
     return torch.from_numpy(maps * (smooth_phase((ny, nx), generator) * magnitude))
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from trajdesign import __version__, checkpoint, limits, lock, metrics, nufft, plugins, runtime
+from trajdesign import __version__, checkpoint, limits, lock, memory, metrics, nufft, plugins, runtime
 from trajdesign.checkpoint import Keeper
 from trajdesign.config import Config
 from trajdesign.errors import InputError
@@ -25,7 +25,7 @@ from trajdesign.interrupt import Signals
 from trajdesign.joint import Joint, constraints_of
 from trajdesign.run import RunFolder
 from trajdesign.runtime import Ranks
-from trajdesign.trajectory import Trajectory
+from trajdesign.trajectory import Trajectory, n_points
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,7 @@ def optimize(
         keeper = Keeper(
             folder.checkpoints if ranks.is_first else None, signals, config.training.checkpoint_seconds, say
         )
+        _require_memory(config)
         initial = plugins.build("init", config.init, config.acquisition, config.scanner)
         starts = [plugins.build("init", start, config.acquisition, config.scanner) for start in config.starts]
         data = _require_possible(config, [initial, *starts], ranks)
@@ -335,6 +336,24 @@ def _circumstances(ranks: Ranks) -> dict[str, Any]:
         "NUFFT": nufft.fastest(ranks.device),
         "device": ranks.device.type, "ranks": ranks.size, "threads": torch.get_num_threads(),
     }  # fmt: skip
+
+
+def _require_memory(config: Config) -> None:
+    """Refuse what certainly does not fit, before it is made: the trajectory, and the coil images of one object."""
+    acquisition = config.acquisition
+    points = n_points(acquisition, config.scanner)
+    memory.require(
+        # k, its gradient, the optimiser's state, ... and two matrices of the projection
+        8 * points * (8 * acquisition.n_shots * acquisition.n_dims + 2 * points),
+        f"a trajectory of {acquisition.n_shots} shots with {points} control points each",
+        "take fewer shots or samples",
+    )
+    n_coils = max(1, int(config.data.get("n_coils") or 1))
+    memory.require(
+        5 * 8 * n_coils * math.prod(acquisition.matrix),  # the images, and their spectra of the doubled matrix
+        f"the images of {n_coils} coils with the matrix {acquisition.matrix}",
+        "take fewer coils or pixels",
+    )
 
 
 def _require_possible(config: Config, patterns: list[Trajectory], ranks: Ranks) -> dict[str, Dataset[Tensor]]:

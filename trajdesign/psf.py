@@ -13,6 +13,7 @@ import torch
 from scipy.ndimage import map_coordinates, maximum_filter
 from torch import Tensor
 
+from trajdesign import memory
 from trajdesign.density import density_compensation
 from trajdesign.encoding import angular
 from trajdesign.errors import ConfigError, InputError
@@ -136,10 +137,16 @@ def psf(trajectory: Trajectory, weights: Tensor | None = None, *, backend: Backe
         If the trajectory is not 2D.
     InputError
         If the weights have another shape, are not finite or do not have a positive sum.
+    ResourceError
+        If it does not fit into memory.
     """
     acquisition = trajectory.acquisition
     if acquisition.n_dims != 2:
         raise ConfigError(f"psf shows 2D trajectories; {trajectory.name} has {acquisition.n_dims} axes.")
+    pixels = math.prod(2 * _STEPS * n for n in acquisition.matrix)
+    memory.require(
+        3 * 16 * pixels, f"the point spread function of the matrix {acquisition.matrix}", "take a smaller one"
+    )
     omega = angular(trajectory).detach().double().cpu()
     kernel = _Kernel(omega.flatten(0, 1), _flat_weights(omega, weights, acquisition.image_shape, backend), backend)
     shape = tuple(2 * _STEPS * n for n in acquisition.image_shape)

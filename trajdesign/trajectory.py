@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trajdesign import sampled
+from trajdesign import memory, sampled
 from trajdesign.acquisition import Acquisition
 from trajdesign.arrays import read_npz
 from trajdesign.errors import ConfigError, InputError
@@ -180,12 +180,19 @@ def fit(samples: Tensor, acquisition: Acquisition, scanner: Scanner, name: str =
     ------
     InputError
         If a sample is not finite.
+    ResourceError
+        If it does not fit into memory.
     """
     if not bool(torch.isfinite(samples).all()):
         shot, sample = (int(i) for i in torch.nonzero(~torch.isfinite(samples))[0][:2])
         raise InputError(f"k is not finite at shot {shot}, sample {sample}.")
     index, weights = sampling_weights(acquisition, scanner)
     points = n_points(acquisition, scanner)
+    memory.require(
+        2 * 8 * points * (acquisition.n_samples + points),
+        f"the fit of {acquisition.n_samples} samples a shot to {points} control points",
+        "fit shots of fewer samples",
+    )
     matrix = np.zeros((acquisition.n_samples, points))
     rows = np.arange(acquisition.n_samples)
     for i in range(3):

@@ -1,5 +1,6 @@
 """Random brain-like objects, drawn anew for every image: no files needed."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from trajdesign import memory
 from trajdesign.acquisition import Acquisition
 from trajdesign.coils import receive
 from trajdesign.datasets._grid import fit_matrix, slice_shape
@@ -65,11 +67,14 @@ def phantom(
     ------
     ConfigError
         If a count is not positive, the seed is negative, or the acquisition is not 2D.
+    ResourceError
+        If the objects do not fit into memory.
     """
     count = {"train": n_train, "val": n_val, "test": n_test}[split]
     if count < 1 or n_coils < 1 or seed < 0:
         raise ConfigError(f"n_{split} is {count}, n_coils {n_coils}, seed {seed}: counts start at 1, seeds at 0.")
     slice_shape(acquisition)
+    memory.require(8 * count * math.prod(acquisition.matrix), f"data.n_{split} = {count} objects", "draw fewer")
     return _Phantoms(acquisition, n_coils, (seed, _SPLITS.index(split)), count)
 
 

@@ -31,9 +31,10 @@ class Correction(nn.Module):
 
     def __init__(self, n_parts: int, channels: int, levels: int) -> None:
         super().__init__()
-        if channels < 4 or channels % 4 or levels < 0:
+        if not 4 <= channels <= 1024 or channels % 4 or not 0 <= levels <= 10:
             raise ConfigError(
-                f"reconstructor.channels is {channels}, levels {levels}: channels is a multiple of 4, levels 0 or more."
+                f"reconstructor.channels is {channels}, levels {levels}: channels is a multiple of 4 up to 1024, "
+                "levels 0 to 10."
             )
         widths = [channels * 2**level for level in range(levels + 1)]
         self.stem = _block(n_parts, channels)

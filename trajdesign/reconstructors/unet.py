@@ -25,7 +25,7 @@ class UNet(Reconstructor):
     Raises
     ------
     ConfigError
-        If `channels` is no multiple of four, or `levels` is negative.
+        If `channels` is no multiple of four up to 1024, or `levels` not 0 to 10.
     """
 
     def __init__(self, *, channels: int = 8, levels: int = 3) -> None:

@@ -41,15 +41,17 @@ class Unrolled(Reconstructor):
     Raises
     ------
     ConfigError
-        If `iterations` or `steps` is below one, `channels` no multiple of four, or `levels` negative.
+        If an option is out of range, or `channels` no multiple of four.
     """
 
     def __init__(
         self, *, iterations: int = 3, steps: int = 4, channels: int = 8, levels: int = 2, checkpoint: bool = False
     ) -> None:
         super().__init__()
-        if iterations < 1 or steps < 1:
-            raise ConfigError(f"reconstructor.iterations is {iterations}, steps {steps}; both must be 1 or more.")
+        if not (1 <= iterations <= 100 and 1 <= steps <= 1000):
+            raise ConfigError(
+                f"reconstructor.iterations is {iterations}, steps {steps}; they are 1 to 100, and 1 to 1000."
+            )
         # as children of their own, each can be compiled
         for i in range(iterations):
             self.add_module(f"correction{i}", Correction(2, channels, levels))

@@ -1,0 +1,56 @@
+"""What fits into the memory of this machine, asked before it is taken."""
+
+import contextlib
+import math
+from pathlib import Path
+
+from trajdesign.errors import ResourceError
+
+try:
+    import resource
+except ModuleNotFoundError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+
+def available() -> float:
+    """Return how many bytes this process may still take, so far as the system tells; infinite if it does not."""
+    free = math.inf
+    with contextlib.suppress(OSError):
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
+        free = sum(1024.0 * int(lines[key].split()[0]) for key in ("MemAvailable", "SwapFree"))
+    with contextlib.suppress(OSError, ValueError):  # no group, or one without a limit
+        group = Path("/sys/fs/cgroup")
+        most, used = (int((group / f"memory.{what}").read_text(encoding="ascii")) for what in ("max", "current"))
+        free = min(free, most - used)
+    if resource is not None:
+        most = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if most != resource.RLIM_INFINITY:
+            with contextlib.suppress(OSError):
+                pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+                free = min(free, most - pages * resource.getpagesize())
+    return free
+
+
+def require(n_bytes: float, what: str, remedy: str) -> None:
+    """Refuse what is certainly too large.
+
+    Parameters
+    ----------
+    n_bytes
+        What it takes at least.
+    what
+        It, as the subject of a sentence.
+    remedy
+        What to do instead.
+
+    Raises
+    ------
+    ResourceError
+        If there is less memory.
+    """
+    free = available()
+    if n_bytes > free:
+        raise ResourceError(
+            f"{what} would take {n_bytes / 2**30:.3g} GiB of memory at least, and {max(free, 0) / 2**30:.3g} GiB are "
+            f"free; {remedy}."
+        )
