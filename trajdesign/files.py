@@ -36,7 +36,7 @@ def atomic_path(path: Path | str, *, overwrite: bool = True, beside: Path | None
             raise OutputError(f"{path} exists already; pass --force to replace it.")
         path.parent.mkdir(parents=True, exist_ok=True)
         if beside is None:
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".tmp-{path.stem}-", suffix=path.suffix)
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".tmp-{path.stem[:40]}-", suffix=path.suffix)
             os.close(handle)
             temporary = Path(name)
         else:
