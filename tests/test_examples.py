@@ -89,11 +89,12 @@ def test_check_your_trajectory_shows_and_repairs_broken_limits(tmp_path, capsys)
         assert (tmp_path / file).exists()
 
 
-def test_animate_plays_the_whole_shots(tmp_path):
+def test_animate_plays_the_whole_shots(tmp_path, monkeypatch):
     acquisition = td.Acquisition((0.2, 0.2), (16, 16), n_shots=3, n_samples=100, dwell=4e-6)
     for kind, name in (("radial", "initial"), ("spiral", "trajectory")):
         plugins.build("init", {"kind": kind}, acquisition, td.Scanner()).save(tmp_path / f"{name}.npz")
     animate = script("animate")
+    monkeypatch.setattr(animate, "N_FRAMES", 6)
     animate.main(tmp_path, tmp_path / "film.gif")
     with Image.open(tmp_path / "film.gif") as film:
         inked, durations = [], []

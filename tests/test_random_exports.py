@@ -21,7 +21,7 @@ from trajdesign.units import GAMMA
 
 #: A failing example is shown as it is: making it smaller would take hundreds of exports.
 QUICK = settings(
-    max_examples=6,
+    max_examples=4,
     deadline=None,
     derandomize=True,
     phases=[Phase.generate],

@@ -106,6 +106,7 @@ def test_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
 def test_commands_of_the_tutorials_run(tmp_path, monkeypatch, capsys):
     """One tutorial after the other, on tiny settings; their own files are taken from their blocks."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("trajdesign.report.draw", lambda *_: None)  # seconds a run, and the README's runs draw them
     learn, foreign = ((ROOT / "docs" / "tutorials" / f"{name}.md").read_text() for name in ("learn", "foreign"))
     (tmp_path / "scanner.toml").write_text(blocks(learn, "toml")[0])
     shrink(tmp_path / "scanner.toml", ["data={kind='phantom'}", *TINY, *TINY_PHANTOM])
