@@ -63,7 +63,8 @@ ONLY_USERS = {
     "mrinufft": {"inits.mrinufft"},
     "sigpy": {"coils"},
     "ismrmrd": {"exporters.mrd"},
-    "h5py": {"datasets.fastmri"},
+    "h5py": {"datasets._hdf5", "datasets._mrd", "datasets._raw"},
+    "pydicom": {"datasets._dicom"},
     "nibabel": {"datasets.images"},
     "pydantic": {"config", "plugins"},
 }

@@ -1,13 +1,7 @@
-"""Fully sampled multi-coil k-space from HDF5 files in the layout of the fastMRI data."""
+"""Fully sampled multi-coil k-space from files in the layout of the fastMRI data, of ISMRMRD or of BART."""
 
-import math
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 
-import h5py
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,13 +10,9 @@ from torch.utils.data import Dataset
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.datasets._grid import center_fit, centered_ifft, fit_matrix, slice_shape
+from trajdesign.datasets._raw import Volume, inspect, patient
 from trajdesign.datasets._splits import Split, expand, files_of_split, refuse_leaks, slices_of_split
 from trajdesign.errors import ConfigError, InputError
-
-# A small file can declare far more than a machine holds.
-_MAX_SLICE_BYTES = 2**30
-_MAX_SLICES = 100_000
-_MAX_HEADER_CHARACTERS = 2**20
 
 
 def fastmri(
@@ -38,14 +28,18 @@ def fastmri(
     key: str = "kspace",
     cache_bytes: int = 2**31,
 ) -> Dataset[Tensor]:
-    """Coil images of fully sampled Cartesian k-space, in the fastMRI layout (doi:10.1148/ryai.2020190007).
+    """Coil images of fully sampled Cartesian k-space: fastMRI's HDF5, ISMRMRD (MRD), or BART's ``.cfl``.
 
-    The k-space (slice, coil, y, x), or (slice, y, x) of a single coil, is transformed by a centred
-    orthonormal FFT; readout oversampling is cut off where the file's header tells the field of view of
-    the reconstruction. Then the image keeps its whole field of view: it is padded to the aspect ratio of
-    the acquisition's, and its k-space cropped or filled up with zeros to the matrix. A slice is read when
-    it is asked for, and the first one of a file brings the others along, because all of them are scaled by
-    the maximum of their volume.
+    HDF5 in the fastMRI layout (doi:10.1148/ryai.2020190007) holds k-space (slice, coil, y, x), or (slice, y, x) of a
+    single coil. HDF5 of ISMRMRD (doi:10.1002/mrm.26089) holds the lines of one contrast, whose readout becomes y;
+    noise, calibration and navigators are left out, and averages averaged. A ``.cfl`` has the dimensions x, y, 1, coil,
+    and slices as number 13.
+
+    K-space is transformed by a centred orthonormal FFT; readout oversampling is cut off where the file's header tells
+    the field of view of the reconstruction. Then the image keeps its whole field of view: it is padded to the aspect
+    ratio of the acquisition's, and its k-space cropped or filled up with zeros to the matrix. A slice is read when it
+    is asked for, and the first one of a file brings the others along, because all of them are scaled by the maximum of
+    their volume.
 
     Parameters
     ----------
@@ -55,7 +49,7 @@ def fastmri(
         ``"train"``, ``"val"`` or ``"test"``.
     train, val, test
         Paths or globs of the files of each split, relative to the working directory. A patient (attribute
-        ``patient_id``) in `test` must not be in `train` or `val`.
+        ``patient_id``, or of the ISMRMRD header) in `test` must not be in `train` or `val`.
     val_fraction
         Where `val` is empty: the share of each training volume, a contiguous block of slices at its end,
         that is validated on instead. The slice before the block is left out, because neighbouring slices
@@ -67,7 +61,7 @@ def fastmri(
         0 keeps the coils of the files. Otherwise each slice is compressed to so many by a singular value
         decomposition (Buehrer et al., MRM 2007, doi:10.1002/mrm.21237), or filled up with empty ones.
     key
-        Name of the k-space in the file.
+        Name of the k-space in a file of fastMRI's layout.
     cache_bytes
         Finished slices are kept in memory up to this size in all, of every process that reads.
 
@@ -91,10 +85,10 @@ def fastmri(
             "the first two are not negative, and slices is empty or [first, one after the last]."
         )
     splits = {"train": expand(train, "train"), "val": expand(val, "val"), "test": expand(test, "test")}
-    refuse_leaks(splits, _patient, "split by patient")
-    items: list[tuple[_Volume, int]] = []
+    refuse_leaks(splits, patient, "split by patient")
+    items: list[tuple[Volume, int]] = []
     for path in files_of_split(splits, split):
-        volume = _inspect(path, key, slices)
+        volume = inspect(path, key, slices)
         chosen: Sequence[int] = volume.slices
         if not splits["val"] and split != "test":
             chosen = slices_of_split(chosen, split, val_fraction=val_fraction, test_fraction=0, where=path)
@@ -106,18 +100,7 @@ def fastmri(
             f"{counts[few]} has {few} coils and {counts[many]} has {many}, which do not fit into one batch; "
             f"set data.n_coils = {few} to compress them."
         )
-    return _KSpaces(acquisition, items, key, n_coils, cache_bytes)
-
-
-@dataclass(frozen=True)
-class _Volume:
-    path: Path
-    slices: range
-    n_coils: int
-    crop: tuple[int, int]
-    """Pixels (y, x) of the field of view without oversampling."""
-    pixel: tuple[float, float]
-    """Pixel size along y and x, in any common unit."""
+    return _KSpaces(acquisition, items, n_coils, cache_bytes)
 
 
 class _KSpaces(Dataset[Tensor]):
@@ -126,18 +109,16 @@ class _KSpaces(Dataset[Tensor]):
     def __init__(
         self,
         acquisition: Acquisition,
-        items: list[tuple[_Volume, int]],
-        key: str,
+        items: list[tuple[Volume, int]],
         n_coils: int,
         cache_bytes: int,
     ) -> None:
         self.acquisition = acquisition
         self.items = items
-        self.key = key
         self.n_coils = n_coils
         self.room = cache_bytes
-        self.cache: dict[tuple[_Volume, int], tuple[NDArray[np.complex64], float]] = {}
-        self.peaks: dict[_Volume, float] = {}
+        self.cache: dict[tuple[Volume, int], tuple[NDArray[np.complex64], float]] = {}
+        self.peaks: dict[Volume, float] = {}
 
     def __len__(self) -> int:
         return len(self.items)
@@ -149,11 +130,11 @@ class _KSpaces(Dataset[Tensor]):
         image, height = self._finished(volume, number)
         return torch.from_numpy(image * np.float32(height / self.peaks[volume]))
 
-    def _finished(self, volume: _Volume, number: int) -> tuple[NDArray[np.complex64], float]:
+    def _finished(self, volume: Volume, number: int) -> tuple[NDArray[np.complex64], float]:
         """Return a slice (coil, y, x) whose largest root sum of squares is 1, and what it was."""
         if (volume, number) in self.cache:
             return self.cache[volume, number]
-        kspace, size = _read_slice(volume, number, self.key)
+        kspace, size = _read_slice(volume, number)
         image = center_fit(centered_ifft(kspace), volume.crop)
         image = fit_matrix(image, volume.pixel, self.acquisition, str(volume.path))
         if self.n_coils:
@@ -182,97 +163,12 @@ def compress_coils(images: NDArray, n_coils: int) -> NDArray:
     return (vectors.conj().T @ flat).reshape(n_coils, *images.shape[1:])
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        raise InputError(f"{path} is not an HDF5 file, or damaged ({type(error).__name__}).") from None
-
-
-def _member(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
-    """Return a dataset that lies in the file itself: HDF5 can point at any other file of the machine."""
-    member = file[name] if _is_own(file, name) else None
-    if not isinstance(member, h5py.Dataset):
-        names = ", ".join(map(repr, list(file)[:8])) or "none"
-        raise InputError(f"{path} has no dataset {name!r} of its own; it has {names}.")
-    if member.external or member.is_virtual:
-        raise InputError(f"{path}: {name!r} lies in other files; copy the data into one file.")
-    return member
-
-
-def _is_own(file: h5py.File, name: str) -> bool:
-    # the usual look-up would open the file that an external link points at
-    return name in list(file) and file.id.links.get_info(name.encode()).type == h5py.h5l.TYPE_HARD
-
-
-def _patient(path: Path) -> str | None:
-    with _opened(path) as file:
-        name = file.attrs.get("patient_id")
-    if isinstance(name, bytes):
-        return name.decode(errors="replace")
-    return name if isinstance(name, str) else None
-
-
-def _inspect(path: Path, key: str, slices: Sequence[int]) -> _Volume:
-    with _opened(path) as file:
-        data = _member(file, key, path)
-        shape, dtype = data.shape, data.dtype
-        if dtype.kind != "c":
-            raise InputError(f"{path}: {key!r} holds {dtype}, but k-space is complex.")
-        if len(shape) not in (3, 4) or min(shape) < 1 or min(shape[-2:]) < 2:
-            raise InputError(f"{path}: {key!r} of shape {shape} is not (slice, coil, y, x) or (slice, y, x).")
-        if math.prod(shape[1:]) * dtype.itemsize > _MAX_SLICE_BYTES or shape[0] > _MAX_SLICES:
-            raise InputError(
-                f"{path}: {key!r} has the shape {shape}; a slice may have {_MAX_SLICE_BYTES} bytes, "
-                f"a file {_MAX_SLICES} slices."
-            )
-        crop, pixel = _field_of_view(file, (shape[-2], shape[-1]), path)
-    chosen = range(shape[0])[slice(*slices)] if slices else range(shape[0])
-    if not chosen:
-        raise ConfigError(f"{path} has {shape[0]} slices, none of them within {list(slices)}.")
-    return _Volume(path, chosen, 1 if len(shape) == 3 else shape[1], crop, pixel)
-
-
-def _field_of_view(file: h5py.File, shape: tuple[int, int], path: Path) -> tuple[tuple[int, int], tuple[float, float]]:
-    """Return the pixels (y, x) without oversampling, and the pixel size along y and x.
-
-    They come from the ISMRMRD header where it describes an encoding of this shape; its x, the readout, is the
-    array's y. Otherwise pixels are square and nothing is cut off.
-    """
-    whole = shape, (1.0, 1.0)
-    if "ismrmrd_header" not in list(file):
-        return whole
-    text = _member(file, "ismrmrd_header", path)[()]
-    if not isinstance(text, bytes | str) or len(text) > _MAX_HEADER_CHARACTERS:
-        raise InputError(f"{path}: ismrmrd_header is no text of at most {_MAX_HEADER_CHARACTERS} characters.")
-    try:
-        header = ElementTree.fromstring(text)
-        matrix, encoded, wanted = (
-            [float(header.findtext(f"{{*}}encoding/{{*}}{space}/{{*}}{part}/{{*}}{axis}", "nan")) for axis in "xy"]
-            for space, part in (
-                ("encodedSpace", "matrixSize"),
-                ("encodedSpace", "fieldOfView_mm"),
-                ("reconSpace", "fieldOfView_mm"),
-            )
-        )
-    except (ElementTree.ParseError, ValueError) as error:
-        raise InputError(f"{path}: ismrmrd_header cannot be read ({error}).") from None
-    if tuple(matrix) != shape or not all(0 < size < math.inf for size in encoded + wanted):
-        return whole
-    rows, columns = (min(n, max(2, round(n * wanted[i] / encoded[i]))) for i, n in enumerate(shape))
-    return (rows, columns), (encoded[0] / shape[0], encoded[1] / shape[1])
-
-
-def _read_slice(volume: _Volume, number: int, key: str) -> tuple[NDArray[np.complex64], float]:
+def _read_slice(volume: Volume, number: int) -> tuple[NDArray[np.complex64], float]:
     """Return the k-space (coil, y, x) of one slice, divided by its largest value, and that value."""
-    with _opened(volume.path) as file:
-        kspace = _member(file, key, volume.path)[number]
-    kspace = kspace.reshape(volume.n_coils, *kspace.shape[-2:])
+    kspace = volume.read(number)
     peak = max(np.abs(kspace.real).max(), np.abs(kspace.imag).max())
     if not np.isfinite(peak):
-        raise InputError(f"{volume.path}: slice {number} of {key!r} has values that are not finite.")
+        raise InputError(f"{volume.path}: slice {number} of its k-space has values that are not finite.")
     if peak == 0:
-        raise InputError(f"{volume.path}: slice {number} of {key!r} is zero; leave it out with data.slices.")
+        raise InputError(f"{volume.path}: slice {number} of its k-space is zero; leave it out with data.slices.")
     return (kspace / peak).astype(np.complex64), float(peak)
