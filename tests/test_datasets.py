@@ -359,7 +359,7 @@ def test_wrong_image_files_are_refused(tmp_path):
     for match, name, array in [
         ("names no file", "absent.npy", None),
         ("names no file", "nothing*.npy", None),
-        ("not a regular file", "folder.npy", None),
+        ("no DICOM", "folder.npy", None),
         ("damaged", "text.nii.gz", None),
         ("damaged", "text.npy", None),
         ("damaged", "empty.nii", None),

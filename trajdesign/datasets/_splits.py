@@ -11,7 +11,7 @@ from trajdesign.errors import ConfigError, InputError
 Split = Literal["train", "val", "test"]
 
 
-def expand(patterns: Sequence[str], option: str) -> list[Path]:
+def expand(patterns: Sequence[str], option: str, *, folders: bool = False) -> list[Path]:
     """Return the files that paths and globs name, sorted within each glob, every file once.
 
     Parameters
@@ -20,6 +20,8 @@ def expand(patterns: Sequence[str], option: str) -> list[Path]:
         Paths or globs (``*``, ``?``, ``[..]``, ``**``), relative to the working directory; ``~`` is the home.
     option
         Name of the option they come from, for errors.
+    folders
+        Whether a folder counts as a file.
 
     Raises
     ------
@@ -33,11 +35,11 @@ def expand(patterns: Sequence[str], option: str) -> list[Path]:
     files: dict[Path, None] = {}
     for pattern in patterns:
         path = Path(pattern).expanduser()
-        if path.exists() and not path.is_file():
+        if path.exists() and not path.is_file() and not (folders and path.is_dir()):
             raise InputError(f"data.{option}: {path} is not a regular file; name files or a glob.")
         # not Path.glob: it takes no absolute pattern, and finds hidden files
-        found = [path] if path.is_file() else map(Path, sorted(glob.glob(str(path), recursive=True)))  # noqa: PTH207
-        matches = [match for match in found if match.is_file()]
+        found = [path] if path.exists() else map(Path, sorted(glob.glob(str(path), recursive=True)))  # noqa: PTH207
+        matches = [match for match in found if match.is_file() or (folders and match.is_dir())]
         if not matches:
             raise InputError(f"data.{option}: {pattern!r} names no file (looked from {Path.cwd()}).")
         files.update(dict.fromkeys(matches))

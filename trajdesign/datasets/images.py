@@ -1,7 +1,7 @@
-"""Magnitude images from NIfTI, .npy and .npz files, with simulated coils and phase."""
+"""Magnitude images from DICOM, NIfTI, NumPy, HDF5 and BART's files, with simulated coils and phase."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,9 +12,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from trajdesign.acquisition import Acquisition
-from trajdesign.arrays import read_npz
+from trajdesign.arrays import read_cfl, read_npy, read_npz
 from trajdesign.coils import receive
+from trajdesign.datasets._dicom import read_series
 from trajdesign.datasets._grid import fit_matrix, slice_shape
+from trajdesign.datasets._hdf5 import ENDINGS, is_own, member, opened
 from trajdesign.datasets._splits import (
     Split,
     expand,
@@ -29,6 +31,7 @@ Plane = Literal["auto", "axial", "coronal", "sagittal"]
 
 # Voxels: 4 GiB as float32. A small compressed file can declare far more than a machine holds.
 _MAX_VOXELS = 2**30
+_ENDINGS = (".nii", ".nii.gz", ".npy", ".npz", ".cfl", *ENDINGS)
 
 
 def images(
@@ -49,7 +52,10 @@ def images(
     array: str = "",
     patient_pattern: str = r"(?i)(?<![a-z0-9])(sub-[a-z0-9]+|(?:patient|subject|case|pat|sub|ixi)[-_ ]?\d+)",
 ) -> Dataset[Tensor]:
-    """Slices of magnitude volumes: NIfTI (``.nii``, ``.nii.gz``), ``.npy`` and ``.npz``.
+    """Slices of magnitude volumes: DICOM, NIfTI (``.nii``, ``.nii.gz``), ``.npy``, ``.npz``, ``.h5`` and ``.cfl``.
+
+    A folder is a volume of DICOM files, of one series: its slices are sorted by position, and of those at one position
+    each is a contrast. BART's ``.cfl`` have the axes x, y, slice, or slices as number 13, and may be complex.
 
     The acquisition of such images is simulated: coils and phase are made up. Each slice is padded to the
     aspect ratio of the acquisition's field of view and band-limited to its matrix, so that the image as a
@@ -63,8 +69,8 @@ def images(
     split
         ``"train"``, ``"val"`` or ``"test"``.
     train, val, test
-        Paths or globs of the files of each split, relative to the working directory. A patient in `test` must
-        not be in `train` or `val`.
+        Paths or globs of the files, or folders of DICOM, of each split, relative to the working directory. A patient
+        in `test` must not be in `train` or `val`.
     n_coils
         Number of simulated coils.
     seed
@@ -83,12 +89,12 @@ def images(
         anterior is up in axial slices, superior in the others. ``"auto"`` cuts across the thickest side
         of the voxels, and cubes axially.
     slice_axis
-        Of ``.npy`` and ``.npz`` arrays: 0 for (slice, y, x), or (slice, contrast, y, x) whose contrasts
+        Of ``.npy``, ``.npz`` and ``.h5`` arrays: 0 for (slice, y, x), or (slice, contrast, y, x) whose contrasts
         stay in one split; 2 or -1 for (y, x, slice). Pixels are square.
     transpose
         Whether y and x of such arrays are to be exchanged.
     array
-        Name of the array in ``.npz`` files; it may be empty if only one has 3 or 4 axes.
+        Name of the array in ``.npz`` and ``.h5`` files; it may be empty if only one has 3 or 4 axes.
     patient_pattern
         Regular expression that finds the patient in a file name or, failing that, in the nearest
         folder's: its last group, or the whole match. A file that names no patient is only kept out of two
@@ -114,13 +120,16 @@ def images(
         )
     if slice_axis not in (0, 2, -1):
         raise ConfigError(f"slice_axis is {slice_axis}; it is 0 for (slice, y, x), 2 for (y, x, slice).")
-    splits = {"train": expand(train, "train"), "val": expand(val, "val"), "test": expand(test, "test")}
+    given = {"train": train, "val": val, "test": test}
+    splits = {name: expand(patterns, name, folders=True) for name, patterns in given.items()}
     remedy = "split by patient, or set data.patient_pattern"
     refuse_leaks(splits, lambda path: patient_in_name(path, patient_pattern), remedy)
     found: list[NDArray[np.floating]] = []
     for path in files_of_split(splits, split, test_fraction):
         volume, pixel = (
-            _read_nifti(path, plane)
+            read_series(path)
+            if path.is_dir()
+            else _read_nifti(path, plane)
             if path.name.lower().endswith((".nii", ".nii.gz"))
             else _read_array(path, array, slice_axis, transpose)
         )
@@ -192,19 +201,23 @@ def _read_nifti(path: Path, plane: Plane) -> tuple[NDArray, tuple[float, float]]
 
 def _read_array(path: Path, name: str, slice_axis: int, transpose: bool) -> tuple[NDArray, tuple[float, float]]:
     """Return a volume (slice, contrast, y, x) and the pixel size (1, 1)."""
-    if path.suffix.lower() == ".npz":
-        arrays = read_npz(path)
-        candidates = [name] if name in arrays else [key for key, a in arrays.items() if a.ndim in (3, 4)]
-        if len(candidates) != 1 or (name and name not in arrays):
-            raise InputError(f"{path} holds {', '.join(arrays)}; name one of them in data.array.")
-        volume = arrays[candidates[0]]
-    elif path.suffix.lower() == ".npy":
-        try:
-            volume = np.load(path, allow_pickle=False)
-        except Exception as error:  # numpy raises many types on damaged files
-            raise InputError(f"{path} is not an .npy file, or damaged ({type(error).__name__}).") from None
+    ending = path.suffix.lower()
+    if ending == ".cfl":
+        return _bart_magnitude(path), (1.0, 1.0)
+    if ending == ".npz":
+        arrays: Mapping[str, Any] = read_npz(path)
+        volume = arrays[_choose({key: a.shape for key, a in arrays.items()}, name, path)]
+    elif ending in ENDINGS:
+        with opened(path) as file:
+            shapes = {key: file[key].shape for key in file if is_own(file, key) and hasattr(file[key], "shape")}
+            data = member(file, _choose(shapes, name, path), path)
+            if math.prod(data.shape) > _MAX_VOXELS:
+                raise InputError(f"{path} holds {data.shape} voxels; at most {_MAX_VOXELS} are read.")
+            volume = data[()]
+    elif ending == ".npy":
+        volume = read_npy(path)
     else:
-        raise InputError(f"{path} is of no known kind; known: .nii, .nii.gz, .npy, .npz.")
+        raise InputError(f"{path} is of no known kind; known: {', '.join(_ENDINGS)}, and folders of DICOM.")
     if volume.dtype.kind not in "fiub":
         raise InputError(f"{path} holds {volume.dtype}; magnitude images are real (np.abs of complex ones).")
     if volume.ndim != 3 and not (volume.ndim == 4 and slice_axis == 0):
@@ -216,6 +229,27 @@ def _read_array(path: Path, name: str, slice_axis: int, transpose: bool) -> tupl
     if transpose:
         volume = volume.swapaxes(-1, -2)
     return volume.reshape(len(volume), -1, *volume.shape[-2:]), (1.0, 1.0)
+
+
+def _choose(shapes: Mapping[str, tuple[int, ...]], name: str, path: Path) -> str:
+    """Return the name of the array to read: the given one, or the only one with 3 or 4 axes."""
+    candidates = [name] if name in shapes else [key for key, shape in shapes.items() if len(shape) in (3, 4)]
+    if len(candidates) != 1 or (name and name not in shapes):
+        raise InputError(f"{path} holds {', '.join(shapes)}; name one of them in data.array.")
+    return candidates[0]
+
+
+def _bart_magnitude(path: Path) -> NDArray[np.float32]:
+    """Return the magnitude (slice, 1, y, x) of BART's images, whose slices are its dimension 2 or 13."""
+    array = read_cfl(path)
+    nx, ny, *others = (*array.shape, *[1] * 16)[:16]
+    n_slices = max(others)
+    if math.prod(others) != n_slices or n_slices not in (others[0], others[11]):
+        raise InputError(
+            f"{path} has the dimensions {array.shape}; images of BART have x, y, and slices as number 2 or 13: "
+            "combine coils with 'bart rss 8'."
+        )
+    return np.abs(array.reshape(nx, ny, 1, n_slices, order="F")).T
 
 
 def _as_magnitude(volume: NDArray, path: Path) -> NDArray[np.float32]:
