@@ -16,7 +16,7 @@ import torch
 import torch._dynamo  # with what follows, what the children need: each would take seconds to import it
 from tiny import TINY, sums, tiny
 
-from trajdesign import checkpoint, cli, interrupt, lock, nufft, report  # noqa: F401
+from trajdesign import checkpoint, cli, lock, nufft, report  # noqa: F401
 from trajdesign.optimize import optimize
 
 SETTINGS = [word for setting in TINY for word in ("--set", setting)]
@@ -165,8 +165,6 @@ def races(n, folder):
 
 
 if __name__ == "__main__":
-    for number in interrupt.ENDING:  # a shell ignores some for what it starts in the background
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     torch.set_num_threads(1)
     nufft.fastest = lambda _: "finufft"  # else each child takes its time for both
     found = {}
