@@ -83,7 +83,10 @@ def _run() -> None:
             raise
     except BrokenPipeError:
         pass
-    console.drop_output()
+    except OSError:
+        console.flush()  # says so if standard output is what cannot be written
+        raise
+    console.drop(sys.stdout)
     sys.exit(_NO_READER)
 
 

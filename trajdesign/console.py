@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 from rich.table import Table
@@ -85,9 +85,11 @@ def say(what: str | Table) -> None:
 
 def note(text: str) -> None:
     """Print on standard error; that it cannot be written is no reason to end."""
-    with contextlib.suppress(OSError):
+    try:
         sys.stderr.write("\n".join(map(printable, text.split("\n"))) + "\n")
         sys.stderr.flush()
+    except OSError:
+        drop(sys.stderr)
 
 
 def show_json(command: str, document: Mapping[str, Any]) -> None:
@@ -111,8 +113,11 @@ def printable(text: str) -> str:
 def open_streams() -> None:
     """Give this process all three standard streams, so that no file that it opens gets the place of a closed one.
 
-    What the encoding of the terminal lacks is printed as an escape.
+    What the encoding of the terminal lacks is printed as an escape. A terminal that claims to have no columns, as some
+    consoles do, is taken for one of unknown width.
     """
+    if os.environ.get("COLUMNS") == "0":
+        del os.environ["COLUMNS"]
     for name, descriptor, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
         stream = getattr(sys, name)
         if stream is None:
@@ -139,14 +144,14 @@ def flush() -> None:
         raise _unwritable(error) from None
 
 
-def drop_output() -> None:
-    """Let standard output go nowhere, as what it has kept for a closed pipe or a full disk would when Python ends."""
+def drop(stream: TextIO) -> None:
+    """Let a stream go nowhere: what it keeps for a closed pipe or a full disk would fail again when Python ends."""
     with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _unwritable(error: OSError) -> ResourceError:
-    drop_output()
+    drop(sys.stdout)
     return ResourceError(f"cannot write standard output: {error.strerror}.")
 
 
