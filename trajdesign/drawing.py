@@ -138,5 +138,6 @@ def scores_text(scores: Mapping[str, float]) -> str:
 
 
 def plain(name: str) -> str:
-    """Return a user's name as plain text, not as a formula, of a length that leaves room for the axes."""
-    return (name if len(name) <= 40 else f"{name[:39]}…").replace("$", r"\$")
+    """Return a user's name as plain text in one line, not as a formula, of a length that leaves room for the axes."""
+    shown = "".join(c if c.isprintable() else " " for c in name)
+    return (shown if len(shown) <= 40 else f"{shown[:39]}…").replace("$", r"\$")

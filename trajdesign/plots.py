@@ -1,8 +1,10 @@
 """The figures of a run, as matplotlib figures that no global state knows of."""
 
+import contextlib
 import io
 import textwrap
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,14 @@ _LINES_A_PAGE = 72
 _CLOSE_UP = 1 / 8  # the part of k_max shown around the centre
 
 
+@contextlib.contextmanager
+def _lacking_letters() -> Iterator[None]:
+    """Draw boxes for letters that the font lacks, as in names, without a warning each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        yield
+
+
 def save(figure: Figure, path: Path | str, *, dpi: float = 150) -> None:
     """Write a figure to a ``.png``, ``.svg`` or ``.pdf`` file, whole or not at all.
 
@@ -41,7 +51,7 @@ def save(figure: Figure, path: Path | str, *, dpi: float = 150) -> None:
     ending = Path(path).suffix.lower()
     if ending not in _METADATA:
         raise ConfigError(f"{path}: a figure's file name ends in {', '.join(_METADATA)}, not in {ending!r}.")
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, _lacking_letters():
         figure.savefig(temporary, dpi=dpi, metadata=_METADATA[ending], format=ending[1:])
 
 
@@ -51,6 +61,7 @@ def save_pages(figures: Sequence[Figure], path: Path | str) -> None:
         atomic_path(path) as temporary,
         temporary.open("wb") as stream,
         PdfPages(stream, metadata=_METADATA[".pdf"]) as pages,
+        _lacking_letters(),
     ):
         for figure in figures:
             pages.savefig(figure)
@@ -72,7 +83,8 @@ def text_pages(title: str, text: str) -> list[Figure]:
 def to_png(figure: Figure, *, dpi: float = 110) -> bytes:
     """Return a figure as the bytes of a PNG file, to embed."""
     stream = io.BytesIO()
-    figure.savefig(stream, dpi=dpi, format="png")
+    with _lacking_letters():
+        figure.savefig(stream, dpi=dpi, format="png")
     return stream.getvalue()
 
 
