@@ -44,9 +44,9 @@ def torch_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
         is_known = device.type in ("cpu", "cuda")  # others lack double precision, sparse sums or any memory
-    except (RuntimeError, AssertionError, NotImplementedError):
+        torch.zeros(1, device=device if is_known else _CPU)
+    except (RuntimeError, AssertionError):
         is_known = False
     if not is_known:
         raise ResourceError(f"device {name!r} is not available; found: {', '.join(map(str, found()))}.")
