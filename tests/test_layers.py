@@ -20,7 +20,7 @@ LAYERS = [
     "console doctor report",
     "study_table",
     "cells compare",
-    "optimize export scan",
+    "optimize export scan deploy",
     "joint",
     "evaluation",
     "run",

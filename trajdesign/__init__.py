@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from trajdesign.acquisition import Acquisition as Acquisition
     from trajdesign.config import Config as Config
     from trajdesign.config import load_config as load_config
+    from trajdesign.deploy import export_network as export_network
     from trajdesign.encoding import Encoding as Encoding
     from trajdesign.export import export as export
     from trajdesign.limits import check as check
@@ -39,6 +40,7 @@ _HOMES = {
     "check": "limits",
     "draw": "report",
     "export": "export",
+    "export_network": "deploy",
     "fit": "trajectory",
     "load": "run",
     "load_config": "config",

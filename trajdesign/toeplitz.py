@@ -84,7 +84,20 @@ def convolve(images: Tensor, transfer: Tensor, known: Sequence[Tensor] = ()) -> 
     Tensor
         A^H W A of each image, in its shape and type.
     """
+    if torch.compiler.is_exporting():
+        return _in_few_operations(images, transfer)
     return _Convolution.apply(images, transfer, *known)
+
+
+def _in_few_operations(images: Tensor, transfer: Tensor) -> Tensor:
+    """Do as `convolve`, by padded FFTs: for programs that know neither threads nor SciPy, and are read by others."""
+    axes = tuple(range(1, images.ndim))
+    spectrum = transfer.new_empty([2 * n for n in transfer.shape[1:]])
+    for (every, _), half in zip(_halves(len(axes)), transfer, strict=True):
+        spectrum[every] = half * 2 ** len(axes)
+    padded = torch.fft.fftn(images, s=tuple(spectrum.shape), dim=axes)
+    whole = torch.fft.ifftn(padded * spectrum, dim=axes)
+    return whole[(slice(None), *(slice(n) for n in images.shape[1:]))]
 
 
 @torch.no_grad()

@@ -8,6 +8,9 @@ from torch import Tensor
 from trajdesign.encoding import Encoding
 from trajdesign.interfaces import Reconstructor
 
+# Keeps the root of nothing differentiable.
+_TINY = 1e-12
+
 
 class Adjoint(Reconstructor):
     """Coil images combined by root sum of squares.
@@ -22,6 +25,8 @@ class Adjoint(Reconstructor):
 
 def root_sum_of_squares(coil_images: Tensor) -> Tensor:
     """Combine coil images (batch, coil, y, x), complex, to magnitudes (batch, 1, y, x)."""
+    if torch.compiler.is_exporting():  # for any number of coils
+        return (torch.view_as_real(coil_images).square().sum((1, -1)) + _TINY).sqrt()[:, None]
     return _RootSumOfSquares.apply(coil_images)
 
 
@@ -33,7 +38,7 @@ class _RootSumOfSquares(torch.autograd.Function):
         power = torch.zeros_like(coil_images[:, :1].real)
         for image in coil_images.split(1, dim=1):
             power.addcmul_(image.real, image.real).addcmul_(image.imag, image.imag)
-        magnitude = (power + 1e-12).sqrt_()
+        magnitude = (power + _TINY).sqrt_()
         ctx.save_for_backward(coil_images, magnitude)
         return magnitude
 
