@@ -94,7 +94,8 @@ def optimize(
         Go on with the run that is there, from its newest checkpoint and with or without `baseline` as it was started;
         start it if there is none. A finished one is left as it is.
     report
-        Called after every step.
+        Called after every step. ``lambda p: writer.add_scalar(f"{p.stage}/loss", p.loss, p.step)``, with a
+        ``torch.utils.tensorboard.SummaryWriter``, logs to TensorBoard.
     say
         Called with a sentence when a run goes on, or something is wrong that does not end it.
 

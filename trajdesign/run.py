@@ -194,7 +194,7 @@ class RunFolder:
 
 
 def load(path: Path | str) -> Trajectory:
-    """Read the trajectory of a run folder or of an ``.npz`` file.
+    """Read the trajectory of a run folder or of a file, ``.npz``, Pulseq's ``.seq`` or NeuroSpin's ``.bin``.
 
     Raises
     ------
