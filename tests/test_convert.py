@@ -12,6 +12,7 @@ import torchkbnufft
 from trajdesign import Acquisition, Scanner, convert
 from trajdesign.encoding import Encoding
 from trajdesign.errors import InputError
+from trajdesign.inits.radial import radial
 from trajdesign.trajectory import Trajectory, n_points
 
 N_PIXELS = 16 * 13
@@ -62,6 +63,22 @@ def test_mri_nufft_samples_where_we_do(trajectory, image, exact):
     with pytest.warns(UserWarning, match="rescaled"):
         operator = mrinufft.get_operator("finufft")(samples, shape=trajectory.acquisition.image_shape)
     assert error(operator.op(image.astype(np.complex64)) * 2 * SQRT, exact) < 1e-5
+
+
+def test_three_axes_are_z_y_x():
+    acquisition = Acquisition(fov=(0.2, 0.15, 0.3), matrix=(8, 7, 12), n_shots=5, n_samples=200)
+    trajectory = radial(acquisition, Scanner())
+    volume = np.random.default_rng(0).normal(size=(12, 7, 8)).astype(np.complex64)
+    with pytest.warns(UserWarning, match="rescaled"):
+        operator = mrinufft.get_operator("finufft")(convert.to_mrinufft(trajectory), shape=(12, 7, 8))
+    waves = [
+        np.exp(-2j * np.pi * k[..., None] * (np.arange(n) - n // 2) * extent / n)
+        for k, n, extent in zip(trajectory.k_adc.numpy().transpose(2, 0, 1), (8, 7, 12), acquisition.fov, strict=True)
+    ]
+    exact = np.einsum("snx,sny,snz,zyx->sn", *waves, volume)
+    assert error(operator.op(volume) * np.sqrt(8 * volume.size), exact) < 1e-5
+    again = convert.from_bart(convert.to_bart(trajectory), acquisition, Scanner())
+    assert np.abs((again.k - trajectory.k).numpy()).max() * 0.3 < 1e-4
 
 
 def test_torchkbnufft_samples_where_we_do(trajectory, image, exact):

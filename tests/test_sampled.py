@@ -48,7 +48,7 @@ def test_what_a_complete_file_tells_need_not_be_given(trajectory, files):
     assert from_seq.acquisition.fov == pytest.approx(ACQUISITION.fov)
     assert from_bin.acquisition.fov == pytest.approx(ACQUISITION.fov)
     assert from_seq.acquisition.dwell == pytest.approx(4e-6)
-    assert from_bin.acquisition.dwell == pytest.approx(10e-6 / 3)  # the least oversampling on the raster of 10 us
+    assert from_bin.acquisition.dwell == pytest.approx(3.3e-6)  # at least three samples a raster
     assert from_bin.acquisition.matrix == ACQUISITION.matrix
     assert np.abs((from_bin.k - trajectory.k).numpy()).max() < 1e-3
 

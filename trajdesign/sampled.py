@@ -18,6 +18,8 @@ COMPLETE = (".seq", ".bin")
 _FLAT = 1e-2
 # NeuroSpin's sequence plays on this raster, s, which its files do not tell.
 _NEUROSPIN_RASTER = 10e-6
+# Of which dwell times are multiples on the same scanners, s: the file tells the least oversampling alone.
+_DWELL_RASTER = 100e-9
 _NEUROSPIN_VERSIONS = (4.1, 4.2, 5.0, 5.1)
 
 
@@ -129,7 +131,7 @@ def _neurospin(path: Path) -> Samples:
         n_ends = (2 if version > 4.5 else 1) * n_shots * n_dims
         gradient = body[n_ends : n_ends + n_shots * n_cells * n_dims].reshape(n_shots, n_cells, n_dims)
         k = start + np.cumsum(np.pad(gradient, ((0, 0), (1, 0), (0, 0))), 1) * largest * gamma * _NEUROSPIN_RASTER
-        dwell = _NEUROSPIN_RASTER / oversampling
+        dwell = np.floor(_NEUROSPIN_RASTER / oversampling / _DWELL_RASTER + 1e-6) * _DWELL_RASTER
     except (OSError, ValueError, IndexError, OverflowError, ZeroDivisionError) as error:
         raise InputError(f"{path} is not NeuroSpin's file of gradients, or damaged ({type(error).__name__}).") from None
     return Samples(
