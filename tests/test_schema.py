@@ -3,6 +3,7 @@
 import tomllib
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from trajdesign import plugins
@@ -10,8 +11,6 @@ from trajdesign.config import from_tables, load_config
 from trajdesign.errors import ConfigError
 from trajdesign.schema import schema
 from trajdesign.template import template
-
-jsonschema = pytest.importorskip("jsonschema")
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -56,6 +55,7 @@ GOOD = [
     {"init": {"kind": "mine.rings:rings", "width": 3}},
     {"start": {"wave": 0.4}, "init": {"kind": "cartesian"}},
     {"start": {"kind": "epi"}},
+    {"start": [{"kind": "epi"}, {"kind": "spiral", "density": 2.0}]},
     {"response": {"kind": "eddy_currents", "amplitudes": [0.1], "time_constants": [0.1]}},
     {"limits": {"constraints": ["slew", "stimulation"], "options": {"stimulation": {"model": "xrm", "weight": 3}}}},
     {"training": {"normal": "toeplitz"}},
@@ -73,6 +73,7 @@ BAD = [
     {"init": {"angle": "square"}},
     {"init": {"kind": "file"}},
     {"init": "radial"},
+    {"start": [{"kind": "spirl"}]},
     {"response": {"kind": "eddy_currents"}},
     {"reconstructor": {"kind": "unet", "channels": "many"}},
     {"limits": {"constraints": ["slow"]}},

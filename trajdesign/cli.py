@@ -75,14 +75,12 @@ def _run() -> None:
     stdout, stderr = sys.stdout, sys.stderr
     try:
         app()
-    except SystemExit as end:
+    except (SystemExit, BrokenPipeError) as end:
         # typer and rich both end a command with 1 where a pipe is closed, the first after it wrapped the streams
         sys.stdout, sys.stderr = stdout, stderr
-        if not isinstance(end.__context__, BrokenPipeError):
+        if not isinstance(end, BrokenPipeError) and not isinstance(end.__context__, BrokenPipeError):
             console.flush()
             raise
-    except BrokenPipeError:
-        pass
     except OSError:
         console.flush()  # says so if standard output is what cannot be written
         raise

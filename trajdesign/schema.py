@@ -35,7 +35,8 @@ def schema() -> dict[str, Any]:
     }
     for key in ("init", "parameterization", "reconstructor", "data"):
         properties[key] = _plugin(key, default=properties[key]["default"]["kind"])
-    properties["start"] = _plugin("init", is_named=False)
+    start = _plugin("init", is_named=False)
+    properties["start"] = {"anyOf": [start, {"type": "array", "items": start}]}
     properties["response"] = {"anyOf": [{"maxProperties": 0}, _plugin("response")]}
     return {"$schema": "http://json-schema.org/draft-07/schema#", **document, "title": "trajdesign config"}
 

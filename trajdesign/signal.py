@@ -1,5 +1,6 @@
 """The signal that a receiver samples of voxels, with T2* decay and off-resonance."""
 
+import contextlib
 import math
 
 import numpy as np
@@ -93,10 +94,8 @@ def read_off_resonance(text: str) -> float | NDArray[np.floating]:
     InputError
         If it is neither, or no real map (y, x).
     """
-    try:
+    with contextlib.suppress(ValueError):
         return float(text)
-    except ValueError:
-        pass
     try:
         offset = np.load(text, allow_pickle=False)
     except Exception as error:  # numpy raises many types on damaged files

@@ -26,7 +26,8 @@ _USES = {
     "data": "The images.",
 }
 _START = """\
-# Where learning starts if not there: another init, or without a kind the same with other options.
+# Where learning starts if not there: another init, or without a kind the same with other options. Of several, each a
+# table [[start]], the one goes on that validates best after the part training.trial of the steps.
 #[start]
 #kind = "spiral"
 """

@@ -1,5 +1,6 @@
 """The patterns of mri-nufft, by name."""
 
+import contextlib
 import inspect
 from typing import Any
 
@@ -54,10 +55,8 @@ def mrinufft(
     name, steps = f"mrinufft: {pattern}", n_points(acquisition, scanner) - 1
     own = _points(pattern, options or {}, acquisition, steps + 1)
     if own.shape[1] == steps + 1:
-        try:
+        with contextlib.suppress(LimitError):  # then on its own path, but not in its own time
             return feasible(own, acquisition, scanner, name, "a shot")
-        except LimitError:
-            pass  # on its own path, but not in its own time
     fine = _points(pattern, options or {}, acquisition, _FINER * steps + 1)
     bounds, parts = Bounds.of(acquisition, scanner), np.linspace(0, 1, steps + 1)
     shots = [Fastest(curve_through(path), bounds, from_rest=False) for path in fine]
