@@ -8,6 +8,7 @@ development into it, and runs each step in turn; the first that fails ends it. I
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 import time
@@ -27,11 +28,13 @@ def main(arguments: list[str]) -> int:
     except subprocess.CalledProcessError as error:
         return error.returncode
     say(f"install: {time.monotonic() - started:.0f} s")
+    # the two processes of the tests have a core each; more threads in them would only wait for each other
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
     # pytest is the last step, so that its closing line is the last line
     for name, command in steps(arguments).items():
         say(f"\n{name}: python -m {' '.join(command)}")
         started = time.monotonic()
-        code = subprocess.run([python, "-m", *command], cwd=ROOT).returncode
+        code = subprocess.run([python, "-m", *command], cwd=ROOT, env=environment).returncode
         if code:
             sys.stderr.write(f"{name} failed with exit code {code} after {time.monotonic() - started:.0f} s.\n")
             return code

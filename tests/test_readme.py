@@ -94,8 +94,9 @@ def test_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
         with pytest.raises(SystemExit) as end:
             cli.main()
         assert end.value.code == 0, f"{line}: {capsys.readouterr().err}"
-    for path in ("runs/first/trajectory.seq", "runs/first/psf.png", "runs/brain/metrics.json", "mine.seq"):
-        assert (tmp_path / path).exists()
+        monkeypatch.setattr("trajdesign.report.draw", lambda *_: None)  # seconds a run, and the first has drawn them
+    for path in ("first/report.html", "first/trajectory.seq", "first/psf.png", "brain/metrics.json", "../mine.seq"):
+        assert (tmp_path / "runs" / path).exists()
     for code in blocks(README, "python"):
         (tmp_path / "script.py").write_text(code.replace('"runs/brain")\n', '"runs/brain", overwrite=True)\n', 1))
         shrink(tmp_path / "brain.toml", [*TINY, *splits])
@@ -106,7 +107,7 @@ def test_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
 def test_commands_of_the_tutorials_run(tmp_path, monkeypatch, capsys):
     """One tutorial after the other, on tiny settings; their own files are taken from their blocks."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("trajdesign.report.draw", lambda *_: None)  # seconds a run, and the README's runs draw them
+    monkeypatch.setattr("trajdesign.report.draw", lambda *_: None)  # seconds a run, and the README's first draws them
     learn, foreign = ((ROOT / "docs" / "tutorials" / f"{name}.md").read_text() for name in ("learn", "foreign"))
     (tmp_path / "scanner.toml").write_text(blocks(learn, "toml")[0])
     shrink(tmp_path / "scanner.toml", ["data={kind='phantom'}", *TINY, *TINY_PHANTOM])
