@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import trajdesign as td
-from trajdesign.optimize import Progress
+from trajdesign.interfaces import Progress
 
 
 def main(folder: Path) -> None:

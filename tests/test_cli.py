@@ -233,11 +233,28 @@ def test_optimize_says_what_it_reached_and_what_to_do_next(first):
     assert "<!DOCTYPE html>" in (path / "report.html").read_text()
 
 
-def test_optimize_quietly_without_the_baseline(trajdesign, tmp_path):
+def test_optimize_quietly_without_the_baseline_for_a_logger(trajdesign, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(LOGGER)
+    monkeypatch.syspath_prepend(tmp_path)
     words = ("optimize", "--out", tmp_path / "run", *SETTINGS, "--device", "cpu", "--no-baseline", "--quiet")
-    result = trajdesign(*words)
+    result = trajdesign(*words, "--log", "mine:lines")
     assert (result.code, result.out, result.err) == (0, "", "")
-    assert "fixed" not in json.loads((tmp_path / "run" / "metrics.json").read_text())
+    measured = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert "fixed" not in measured
+    *steps, last = (tmp_path / "run" / "steps.txt").read_text().splitlines()
+    assert last == "end"
+    assert steps == [f"learned {i + 1}/{len(steps)}" for i in range(len(steps))]
+
+
+LOGGER = """
+from contextlib import contextmanager
+
+@contextmanager
+def lines(run):
+    steps = []
+    yield lambda p: steps.append(f"{p.stage} {p.step}/{p.n_steps}")
+    (run / "steps.txt").write_text("\\n".join([*steps, "end"]))
+"""
 
 
 def test_a_run_that_is_not_repaired_says_so_and_is_not_exported(trajdesign, refused, tmp_path):

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from trajdesign import console
-from trajdesign.optimize import Progress
+from trajdesign.interfaces import Progress
 
 HEADINGS = ("limit", "worst", "")
 ROWS = [("slew", "199.5", "ok"), ("a very long name " + "x" * 150, "7", "BROKEN")]

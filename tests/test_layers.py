@@ -27,7 +27,7 @@ LAYERS = [
     "plots schema study study_plots template webpage checkpoint",
     "config",
     "limits projection",
-    "inits/ parameterizations/ constraints/ reconstructors/ responses/ exporters/ datasets/",
+    "inits/ parameterizations/ constraints/ reconstructors/ responses/ exporters/ datasets/ loggers/",
     "blocks",
     "drawing",
     "interfaces psf waveform",

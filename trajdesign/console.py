@@ -19,7 +19,7 @@ from trajdesign.errors import Interrupted, ResourceError
 if TYPE_CHECKING:
     from trajdesign.cells import Outcome
     from trajdesign.inspection import Check
-    from trajdesign.optimize import Progress
+    from trajdesign.interfaces import Progress
     from trajdesign.study import Cell
 
 

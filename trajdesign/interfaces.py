@@ -1,4 +1,4 @@
-"""What plug-ins implement: three abstract classes and four call signatures. Read this file first.
+"""What plug-ins implement: three abstract classes and five call signatures. Read this file first.
 
 A plug-in is one file in the folder of its kind; its name in the config is the file's name. Its options are the
 keyword-only parameters of its constructor or function, with their annotations and defaults.
@@ -6,6 +6,8 @@ keyword-only parameters of its constructor or function, with their annotations a
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -65,6 +67,25 @@ class DataSource(Protocol):
         self, acquisition: Acquisition, split: Literal["train", "val", "test"], **options: Any
     ) -> Dataset[Tensor]:
         """Return the images of the split."""
+        ...
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is, for whoever watches it. `psnr` is the last validation's, not a number before the first."""
+
+    stage: str
+    step: int
+    n_steps: int
+    loss: float
+    psnr: float
+
+
+class Logger(Protocol):
+    """Function in ``loggers/``: a context of the length of a run, which yields what is called after every step."""
+
+    def __call__(self, run: Path, **options: Any) -> AbstractContextManager[Callable[[Progress], None]]:
+        """Return the context for a run folder, which may not exist before the first step."""
         ...
 
 

@@ -20,23 +20,12 @@ from trajdesign.checkpoint import Keeper
 from trajdesign.config import Config
 from trajdesign.errors import InputError
 from trajdesign.evaluation import evaluate
-from trajdesign.interfaces import Reconstructor
+from trajdesign.interfaces import Progress, Reconstructor
 from trajdesign.interrupt import Signals
 from trajdesign.joint import Joint, constraints_of
 from trajdesign.run import RunFolder
 from trajdesign.runtime import Ranks
 from trajdesign.trajectory import Trajectory, n_points
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run is, for whoever watches it. `psnr` is the last validation's, not a number before the first."""
-
-    stage: str
-    step: int
-    n_steps: int
-    loss: float
-    psnr: float
 
 
 @dataclass
@@ -94,8 +83,7 @@ def optimize(
         Go on with the run that is there, from its newest checkpoint and with or without `baseline` as it was started;
         start it if there is none. A finished one is left as it is.
     report
-        Called after every step. ``lambda p: writer.add_scalar(f"{p.stage}/loss", p.loss, p.step)``, with a
-        ``torch.utils.tensorboard.SummaryWriter``, logs to TensorBoard.
+        Called after every step; what the loggers yield fits (`trajdesign.loggers.tensorboard`).
     say
         Called with a sentence when a run goes on, or something is wrong that does not end it.
 

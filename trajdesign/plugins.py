@@ -24,6 +24,7 @@ KINDS: dict[str, tuple[str, str | None]] = {
     "exporter": ("exporters", None),
     "data": ("datasets", None),
     "response": ("responses", None),
+    "logger": ("loggers", None),
     "sequence": ("sequences", None),
 }
 

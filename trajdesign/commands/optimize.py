@@ -1,14 +1,23 @@
 """``trajdesign optimize``."""
 
+import contextlib
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trajdesign import console, lock
 from trajdesign.commands._options import Device, Force, Json, Quiet, Set
 from trajdesign.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from trajdesign.interfaces import Progress
+
+    Watcher = Callable[[Progress], None]
 
 
 def optimize(
@@ -28,6 +37,9 @@ def optimize(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out; other settings need not be given again.")
     ] = False,
+    log: Annotated[
+        list[str] | None, typer.Option(help="Log every step: tensorboard, or module:function; repeatable.")
+    ] = None,
     force: Force = False,
     quiet: Quiet = False,
     verbose: Annotated[
@@ -54,14 +66,15 @@ def optimize(
         runtime.Ranks(size=devices).require_shares(settings.training.batch_size)
         runtime.local_device(device, 0, devices)
         raise typer.Exit(runtime.launch(["-m", "trajdesign", *sys.argv[1:]], devices))
-    from trajdesign import report
+    from trajdesign import plugins, report
     from trajdesign.optimize import optimize as run
 
     first = runtime.is_first()
+    loggers = [plugins.find("logger", name)(out) for name in log or []] if first else []
     if verbose and first:
         console.note(_where(device))
-    watching = console.steps(quiet=quiet or not first, verbose=verbose)
-    with console.resumable(quiet=not first) as say, watching as watch:
+    watching = [console.steps(quiet=quiet or not first, verbose=verbose), *loggers]
+    with console.resumable(quiet=not first) as say, _together(watching) as watch:
         metrics = run(
             settings, out, device=device, baseline=baseline, overwrite=force, resume=resume, report=watch, say=say
         )
@@ -78,6 +91,19 @@ def optimize(
             ("export", out, "--format", "pulseq", "--out", out / "trajectory.seq"),
             ("psf", out, "--compare", out / "initial.npz", "--out", out / "psf.png"),
         )
+
+
+@contextlib.contextmanager
+def _together(contexts: list["AbstractContextManager[Watcher]"]) -> "Iterator[Watcher]":
+    """Yield what calls all that they yield."""
+    with contextlib.ExitStack() as stack:
+        watchers = [stack.enter_context(context) for context in contexts]
+
+        def watch(progress: "Progress") -> None:
+            for watcher in watchers:
+                watcher(progress)
+
+        yield watch
 
 
 def _where(name: str) -> str:
