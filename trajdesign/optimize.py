@@ -129,97 +129,93 @@ def optimize(
             only = "fixed" if config.parameterization["kind"] == "fixed" else "learned"
             stages = ["fixed", "learned"] if baseline and only == "learned" else [only]
             state = {"stages": stages, "results": {"name": config.name}, "history": [], **state}
-            return _train_stages(config, folder, initial, starts, data, state, ranks, keeper, report)
+            watch = report if ranks.is_first else lambda _: None
+            return _Run(config, folder, initial, starts, data, state, ranks, keeper, watch).train_stages()
 
 
-def _train_stages(
-    config: Config,
-    folder: RunFolder,
-    initial: Trajectory,
-    starts: list[Trajectory],
-    data: dict[str, Dataset[Tensor]],
-    state: dict[str, Any],
-    ranks: Ranks,
-    keeper: Keeper,
-    report: Callable[[Progress], None],
-) -> dict[str, Any]:
-    """Train what is left to train, on every rank; the first one writes the folder and reports."""
-    stages, results, history = state["stages"], state["results"], state["history"]
-    report = report if ranks.is_first else lambda _: None
-    for number, stage in enumerate(stages, start=1):
-        if stage in results:
-            continue
-        keeper.before = {"stages": stages, "stage": stage, "results": results, "history": history}
-        keeper.before["circumstances"] = _circumstances(ranks)
-        keeper.name = f"{number}-{stage}"
-        first, begun, seconds = initial, state.pop("training", None), 0.0
-        if stage == "learned":
-            first, begun, seconds = _best_start(config, starts, data, state, begun, ranks, keeper, report)
-            if ranks.is_first and config.start:
-                first.save(folder.path / "start.npz")
-        trained = train(config, first, data, stage, ranks, report, keeper, begun)
-        started = time.perf_counter()
-        scores = evaluate(trained.trajectory, trained.network, data["test"], config, ranks)
-        seconds += trained.seconds + time.perf_counter() - started
-        results[stage] = {**scores, "seconds": seconds, "n_skipped": trained.n_skipped}
-        history += trained.history
-        if ranks.is_first:
-            folder.write_history(history)
-            folder.save_network(trained.network, "network" if stage == stages[-1] else "network_fixed")
+@dataclass
+class _Run:
+    """A run in progress, on one of its ranks; the first one writes the folder and reports."""
 
-    if "tried" in state:
-        results["starts"] = state["tried"]
-    if config.limits.repair:
-        limits.require(trained.trajectory, limits.enforceable(config.limits.constraints), config.limits.options)
-    findings = limits.check(trained.trajectory, config.limits.constraints, config.limits.options)
-    if len(stages) == 2:
-        results["wilcoxon_p"] = {
-            key: metrics.wilcoxon_p(results["learned"][f"{key}_list"], results["fixed"][f"{key}_list"])
-            for key in ("psnr", "ssim")
-        }
-    results["limits"] = limits.summary(trained.trajectory, findings)
-    if ranks.is_first:
-        trained.trajectory.save(folder.path / "trajectory.npz")
-        folder.write_metrics(results)
-        folder.checkpoints.clear()
-    return results
+    config: Config
+    folder: RunFolder
+    initial: Trajectory
+    starts: list[Trajectory]
+    data: dict[str, Dataset[Tensor]]
+    state: dict[str, Any]
+    ranks: Ranks
+    keeper: Keeper
+    report: Callable[[Progress], None]
 
+    def train_stages(self) -> dict[str, Any]:
+        """Train what is left to train."""
+        config, folder, state, keeper = self.config, self.folder, self.state, self.keeper
+        stages, results, history = state["stages"], state["results"], state["history"]
+        for number, stage in enumerate(stages, start=1):
+            if stage in results:
+                continue
+            keeper.before = {"stages": stages, "stage": stage, "results": results, "history": history}
+            keeper.before["circumstances"] = _circumstances(self.ranks)
+            keeper.name = f"{number}-{stage}"
+            first, begun, seconds = self.initial, state.pop("training", None), 0.0
+            if stage == "learned":
+                first, begun, seconds = self.best_start(begun)
+                if self.ranks.is_first and config.start:
+                    first.save(folder.path / "start.npz")
+            trained = train(config, first, self.data, stage, self.ranks, self.report, keeper, begun)
+            started = time.perf_counter()
+            scores = evaluate(trained.trajectory, trained.network, self.data["test"], config, self.ranks)
+            seconds += trained.seconds + time.perf_counter() - started
+            results[stage] = {**scores, "seconds": seconds, "n_skipped": trained.n_skipped}
+            history += trained.history
+            if self.ranks.is_first:
+                folder.write_history(history)
+                folder.save_network(trained.network, "network" if stage == stages[-1] else "network_fixed")
 
-def _best_start(
-    config: Config,
-    starts: list[Trajectory],
-    data: dict[str, Dataset[Tensor]],
-    state: dict[str, Any],
-    begun: dict[str, Any] | None,
-    ranks: Ranks,
-    keeper: Keeper,
-    report: Callable[[Progress], None],
-) -> tuple[Trajectory, dict[str, Any] | None, float]:
-    """Return the start to learn from, what has begun there, and the seconds that the others took.
+        if "tried" in state:
+            results["starts"] = state["tried"]
+        if config.limits.repair:
+            limits.require(trained.trajectory, limits.enforceable(config.limits.constraints), config.limits.options)
+        findings = limits.check(trained.trajectory, config.limits.constraints, config.limits.options)
+        if len(stages) == 2:
+            results["wilcoxon_p"] = {
+                key: metrics.wilcoxon_p(results["learned"][f"{key}_list"], results["fixed"][f"{key}_list"])
+                for key in ("psnr", "ssim")
+            }
+        results["limits"] = limits.summary(trained.trajectory, findings)
+        if self.ranks.is_first:
+            trained.trajectory.save(folder.path / "trajectory.npz")
+            folder.write_metrics(results)
+            folder.checkpoints.clear()
+        return results
 
-    Of several it is the one from where the first part of the training led to the best validation.
-    """
-    if len(starts) == 1:
-        return starts[0], begun, 0.0
-    tried: list[dict[str, float]] = state.setdefault("tried", [])
-    keeper.before["tried"] = tried
-    stage = keeper.name
-    for start in starts[len(tried) :]:
-        number = len(tried) + 1
-        keeper.name = f"{stage} {number:02d}"  # which sorts before that of the stage
-        keeper.before["best"] = state.get("best")
-        trained = train(
-            config, start, data, "learned", ranks, partial(_as_start, report, number), keeper, begun,
-            part=config.training.trial,
-        )  # fmt: skip
-        begun = None
-        psnr = trained.history[-1]["val_psnr"]
-        if all(psnr > other["val_psnr"] for other in tried):
-            state["best"] = trained.state
-        tried.append({"val_psnr": psnr, "seconds": trained.seconds})
-    keeper.name, keeper.before["best"] = stage, None
-    best = max(range(len(tried)), key=lambda number: tried[number]["val_psnr"])
-    return starts[best], begun or state.pop("best"), sum(t["seconds"] for t in tried) - tried[best]["seconds"]
+    def best_start(self, begun: dict[str, Any] | None) -> tuple[Trajectory, dict[str, Any] | None, float]:
+        """Return the start to learn from, what has begun there, and the seconds that the others took.
+
+        Of several it is the one from where the first part of the training led to the best validation.
+        """
+        starts, state, keeper = self.starts, self.state, self.keeper
+        if len(starts) == 1:
+            return starts[0], begun, 0.0
+        tried: list[dict[str, float]] = state.setdefault("tried", [])
+        keeper.before["tried"] = tried
+        stage = keeper.name
+        for start in starts[len(tried) :]:
+            number = len(tried) + 1
+            keeper.name = f"{stage} {number:02d}"  # which sorts before that of the stage
+            keeper.before["best"] = state.get("best")
+            trained = train(
+                self.config, start, self.data, "learned", self.ranks, partial(_as_start, self.report, number), keeper,
+                begun, part=self.config.training.trial,
+            )  # fmt: skip
+            begun = None
+            psnr = trained.history[-1]["val_psnr"]
+            if all(psnr > other["val_psnr"] for other in tried):
+                state["best"] = trained.state
+            tried.append({"val_psnr": psnr, "seconds": trained.seconds})
+        keeper.name, keeper.before["best"] = stage, None
+        best = max(range(len(tried)), key=lambda number: tried[number]["val_psnr"])
+        return starts[best], begun or state.pop("best"), sum(t["seconds"] for t in tried) - tried[best]["seconds"]
 
 
 def _as_start(report: Callable[[Progress], None], number: int, at: Progress) -> None:

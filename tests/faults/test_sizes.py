@@ -39,7 +39,7 @@ def no_training():
     def stop(*_):
         raise WouldTrain
 
-    patch.setattr(sys.modules["trajdesign.optimize"], "_train_stages", stop)
+    patch.setattr(sys.modules["trajdesign.optimize"]._Run, "train_stages", stop)
     patch.setattr(memory, "available", lambda: GIB)
     yield
     patch.undo()
