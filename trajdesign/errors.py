@@ -25,6 +25,10 @@ class InputError(TrajdesignError):
 
     exit_code = 3
 
+    def __str__(self) -> str:
+        """Return the sentence, without what would move a terminal's cursor: it may quote the file."""
+        return "".join(character if character.isprintable() else "?" for character in super().__str__())
+
 
 class LimitError(TrajdesignError):
     """A waveform that breaks a hardware limit, a raster or finiteness."""

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from trajdesign import seqfile
+from trajdesign import seqfile, walled
+from trajdesign.acquisition import Acquisition
 from trajdesign.arrays import read_cfl, read_npy, read_npz
-from trajdesign.errors import InputError
+from trajdesign.errors import ConfigError, InputError
 
 #: Endings of files that say themselves what their k is.
 COMPLETE = (".seq", ".bin")
@@ -60,7 +61,7 @@ def read(path: Path | str) -> Samples:
     Raises
     ------
     InputError
-        If the file is missing, damaged, of another kind, or holds a number that is not finite.
+        If the file is missing, damaged, of another kind, or holds a number that is not finite, or facts of no scan.
     """
     path = Path(path)
     readers: dict[str, Callable[[Path], Samples]] = {
@@ -80,6 +81,13 @@ def read(path: Path | str) -> Samples:
     if not np.isfinite(found.k).all():
         shot, sample = np.argwhere(~np.isfinite(found.k))[0][:2]
         raise InputError(f"{path}: k is not finite at shot {shot}, sample {sample}.")
+    scan = Acquisition()  # of which the field of view stays: one that is given has the last word over the file's
+    n_shots, n_samples, n_dims = found.k.shape
+    dwell = scan.dwell if found.dwell is None else found.dwell
+    try:
+        Acquisition(scan.fov[:1] * n_dims, found.matrix or scan.matrix[:1] * n_dims, n_shots, n_samples, dwell)
+    except ConfigError as error:
+        raise InputError(f"{path}: {error}") from None
     return found
 
 
@@ -92,7 +100,7 @@ def _only_array(path: Path) -> NDArray:
 
 
 def _bart(path: Path) -> Samples:
-    array = read_cfl(path)
+    array = read_cfl(path, walled.MOST_BYTES)
     if array.ndim < 3 or array.shape[0] != 3:
         raise InputError(f"{path} has the dimensions {array.shape}; a trajectory of BART has (3, sample, shot).")
     k = array.real.astype(np.float64).reshape(3, array.shape[1], -1, order="F").T
@@ -118,8 +126,9 @@ def _pulseq(path: Path) -> Samples:
 
 def _neurospin(path: Path) -> Samples:
     """Integrate the gradients; the parts of a shot before and after its readout are left out."""
+    content = walled.read_bytes(path)
     try:
-        values = np.fromfile(path, dtype="<f4").astype(np.float64)
+        values = np.frombuffer(content, dtype="<f4").astype(np.float64)
         version, n_dims = round(float(values[0]), 1), int(values[1])
         if version not in _NEUROSPIN_VERSIONS or n_dims not in (2, 3):
             raise InputError(f"{path} is of version {version} with {n_dims} axes; {_NEUROSPIN_VERSIONS} are known.")
@@ -127,18 +136,22 @@ def _neurospin(path: Path) -> Samples:
         oversampling, gamma, n_shots, n_cells = head[0], head[1], int(head[2]), int(head[3])
         largest, body = head[5] * 1e-3, head[17:]  # from mT/m
         before, after = (int(n) for n in head[8:10]) if version > 5.05 else (0, 0)
+        if min(n_shots, n_cells) < 1 or not 0 <= before <= n_cells - after <= n_cells or not oversampling > 0:
+            raise InputError(f"{path} is damaged: {n_shots} shots of {n_cells} steps, {oversampling:g} samples each.")
         start = body[: n_shots * n_dims].reshape(n_shots, 1, n_dims)
         n_ends = (2 if version > 4.5 else 1) * n_shots * n_dims
         gradient = body[n_ends : n_ends + n_shots * n_cells * n_dims].reshape(n_shots, n_cells, n_dims)
-        k = start + np.cumsum(np.pad(gradient, ((0, 0), (1, 0), (0, 0))), 1) * largest * gamma * _NEUROSPIN_RASTER
+        with np.errstate(invalid="ignore"):  # of what is not finite, which is refused
+            k = start + np.cumsum(np.pad(gradient, ((0, 0), (1, 0), (0, 0))), 1) * largest * gamma * _NEUROSPIN_RASTER
         dwell = np.floor(_NEUROSPIN_RASTER / oversampling / _DWELL_RASTER + 1e-6) * _DWELL_RASTER
-    except (OSError, ValueError, IndexError, OverflowError, ZeroDivisionError) as error:
+        pixels = tuple(int(n) for n in matrix)
+    except (ValueError, IndexError, OverflowError) as error:
         raise InputError(f"{path} is not NeuroSpin's file of gradients, or damaged ({type(error).__name__}).") from None
     return Samples(
         k[:, before : k.shape[1] - after],
         "1/m",
         dwell=float(dwell),
         fov=tuple(float(extent) for extent in fov),
-        matrix=tuple(int(n) for n in matrix),
+        matrix=pixels,
         raster=_NEUROSPIN_RASTER,
     )

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trajdesign.acquisition import Acquisition
+from trajdesign.arrays import read_npy
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.nufft import nufft
 
@@ -97,12 +98,12 @@ def read_off_resonance(text: str) -> float | NDArray[np.floating]:
     with contextlib.suppress(ValueError):
         return float(text)
     try:
-        offset = np.load(text, allow_pickle=False)
-    except Exception as error:  # numpy raises many types on damaged files
+        offset = read_npy(text)
+    except InputError as error:
         raise InputError(
-            f"off_resonance {text!r} is neither a number in Hz nor a readable .npy file ({type(error).__name__})."
+            f"off_resonance {text!r} is neither a number in Hz nor a readable .npy file: {error}"
         ) from None
-    if not isinstance(offset, np.ndarray) or offset.ndim != 2 or offset.dtype.kind not in "fiu":
+    if offset.ndim != 2 or offset.dtype.kind not in "fiu":
         raise InputError(f"{text} must hold one real array (y, x), Hz.")
     return offset.astype(np.float64)
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from trajdesign import memory, sampled
 from trajdesign.acquisition import Acquisition
-from trajdesign.arrays import read_npz
+from trajdesign.arrays import Kind, read_npz, require_arrays
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.files import atomic_path
 from trajdesign.scanner import Scanner
@@ -32,6 +32,27 @@ from trajdesign.units import plausible
 FORMAT = "trajdesign/1"
 # Scanner timings that a file may leave at their defaults.
 _TIMINGS = ("adc_raster", "rf_raster", "block_raster", "adc_dead_time", "rf_dead_time", "rf_ringdown_time")
+
+# The kind and number of axes of every array of a file.
+_SCALARS = ("raster_s", "dwell_s", "gamma_hz_per_t", "max_gradient_t_per_m", "max_slew_t_per_m_s")
+_KEYS: dict[str, tuple[Kind, int]] = {
+    "k": ("real", 3),
+    "k_adc": ("real", 3),
+    "fov_m": ("real", 1),
+    "matrix": ("whole", 1),
+    "nucleus": ("text", 0),
+    "limit_norm": ("text", 0),
+    **dict.fromkeys(_SCALARS, ("real", 0)),
+}
+_OPTIONAL: dict[str, tuple[Kind, int]] = {
+    "name": ("text", 0),
+    "label_segments": ("true or false", 0),
+    **{f"{timing}_s": ("real", 0) for timing in _TIMINGS},
+}
+
+# Times the edge of k-space: what is further out is in another unit.
+_MOST_REACH = 1000
+_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -230,8 +251,10 @@ def load(path: Path | str, scanner: Scanner | None = None) -> Trajectory:
         its `k` plays; if the samples of a foreign one cannot be met on the raster to a tenth of 1/FOV.
     """
     if Path(path).suffix.lower() in sampled.COMPLETE:
-        found, residual = load_sampled(path, scanner=scanner or Scanner())
-        return require_close(found, residual, path)
+        try:
+            return require_close(*load_sampled(path, scanner=scanner or Scanner()), path)
+        except ConfigError as error:
+            raise InputError(f"{path} cannot be read by itself: {error}") from None
     arrays = read_npz(path)
     if "format" not in arrays:
         raise InputError(
@@ -240,41 +263,55 @@ def load(path: Path | str, scanner: Scanner | None = None) -> Trajectory:
         )
     if str(arrays["format"]) != FORMAT:
         raise InputError(f"{path} has the format {str(arrays['format'])[:40]!r}; this version reads {FORMAT!r}.")
+    require_arrays(arrays, path, _KEYS, _OPTIONAL)
+    k, k_adc = (arrays[key].astype(np.float64) for key in ("k", "k_adc"))
+    if k.shape[2] != k_adc.shape[2]:
+        raise InputError(f"{path}: k has {k.shape[2]} axes and k_adc {k_adc.shape[2]}.")
     try:
-        k, k_adc = (np.asarray(arrays[key], dtype=np.float64) for key in ("k", "k_adc"))
-        if k.ndim != 3 or k_adc.ndim != 3 or k.shape[2] != k_adc.shape[2]:
-            raise InputError("k and k_adc must have the same axes (shot, point or sample, dim).")
         scanner = Scanner(
             max_gradient=float(arrays["max_gradient_t_per_m"]),
             max_slew=float(arrays["max_slew_t_per_m_s"]),
             limit_norm=str(arrays["limit_norm"]),  # type: ignore[arg-type]
             nucleus=str(arrays["nucleus"]),
-            gamma=float(arrays["gamma_hz_per_t"]),
+            gamma=float(arrays["gamma_hz_per_t"]) or math.nan,  # 0 would stand for that of the nucleus
             gradient_raster=float(arrays["raster_s"]),
             label_segments=bool(arrays.get("label_segments", False)),
             **{timing: float(arrays[f"{timing}_s"]) for timing in _TIMINGS if f"{timing}_s" in arrays},
         )
         acquisition = Acquisition(
-            fov=tuple(np.asarray(arrays["fov_m"], dtype=float)),
-            matrix=tuple(int(n) for n in arrays["matrix"]),
+            fov=tuple(arrays["fov_m"]),
+            matrix=tuple(arrays["matrix"]),
             n_shots=k_adc.shape[0],
             n_samples=k_adc.shape[1],
             dwell=float(arrays["dwell_s"]),
         )
-        trajectory = Trajectory(torch.from_numpy(k.copy()), acquisition, scanner, str(arrays.get("name", "trajectory")))
-    except KeyError as error:
-        raise InputError(f"{path} lacks the key {error}.") from None
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"{path}: {error}.") from None
+        trajectory = Trajectory(torch.from_numpy(k), acquisition, scanner, _name(arrays))
     except (ConfigError, InputError) as error:
         raise InputError(f"{path}: {error}") from None
+    _require_believable(trajectory, torch.from_numpy(k_adc), path)
+    return trajectory
+
+
+def _require_believable(trajectory: Trajectory, k_adc: Tensor, path: Path | str) -> None:
+    """Refuse a trajectory that is not finite, in another unit, or does not play the file's `k_adc`."""
+    k, acquisition = trajectory.k.numpy(), trajectory.acquisition
     if not np.isfinite(k).all():
         shot, point = np.argwhere(~np.isfinite(k))[0][:2]
         raise InputError(f"{path}: k is not finite at shot {shot}, point {point}.")
-    mismatch = fit_residual(trajectory, torch.from_numpy(k_adc))[0]
+    if (np.abs(k) > _MOST_REACH * np.array(acquisition.k_max)).any():
+        raise InputError(
+            f"{path}: k reaches {np.abs(k).max():.3g} 1/m, and the edge of k-space is at {max(acquisition.k_max):.3g}; "
+            "is it in 1/m?"
+        )
+    mismatch = fit_residual(trajectory, k_adc)[0]
     if not mismatch <= 1e-6:
         raise InputError(f"{path}: k_adc is not what k plays (they differ by {mismatch:.3g}/FOV).")
-    return trajectory
+
+
+def _name(arrays: dict[str, np.ndarray]) -> str:
+    """Return the name without what a terminal would obey."""
+    name = str(arrays.get("name", "trajectory"))[:_LONGEST_NAME]
+    return "".join(character for character in name if character.isprintable())
 
 
 _K_UNITS = ("1/m", "rad/m", "1/fov", "normalized")
@@ -341,8 +378,9 @@ def load_sampled(
         raise ConfigError("k in normalized units needs the matrix too (--matrix).")
     grid = np.array(matrix if matrix is not None else [2] * n_dims, dtype=float)
     scale = {"1/m": 1.0, "rad/m": 1 / (2 * np.pi), "1/fov": 1 / fov, "normalized": grid / fov}[unit]
-    k = found.k.astype(np.float64) * scale
-    extent = np.max(np.abs(k * fov), axis=(0, 1), initial=0.0)  # in 1/FOV
+    with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused
+        k = found.k.astype(np.float64) * scale
+        extent = np.max(np.abs(k * fov), axis=(0, 1), initial=0.0)  # in 1/FOV
     if matrix is None:
         matrix = tuple(2 * max(2, math.ceil(min(e, 1e9) - 1e-3)) for e in extent)
     if max(extent) < 2 or max(matrix) > 4096 or bool(np.any(extent > 1.01 * np.array(matrix) / 2)):

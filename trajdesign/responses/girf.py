@@ -9,6 +9,7 @@ from torch import Tensor
 
 from trajdesign.arrays import read_npz
 from trajdesign.errors import InputError
+from trajdesign.walled import read_text
 
 
 def girf(gradient: Tensor, raster: float, *, path: str) -> Tensor:
@@ -54,9 +55,10 @@ def girf(gradient: Tensor, raster: float, *, path: str) -> Tensor:
 def _read(path: str, changed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return frequencies (n,), Hz, and the response (axis, n), read once for each time that the file `changed`."""
     if path.endswith(".csv"):
+        rows = [line for line in read_text(path).splitlines() if line.partition("#")[0].strip()]
         try:
-            table = np.loadtxt(path, delimiter=",", comments="#", ndmin=2)
-        except (OSError, ValueError) as error:
+            table = np.loadtxt(rows or ["0"], delimiter=",", comments="#", ndmin=2)  # of none numpy makes a warning
+        except ValueError as error:
             raise InputError(f"{path} is no table of numbers: {error}.") from None
         frequency, response = table[:, 0], (table[:, 1::2] + 1j * table[:, 2::2]).T if table.shape[1] % 2 else table[:0]
     else:
