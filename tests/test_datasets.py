@@ -364,7 +364,7 @@ def test_wrong_image_files_are_refused(tmp_path):
         ("damaged", "text.npy", None),
         ("damaged", "empty.nii", None),
         ("damaged", "cut.nii.gz", None),
-        ("damaged", "objects.npy", None),
+        ("pickled objects", "objects.npy", None),
         ("shape", "flat.nii", None),
         ("no known kind", "a.dat", b""),
         ("shape", "two.npy", good[0]),

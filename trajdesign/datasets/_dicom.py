@@ -1,5 +1,7 @@
 """A folder of DICOM files as a volume."""
 
+import io
+import warnings
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trajdesign import walled
 from trajdesign.errors import InputError, ResourceError
+
+# Of all images of a folder together.
+_MOST_BYTES = 2**32
 
 # Third value of ImageType of what is no magnitude.
 _NOT_MAGNITUDE = {"P", "R", "I", "PHASE", "PHASE MAP", "REAL", "IMAGINARY"}
@@ -38,7 +44,13 @@ def read_series(folder: Path) -> tuple[NDArray[np.float32], tuple[float, float]]
         If pydicom is not installed.
     """
     files = [p for p in sorted(folder.iterdir()) if p.is_file() and p.name[0] != "." and p.name != "DICOMDIR"]
-    images = sorted((_read(path) for path in files), key=lambda image: image.rank)
+    images: list[_Image] = []
+    size = n_bytes = 0
+    for path in files:
+        images.append(_read(path))
+        size, n_bytes = size + path.stat().st_size, n_bytes + images[-1].pixels.nbytes
+        walled.require_modest(folder, n_bytes, size, _MOST_BYTES)
+    images.sort(key=lambda image: image.rank)
     if not images:
         raise InputError(f"{folder} holds no DICOM file.")
     if len({image.series for image in images}) > 1:
@@ -58,30 +70,49 @@ def _read(path: Path) -> _Image:
         import pydicom
     except ImportError:
         raise ResourceError("DICOM needs pydicom, which is not installed: pip install trajdesign[dicom].") from None
-    try:
-        data = pydicom.dcmread(path)
-        frames, colours = int(data.get("NumberOfFrames") or 1), int(data.SamplesPerPixel)
-        kind = [*data.get("ImageType", []), "", "", ""][2]
-        if frames > 1 or colours > 1 or kind in _NOT_MAGNITUDE:
+    content = walled.read_bytes(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what does not keep to the standard; what matters is refused
+        try:
+            header = pydicom.filereader.read_file_meta_info(path)
+            if header.get("TransferSyntaxUID") == pydicom.uid.DeflatedExplicitVRLittleEndian:
+                raise InputError(f"{path} is deflated, and tells not to what size; inflate it with dcmconv +te.")
+            data = pydicom.dcmread(io.BytesIO(content))
+            series, rank = _place(data, path)
+            walled.require_modest(path, 4 * series[1] * series[2], len(content))
+        except InputError:
+            raise
+        except Exception as error:  # pydicom raises many types on damaged files
+            raise InputError(f"{path} is no DICOM image, or damaged ({type(error).__name__}: {error}).") from None
+        try:
+            slope, intercept = float(data.get("RescaleSlope", 1)), float(data.get("RescaleIntercept", 0))
+            with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused where it is used
+                pixels = (data.pixel_array * slope + intercept).astype(np.float32)
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever decoders raise
+            name = data.file_meta.TransferSyntaxUID.name
             raise InputError(
-                f"{path} has {frames} frames, {colours} colours and the type {kind!r}; single grey magnitude images "
-                "are read: convert it with dcm2niix, and give the NIfTI file."
-            )
-        orientation = tuple(round(float(cosine), 4) for cosine in data.ImageOrientationPatient)
-        height = np.cross(orientation[:3], orientation[3:]) @ np.array(data.ImagePositionPatient, dtype=float)
-        spacing = tuple(round(float(distance), 4) for distance in data.PixelSpacing)
-        series = (str(data.SeriesInstanceUID), int(data.Rows), int(data.Columns), spacing, orientation)
-        rank = (round(float(height) * 100), float(data.get("EchoTime") or 0), int(data.get("InstanceNumber") or 0))
-    except InputError:
-        raise
-    except Exception as error:  # pydicom raises many types on damaged files
-        raise InputError(f"{path} is no DICOM image, or damaged ({type(error).__name__}: {error}).") from None
-    try:
-        pixels = data.pixel_array * float(data.get("RescaleSlope", 1)) + float(data.get("RescaleIntercept", 0))
-    except Exception as error:  # whatever decoders raise
-        name = data.file_meta.TransferSyntaxUID.name
+                f"{path}: its pixels ({name}) cannot be read ({type(error).__name__}); if they are compressed, "
+                "decompress them with dcmdjpeg, gdcmconv or dcm2niix."
+            ) from None
+    if pixels.shape != series[1:3]:
+        raise InputError(f"{path} is damaged: it holds pixels of the shape {pixels.shape}, not {series[1:3]}.")
+    return _Image(series, rank, pixels)
+
+
+def _place(data: Any, path: Path) -> tuple[tuple[Any, ...], tuple[int, float, int]]:
+    """Return the series and the rank of an image, see `_Image`."""
+    frames, colours = int(data.get("NumberOfFrames") or 1), int(data.SamplesPerPixel)
+    kind = [*data.get("ImageType", []), "", "", ""][2]
+    if frames > 1 or colours > 1 or kind in _NOT_MAGNITUDE:
         raise InputError(
-            f"{path}: its pixels ({name}) cannot be read ({type(error).__name__}); if they are compressed, "
-            "decompress them with dcmdjpeg, gdcmconv or dcm2niix."
-        ) from None
-    return _Image(series, rank, pixels.astype(np.float32))
+            f"{path} has {frames} frames, {colours} colours and the type {kind!r}; single grey magnitude images "
+            "are read: convert it with dcm2niix, and give the NIfTI file."
+        )
+    orientation = tuple(round(float(cosine), 4) for cosine in data.ImageOrientationPatient)
+    height = np.cross(orientation[:3], orientation[3:]) @ np.array(data.ImagePositionPatient, dtype=float)
+    spacing = tuple(round(float(distance), 4) for distance in data.PixelSpacing)
+    series = (str(data.SeriesInstanceUID), int(data.Rows), int(data.Columns), spacing, orientation)
+    rank = (round(float(height) * 100), float(data.get("EchoTime") or 0), int(data.get("InstanceNumber") or 0))
+    return series, rank

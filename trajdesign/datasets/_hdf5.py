@@ -1,19 +1,150 @@
-"""HDF5 files of others: damaged ones, and ones that point at other files, are refused."""
+"""HDF5 files from strangers: what is read lies in the file itself, and does not unpack to more than it says.
 
-from collections.abc import Iterator
+HDF5 can point at any other file of the machine, by links, external storage and virtual datasets. Its library inflates a
+chunk however large it gets, reads beyond the end of one that is too short, which ends the process, and goes round in a
+damaged heap for ever. As a program, ``python -m trajdesign.datasets._hdf5 NAME``, this module looks at the files whose
+names it is given, and writes a dot for each.
+
+Texts and sequences of any length, as of ISMRMRD, are read here and not by the library, which takes as much memory for
+one as a reference to it says, whatever the heap holds.
+"""
+
+import math
+import os
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import h5py
+import numpy as np
+from numpy.typing import NDArray
 
-from trajdesign.errors import InputError
+import trajdesign
+from trajdesign import walled
+from trajdesign.datasets import _heap
+from trajdesign.errors import InputError, ResourceError
+
+try:
+    import resource
+except ImportError:  # of Unix alone
+    resource = None  # type: ignore[assignment]
 
 ENDINGS = (".h5", ".hdf5", ".mrd")
+
+# Of a slice or a chunk.
+_MOST_BYTES = 2**30
+_MOST_SLICES = 100_000
+_MOST_IN_ALL = 2**50
+_MOST_CHARACTERS = 2**20
+
+# Of computing on one file without its numbers, and bytes that this may take.
+_MOST_SECONDS, _MOST_MEMORY = 3, 2**29
+
+_GZIP, _CHECKSUM, _SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_SHUFFLE
+_FILTERS = {_GZIP, _CHECKSUM, _SHUFFLE}  # of which the size of what they unpack is known
+
+#: A chunk that is stored takes as many bytes at least, with its place in the index; so many more may be left out.
+_LEAST_CHUNK, _FREE_CHUNKS = 8, 2**14
+
+
+def require_sound(paths: Sequence[Path], name: str) -> None:
+    """Look at files in another process first, because a damaged one can end it, or keep it busy for ever.
+
+    Parameters
+    ----------
+    paths
+        The files.
+    name
+        Of the dataset that is to be read; empty for any.
+
+    Raises
+    ------
+    InputError
+        If one does. What else is wrong with a file is not said here.
+    ResourceError
+        If there is no other process.
+    """
+    if not paths:
+        return
+    words = [sys.executable, "-P", "-m", __spec__.name, name]
+    own, others = str(Path(trajdesign.__file__).parents[1]), os.environ.get("PYTHONPATH")
+    found = {"PYTHONPATH": f"{own}{os.pathsep}{others}" if others else own, "OPENBLAS_NUM_THREADS": "1"}
+    names = b"\0".join(map(os.fsencode, paths))
+    looked = subprocess.run(words, input=names, capture_output=True, env={**os.environ, **found})
+    n = len(looked.stdout)
+    if n < len(paths) and looked.returncode < 0:
+        raise InputError(f"{paths[n]} is damaged: the HDF5 library fails on it ({looked.returncode}).")
+    if looked.returncode:
+        said = looked.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {looked.returncode}"]
+        raise ResourceError(f"cannot look at HDF5 files in another process: {said[-1]}.")
+
+
+def _look(path: Path, name: str) -> None:
+    """Go wherever reading will go, but for the numbers."""
+    names = [name] if name else []
+    _try(path, lambda file: attribute(file, "patient_id"))
+    _try(path, lambda file: text(file, "ismrmrd_header"))
+    _try(path, lambda file: text(group(file, "dataset"), "xml"))
+    _try(path, lambda file: _walk(group(file, "dataset"), "data"))
+    _try(path, lambda file: names.extend([] if name else shapes(file)))
+    for found in names:
+        _try(path, partial(_walk, name=found))
+
+
+def _try(path: Path, look: Callable[[h5py.File], object]) -> None:
+    """Look at one place; what is wrong there does not hide the others."""
+    try:
+        with opened(path) as file:
+            look(file)
+    except (InputError, MemoryError) as error:
+        # the library says so of more memory than it gets here
+        if isinstance(error, MemoryError) or "alloc" in str(error.__context__):
+            os.abort()
+
+
+def _walk(of: h5py.Group, name: str) -> None:
+    data = member(of, name)
+    _ = data.dtype
+    if data.chunks:
+        data.id.chunk_iter(lambda _: None)
+
+
+def _look_at_all(paths: list[bytes], name: str) -> None:
+    if resource is not None:
+        _limit(resource.RLIMIT_CORE, 0)
+        _limit(resource.RLIMIT_DATA, _MOST_MEMORY)
+    for path in paths:
+        if resource is not None:
+            _limit(resource.RLIMIT_CPU, int(time.process_time()) + _MOST_SECONDS)
+        _look(Path(os.fsdecode(path)), name)
+        sys.stdout.write(".")
+        sys.stdout.flush()
+
+
+def _limit(kind: int, value: int) -> None:
+    _, most = resource.getrlimit(kind)
+    if most == resource.RLIM_INFINITY or most >= value:
+        resource.setrlimit(kind, (value, most))
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
-    """Yield the open file; what HDF5 raises becomes an `InputError`."""
+    """Open a file; whatever goes wrong in it is damage.
+
+    Raises
+    ------
+    InputError
+        If it is missing, no HDF5 file, or damaged.
+    """
+    with walled.opened(path, most=_MOST_IN_ALL):
+        pass  # it is a regular file
     try:
         with h5py.File(path, "r") as file:
             yield file
@@ -21,26 +152,257 @@ def opened(path: Path) -> Iterator[h5py.File]:
         raise InputError(f"{path} is not an HDF5 file, or damaged ({type(error).__name__}).") from None
 
 
-def is_own(group: h5py.Group, name: str) -> bool:
-    """Return whether a member lies in the file itself: the usual look-up would open what an external link names."""
-    return name in list(group) and group.id.links.get_info(name.encode()).type == h5py.h5l.TYPE_HARD
+def group(file: h5py.File, name: str) -> h5py.Group:
+    """Return a group that lies in the file itself.
 
-
-def member(group: h5py.Group, name: str, path: Path) -> h5py.Dataset:
-    """Return a dataset that lies in the file itself: HDF5 can point at any other file of the machine."""
-    found = group[name] if is_own(group, name) else None
-    if not isinstance(found, h5py.Dataset):
-        names = ", ".join(map(repr, list(group)[:8])) or "none"
-        raise InputError(f"{path} has no dataset {name!r} of its own; it has {names}.")
-    if found.external or found.is_virtual:
-        raise InputError(f"{path}: {name!r} lies in other files; copy the data into one file.")
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    found = file[name] if is_own(file, name) else None
+    if not isinstance(found, h5py.Group):
+        raise InputError(f"{file.filename} has no group {name!r} of its own.")
     return found
 
 
-def text(group: h5py.Group, name: str, path: Path) -> str | bytes:
-    """Return a text of at most a million characters."""
-    value = member(group, name, path)[()]
-    value = value[0] if getattr(value, "shape", None) == (1,) else value
-    if not isinstance(value, bytes | str) or len(value) > 2**20:
-        raise InputError(f"{path}: {name} is no text of at most {2**20} characters.")
-    return value
+def shapes(file: h5py.File) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each dataset that lies in the file itself, by its name."""
+    members = {name: file[name] for name in file if is_own(file, name)}
+    return {name: found.shape for name, found in members.items() if isinstance(found, h5py.Dataset)}
+
+
+def is_own(of: h5py.Group, name: str) -> bool:
+    """Return whether a member lies in the file itself."""
+    return has(of, name) and of.id.links.get_info(_encoded(name)).type == h5py.h5l.TYPE_HARD
+
+
+def has(of: h5py.Group, name: str) -> bool:
+    """Return whether there is a member of this name, wherever it lies."""
+    # a look-up of the whole path would open the file that an external link on its way points at
+    return "/" not in name and bool(of.id.links.exists(_encoded(name)))
+
+
+def member(of: h5py.Group, name: str) -> h5py.Dataset:
+    """Return a dataset that lies in the file itself, packed by nothing but HDF5's own filters.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    path = of.file.filename
+    found = of[name] if is_own(of, name) else None
+    if not isinstance(found, h5py.Dataset):
+        names = ", ".join(map(repr, islice(of, 8))) or "none"
+        raise InputError(f"{path} has no dataset {name!r} of its own; it has {names}.")
+    if found.external or found.is_virtual:
+        raise InputError(f"{path}: {name!r} lies in other files; copy the data into one file.")
+    filters = _filters(found)
+    if not set(filters) <= _FILTERS or len(set(filters)) < len(filters):
+        raise InputError(f"{path}: {name!r} is packed by the filters {filters}; repack it: h5repack -f GZIP=4.")
+    return found
+
+
+def require_slices(data: h5py.Dataset) -> None:
+    """Refuse a dataset whose slices or chunks are larger than a machine can hold, or than the file can fill.
+
+    Raises
+    ------
+    InputError
+        With its shape.
+    """
+    path, shape = Path(data.file.filename), data.shape
+    largest = max(math.prod(shape[1:]), math.prod(data.chunks or ())) * data.dtype.itemsize
+    if largest > _MOST_BYTES or shape[0] > _MOST_SLICES:
+        raise InputError(
+            f"{path}: {data.name[1:]!r} has the shape {shape}; a slice or chunk may have {_MOST_BYTES} bytes, "
+            f"a file {_MOST_SLICES} slices."
+        )
+    require_modest(data, _MOST_IN_ALL)
+
+
+def require_modest(data: h5py.Dataset, most: int) -> None:
+    """Refuse a dataset of more than so many bytes, or of more bytes or chunks than the file can fill.
+
+    Raises
+    ------
+    InputError
+        With what it declares.
+    """
+    path = Path(data.file.filename)
+    size = path.stat().st_size
+    chunk = math.prod(data.chunks or ())
+    walled.require_modest(path, max(chunk, data.size or 0) * data.dtype.itemsize, size, most)
+    n_chunks = math.prod(-(-n // m) for n, m in zip(data.shape, data.chunks, strict=True)) if data.chunks else 0
+    if n_chunks > _FREE_CHUNKS + size // _LEAST_CHUNK:
+        raise InputError(f"{path} of {size} bytes declares {n_chunks} chunks of {data.name[1:]!r}.")
+
+
+def read(data: h5py.Dataset, number: int | None = None) -> NDArray:
+    """Return a dataset of numbers or its slice of a number, in native byte order.
+
+    Raises
+    ------
+    InputError
+        If a chunk does not unpack to its size.
+    """
+    if data.chunks:
+        for stored in _stored(data):
+            if number is None or stored.chunk_offset[0] <= number < stored.chunk_offset[0] + data.chunks[0]:
+                _require_honest(data, stored)
+    values: NDArray = data[()] if number is None else data[number]
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def table(data: h5py.Dataset) -> NDArray:
+    """Return the rows of a table of numbers and sequences of float32; of a sequence, where it is: see `sequences`.
+
+    Raises
+    ------
+    InputError
+        If it is no such table, declares more than the file can fill, or a chunk does not unpack to its size.
+    """
+    path, kind = data.file.filename, data.id.get_type()
+    names = data.dtype.names
+    if names is None or data.ndim != 1:
+        raise InputError(f"{path}: {data.name[1:]!r} is no table.")
+    formats = [
+        _heap.REFERENCE if h5py.check_vlen_dtype(data.dtype[name]) == np.float32 else data.dtype[name] for name in names
+    ]
+    if any(entry.hasobject for entry in formats):
+        raise InputError(f"{path}: {data.name[1:]!r} holds more than numbers and sequences of float32.")
+    offsets = [kind.get_member_offset(i) for i in range(kind.get_nmembers())]
+    row = np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": kind.get_size()})
+    return _rows(data, row)
+
+
+def sequences(path: Path, references: NDArray) -> Iterator[NDArray[np.float32]]:
+    """Yield the sequence of each reference of a `table`.
+
+    Raises
+    ------
+    InputError
+        If the heap does not hold them, or they are more than the file.
+    """
+    for content in _heap.read(path, references, 4):
+        yield np.frombuffer(content, "<f4")
+
+
+def text(of: h5py.Group, name: str) -> str | None:
+    """Return the text of a dataset, one alone; None if there is nothing of that name.
+
+    Raises
+    ------
+    InputError
+        If it is no text, or has no end.
+    """
+    if not has(of, name):
+        return None
+    data, path = member(of, name), Path(of.file.filename)
+    kind = h5py.check_string_dtype(data.dtype)
+    if data.shape not in ((), (1,)) or kind is None or (kind.length or 0) > _MOST_CHARACTERS:
+        raise InputError(f"{path}: {name} is no text of at most {_MOST_CHARACTERS} characters.")
+    if kind.length is not None:
+        value = data[()] if data.shape == () else data[0]
+        return value.decode() if isinstance(value, bytes) else str(value)
+    place = data.id.get_offset()
+    if place is None or not _is_usual(data):
+        raise InputError(f"{path}: {name} is stored in an unusual way; repack it: h5repack -l CONTI.")
+    with path.open("rb") as stream:
+        stream.seek(place)
+        reference = np.frombuffer(stream.read(_heap.REFERENCE.itemsize), _heap.REFERENCE)
+    if reference["n"][0] > _MOST_CHARACTERS:
+        raise InputError(f"{path}: {name} is no text of at most {_MOST_CHARACTERS} characters.")
+    return b"".join(_heap.read(path, reference, 1)).rstrip(b"\0").decode()
+
+
+def attribute(file: h5py.File, name: str) -> str | None:
+    """Return the text of an attribute of the file; None if it has none."""
+    if name not in file.attrs:
+        return None
+    kind = file.attrs.get_id(name)
+    if kind.shape != () or h5py.check_string_dtype(kind.dtype) is None or kind.dtype.itemsize > _MOST_CHARACTERS:
+        return None
+    value = file.attrs[name]
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def _encoded(name: str) -> bytes:
+    return name.encode(errors="surrogateescape")
+
+
+def _filters(data: h5py.Dataset) -> list[int]:
+    plan = data.id.get_create_plist()
+    return [plan.get_filter(i)[0] for i in range(plan.get_nfilters())]
+
+
+def _stored(data: h5py.Dataset) -> list[Any]:
+    """Return the place, size, filters and offset in the file of each chunk that was written."""
+    found: list[Any] = []
+    data.id.chunk_iter(found.append)
+    return found
+
+
+def _require_honest(data: h5py.Dataset, stored: Any) -> None:
+    """Refuse a chunk that unpacks to another size than its own, which the library does not compare."""
+    applied = [kind for i, kind in enumerate(_filters(data)) if not stored.filter_mask >> i & 1]
+    size, wanted = stored.size, math.prod(data.chunks) * data.dtype.itemsize
+    if _GZIP in applied:
+        at = applied.index(_GZIP)
+        wanted += 4 * applied[:at].count(_CHECKSUM)
+        size = len(_inflated(data.id.read_direct_chunk(stored.chunk_offset)[1], wanted))
+    else:
+        wanted += 4 * applied.count(_CHECKSUM)
+    if size != wanted:
+        raise _dishonest(data, stored)
+
+
+def _dishonest(data: h5py.Dataset, stored: Any) -> InputError:
+    return InputError(
+        f"{data.file.filename}: the chunk at {stored.chunk_offset} of {data.name[1:]!r} does not unpack to its size."
+    )
+
+
+def _inflated(packed: bytes, n_bytes: int) -> bytes:
+    """Return what a chunk inflates to, at most a byte more than it should; nothing if it is damaged."""
+    inflater = zlib.decompressobj()
+    try:
+        content = inflater.decompress(packed, n_bytes + 1)
+    except zlib.error:
+        return b""
+    return content if inflater.eof else b""
+
+
+def _is_usual(data: h5py.Dataset) -> bool:
+    """Return whether the places that a file tells are from its start, and of 8 bytes."""
+    return not data.file.userblock_size and data.file.id.get_create_plist().get_sizes() == (8, 8)
+
+
+def _rows(data: h5py.Dataset, row: np.dtype) -> NDArray:
+    """Return the rows as they are stored, each of a kind that may hold references."""
+    path, filters, n_rows = Path(data.file.filename), _filters(data), len(data)
+    if not data.chunks or not _is_usual(data) or _CHECKSUM in filters:
+        raise InputError(f"{path}: {data.name[1:]!r} is stored in another way than by the libraries of ISMRMRD.")
+    require_modest(data, _MOST_BYTES)
+    of_chunk = data.chunks[0]
+    walled.require_modest(path, max(n_rows, of_chunk) * row.itemsize, path.stat().st_size, _MOST_BYTES)
+    rows = np.zeros(n_rows, row)
+    with path.open("rb") as stream:
+        for stored in _stored(data):
+            first, n_bytes = stored.chunk_offset[0], of_chunk * row.itemsize
+            stream.seek(stored.byte_offset)
+            content = stream.read(min(stored.size, 2 * n_bytes))
+            applied = [kind for i, kind in enumerate(filters) if not stored.filter_mask >> i & 1]
+            if _GZIP in applied:
+                content = _inflated(content, n_bytes)
+            if len(content) != n_bytes:
+                raise _dishonest(data, stored)
+            if _SHUFFLE in applied:
+                content = np.frombuffer(content, np.uint8).reshape(row.itemsize, of_chunk).T.tobytes()
+            rows[first : first + of_chunk] = np.frombuffer(content, row)[: n_rows - first]
+    return rows
+
+
+if __name__ == "__main__":
+    _look_at_all(sys.stdin.buffer.read().split(b"\0"), sys.argv[1])

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from trajdesign.datasets._hdf5 import member
+from trajdesign.datasets import _hdf5
 from trajdesign.errors import InputError
 
 # Bits of the flags, as the format numbers them from 1.
@@ -27,6 +27,23 @@ class Matrix:
 
 
 @dataclass(frozen=True, eq=False)
+class Slice:
+    """The lines of a slice.
+
+    Parameters
+    ----------
+    lines
+        Of each acquisition, its line, the place of its first sample, and how many samples are left out at the start and
+        at the end (entry, 4).
+    references
+        Where its samples are in the file (entry,), see `trajdesign.datasets._hdf5.sequences`.
+    """
+
+    lines: NDArray[np.int64]
+    references: NDArray
+
+
+@dataclass(frozen=True, eq=False)
 class Index:
     """Where the lines are.
 
@@ -35,11 +52,11 @@ class Index:
     shape
         Of a slice's k-space: (coil, readout, line).
     slices
-        Per slice, in order of position: the acquisition, the line and the first sample's place of each (entry, 3).
+        In order of position.
     """
 
     shape: tuple[int, int, int]
-    slices: list[NDArray[np.int64]]
+    slices: list[Slice]
 
 
 def index(group: h5py.Group, matrix: Matrix, path: Path) -> Index:
@@ -49,15 +66,15 @@ def index(group: h5py.Group, matrix: Matrix, path: Path) -> Index:
     ------
     InputError
         If a line is missing, there is more than one contrast, phase, repetition, set or partition, lines are read
-        backwards, or acquisitions do not fit the matrix.
+        backwards, or acquisitions do not fit the matrix, or are not as long as they say.
     """
-    data = member(group, "data", path)
-    if data.dtype.names is None or "head" not in data.dtype.names or data.ndim != 1:
+    rows = _hdf5.table(_hdf5.member(group, "data"))
+    if not {"head", "data"} <= set(rows.dtype.names or ()) or rows.dtype["head"].names is None:
         raise InputError(f"{path}: 'data' holds no acquisitions of ISMRMRD.")
-    heads = data["head"]
+    heads, references = rows["head"], rows["data"]
     other = sum(np.uint64(1) << np.uint64(bit - 1) for bit in _NO_LINES)
     numbers = np.flatnonzero((heads["flags"] & other == 0) & (heads["encoding_space_ref"] == 0))
-    heads = heads[numbers]
+    heads, references = heads[numbers], references[numbers]
     if not len(heads):
         raise InputError(f"{path} holds no line of k-space.")
     for counter in _COUNTERS:
@@ -68,15 +85,21 @@ def index(group: h5py.Group, matrix: Matrix, path: Path) -> Index:
     coils = np.unique(heads["active_channels"])
     lines = heads["idx"]["kspace_encode_step_1"].astype(np.int64) - matrix.centre + matrix.n_lines // 2
     places = matrix.n_readout // 2 - heads["center_sample"].astype(np.int64)
-    ends = places + heads["number_of_samples"]
+    n_samples, left_out = heads["number_of_samples"].astype(np.int64), _left_out(heads)
+    ends = places + n_samples
     if len(coils) != 1 or min(lines.min(), places.min()) < 0 or lines.max() >= matrix.n_lines:
         raise InputError(f"{path}: its acquisitions have {coils} channels, or lie outside its matrix, {matrix}.")
     if ends.max() > matrix.n_readout:
-        raise InputError(f"{path}: acquisitions of {heads['number_of_samples'].max()} samples leave {matrix}.")
-    entries = np.stack([numbers, lines, places], axis=-1)
-    slices = [entries[heads["idx"]["slice"] == number] for number in _in_order(heads)]
+        raise InputError(f"{path}: acquisitions of {n_samples.max()} samples leave {matrix}.")
+    wrong = (references["n"] != 2 * int(coils[0]) * n_samples) | (left_out.sum(axis=1) > n_samples)
+    if (wrong | (left_out.min(axis=1) < 0)).any():
+        raise InputError(
+            f"{path}: acquisition {numbers[np.argmax(wrong)]} does not have the samples that it announces."
+        )
+    entries = np.column_stack([lines, places, left_out])
+    slices = [Slice(entries[which], references[which]) for which in _by_slice(heads)]
     for number, of_slice in enumerate(slices):
-        present = np.unique(of_slice[:, 1])
+        present = np.unique(of_slice.lines[:, 0])
         if len(missing := np.setdiff1d(np.arange(present[0], present[-1] + 1), present)):
             raise InputError(
                 f"{path}: line {missing[0]} of slice {number} was not measured, one of {len(missing)}; "
@@ -85,23 +108,28 @@ def index(group: h5py.Group, matrix: Matrix, path: Path) -> Index:
     return Index((int(coils[0]), matrix.n_readout, matrix.n_lines), slices)
 
 
-def read(group: h5py.Group, index: Index, number: int, path: Path) -> NDArray[np.complex64]:
+def read(path: Path, index: Index, number: int) -> NDArray[np.complex64]:
     """Return the k-space (coil, readout, line) of a slice, averages averaged; what was not measured is zero."""
-    entries = index.slices[number]
+    of_slice = index.slices[number]
     kspace = np.zeros(index.shape, dtype=np.complex64)
-    acquisitions = member(group, "data", path)[entries[:, 0]]
-    for (head, _, values), (_, line, place) in zip(acquisitions, entries, strict=True):
-        samples = np.asarray(values, dtype=np.float32).view(np.complex64).reshape(index.shape[0], -1)
-        samples = samples[:, head["discard_pre"] : samples.shape[1] - head["discard_post"]]
-        first = place + head["discard_pre"]
-        kspace[:, first : first + samples.shape[1], line] += samples
-    averages = np.maximum(np.bincount(entries[:, 1], minlength=index.shape[2]), 1)
-    kspace /= averages
+    found = _hdf5.sequences(path, of_slice.references)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused where it is used
+        for values, (line, place, before, after) in zip(found, of_slice.lines.tolist(), strict=True):
+            samples = values.view(np.complex64).reshape(index.shape[0], -1)
+            samples = samples[:, before : samples.shape[1] - after]
+            first = place + before
+            kspace[:, first : first + samples.shape[1], line] += samples
+        kspace /= np.maximum(np.bincount(of_slice.lines[:, 0], minlength=index.shape[2]), 1)
     return kspace
 
 
-def _in_order(heads: NDArray) -> list[int]:
-    """Return the numbers of the slices along their normal; by number where they have no position."""
-    numbers, first = np.unique(heads["idx"]["slice"], return_index=True)
+def _left_out(heads: NDArray) -> NDArray[np.int64]:
+    return np.stack([heads["discard_pre"], heads["discard_post"]], axis=-1).astype(np.int64)
+
+
+def _by_slice(heads: NDArray) -> list[NDArray[np.intp]]:
+    """Return which acquisitions are of each slice, along the slices' normal; by number where they have no position."""
+    numbers, first, counts = np.unique(heads["idx"]["slice"], return_index=True, return_counts=True)
     height = (heads["position"][first] * heads["slice_dir"][first[0]]).sum(axis=-1).round(3)
-    return [int(numbers[i]) for i in np.lexsort((numbers, height))]
+    parts = np.split(np.argsort(heads["idx"]["slice"], kind="stable"), np.cumsum(counts)[:-1])
+    return [parts[i] for i in np.lexsort((numbers, height))]

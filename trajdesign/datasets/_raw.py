@@ -11,14 +11,15 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from trajdesign import walled
 from trajdesign.arrays import read_cfl
-from trajdesign.datasets import _mrd
-from trajdesign.datasets._hdf5 import is_own, member, opened, text
+from trajdesign.datasets import _hdf5, _mrd
 from trajdesign.errors import ConfigError, InputError
 
 # A small file can declare far more than a machine holds.
 _MAX_SLICE_BYTES = 2**30
 _MAX_SLICES = 100_000
+_MAX_BYTES = 2**50
 
 
 @dataclass(frozen=True)
@@ -49,25 +50,32 @@ class Volume:
     read: Callable[[int], NDArray]
 
 
+def is_hdf5(path: Path) -> bool:
+    """Return whether a file is read as HDF5, to be looked at by `trajdesign.datasets._hdf5.require_sound` first."""
+    return path.suffix.lower() != ".cfl"
+
+
 def inspect(path: Path, key: str, slices: Sequence[int]) -> Volume:
     """Return what a file holds, without its numbers; `slices` are the first and the one after the last, or empty."""
-    header: str | bytes = ""
-    if path.suffix.lower() == ".cfl":
-        shape, read = _bart_shape(read_cfl(path), path), partial(_read_bart, path)
+    header: str | None = None
+    if not is_hdf5(path):
+        shape, read = _bart_shape(read_cfl(path, _MAX_BYTES), path), partial(_read_bart, path)
     else:
-        with opened(path) as file:
+        with _hdf5.opened(path) as file:
             if _is_mrd(file, key):
-                header = text(file["dataset"], "xml", path)
-                index = _mrd.index(file["dataset"], _matrix(header, path), path)
-                shape, read = (len(index.slices), *index.shape), partial(_read_mrd, path, index)
+                measured = _hdf5.group(file, "dataset")
+                header = _hdf5.text(measured, "xml")
+                index = _mrd.index(measured, _matrix(header, path), path)
+                shape, read = (len(index.slices), *index.shape), partial(_mrd.read, path, index)
             else:
-                shape, read = _shape(member(file, key, path), key, path), partial(_read_array, path, key)
-                header = text(file, "ismrmrd_header", path) if "ismrmrd_header" in list(file) else ""
+                shape, read = _shape(_hdf5.member(file, key), key, path), partial(_read_array, path, key)
+                header = _hdf5.text(file, "ismrmrd_header")
     if math.prod(shape[1:]) * 8 > _MAX_SLICE_BYTES or shape[0] > _MAX_SLICES:
         raise InputError(
             f"{path} holds k-space of the shape {shape}; a slice may have {_MAX_SLICE_BYTES} bytes, "
             f"a file {_MAX_SLICES} slices."
         )
+    walled.require_modest(path, math.prod(shape[1:]) * 8, path.stat().st_size)
     chosen = range(shape[0])[slice(*slices)] if slices else range(shape[0])
     if not chosen:
         raise ConfigError(f"{path} has {shape[0]} slices, none of them within {list(slices)}.")
@@ -77,22 +85,25 @@ def inspect(path: Path, key: str, slices: Sequence[int]) -> Volume:
 
 def patient(path: Path) -> str | None:
     """Return the patient of a file, if it tells."""
-    if path.suffix.lower() == ".cfl":
+    if not is_hdf5(path):
         return None
-    with opened(path) as file:
-        name = file.attrs.get("patient_id")
-        if name is None and is_own(file, "dataset") and "xml" in list(file["dataset"]):
-            root = _parsed(text(file["dataset"], "xml", path), path)
+    with _hdf5.opened(path) as file:
+        name = _hdf5.attribute(file, "patient_id")
+        if name is None and _has_header(file):
+            root = _parsed(_hdf5.text(file["dataset"], "xml"), path)
             name = root.findtext("{*}subjectInformation/{*}patientID")
-    if isinstance(name, bytes):
-        return name.decode(errors="replace")
-    return name if isinstance(name, str) else None
+    return name
+
+
+def _has_header(file: h5py.File) -> bool:
+    """Return whether there is a header of ISMRMRD's own layout."""
+    if not _hdf5.is_own(file, "dataset") or not isinstance(file["dataset"], h5py.Group):
+        return False
+    return _hdf5.has(file["dataset"], "xml")
 
 
 def _is_mrd(file: h5py.File, key: str) -> bool:
-    if key in list(file) or not is_own(file, "dataset") or not isinstance(file["dataset"], h5py.Group):
-        return False
-    return {"xml", "data"} <= set(file["dataset"])
+    return not _hdf5.has(file, key) and _has_header(file) and _hdf5.has(file["dataset"], "data")
 
 
 def _shape(data: h5py.Dataset, key: str, path: Path) -> tuple[int, ...]:
@@ -102,18 +113,14 @@ def _shape(data: h5py.Dataset, key: str, path: Path) -> tuple[int, ...]:
         raise InputError(f"{path}: {key!r} holds {data.dtype}, but k-space is complex.")
     if len(shape) not in (3, 4) or min(shape) < 1 or min(shape[-2:]) < 2:
         raise InputError(f"{path}: {key!r} of shape {shape} is not (slice, coil, y, x) or (slice, y, x).")
+    _hdf5.require_slices(data)
     return shape if len(shape) == 4 else (shape[0], 1, *shape[1:])
 
 
 def _read_array(path: Path, key: str, number: int) -> NDArray:
-    with opened(path) as file:
-        kspace = member(file, key, path)[number]
+    with _hdf5.opened(path) as file:
+        kspace = _hdf5.read(_hdf5.member(file, key), number)
     return kspace.reshape(-1, *kspace.shape[-2:])
-
-
-def _read_mrd(path: Path, index: _mrd.Index, number: int) -> NDArray:
-    with opened(path) as file:
-        return _mrd.read(file["dataset"], index, number, path)
 
 
 def _bart_shape(array: NDArray, path: Path) -> tuple[int, ...]:
@@ -129,14 +136,16 @@ def _bart_shape(array: NDArray, path: Path) -> tuple[int, ...]:
 
 
 def _read_bart(path: Path, number: int) -> NDArray:
-    array = read_cfl(path)
+    array = read_cfl(path, _MAX_BYTES)
     n_slices, n_coils, ny, nx = _bart_shape(array, path)
     return np.array(array.reshape(nx, ny, n_coils, n_slices, order="F")[..., number].T)
 
 
-def _parsed(header: str | bytes, path: Path) -> ElementTree.Element:
+def _parsed(header: str | None, path: Path) -> ElementTree.Element:
+    if "<!DOCTYPE" in (header or ""):  # entities that stand for more than any memory holds, or for other files
+        raise InputError(f"{path}: its ISMRMRD header defines entities, which no such header needs.")
     try:
-        return ElementTree.fromstring(header)
+        return ElementTree.fromstring(header or "")
     except (ElementTree.ParseError, ValueError) as error:
         raise InputError(f"{path}: its ISMRMRD header (ismrmrd_header, or xml) cannot be read ({error}).") from None
 
@@ -149,7 +158,7 @@ def _sizes(root: ElementTree.Element, space: str, part: str, path: Path) -> list
         raise InputError(f"{path}: its ISMRMRD header (ismrmrd_header, or xml) cannot be read ({error}).") from None
 
 
-def _matrix(header: str | bytes, path: Path) -> _mrd.Matrix:
+def _matrix(header: str | None, path: Path) -> _mrd.Matrix:
     """Return what the header says of a measurement."""
     root = _parsed(header, path)
     encoding = root.find("{*}encoding")
@@ -165,7 +174,7 @@ def _matrix(header: str | bytes, path: Path) -> _mrd.Matrix:
 
 
 def _field_of_view(
-    header: str | bytes, shape: tuple[int, int], path: Path
+    header: str | None, shape: tuple[int, int], path: Path
 ) -> tuple[tuple[int, int], tuple[float, float]]:
     """Return the pixels (y, x) without oversampling, and the pixel size along y and x.
 

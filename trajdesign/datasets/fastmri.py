@@ -1,5 +1,6 @@
 """Fully sampled multi-coil k-space from files in the layout of the fastMRI data, of ISMRMRD or of BART."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,8 +10,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from trajdesign.acquisition import Acquisition
+from trajdesign.datasets import _hdf5
 from trajdesign.datasets._grid import center_fit, centered_ifft, fit_matrix, slice_shape
-from trajdesign.datasets._raw import Volume, inspect, patient
+from trajdesign.datasets._raw import Volume, inspect, is_hdf5, patient
 from trajdesign.datasets._splits import Split, expand, files_of_split, refuse_leaks, slices_of_split
 from trajdesign.errors import ConfigError, InputError
 
@@ -85,6 +87,7 @@ def fastmri(
             "the first two are not negative, and slices is empty or [first, one after the last]."
         )
     splits = {"train": expand(train, "train"), "val": expand(val, "val"), "test": expand(test, "test")}
+    _hdf5.require_sound([path for paths in splits.values() for path in paths if is_hdf5(path)], key)
     refuse_leaks(splits, patient, "split by patient")
     items: list[tuple[Volume, int]] = []
     for path in files_of_split(splits, split):
@@ -140,6 +143,10 @@ class _KSpaces(Dataset[Tensor]):
         if self.n_coils:
             image = compress_coils(image, self.n_coils)
         height = np.linalg.norm(image, axis=0).max()
+        if not 0 < height < math.inf:
+            raise InputError(
+                f"{volume.path}: slice {number} of its k-space has no image; leave it out with data.slices."
+            )
         finished = (image / height).astype(np.complex64), float(height) * size
         if finished[0].nbytes <= self.room:
             self.room -= finished[0].nbytes
@@ -165,10 +172,11 @@ def compress_coils(images: NDArray, n_coils: int) -> NDArray:
 
 def _read_slice(volume: Volume, number: int) -> tuple[NDArray[np.complex64], float]:
     """Return the k-space (coil, y, x) of one slice, divided by its largest value, and that value."""
-    kspace = volume.read(number)
-    peak = max(np.abs(kspace.real).max(), np.abs(kspace.imag).max())
+    kspace = np.ascontiguousarray(volume.read(number))
+    parts = kspace.view(kspace.real.dtype)
+    peak = np.abs(parts).max()
     if not np.isfinite(peak):
         raise InputError(f"{volume.path}: slice {number} of its k-space has values that are not finite.")
-    if peak == 0:
+    if peak < np.finfo(peak.dtype).tiny:
         raise InputError(f"{volume.path}: slice {number} of its k-space is zero; leave it out with data.slices.")
-    return (kspace / peak).astype(np.complex64), float(peak)
+    return (parts / peak).view(kspace.dtype).astype(np.complex64), float(peak)

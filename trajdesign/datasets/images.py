@@ -1,5 +1,6 @@
 """Magnitude images from DICOM, NIfTI, NumPy, HDF5 and BART's files, with simulated coils and phase."""
 
+import gzip
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,12 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from trajdesign import walled
 from trajdesign.acquisition import Acquisition
 from trajdesign.arrays import read_cfl, read_npy, read_npz
 from trajdesign.coils import receive
+from trajdesign.datasets import _hdf5
 from trajdesign.datasets._dicom import read_series
 from trajdesign.datasets._grid import fit_matrix, slice_shape
-from trajdesign.datasets._hdf5 import ENDINGS, is_own, member, opened
 from trajdesign.datasets._splits import (
     Split,
     expand,
@@ -29,9 +31,11 @@ from trajdesign.errors import ConfigError, InputError
 
 Plane = Literal["auto", "axial", "coronal", "sagittal"]
 
-# Voxels: 4 GiB as float32. A small compressed file can declare far more than a machine holds.
-_MAX_VOXELS = 2**30
-_ENDINGS = (".nii", ".nii.gz", ".npy", ".npz", ".cfl", *ENDINGS)
+_MAX_VOXELS, _MAX_BYTES = 2**30, 2**32
+_ENDINGS = (".nii", ".nii.gz", ".npy", ".npz", ".cfl", *_hdf5.ENDINGS)
+
+# Bytes of the two kinds of header, and what may follow the voxels.
+_NIFTI_1, _NIFTI_2, _MOST_REST = 348, 540, 2**20
 
 
 def images(
@@ -124,8 +128,10 @@ def images(
     splits = {name: expand(patterns, name, folders=True) for name, patterns in given.items()}
     remedy = "split by patient, or set data.patient_pattern"
     refuse_leaks(splits, lambda path: patient_in_name(path, patient_pattern), remedy)
+    files = files_of_split(splits, split, test_fraction)
+    _hdf5.require_sound([path for path in files if path.suffix.lower() in _hdf5.ENDINGS and path.is_file()], array)
     found: list[NDArray[np.floating]] = []
-    for path in files_of_split(splits, split, test_fraction):
+    for path in files:
         volume, pixel = (
             read_series(path)
             if path.is_dir()
@@ -171,19 +177,13 @@ class _Slices(Dataset[Tensor]):
 def _read_nifti(path: Path, plane: Plane) -> tuple[NDArray, tuple[float, float]]:
     """Return a volume (slice, contrast, y, x) and its pixel size along y and x, mm."""
     try:
-        image: Any = nibabel.load(path)
-        shape, dtype = image.shape, image.get_data_dtype()
-        if len(shape) not in (3, 4) or math.prod(shape) > _MAX_VOXELS or dtype.kind not in "fiu":
-            raise InputError(
-                f"{path} holds {dtype} of shape {shape}; it must be real (x, y, z) or (x, y, z, contrast), "
-                f"of at most {_MAX_VOXELS} voxels."
-            )
+        image = _nifti(path)
         found = nibabel.orientations.io_orientation(image.affine)
         wanted = nibabel.orientations.axcodes2ornt(("L", "P", "S"))
         image = image.as_reoriented(nibabel.orientations.ornt_transform(found, wanted))
         volume = np.asanyarray(image.dataobj)
         zooms = [float(size) for size in image.header.get_zooms()[:3]]
-    except InputError:
+    except (InputError, MemoryError):
         raise
     except Exception as error:  # nibabel, gzip and zlib raise many types on damaged files
         raise InputError(f"{path} is not a NIfTI file, or damaged ({type(error).__name__}).") from None
@@ -199,27 +199,59 @@ def _read_nifti(path: Path, plane: Plane) -> tuple[NDArray, tuple[float, float]]
     return volume, (zooms[axes[1]], zooms[axes[2]])
 
 
+def _nifti(path: Path) -> Any:
+    """Return a NIfTI image in memory, without what its header's extensions hold.
+
+    The header says how much there is before anything is unpacked, and the whole file is read, so that the checksum
+    at the end of a compressed one is compared.
+    """
+    with walled.opened(path) as (stream, size):
+        content = gzip.GzipFile(fileobj=stream) if path.suffix.lower() == ".gz" else stream
+        start = content.read(_NIFTI_1)
+        kind = nibabel.Nifti1Image
+        if not kind.header_class.may_contain_header(start):
+            start, kind = start + content.read(_NIFTI_2 - _NIFTI_1), nibabel.Nifti2Image
+        header = kind.header_class(start)
+        shape, dtype, offset = header.get_data_shape(), header.get_data_dtype(), header.get_data_offset()
+        n_bytes = math.prod(shape) * dtype.itemsize
+        is_large = n_bytes > _MAX_BYTES or math.prod(shape) > _MAX_VOXELS
+        if len(shape) not in (3, 4) or min(shape) < 1 or is_large or dtype.kind not in "fiu":
+            raise InputError(
+                f"{path} holds {dtype} of shape {shape}; it must be real (x, y, z) or (x, y, z, contrast), "
+                f"of at most {_MAX_VOXELS} voxels and {_MAX_BYTES} bytes."
+            )
+        walled.require_modest(path, offset + n_bytes, size, 2 * _MAX_BYTES)
+        content.read(offset - len(start))
+        data = content.read(n_bytes)
+        if len(data) < n_bytes or len(content.read(_MOST_REST)) == _MOST_REST:
+            raise InputError(f"{path} is damaged: it holds less than its header says, or far more.")
+    array = np.ndarray(shape, dtype, buffer=data, order="F")
+    slope, intercept = header.get_slope_inter()
+    scaled = nibabel.volumeutils.apply_read_scaling(array, slope, intercept)
+    return kind(scaled, header.get_best_affine(), header)
+
+
 def _read_array(path: Path, name: str, slice_axis: int, transpose: bool) -> tuple[NDArray, tuple[float, float]]:
     """Return a volume (slice, contrast, y, x) and the pixel size (1, 1)."""
     ending = path.suffix.lower()
     if ending == ".cfl":
         return _bart_magnitude(path), (1.0, 1.0)
     if ending == ".npz":
-        arrays: Mapping[str, Any] = read_npz(path)
+        arrays = read_npz(path, _MAX_BYTES)
         volume = arrays[_choose({key: a.shape for key, a in arrays.items()}, name, path)]
-    elif ending in ENDINGS:
-        with opened(path) as file:
-            shapes = {key: file[key].shape for key in file if is_own(file, key) and hasattr(file[key], "shape")}
-            data = member(file, _choose(shapes, name, path), path)
+    elif ending in _hdf5.ENDINGS:
+        with _hdf5.opened(path) as file:
+            data = _hdf5.member(file, _choose(_hdf5.shapes(file), name, path))
+            _require_real(data.dtype, path)
             if math.prod(data.shape) > _MAX_VOXELS:
                 raise InputError(f"{path} holds {data.shape} voxels; at most {_MAX_VOXELS} are read.")
-            volume = data[()]
+            _hdf5.require_modest(data, _MAX_BYTES)
+            volume = _hdf5.read(data)
     elif ending == ".npy":
-        volume = read_npy(path)
+        volume = read_npy(path, _MAX_BYTES)
     else:
         raise InputError(f"{path} is of no known kind; known: {', '.join(_ENDINGS)}, and folders of DICOM.")
-    if volume.dtype.kind not in "fiub":
-        raise InputError(f"{path} holds {volume.dtype}; magnitude images are real (np.abs of complex ones).")
+    _require_real(volume.dtype, path)
     if volume.ndim != 3 and not (volume.ndim == 4 and slice_axis == 0):
         raise InputError(
             f"{path} has the shape {volume.shape}; it must be (slice, y, x) or (slice, contrast, y, x), "
@@ -229,6 +261,11 @@ def _read_array(path: Path, name: str, slice_axis: int, transpose: bool) -> tupl
     if transpose:
         volume = volume.swapaxes(-1, -2)
     return volume.reshape(len(volume), -1, *volume.shape[-2:]), (1.0, 1.0)
+
+
+def _require_real(dtype: np.dtype, path: Path) -> None:
+    if dtype.kind not in "fiub":
+        raise InputError(f"{path} holds {dtype}; magnitude images are real (np.abs of complex ones).")
 
 
 def _choose(shapes: Mapping[str, tuple[int, ...]], name: str, path: Path) -> str:
@@ -241,7 +278,7 @@ def _choose(shapes: Mapping[str, tuple[int, ...]], name: str, path: Path) -> str
 
 def _bart_magnitude(path: Path) -> NDArray[np.float32]:
     """Return the magnitude (slice, 1, y, x) of BART's images, whose slices are its dimension 2 or 13."""
-    array = read_cfl(path)
+    array = read_cfl(path, _MAX_BYTES)
     nx, ny, *others = (*array.shape, *[1] * 16)[:16]
     n_slices = max(others)
     if math.prod(others) != n_slices or n_slices not in (others[0], others[11]):
@@ -249,7 +286,8 @@ def _bart_magnitude(path: Path) -> NDArray[np.float32]:
             f"{path} has the dimensions {array.shape}; images of BART have x, y, and slices as number 2 or 13: "
             "combine coils with 'bart rss 8'."
         )
-    return np.abs(array.reshape(nx, ny, 1, n_slices, order="F")).T
+    with np.errstate(over="ignore"):  # what does not fit becomes infinite
+        return np.abs(array.reshape(nx, ny, 1, n_slices, order="F")).T
 
 
 def _as_magnitude(volume: NDArray, path: Path) -> NDArray[np.float32]:
