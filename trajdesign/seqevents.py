@@ -20,6 +20,9 @@ _EXCITATION_DEG = 90.01
 #: A longer pulse of a 1.4 file, s, whose frequency is that of fat, ppm, at a usual field, MHz, saturates.
 _SATURATION, _FAT, _FIELDS = 6e-3, (-3.5, -3.4), (63.87, 127.73, 298.04)
 
+#: Of one block; a list without a bound, and blocks that start anywhere in it, would take its length squared.
+_MOST_EXTENSIONS = 1000
+
 USES = "erispou"
 
 
@@ -164,8 +167,8 @@ def decode_labels(parsed: Parsed, extension: int) -> list[tuple[bool, str, int]]
     """
     changes, seen = list[tuple[bool, str, int]](), set[int]()
     while extension:
-        if extension in seen:
-            raise InputError(f"the list of extensions comes back to {extension}.")
+        if extension in seen or len(seen) == _MOST_EXTENSIONS:
+            raise InputError(f"the list of extensions comes back to {extension}, or has more than {_MOST_EXTENSIONS}.")
         seen.add(extension)
         kind, reference, extension = (int(entry) for entry in parsed.tables["EXTENSIONS"][extension])
         if kind in parsed.labels:

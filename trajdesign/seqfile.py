@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from trajdesign import walled
 from trajdesign.errors import InputError
 from trajdesign.seqaxis import Axis, Jump, moment_at, values_at
 from trajdesign.seqevents import (
@@ -34,7 +35,10 @@ from trajdesign.seqparse import MOST_POINTS, Parsed, parse
 _RASTERS = ("GradientRasterTime", "RadiofrequencyRasterTime", "BlockDurationRaster")
 
 #: A bound that no sensible file reaches, so that a hostile one cannot fill the memory.
-_MOST_BYTES = 2**30
+_MOST_BYTES = 2**28
+
+#: Vertices and samples: so many, and so many for each byte, as a block of 25 bytes plays any event again.
+_FREE_POINTS, _MOST_RATIO = 2**22, 1000
 
 #: Beyond it, s, times lose the digits that rasters need.
 _LONGEST = 1e5
@@ -220,13 +224,9 @@ def read(path: Path | str, *, signed: bool = True) -> SeqFile:
         If the file is missing, truncated, changed after it was signed, of another version, or holds anything
         that contradicts the format or that this reader does not play; the sentence names the place.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path} does not exist or is no file.")
-    if path.stat().st_size > _MOST_BYTES:
-        raise InputError(f"{path} has {path.stat().st_size} bytes; a sequence has at most {_MOST_BYTES}.")
+    content = walled.read_bytes(path, _MOST_BYTES)
     try:
-        return _Player(parse(path.read_bytes(), signed=signed)).play()
+        return _Player(parse(content, signed=signed), len(content)).play()
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except (KeyError, IndexError, ValueError, OverflowError) as error:
@@ -236,8 +236,9 @@ def read(path: Path | str, *, signed: bool = True) -> SeqFile:
 class _Player:
     """Plays the parsed blocks one after the other."""
 
-    def __init__(self, parsed: Parsed) -> None:
+    def __init__(self, parsed: Parsed, n_bytes: int) -> None:
         self.parsed = parsed
+        self.most = min(MOST_POINTS, _FREE_POINTS + _MOST_RATIO * n_bytes)
         self.rasters = {name: parsed.raster(name) for name in _RASTERS}
         self.axes = [Axis(axis) for axis in range(3)]
         self.gradients: dict[tuple[int, float], Gradient | None] = {}
@@ -293,6 +294,7 @@ class _Player:
     def _pulse(self, event: int, block: int, duration: float) -> Pulse:
         if event not in self.pulses:
             self.pulses[event] = decode_pulse(self.parsed, event)
+            self._count(len(self.pulses[event].times))
         if self.pulses[event].end > duration + SAME_TIME:
             raise InputError(f"RF pulse {event} lasts longer than block {block}.")
         return self.pulses[event]
@@ -326,8 +328,8 @@ class _Player:
 
     def _count(self, n: int) -> None:
         self.n_points += n
-        if self.n_points > MOST_POINTS:
-            raise InputError(f"the file plays more than {MOST_POINTS} gradient vertices and samples.")
+        if self.n_points > self.most:
+            raise InputError(f"the file plays more than {self.most} vertices and samples, too many for its size.")
 
 
 def _stacked(parts: Sequence[np.ndarray], empty: tuple[int, ...]) -> np.ndarray:

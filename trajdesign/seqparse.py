@@ -6,7 +6,6 @@ Specification: https://pulseq.github.io/specification.pdf.
 import hashlib
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -31,6 +30,14 @@ _TABLES = {
 
 #: Extensions that leave pulses, gradients and times as they are; a wait for a trigger counts as no time.
 _HARMLESS = ("LABELSET", "LABELINC", "TRIGGERS")
+
+#: Samples of all shapes: so many, and so many for each line that holds them, as what is constant takes three lines.
+_FREE_POINTS, _MOST_RATIO = 2**20, 100
+
+_MOST_LABELS = 64
+
+#: Ends of lines that readers take differently, and other characters that are no text.
+_STRANGE = re.compile("[^\t\n\x20-\x7e\xa0-\U0010ffff]|[\u2028\u2029]")
 
 _SIGNATURE = re.compile(rb"\r?\n\[SIGNATURE\][ \t]*\r?\n")
 
@@ -93,7 +100,7 @@ def parse(content: bytes, *, signed: bool) -> Parsed:
         If anything is damaged, contradicts the format or is unknown.
     """
     body, md5 = _verified(content, signed)
-    sections = dict(_sections(body.decode("utf-8")))
+    sections = _sections(body.decode("utf-8"))
     if "VERSION" not in sections:
         raise InputError("the section [VERSION] is missing; this is no Pulseq text file.")
     parts = _pairs(sections["VERSION"])
@@ -106,6 +113,8 @@ def parse(content: bytes, *, signed: bool) -> Parsed:
         n_columns = 1 + columns[not version.startswith("1.4")]
         if any(len(row) != n_columns for row in rows):
             raise InputError(f"a line of [{name}] has not {n_columns} columns.")
+        if any("_" in line for line in sections.get(name, [])):  # which Python takes for part of a number
+            raise InputError(f"a line of [{name}] holds an underscore.")
         tables[name] = {int(row[0]): row[1:] for row in rows}
         if len(tables[name]) != len(rows):
             raise InputError(f"[{name}] holds the same id twice.")
@@ -118,9 +127,16 @@ def parse(content: bytes, *, signed: bool) -> Parsed:
 def number(text: str) -> float:
     """Return the finite number that a word stands for."""
     value = float(text)
-    if not abs(value) < 1e30:
+    if not abs(value) < 1e30 or "_" in text:
         raise InputError(f"{text} is no finite number.")
     return value
+
+
+def whole(text: str) -> int:
+    """Return the whole number that a word stands for."""
+    if "_" in text:
+        raise InputError(f"{text} is no whole number.")
+    return int(text)
 
 
 def _verified(content: bytes, signed: bool) -> tuple[bytes, str]:
@@ -149,31 +165,42 @@ def _require_harmless(extension: str) -> None:
         raise InputError(f"the extension {extension} may change gradients or timing; this reader does not play it.")
 
 
-def _sections(text: str) -> Iterator[tuple[str, list[str]]]:
-    """Split the text into sections: name and lines without comments and blank lines."""
-    seen = set()
-    name, lines = "", list[str]()
-    for line in [*text.splitlines(), "[END]"]:
-        line = line.strip()
-        if line.startswith("["):
-            if name:
-                yield name, lines
-            name, lines = line.strip("[]"), []
-            if name in seen:
-                raise InputError(f"the section [{name}] occurs twice.")
-            if name not in (*_TABLES, "VERSION", "DEFINITIONS", "SHAPES", "END"):
-                raise InputError(f"the section [{name}] is unknown to this reader.")
-            seen.add(name)
-        elif line.startswith("extension "):
-            _require_harmless(line.split()[1])
-            if name:
-                yield name, lines
-            name, lines = line, []
-            if name in seen:
-                raise InputError(f"the section {name!r} occurs twice.")
-            seen.add(name)
-        elif line and not line.startswith("#"):
+def _sections(text: str) -> dict[str, list[str]]:
+    """Split the text into sections: name and lines without comments and blank lines.
+
+    Lines end where every reader ends them: a line that only some see could hide what is played from a check.
+    """
+    text = text.replace("\r\n", "\n")
+    if strange := _STRANGE.search(text):
+        raise InputError(f"the file holds the character {strange[0]!r}, which readers take differently.")
+    sections: dict[str, list[str]] = {}
+    lines: list[str] | None = None
+    for whole_line in text.split("\n"):
+        line = whole_line.strip(" \t")
+        if not line or line.startswith("#"):
+            continue
+        if line.startswith(("[", "extension ")):
+            name = _section(line)
+            if name in sections:
+                raise InputError(f"the section {line!r} occurs twice.")
+            lines = sections[name] = []
+        elif lines is None:
+            raise InputError("the file has text before its first section.")
+        else:
+            if name != "DEFINITIONS" and not line.isascii():
+                raise InputError(f"{line!r} is no line of [{name}].")
             lines.append(line)
+    return sections
+
+
+def _section(line: str) -> str:
+    """Return the name of the section that a line starts."""
+    if line.startswith("extension "):
+        _require_harmless(line.split()[1])
+        return line
+    if line not in (f"[{name}]" for name in (*_TABLES, "VERSION", "DEFINITIONS", "SHAPES")):
+        raise InputError(f"the section {line} is unknown to this reader.")
+    return line[1:-1]
 
 
 def _labels(sections: dict[str, list[str]]) -> dict[int, tuple[bool, dict[int, tuple[str, int]]]]:
@@ -183,7 +210,10 @@ def _labels(sections: dict[str, list[str]]) -> dict[int, tuple[bool, dict[int, t
         _, extension, kind = section.split() if section.startswith("extension ") else ("", "", "0")
         if extension in ("LABELSET", "LABELINC"):
             rows = [line.split() for line in lines]
-            labels[int(kind)] = extension == "LABELINC", {int(i): (name, _counter(word)) for i, word, name in rows}
+            labels[whole(kind)] = extension == "LABELINC", {whole(i): (name, _counter(word)) for i, word, name in rows}
+    names = {name for _, rows in labels.values() for name, _ in rows.values()}
+    if len(names) > _MOST_LABELS:  # each is kept for each ADC event
+        raise InputError(f"the file uses {len(names)} labels; {_MOST_LABELS} are read.")
     return labels
 
 
@@ -208,15 +238,16 @@ def _pairs(lines: list[str]) -> dict[str, str]:
 def _shapes(lines: list[str]) -> dict[int, np.ndarray]:
     starts = [i for i, line in enumerate(lines) if line.startswith("shape_id")]
     shapes = {}
-    total = 0
+    total, most = 0, min(MOST_POINTS, _FREE_POINTS + _MOST_RATIO * len(lines))
     for start, end in pairwise([*starts, len(lines)]):
-        shape_id = int(lines[start].split()[1])
-        label, count = lines[start + 1].split()
-        total += int(count)
-        if label != "num_samples" or int(count) < 1 or total > MOST_POINTS:
-            raise InputError(f"shape {shape_id} announces {label} {count}.")
+        shape_id = whole(lines[start].split()[1])
+        label, word = lines[start + 1].split()
+        count = whole(word)
+        total += count
+        if label != "num_samples" or count < 1 or total > most:
+            raise InputError(f"shape {shape_id} announces {label} {word}.")
         data = np.array([number(line) for line in lines[start + 2 : end]])
-        shape = data if len(data) == int(count) else _decompress(data, int(count), shape_id)
+        shape = data if len(data) == count else _decompress(data, count, shape_id)
         if shape_id in shapes:
             raise InputError(f"shape {shape_id} occurs twice.")
         shapes[shape_id] = shape
