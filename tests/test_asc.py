@@ -41,7 +41,7 @@ def test_included_files_are_part_of_it(tmp_path):
     with pytest.raises(InputError, match=r"main\.asc includes itself"):
         read_asc(tmp_path / "main.asc")
     (tmp_path / "more.asc").unlink()
-    with pytest.raises(InputError, match=r"cannot read .*more\.asc: No such file"):
+    with pytest.raises(InputError, match=r"more\.asc does not exist"):
         read_asc(tmp_path / "main.asc")
 
 

@@ -4,14 +4,18 @@ The files hold lines ``a[0].b.c[2] = value`` and may include others. They are co
 package: a site takes its own (``MP_GPA_*.asc``) from its scanner.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from trajdesign import walled
 from trajdesign.errors import InputError
 
 _ASSIGNMENT = re.compile(r"^([\w.\[\]]+)\s*=\s*([-+.\deE]+)\s*(?:(?:#|//).*)?$")
-_INCLUDE = re.compile(r'^\$INCLUDE\s+"?([^"]+?)"?$', re.IGNORECASE)
+_INCLUDE = re.compile(r'^\$INCLUDE\s+"?([^"\s][^"]*)"?$', re.IGNORECASE)
+_IN_ITS_FOLDER = re.compile(r"\w[\w .-]*(/\w[\w .-]*)*")
+_MOST_FILES = 32
 _END = "### ASCCONV END ###"
 
 
@@ -23,25 +27,29 @@ def read_asc(path: Path | str) -> dict[str, float]:
     InputError
         If the file, or one that it includes, cannot be read, or they include each other.
     """
-    return _read(Path(path), ())
+    return _read(Path(path), [])
 
 
-def _read(path: Path, outer: tuple[Path, ...]) -> dict[str, float]:
-    if path in outer:
-        raise InputError(f"{path} includes itself.")
-    try:
-        text = path.read_text(encoding="latin-1")
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}.") from None
+def _read(path: Path, seen: list[Path]) -> dict[str, float]:
+    """Read a file after those that were read already, each of which may be included once."""
+    if path in seen:
+        raise InputError(f"{path} includes itself, or is included twice.")
+    seen.append(path)
     values: dict[str, float] = {}
-    for line in map(str.strip, text.partition(_END)[0].splitlines()):
+    for line in map(str.strip, walled.read_text(path, encoding="latin-1").partition(_END)[0].splitlines()):
         if included := _INCLUDE.match(line):
-            values |= _read(path.parent / included[1], (*outer, path))
+            if not _IN_ITS_FOLDER.fullmatch(included[1]):
+                raise InputError(f"{path} includes {included[1]!r}; files of its own folder are read, no others.")
+            if len(seen) == _MOST_FILES:
+                raise InputError(f"{path} includes more than {_MOST_FILES} files.")
+            values |= _read(path.parent / included[1], seen)
         elif assigned := _ASSIGNMENT.match(line):
             try:
                 values[assigned[1]] = float(assigned[2])
             except ValueError:
                 raise InputError(f"{path}: {assigned[1]} is {assigned[2]!r}, which is no number.") from None
+            if math.isinf(values[assigned[1]]):
+                raise InputError(f"{path}: {assigned[1]} is {assigned[2]}, which is no finite number.")
     return values
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from trajdesign import files
+from trajdesign import files, walled
 from trajdesign.errors import InputError, ResourceError
 from trajdesign.interrupt import Signals
 
@@ -22,6 +22,7 @@ _N_KEPT = 2
 _MOST_FAILURES = 3  # in a row, after which a run ends that cannot keep its state
 _HEADER = re.compile(rb"trajdesign checkpoint ([0-9a-f]{64})\n")
 _HEADER_LENGTH = 23 + 64
+_MOST_BYTES = 2**35
 
 
 class Checkpoints:
@@ -118,10 +119,7 @@ def read(path: Path) -> dict[str, Any]:
     InputError
         If it is damaged, of another version, or no checkpoint.
     """
-    try:
-        whole = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}.") from None
+    whole = walled.read_bytes(path, _MOST_BYTES)
     header, content = _HEADER.fullmatch(whole[:_HEADER_LENGTH]), whole[_HEADER_LENGTH:]
     if header is None or header[1].decode() != hashlib.sha256(content).hexdigest():
         raise InputError(f"{path} is damaged: its SHA-256 is not the one in its first line.")

@@ -1,5 +1,6 @@
 """The configuration of a run: TOML tables as checked models, with a default for everything."""
 
+import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
@@ -9,13 +10,14 @@ from typing import Any, Literal
 import pydantic
 import tomli_w
 
-from trajdesign import plugins
+from trajdesign import plugins, walled
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.scanner import Scanner
 
 _PROFILES = Path(__file__).with_name("profiles")
-_MOST_BYTES = 2**20
+_MOST_TOML = 2**20
+_LONG_KEY = re.compile(r"""(?:\.[ \t]*(?:[\w-]+|"(?:\\.|[^"\\\n])*"|'[^'\n]*')[ \t]*){32}""")
 _PLUGIN_TABLES = ("init", "parameterization", "reconstructor", "data")
 
 
@@ -264,15 +266,12 @@ def read_toml(path: Path | str) -> dict[str, Any]:
     InputError
         If the file is missing or no TOML.
     """
+    content = walled.read_bytes(path, _MOST_TOML)
     try:
-        with Path(path).open("rb") as stream:
-            content = stream.read(_MOST_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}.") from None
-    if len(content) > _MOST_BYTES:
-        raise InputError(f"{path} is no config: it has more than {_MOST_BYTES} bytes.")
-    try:
-        return tomllib.loads(content.decode("utf-8-sig"))
+        text = content.decode("utf-8-sig")
+        if _LONG_KEY.search(text):  # the time that a key takes grows with its parts squared
+            raise InputError(f"{path} has a key of more than 32 parts.")
+        return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no valid TOML: {error}.") from None
 

@@ -1,6 +1,5 @@
 """The figures of a run, of a comparison and of a study, drawn from their folders."""
 
-import csv
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -277,9 +276,8 @@ def _after(examples: dict[str, Example]) -> _Shown:
 
 def _curves(folder: RunFolder) -> dict[str, tuple[list[float], list[float]]]:
     curves: dict[str, tuple[list[float], list[float]]] = {}
-    with (folder.path / "history.csv").open(newline="", encoding="utf-8") as stream:
-        for row in csv.DictReader(stream):
-            steps, values = curves.setdefault(row["stage"], ([], []))
-            steps.append(float(row["step"]))
-            values.append(float(row["val_psnr"] or math.nan))
+    for row in folder.history():
+        steps, values = curves.setdefault(row["stage"], ([], []))
+        steps.append(row["step"])
+        values.append(row["val_psnr"])
     return curves

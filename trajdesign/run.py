@@ -1,6 +1,8 @@
 """The run folder: everything that `optimize` leaves, and how other commands find it again."""
 
 import csv
+import hashlib
+import io
 import json
 import math
 from collections.abc import Iterator
@@ -12,13 +14,15 @@ import safetensors.torch
 import torch
 
 from trajdesign import config as config_module
-from trajdesign import files
+from trajdesign import files, walled
 from trajdesign import trajectory as trajectory_module
 from trajdesign.checkpoint import Checkpoints
 from trajdesign.config import Config
 from trajdesign.errors import InputError, OutputError, ResourceError, TrajdesignError
 from trajdesign.files import atomic_path
 from trajdesign.trajectory import Trajectory
+
+_MOST_WEIGHTS = 2**33
 
 _RESULTS = (
     "initial.npz",
@@ -137,15 +141,35 @@ class RunFolder:
     def metrics(self) -> dict[str, Any]:
         """Read ``metrics.json``."""
         try:
-            return json.loads((self.path / "metrics.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{self.path} holds no readable metrics.json: {error}.") from None
+            found = json.loads(walled.read_bytes(self.path / "metrics.json", walled.MOST_TEXT))
+        except (InputError, ValueError, RecursionError) as error:
+            raise InputError(f"{self.path} holds no readable metrics.json: {error}") from None
+        if not isinstance(found, dict):
+            raise InputError(f"{self.path} holds no readable metrics.json: it is no table.")
+        return found
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return the rows of ``history.csv``: ``stage``, and ``step`` and ``val_psnr`` (dB) as numbers.
+
+        Raises
+        ------
+        InputError
+            If it cannot be read.
+        """
+        path = self.path / "history.csv"
+        try:
+            return [
+                {"stage": row["stage"], "step": float(row["step"]), "val_psnr": float(row["val_psnr"] or math.nan)}
+                for row in csv.DictReader(io.StringIO(walled.read_text(path)))
+            ]
+        except (KeyError, TypeError, ValueError, csv.Error):
+            raise InputError(f"{path} is damaged: it is no table of stage, step and val_psnr.") from None
 
     def save_network(self, network: torch.nn.Module, name: str = "network") -> None:
         """Write the weights of a network."""
         state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
         with self._replacing(f"{name}.safetensors") as temporary:
-            temporary.write_bytes(safetensors.torch.save(state))
+            temporary.write_bytes(safetensors.torch.save(state, {"sha256": _sum(state)}))
 
     def load_network(self, network: torch.nn.Module, name: str = "network") -> None:
         """Read the weights into a network of the same architecture.
@@ -157,8 +181,13 @@ class RunFolder:
         """
         path = self.path / f"{name}.safetensors"
         try:
-            network.load_state_dict(safetensors.torch.load(path.read_bytes()))
-        except (OSError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
+            content = walled.read_bytes(path, _MOST_WEIGHTS)
+            state = safetensors.torch.load(content)
+            header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+            if header.get("__metadata__", {}).get("sha256", _sum(state)) != _sum(state):  # older versions kept none
+                raise InputError("it is damaged: its SHA-256 is not the one that it holds.")
+            network.load_state_dict(state)
+        except (InputError, RuntimeError, TypeError, ValueError, safetensors.SafetensorError) as error:
             raise InputError(f"cannot read the network {path}: {str(error).splitlines()[0]}") from None
 
     @contextmanager
@@ -207,6 +236,15 @@ def load(path: Path | str) -> Trajectory:
             raise InputError(f"{path} is no finished run: it holds no trajectory.npz.")
         return RunFolder(path).trajectory()
     return trajectory_module.load(path)
+
+
+def _sum(state: dict[str, torch.Tensor]) -> str:
+    """Return the SHA-256 of weights: their names, kinds, shapes and bytes."""
+    found = hashlib.sha256()
+    for key in sorted(state):
+        found.update(f"{key} {state[key].dtype} {tuple(state[key].shape)}\n".encode())
+        found.update(state[key].reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def to_json(value: Any) -> str:

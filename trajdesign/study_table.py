@@ -81,8 +81,7 @@ def plateau(steps: np.ndarray, values: np.ndarray) -> float:
 def _result(cell: Cell, found: Outcome, out: Path | str) -> dict[str, Any]:
     """Return the test scores of a cell with what its training says about them."""
     measured = found.metrics or {}
-    with (cells.folder(cell, out).path / "history.csv").open(newline="", encoding="utf-8") as stream:
-        history = [(float(row["step"]), float(row["val_psnr"] or "nan")) for row in csv.DictReader(stream)]
+    history = [(row["step"], row["val_psnr"]) for row in cells.folder(cell, out).history()]
     steps, val_psnr = (np.array(column) for column in zip(*history, strict=True))
     return {
         **compare.result(measured["learned" if "learned" in measured else FIXED]),
