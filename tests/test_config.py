@@ -127,7 +127,7 @@ def test_what_is_no_toml_is_an_input_error(tmp_path, content):
 
 def test_a_missing_file_or_a_folder_is_an_input_error(tmp_path):
     for path in (tmp_path / "none.toml", tmp_path):
-        with pytest.raises(InputError, match="does not exist|not a regular file"):
+        with pytest.raises(InputError, match=r"does not exist|not a regular file"):
             load_config(path)
 
 

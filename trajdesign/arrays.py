@@ -45,9 +45,11 @@ def read_npz(path: Path | str, most: int = MOST_BYTES) -> dict[str, NDArray]:
     """
     with opened(path, most) as (stream, size):
         try:
-            _require_small_directory(stream, size, path)
+            n_members = _announced(stream, size, path)
             with zipfile.ZipFile(stream) as archive:
                 members = archive.infolist()
+                if len(members) != n_members:  # a damaged entry can swallow those behind it
+                    raise InputError(f"{path} is damaged: it announces {n_members} members and lists {len(members)}.")
                 _require_plain(members, path)
                 # members that overlap unpack to many times what they are
                 packed = sum(member.compress_size for member in members)
@@ -138,16 +140,18 @@ def require_arrays(
             raise InputError(f"{path}: {key} is {array.dtype} of shape {array.shape}, not {kind} with {n_axes} axes.")
 
 
-def _require_small_directory(stream: IO[bytes], size: int, path: Path | str) -> None:
-    """Refuse a directory that would fill the memory before it is known how many members it has."""
+def _announced(stream: IO[bytes], size: int, path: Path | str) -> int:
+    """Return how many members the end of an archive announces, before its directory can fill the memory."""
     stream.seek(max(0, size - 20 - _ZIP_END))
     locator, end = stream.read(20), stream.read(_ZIP_END)
     if end[:4] != b"PK\5\6":
         raise InputError(f"{path} is not an .npz file, or cut off.")
-    if locator[:4] == b"PK\6\7" or int.from_bytes(end[10:12], "little") > _MOST_MEMBERS:
+    n_members = int.from_bytes(end[10:12], "little")
+    if locator[:4] == b"PK\6\7" or n_members > _MOST_MEMBERS:
         raise InputError(f"{path} has more than {_MOST_MEMBERS} members.")
     if int.from_bytes(end[12:16], "little") > _MOST_MEMBERS * _MOST_HEADER:
         raise InputError(f"{path} is damaged: its directory is too long.")
+    return n_members
 
 
 def _require_plain(members: list[zipfile.ZipInfo], path: Path | str) -> None:

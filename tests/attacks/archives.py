@@ -47,6 +47,8 @@ class Member:
     flags: int = 0
     at: int | None = None
     """Of the member, from the start of the file."""
+    comment: int = 0
+    """Length that the directory announces, of none."""
 
     def pack(self):
         """Return the local header and content, and the entry of the directory without the place."""
@@ -55,7 +57,7 @@ class Member:
         crc = zlib.crc32(self.content)
         name = self.name.encode()
         common = struct.pack("<5H3I2H", 20, self.flags, self.method, 0, 33, crc, len(packed), size, len(name), 0)
-        entry = struct.pack("<4sH", b"PK\1\2", 20) + common + struct.pack("<3HI", 0, 0, 0, 0)
+        entry = struct.pack("<4sH", b"PK\1\2", 20) + common + struct.pack("<3HI", self.comment, 0, 0, 0)
         return struct.pack("<4s", b"PK\3\4") + common + name + packed, entry, name
 
 

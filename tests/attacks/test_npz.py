@@ -140,6 +140,9 @@ def crafted(arrays):
         "declares more": archive(Member("k.npy", K.content, size=10_000)),
         "version 4": npz(arrays, k=npy(k).replace(b"NUMPY\1", b"NUMPY\4")),
         "text as a member": archive(Member("k", b"0 1 2"), Member("l.npy", b"0 1 2")),
+        "entry that swallows the others": archive(
+            *(Member(f"{key}.npy", npy(a), comment=0x7FFF * (key == "label_segments")) for key, a in arrays.items())
+        ),
         "zip64 without end": archive(K)[:-22] + b"PK\6\7" + bytes(16) + archive(K)[-22:],
         "directory of 4 GiB": archive(K)[:-10] + b"\xff\xff\xff\xff" + archive(K)[-6:],
         "empty": b"",
