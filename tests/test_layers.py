@@ -64,7 +64,7 @@ ONLY_USERS = {
     "mrinufft": {"inits.mrinufft"},
     "sigpy": {"coils"},
     "ismrmrd": {"exporters.mrd"},
-    "h5py": {"datasets._hdf5", "datasets._mrd", "datasets._raw"},
+    "h5py": {"datasets._chunks", "datasets._hdf5", "datasets._mrd", "datasets._raw"},
     "pydicom": {"datasets._dicom"},
     "nibabel": {"datasets.images"},
     "pydantic": {"config", "plugins"},

@@ -103,7 +103,8 @@ def _bart(path: Path) -> Samples:
     array = read_cfl(path, walled.MOST_BYTES)
     if array.ndim < 3 or array.shape[0] != 3:
         raise InputError(f"{path} has the dimensions {array.shape}; a trajectory of BART has (3, sample, shot).")
-    k = array.real.astype(np.float64).reshape(3, array.shape[1], -1, order="F").T
+    with np.errstate(invalid="ignore"):  # of what is not finite, which is refused
+        k = array.real.astype(np.float64).reshape(3, array.shape[1], -1, order="F").T
     return Samples(k if k[..., 2].any() else k[..., :2], "1/fov")
 
 
@@ -128,7 +129,8 @@ def _neurospin(path: Path) -> Samples:
     """Integrate the gradients; the parts of a shot before and after its readout are left out."""
     content = walled.read_bytes(path)
     try:
-        values = np.frombuffer(content, dtype="<f4").astype(np.float64)
+        with np.errstate(invalid="ignore"):  # of what is not finite, which is refused
+            values = np.frombuffer(content, dtype="<f4").astype(np.float64)
         version, n_dims = round(float(values[0]), 1), int(values[1])
         if version not in _NEUROSPIN_VERSIONS or n_dims not in (2, 3):
             raise InputError(f"{path} is of version {version} with {n_dims} axes; {_NEUROSPIN_VERSIONS} are known.")
@@ -141,7 +143,7 @@ def _neurospin(path: Path) -> Samples:
         start = body[: n_shots * n_dims].reshape(n_shots, 1, n_dims)
         n_ends = (2 if version > 4.5 else 1) * n_shots * n_dims
         gradient = body[n_ends : n_ends + n_shots * n_cells * n_dims].reshape(n_shots, n_cells, n_dims)
-        with np.errstate(invalid="ignore"):  # of what is not finite, which is refused
+        with np.errstate(invalid="ignore"):
             k = start + np.cumsum(np.pad(gradient, ((0, 0), (1, 0), (0, 0))), 1) * largest * gamma * _NEUROSPIN_RASTER
         dwell = np.floor(_NEUROSPIN_RASTER / oversampling / _DWELL_RASTER + 1e-6) * _DWELL_RASTER
         pixels = tuple(int(n) for n in matrix)

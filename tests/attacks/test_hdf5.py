@@ -10,11 +10,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from attacks import mrds
 from attacks.archives import zeros
 from attacks.hdf5s import ACQUISITION, outcome
 from attacks.mutants import mutants
 
-from trajdesign.datasets import _hdf5
+from trajdesign.datasets import _chunks, _hdf5
+from trajdesign.datasets._raw import inspect
 from trajdesign.datasets.fastmri import fastmri
 from trajdesign.errors import InputError
 
@@ -29,6 +31,7 @@ LAYOUTS = {
     "gzip": {"chunks": (1, 2, 16, 16), "compression": "gzip", "shuffle": True, "fletcher32": True},
     "newest format": {"chunks": (1, 2, 8, 8), "compression": "gzip"},
 }
+MRD_LAYOUTS = {"a row a chunk": {}, "packed": {"chunks": (5,), "compression": "gzip", "shuffle": True}}
 
 
 def write(path, **options):
@@ -58,9 +61,10 @@ def read_in_children(folder):
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("n", [100, pytest.param(2000, marks=pytest.mark.nightly)])
 def test_mutants_are_refused_or_numbers_and_end_no_process(tmp_path, n):
-    for i, options in enumerate(LAYOUTS.values()):
-        whole = write(tmp_path / "whole", **options).read_bytes()
-        for j, data in enumerate(mutants(whole, n // len(LAYOUTS), seed=i)):
+    wholes = [write(tmp_path / "whole", **options).read_bytes() for options in LAYOUTS.values()]
+    wholes += [mrds.write(tmp_path / "whole", **options).read_bytes() for options in MRD_LAYOUTS.values()]
+    for i, whole in enumerate(wholes):
+        for j, data in enumerate(mutants(whole, n // len(wholes), seed=i)):
             (tmp_path / f"{i}-{j:05d}.h5").write_bytes(data)
     left, unsound = sorted(tmp_path.glob("*.h5")), []
     while left:
@@ -163,6 +167,54 @@ def swollen(folder):
         h5py.h5d.create(file.id, b"kspace", kind, h5py.h5s.create_simple(KSPACE.shape), plan)
 
 
+def measured(folder, secret):
+    """Write files of ISMRMRD's layout that point elsewhere, swell, or contradict themselves."""
+    heads = {
+        "samples": {"number_of_samples": 17},
+        "fewer-samples": {"number_of_samples": 15},
+        "channels": {"active_channels": 2**16 - 1},
+        "left-out": {"discard_pre": 9, "discard_post": 9},
+        "places": {"center_sample": 2**16 - 1},
+    }
+    for name, fields in heads.items():
+        mrds.write(folder / f"mrd-{name}.h5", mrds.acquisitions(**fields))
+    lies = {
+        "four-gibibytes": {"n": 2**32 - 1},
+        "shorter": {"n": 2},
+        "other-collection": {"collection": 0},
+        "beyond": {"collection": 2**63},
+        "other-object": {"number": 60_000},
+        "one-object": {"collection": 2048, "number": 1, "of": None},
+    }
+    for name, lie in lies.items():
+        mrds.lying(folder / f"mrd-{name}.h5", **lie)
+    kind = mrds.acquisitions().dtype
+    few = mrds.acquisitions(n_lines=2)
+    mrds.write(folder / "mrd-gibibyte.h5", few, mrds.HEADER.format(n_lines=30_000).replace("<x>16<", "<x>2000<"))
+    mrds.write(folder / "mrd-laughs.h5", header=f'<!DOCTYPE a [<!ENTITY l0 "ha">{LAUGHS}]><a>&l9;</a>')
+    mrds.write(folder / "mrd-lzf.h5", compression="lzf")
+    mrds.write(folder / "mrd-checksum.h5", fletcher32=True)
+    mrds.write(folder / "mrd-numbers.h5", np.zeros((4, 4)), chunks=(1, 1), maxshape=None)
+    mrds.write(folder / "mrd-heads.h5", np.zeros(4, [("head", "f4"), ("data", "f4")]))
+    texts = [("head", kind["head"]), ("traj", kind["traj"]), ("data", h5py.string_dtype())]
+    mrds.write(folder / "mrd-texts.h5", np.array([(head, few["traj"][0], "a") for head in few["head"]], texts))
+    for name, n_rows, chunk in (("rows", 10**6, 100), ("chunks", 10**6, 1), ("chunk", 10**6, 10**6), ("empty", 16, 1)):
+        mrds.write(folder / f"mrd-{name}.h5")
+        with h5py.File(folder / f"mrd-{name}.h5", "a") as file:
+            del file["dataset"]["data"]
+            file["dataset"].create_dataset("data", (n_rows,), kind, chunks=(chunk,))
+    for name, chunk in (("short", zlib.compress(bytes(64))), ("bomb", b"\x78\xda" + zeros(1024))):
+        mrds.write(folder / f"mrd-{name}.h5", chunks=(16,), compression="gzip")
+        with h5py.File(folder / f"mrd-{name}.h5", "a") as file:
+            file["dataset"]["data"].id.write_direct_chunk((0,), chunk)
+    for name in ("xml", "data", "dataset"):
+        whole = mrds.write(folder / f"mrd-elsewhere-{name}.h5")
+        with h5py.File(whole, "a") as file:
+            of = file if name == "dataset" else file["dataset"]
+            del of[name]
+            of[name] = h5py.ExternalLink(str(secret), "/kspace")
+
+
 LAUGHS = "".join(f'<!ENTITY l{i} "{f"&l{i - 1};" * 10}">' for i in range(1, 10))
 
 
@@ -214,8 +266,9 @@ def test_crafted_files_are_refused_in_a_sentence(secret, tmp_path):
     pointing(tmp_path, secret)
     swollen(tmp_path)
     wrong(tmp_path, secret)
+    measured(tmp_path, secret)
     found = read_in_children(tmp_path)
-    assert len(found) == 43
+    assert len(found) == 70
     assert {name: said for name, said in found.items() if said is None or not said.startswith("refused")} == {}
     assert "repack it" in found["unknown-filter.h5"]
     assert "entities" in found["laughs.h5"]
@@ -225,15 +278,16 @@ def first_slice(path):
     with _hdf5.opened(path) as file:
         data = _hdf5.member(file, "kspace")
         _hdf5.require_slices(data)
-        return _hdf5.read(data, 0)
+        return _chunks.read(data, 0)
 
 
-def test_the_memory_that_a_bomb_takes(tmp_path):
+def test_the_memory_that_a_bomb_takes(secret, tmp_path):
     swollen(tmp_path)
+    measured(tmp_path, secret)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for path in sorted(tmp_path.glob("*.h5")):
         with pytest.raises(InputError):
-            first_slice(path)
+            inspect(path, "kspace", ()).read(0) if path.name.startswith("mrd") else first_slice(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 2**10, "KiB"
 
 
@@ -251,12 +305,13 @@ def test_the_other_file_is_never_opened(secret, tmp_path):
     pointing(tmp_path, secret)
     log = tmp_path / "log"
     program = (
-        "import sys; from pathlib import Path; from trajdesign.datasets import _hdf5; from trajdesign.errors import *\n"
+        "import sys; from pathlib import Path; from trajdesign.errors import *\n"
+        "from trajdesign.datasets import _chunks, _hdf5\n"
         "for path in sorted(Path(sys.argv[1]).glob('*.h5')):\n"
         "    try:\n"
         "        with _hdf5.opened(path) as file:\n"
         "            _hdf5.attribute(file, 'patient_id')\n"
-        "            _hdf5.read(_hdf5.member(file, 'kspace'), 0)\n"
+        "            _chunks.read(_hdf5.member(file, 'kspace'), 0)\n"
         "            _hdf5.text(file, 'ismrmrd_header')\n"
         "    except InputError:\n"
         "        pass\n"
@@ -269,11 +324,30 @@ def test_the_other_file_is_never_opened(secret, tmp_path):
     assert "secret" not in opened
 
 
+@pytest.mark.parametrize("text", ["p1", HEADER], ids=["attribute", "header"])
+def test_a_text_that_announces_four_gibibytes_is_refused(tmp_path, text):
+    path = write(tmp_path / "a.h5")
+    content = path.read_bytes()
+    reference = len(text).to_bytes(4, "little") + content.index(b"GCOL").to_bytes(8, "little")
+    assert content.count(reference) == 1
+    path.write_bytes(content.replace(reference, b"\xff" * 4 + reference[4:]))
+    with pytest.raises(InputError, match=r"a\.h5 is damaged|no text of at most"):
+        fastmri(ACQUISITION, "test", test=[str(path)])
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 2**20, "KiB"
+
+
 def test_unusual_layouts_give_the_numbers(tmp_path):
-    for name, options in LAYOUTS.items():
+    odd = {"chunks": (2, 1, 10, 7), "compression": "gzip", "shuffle": True}
+    for name, options in {**LAYOUTS, "odd": odd, "odd, with sums": {**odd, "fletcher32": True}}.items():
         with _hdf5.opened(write(tmp_path / f"{name}.h5", **options)) as file:
             data = _hdf5.member(file, "kspace")
             _hdf5.require_slices(data)
-            np.testing.assert_array_equal(_hdf5.read(data, 1), KSPACE[1])
+            np.testing.assert_array_equal(_chunks.read(data, 1), KSPACE[1])
+            np.testing.assert_array_equal(_chunks.read(data), KSPACE)
             assert _hdf5.text(file, "ismrmrd_header") == HEADER
             assert _hdf5.attribute(file, "patient_id") == "p1"
+    rows = mrds.acquisitions()
+    wanted = np.stack([values.view(np.complex64).reshape(2, 16) for values in rows["data"]], axis=-1)
+    for options in MRD_LAYOUTS.values():
+        volume = inspect(mrds.write(tmp_path / "again.mrd", **options), "kspace", ())
+        np.testing.assert_array_equal(volume.read(0), wanted)

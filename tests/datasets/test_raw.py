@@ -137,8 +137,8 @@ def test_damaged_files_give_an_image_or_a_sentence(tmp_path):
     content = Path(write(tmp_path / "whole.h5", objects(1, 1))).read_bytes()
     rng = np.random.default_rng(0)
     sentences = 0
-    for trial in range(30):
-        damaged = bytearray(content[: len(content) - trial * len(content) // 40])
+    for trial in range(6):
+        damaged = bytearray(content[: len(content) - trial * len(content) // 8])
         for place in rng.integers(len(damaged), size=20):
             damaged[place] = rng.integers(256)
         (tmp_path / "a.h5").write_bytes(damaged)
@@ -148,7 +148,7 @@ def test_damaged_files_give_an_image_or_a_sentence(tmp_path):
             sentences += str(caught).count("\n") == 0
         else:
             sentences += bool(image.isfinite().all())
-    assert sentences == 30
+    assert sentences == 6
 
 
 def bart(folder, *words):

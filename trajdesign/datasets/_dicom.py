@@ -1,6 +1,7 @@
 """A folder of DICOM files as a volume."""
 
 import io
+import math
 import warnings
 from collections import Counter
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ def _read(path: Path) -> _Image:
         except MemoryError:
             raise
         except Exception as error:  # whatever decoders raise
-            name = data.file_meta.TransferSyntaxUID.name
+            name = getattr(header.get("TransferSyntaxUID"), "name", "of an unknown kind")
             raise InputError(
                 f"{path}: its pixels ({name}) cannot be read ({type(error).__name__}); if they are compressed, "
                 "decompress them with dcmdjpeg, gdcmconv or dcm2niix."
@@ -113,6 +114,8 @@ def _place(data: Any, path: Path) -> tuple[tuple[Any, ...], tuple[int, float, in
     orientation = tuple(round(float(cosine), 4) for cosine in data.ImageOrientationPatient)
     height = np.cross(orientation[:3], orientation[3:]) @ np.array(data.ImagePositionPatient, dtype=float)
     spacing = tuple(round(float(distance), 4) for distance in data.PixelSpacing)
+    if not all(0 < distance < math.inf for distance in spacing):
+        raise InputError(f"{path}: the pixel distances {spacing} mm of its header are not positive.")
     series = (str(data.SeriesInstanceUID), int(data.Rows), int(data.Columns), spacing, orientation)
     rank = (round(float(height) * 100), float(data.get("EchoTime") or 0), int(data.get("InstanceNumber") or 0))
     return series, rank

@@ -14,13 +14,11 @@ import os
 import subprocess
 import sys
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -28,7 +26,7 @@ from numpy.typing import NDArray
 
 import trajdesign
 from trajdesign import walled
-from trajdesign.datasets import _heap
+from trajdesign.datasets import _chunks, _heap
 from trajdesign.errors import InputError, ResourceError
 
 try:
@@ -46,12 +44,6 @@ _MOST_CHARACTERS = 2**20
 
 # Of computing on one file without its numbers, and bytes that this may take.
 _MOST_SECONDS, _MOST_MEMORY = 3, 2**29
-
-_GZIP, _CHECKSUM, _SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_SHUFFLE
-_FILTERS = {_GZIP, _CHECKSUM, _SHUFFLE}  # of which the size of what they unpack is known
-
-#: A chunk that is stored takes as many bytes at least, with its place in the index; so many more may be left out.
-_LEAST_CHUNK, _FREE_CHUNKS = 8, 2**14
 
 
 def require_sound(paths: Sequence[Path], name: str) -> None:
@@ -198,8 +190,8 @@ def member(of: h5py.Group, name: str) -> h5py.Dataset:
         raise InputError(f"{path} has no dataset {name!r} of its own; it has {names}.")
     if found.external or found.is_virtual:
         raise InputError(f"{path}: {name!r} lies in other files; copy the data into one file.")
-    filters = _filters(found)
-    if not set(filters) <= _FILTERS or len(set(filters)) < len(filters):
+    filters = _chunks.filters(found)
+    if not set(filters) <= _chunks.FILTERS or len(set(filters)) < len(filters):
         raise InputError(f"{path}: {name!r} is packed by the filters {filters}; repack it: h5repack -f GZIP=4.")
     return found
 
@@ -219,40 +211,7 @@ def require_slices(data: h5py.Dataset) -> None:
             f"{path}: {data.name[1:]!r} has the shape {shape}; a slice or chunk may have {_MOST_BYTES} bytes, "
             f"a file {_MOST_SLICES} slices."
         )
-    require_modest(data, _MOST_IN_ALL)
-
-
-def require_modest(data: h5py.Dataset, most: int) -> None:
-    """Refuse a dataset of more than so many bytes, or of more bytes or chunks than the file can fill.
-
-    Raises
-    ------
-    InputError
-        With what it declares.
-    """
-    path = Path(data.file.filename)
-    size = path.stat().st_size
-    chunk = math.prod(data.chunks or ())
-    walled.require_modest(path, max(chunk, data.size or 0) * data.dtype.itemsize, size, most)
-    n_chunks = math.prod(-(-n // m) for n, m in zip(data.shape, data.chunks, strict=True)) if data.chunks else 0
-    if n_chunks > _FREE_CHUNKS + size // _LEAST_CHUNK:
-        raise InputError(f"{path} of {size} bytes declares {n_chunks} chunks of {data.name[1:]!r}.")
-
-
-def read(data: h5py.Dataset, number: int | None = None) -> NDArray:
-    """Return a dataset of numbers or its slice of a number, in native byte order.
-
-    Raises
-    ------
-    InputError
-        If a chunk does not unpack to its size.
-    """
-    if data.chunks:
-        for stored in _stored(data):
-            if number is None or stored.chunk_offset[0] <= number < stored.chunk_offset[0] + data.chunks[0]:
-                _require_honest(data, stored)
-    values: NDArray = data[()] if number is None else data[number]
-    return values.astype(values.dtype.newbyteorder("="), copy=False)
+    _chunks.require_modest(data, _MOST_IN_ALL)
 
 
 def table(data: h5py.Dataset) -> NDArray:
@@ -274,7 +233,7 @@ def table(data: h5py.Dataset) -> NDArray:
         raise InputError(f"{path}: {data.name[1:]!r} holds more than numbers and sequences of float32.")
     offsets = [kind.get_member_offset(i) for i in range(kind.get_nmembers())]
     row = np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": kind.get_size()})
-    return _rows(data, row)
+    return _chunks.rows(data, row)
 
 
 def sequences(path: Path, references: NDArray) -> Iterator[NDArray[np.float32]]:
@@ -307,7 +266,7 @@ def text(of: h5py.Group, name: str) -> str | None:
         value = data[()] if data.shape == () else data[0]
         return value.decode() if isinstance(value, bytes) else str(value)
     place = data.id.get_offset()
-    if place is None or not _is_usual(data):
+    if place is None or not _chunks.is_usual(data):
         raise InputError(f"{path}: {name} is stored in an unusual way; repack it: h5repack -l CONTI.")
     with path.open("rb") as stream:
         stream.seek(place)
@@ -330,78 +289,6 @@ def attribute(file: h5py.File, name: str) -> str | None:
 
 def _encoded(name: str) -> bytes:
     return name.encode(errors="surrogateescape")
-
-
-def _filters(data: h5py.Dataset) -> list[int]:
-    plan = data.id.get_create_plist()
-    return [plan.get_filter(i)[0] for i in range(plan.get_nfilters())]
-
-
-def _stored(data: h5py.Dataset) -> list[Any]:
-    """Return the place, size, filters and offset in the file of each chunk that was written."""
-    found: list[Any] = []
-    data.id.chunk_iter(found.append)
-    return found
-
-
-def _require_honest(data: h5py.Dataset, stored: Any) -> None:
-    """Refuse a chunk that unpacks to another size than its own, which the library does not compare."""
-    applied = [kind for i, kind in enumerate(_filters(data)) if not stored.filter_mask >> i & 1]
-    size, wanted = stored.size, math.prod(data.chunks) * data.dtype.itemsize
-    if _GZIP in applied:
-        at = applied.index(_GZIP)
-        wanted += 4 * applied[:at].count(_CHECKSUM)
-        size = len(_inflated(data.id.read_direct_chunk(stored.chunk_offset)[1], wanted))
-    else:
-        wanted += 4 * applied.count(_CHECKSUM)
-    if size != wanted:
-        raise _dishonest(data, stored)
-
-
-def _dishonest(data: h5py.Dataset, stored: Any) -> InputError:
-    return InputError(
-        f"{data.file.filename}: the chunk at {stored.chunk_offset} of {data.name[1:]!r} does not unpack to its size."
-    )
-
-
-def _inflated(packed: bytes, n_bytes: int) -> bytes:
-    """Return what a chunk inflates to, at most a byte more than it should; nothing if it is damaged."""
-    inflater = zlib.decompressobj()
-    try:
-        content = inflater.decompress(packed, n_bytes + 1)
-    except zlib.error:
-        return b""
-    return content if inflater.eof else b""
-
-
-def _is_usual(data: h5py.Dataset) -> bool:
-    """Return whether the places that a file tells are from its start, and of 8 bytes."""
-    return not data.file.userblock_size and data.file.id.get_create_plist().get_sizes() == (8, 8)
-
-
-def _rows(data: h5py.Dataset, row: np.dtype) -> NDArray:
-    """Return the rows as they are stored, each of a kind that may hold references."""
-    path, filters, n_rows = Path(data.file.filename), _filters(data), len(data)
-    if not data.chunks or not _is_usual(data) or _CHECKSUM in filters:
-        raise InputError(f"{path}: {data.name[1:]!r} is stored in another way than by the libraries of ISMRMRD.")
-    require_modest(data, _MOST_BYTES)
-    of_chunk = data.chunks[0]
-    walled.require_modest(path, max(n_rows, of_chunk) * row.itemsize, path.stat().st_size, _MOST_BYTES)
-    rows = np.zeros(n_rows, row)
-    with path.open("rb") as stream:
-        for stored in _stored(data):
-            first, n_bytes = stored.chunk_offset[0], of_chunk * row.itemsize
-            stream.seek(stored.byte_offset)
-            content = stream.read(min(stored.size, 2 * n_bytes))
-            applied = [kind for i, kind in enumerate(filters) if not stored.filter_mask >> i & 1]
-            if _GZIP in applied:
-                content = _inflated(content, n_bytes)
-            if len(content) != n_bytes:
-                raise _dishonest(data, stored)
-            if _SHUFFLE in applied:
-                content = np.frombuffer(content, np.uint8).reshape(row.itemsize, of_chunk).T.tobytes()
-            rows[first : first + of_chunk] = np.frombuffer(content, row)[: n_rows - first]
-    return rows
 
 
 if __name__ == "__main__":

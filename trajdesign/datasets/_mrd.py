@@ -87,7 +87,7 @@ def index(group: h5py.Group, matrix: Matrix, path: Path) -> Index:
     places = matrix.n_readout // 2 - heads["center_sample"].astype(np.int64)
     n_samples, left_out = heads["number_of_samples"].astype(np.int64), _left_out(heads)
     ends = places + n_samples
-    if len(coils) != 1 or min(lines.min(), places.min()) < 0 or lines.max() >= matrix.n_lines:
+    if len(coils) != 1 or coils[0] < 1 or min(lines.min(), places.min()) < 0 or lines.max() >= matrix.n_lines:
         raise InputError(f"{path}: its acquisitions have {coils} channels, or lie outside its matrix, {matrix}.")
     if ends.max() > matrix.n_readout:
         raise InputError(f"{path}: acquisitions of {n_samples.max()} samples leave {matrix}.")

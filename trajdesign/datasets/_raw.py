@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from trajdesign import walled
 from trajdesign.arrays import read_cfl
-from trajdesign.datasets import _hdf5, _mrd
+from trajdesign.datasets import _chunks, _hdf5, _mrd
 from trajdesign.errors import ConfigError, InputError
 
 # A small file can declare far more than a machine holds.
@@ -119,7 +119,7 @@ def _shape(data: h5py.Dataset, key: str, path: Path) -> tuple[int, ...]:
 
 def _read_array(path: Path, key: str, number: int) -> NDArray:
     with _hdf5.opened(path) as file:
-        kspace = _hdf5.read(_hdf5.member(file, key), number)
+        kspace = _chunks.read(_hdf5.member(file, key), number)
     return kspace.reshape(-1, *kspace.shape[-2:])
 
 

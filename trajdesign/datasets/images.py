@@ -16,7 +16,7 @@ from trajdesign import walled
 from trajdesign.acquisition import Acquisition
 from trajdesign.arrays import read_cfl, read_npy, read_npz
 from trajdesign.coils import receive
-from trajdesign.datasets import _hdf5
+from trajdesign.datasets import _chunks, _hdf5
 from trajdesign.datasets._dicom import read_series
 from trajdesign.datasets._grid import fit_matrix, slice_shape
 from trajdesign.datasets._splits import (
@@ -245,8 +245,8 @@ def _read_array(path: Path, name: str, slice_axis: int, transpose: bool) -> tupl
             _require_real(data.dtype, path)
             if math.prod(data.shape) > _MAX_VOXELS:
                 raise InputError(f"{path} holds {data.shape} voxels; at most {_MAX_VOXELS} are read.")
-            _hdf5.require_modest(data, _MAX_BYTES)
-            volume = _hdf5.read(data)
+            _chunks.require_modest(data, _MAX_BYTES)
+            volume = _chunks.read(data)
     elif ending == ".npy":
         volume = read_npy(path, _MAX_BYTES)
     else:
