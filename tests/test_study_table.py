@@ -143,6 +143,11 @@ def test_the_flat_table_is_the_same_table(done):
         assert not any("list" in key for key in line)
 
 
+def test_cells_of_an_earlier_version_may_lack_a_number():
+    rows = [{"axes": {"seed": seed}, "fixed": fixed} for seed, fixed in enumerate(({"psnr": 1.0}, {"n_skipped": 2}))]
+    assert study_table._csv(rows) == "seed,fixed_psnr,fixed_n_skipped\n0,1.0,\n1,,2\n"
+
+
 def test_the_table_for_people_says_the_same(done):
     _, path, table = done
     text = (path / "table.md").read_text()

@@ -149,7 +149,8 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     """Return the rows without the values of each image, nested keys joined."""
     flat = [_flat({**row["axes"], **{key: row[key] for key in row if key != "axes"}}) for row in rows]
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, fieldnames=list(flat[0]) if flat else ["cell"], lineterminator="\n")
+    names = dict.fromkeys(name for row in flat for name in row)  # cells of earlier versions lack some
+    writer = csv.DictWriter(stream, fieldnames=list(names) or ["cell"], lineterminator="\n")
     writer.writeheader()
     writer.writerows(flat)
     return stream.getvalue()
