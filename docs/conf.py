@@ -1,6 +1,8 @@
-"""Sphinx configuration; it also writes the pages that list what the code holds, so that they cannot go stale."""
+"""Sphinx configuration; it runs the gallery, and writes the pages that list what the code holds: none goes stale."""
 
 import inspect
+import math
+import warnings
 from pathlib import Path
 
 import typer.main
@@ -8,12 +10,21 @@ import typer.main
 import trajdesign
 from trajdesign import cli, errors, plugins
 
+with warnings.catch_warnings():  # its import, in a script of the gallery, would turn every warning on for good
+    import ismrmrd  # noqa: F401
+
 project = "trajdesign"
 author = "The trajdesign developers"
 copyright = "the trajdesign developers"
 version = release = trajdesign.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.mathjax",
+    "sphinx_gallery.gen_gallery",
+]
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build", "generated"]
@@ -24,6 +35,30 @@ napoleon_google_docstring = False
 html_theme = "furo"
 html_title = f"trajdesign {release}"
 
+# In this order: a script that is not named here fails the build.
+GALLERY = [
+    "starts.py",
+    "spiral_speed.py",
+    "point_spread.py",
+    "path_or_time.py",
+    "learning.py",
+    "gradient_response.py",
+    "forbidden_bands.py",
+    "virtual_scan.py",
+]
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples/gallery",
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"\.py$",
+    "within_subsection_order": GALLERY.index,
+    "run_stale_examples": True,  # the package may have changed, though the script has not
+    "abort_on_example_error": True,
+    "capture_repr": (),
+    "download_all_examples": False,
+    "min_reported_time": math.inf,
+    "write_computation_times": False,
+    "show_signature": False,
+}
 GENERATED = Path(__file__).parent / "generated"
 
 
