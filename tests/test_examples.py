@@ -1,5 +1,7 @@
 """Every example runs, on tiny settings, and leaves what it says."""
 
+import ast
+import importlib
 import importlib.util
 import json
 import subprocess
@@ -21,6 +23,8 @@ from trajdesign.optimize import optimize
 from trajdesign.trajectory import n_points
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+DOCS = EXAMPLES.with_name("docs")
+GALLERY = sorted(EXAMPLES.glob("gallery/*.py"))
 
 TINY = [
     "acquisition.matrix=[32, 32]",
@@ -285,3 +289,29 @@ def test_exchanging_trajectories_compares_each_with_the_one_at_home(tmp_path, ca
             assert row["psnr_p"] == 1
     assert table[1]["psnr_lost"] == pytest.approx(table[0]["psnr"] - table[1]["psnr"])
     assert capsys.readouterr().out.count("dB, SSIM") == 4
+
+
+def test_the_docs_run_every_script_of_the_gallery():
+    conf = ast.parse((DOCS / "conf.py").read_text(encoding="utf-8"))
+    values = {ast.unparse(node.targets[0]): node.value for node in conf.body if isinstance(node, ast.Assign)}
+    listed = ast.literal_eval(values["GALLERY"])
+    assert sorted(listed) == [path.name for path in GALLERY]
+    assert "\ngallery/index\n" in (DOCS / "index.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", GALLERY, ids=lambda path: path.stem)
+def test_a_script_of_the_gallery_asks_imports_what_there_is_and_shows(path):
+    # the build of the docs runs it; here is what would fail there late
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    title, underline = ast.get_docstring(tree).splitlines()[:2]
+    assert title.endswith("?")
+    assert underline == "=" * len(title)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("trajdesign"):
+            home = importlib.import_module(node.module)
+            for name in (alias.name for alias in node.names):
+                assert not name.startswith("_")
+                assert hasattr(home, name) or importlib.util.find_spec(f"{node.module}.{name}")
+    used = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "td"]
+    assert {"Acquisition", "Scanner"} <= {node.attr for node in used} <= set(dir(td))
+    assert ast.unparse(tree.body[-1]) == "plt.show()"
