@@ -85,6 +85,7 @@ def plugin_page():
 USES = {
     "constraint": "In the config: the list `limits.constraints`, and `limits.options.NAME` for options.",
     "exporter": "On the command line: `trajdesign export --format`.",
+    "logger": "On the command line: `trajdesign optimize --log`.",
     "sequence": "On the command line: `trajdesign export --sequence`, and `--set sequence.OPTION=VALUE`.",
 }
 
