@@ -2,16 +2,12 @@
 
 import inspect
 import math
-import warnings
 from pathlib import Path
 
 import typer.main
 
 import trajdesign
 from trajdesign import cli, errors, plugins
-
-with warnings.catch_warnings():  # its import, in a script of the gallery, would turn every warning on for good
-    import ismrmrd  # noqa: F401
 
 project = "trajdesign"
 author = "The trajdesign developers"

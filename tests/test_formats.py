@@ -108,6 +108,11 @@ def test_ismrmrd_reads_our_header_and_trajectory(trajectory, tmp_path):
     assert header.experimentalConditions.H1resonanceFrequency_Hz == pytest.approx(63.866e6, rel=1e-4)
 
 
+def test_mrd_turns_no_warnings_on():
+    code = "import warnings; from trajdesign.exporters import mrd; b = warnings.filters[:]; mrd._library(); "
+    subprocess.run([sys.executable, "-c", code + "assert warnings.filters == b"], check=True)
+
+
 def test_mrd_says_what_it_needs(trajectory, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="both are positive"):
         export(trajectory, tmp_path / "shots.h5", format="mrd", options={"field_strength": 0.0})

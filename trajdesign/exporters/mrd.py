@@ -1,5 +1,6 @@
 """ISMRMRD raw data (MRD) ``.h5``: a header, and one acquisition a shot with its k; the export has no signal yet."""
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -170,7 +171,8 @@ def _header(
 
 def _library() -> Any:
     try:
-        import ismrmrd
+        with warnings.catch_warnings():  # the import turns every warning on for good
+            import ismrmrd
     except ImportError:
         raise ResourceError("MRD needs ismrmrd, which is not installed: pip install trajdesign[mrd].") from None
     return ismrmrd
