@@ -17,8 +17,9 @@ from trajdesign import __version__, cli, doctor, limits, plugins, runtime, seqfi
 from trajdesign.acquisition import Acquisition
 from trajdesign.config import load_config
 from trajdesign.inits.spiral import spiral
+from trajdesign.loading import load
 from trajdesign.scanner import Scanner
-from trajdesign.trajectory import Trajectory, load, n_points
+from trajdesign.trajectory import Trajectory, n_points
 
 TINY = [
     "acquisition.matrix=[32,32]",

@@ -12,8 +12,9 @@ from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, LimitError, OutputError
 from trajdesign.export import export
 from trajdesign.exporters import pulseq as exporter
+from trajdesign.loading import load, load_sampled
 from trajdesign.scanner import Scanner
-from trajdesign.trajectory import Trajectory, load, load_sampled, n_points
+from trajdesign.trajectory import Trajectory, n_points
 
 GE_LIKE = {
     "gradient_raster": 4e-6,

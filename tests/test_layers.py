@@ -33,6 +33,7 @@ LAYERS = [
     "interfaces psf waveform",
     "encoding convert",
     "response",
+    "loading",
     "density signal toeplitz trajectory",
     "sampled",
     "nufft acquisition files lock",

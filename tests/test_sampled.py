@@ -14,7 +14,7 @@ from trajdesign import Acquisition, Scanner, plugins, sampled
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.export import export
 from trajdesign.inits.spiral import spiral
-from trajdesign.trajectory import load, load_sampled
+from trajdesign.loading import load, load_sampled
 
 ACQUISITION = Acquisition(fov=(0.24, 0.2), matrix=(32, 24), n_shots=3, n_samples=400)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from trajdesign import cells, report, study, study_table, trajectory
+from trajdesign import cells, loading, report, study, study_table
 
 TINY = """
 name = "tiny"
@@ -209,7 +209,7 @@ def test_a_figure_shows_where_learning_started(done, monkeypatch):
     radial, spiral = shown[0], shown[2]
     assert list(radial) == ["initial", "bspline", "samples"]
     assert list(spiral) == ["initial", "start", "bspline", "samples"]
-    dense = trajectory.load(path / "cells" / "dense-04-fixed-unet-s0" / "initial.npz")
+    dense = loading.load(path / "cells" / "dense-04-fixed-unet-s0" / "initial.npz")
     assert np.array_equal(spiral["start"][0].k, dense.k)
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, InputError
+from trajdesign.loading import load, load_sampled
 from trajdesign.scanner import Scanner
-from trajdesign.trajectory import Trajectory, fit, fit_residual, load, load_sampled, n_points, point_times
+from trajdesign.trajectory import Trajectory, fit, fit_residual, n_points, point_times
 
 GAMMA = 42.577478461e6
 TIMINGS = [  # dwell, raster, RF raster, samples

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import InputError
+from trajdesign.loading import require_close
 from trajdesign.scanner import Scanner
-from trajdesign.trajectory import Trajectory, fit, fit_residual, require_close
+from trajdesign.trajectory import Trajectory, fit, fit_residual
 
 
 def to_mrinufft(trajectory: Trajectory) -> NDArray[np.float64]:

@@ -14,8 +14,7 @@ import safetensors.torch
 import torch
 
 from trajdesign import config as config_module
-from trajdesign import files, walled
-from trajdesign import trajectory as trajectory_module
+from trajdesign import files, loading, walled
 from trajdesign.checkpoint import Checkpoints
 from trajdesign.config import Config
 from trajdesign.errors import InputError, OutputError, ResourceError, TrajdesignError
@@ -117,7 +116,7 @@ class RunFolder:
 
     def trajectory(self, name: str = "trajectory") -> Trajectory:
         """Read ``trajectory``, ``initial`` or ``start``."""
-        return trajectory_module.load(self.path / f"{name}.npz")
+        return loading.load(self.path / f"{name}.npz")
 
     def start(self) -> Trajectory:
         """Read where learning started: at ``start``, or without one at ``initial``."""
@@ -235,7 +234,7 @@ def load(path: Path | str) -> Trajectory:
         if not (path / "trajectory.npz").exists():
             raise InputError(f"{path} is no finished run: it holds no trajectory.npz.")
         return RunFolder(path).trajectory()
-    return trajectory_module.load(path)
+    return loading.load(path)
 
 
 def _sum(state: dict[str, torch.Tensor]) -> str:

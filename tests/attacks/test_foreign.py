@@ -18,8 +18,8 @@ from trajdesign.datasets.images import images
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.export import export
 from trajdesign.inits.radial import radial
+from trajdesign.loading import load, load_sampled
 from trajdesign.scanner import Scanner
-from trajdesign.trajectory import load, load_sampled
 
 ACQUISITION = Acquisition(matrix=(16, 16), n_shots=2, n_samples=64, dwell=8e-6)
 GIVEN = {"acquisition_fov": (0.22,), "dwell": 8e-6, "matrix": (16, 16), "scanner": Scanner()}

@@ -59,7 +59,7 @@ class Foreign:
 
     def open(self, path: Path) -> "Trajectory":
         """Open a trajectory of ours, or with a unit of its k a foreign one, whose fit is reported on stderr."""
-        from trajdesign import run, trajectory
+        from trajdesign import loading, run
 
         if self.k_unit is None:
             if self.dwell is not None or self.fov is not None:
@@ -67,7 +67,7 @@ class Foreign:
             return run.load(path)
         if self.dwell is None or self.fov is None:
             raise ConfigError("--k-unit describes a foreign file; give its --dwell (s) and --fov (m) too.")
-        foreign, (largest, rms) = trajectory.load_sampled(
+        foreign, (largest, rms) = loading.load_sampled(
             path,
             k_unit=self.k_unit,
             acquisition_fov=_numbers("--fov", self.fov, float),

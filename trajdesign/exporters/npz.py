@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 
 from trajdesign.errors import InputError, LimitError
-from trajdesign.trajectory import Trajectory, load
+from trajdesign.loading import load
+from trajdesign.trajectory import Trajectory
 
 SUFFIX = ".npz"
 
 
 def npz(trajectory: Trajectory, path: Path) -> dict[str, Any]:
-    """Write the file that `trajdesign.trajectory.load` reads.
+    """Write the file that `trajdesign.loading.load` reads.
 
     Parameters
     ----------
@@ -43,7 +44,7 @@ def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray]
     Raises
     ------
     LimitError
-        If `trajdesign.trajectory.load` refuses the file.
+        If `trajdesign.loading.load` refuses the file.
     """
     try:
         loaded = load(path)

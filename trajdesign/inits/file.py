@@ -9,8 +9,9 @@ import torch
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError
 from trajdesign.inits._feasible import feasible, inside
+from trajdesign.loading import load, load_sampled, require_close
 from trajdesign.scanner import Scanner
-from trajdesign.trajectory import Trajectory, load, load_sampled, n_points, require_close
+from trajdesign.trajectory import Trajectory, n_points
 
 # Without these the control points would not be the same path, or the samples not at the same places.
 _MUST_AGREE = [
