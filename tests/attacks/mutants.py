@@ -2,6 +2,10 @@
 
 import random
 
+from attacks.commands import require_one_line
+
+from trajdesign.errors import TrajdesignError
+
 #: Bytes that numbers, lengths and texts turn on.
 SPECIAL = [
     b"\x00",
@@ -25,6 +29,18 @@ def mutants(whole, n, seed=0):
         for _ in range(draw.choice((1, 1, 1, 2, 4, 8))):
             _damage(data, draw)
         yield bytes(data)
+
+
+def taken(path, copies, read, codes=(3,)):
+    """Yield what is read of each damaged copy of a file; those that are refused are refused in one line."""
+    for data in copies:
+        path.write_bytes(data)
+        try:
+            found = read(path)
+        except TrajdesignError as error:
+            require_one_line(error, codes)
+            continue
+        yield found
 
 
 def _damage(data, draw):

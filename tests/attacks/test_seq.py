@@ -3,12 +3,13 @@
 import hashlib
 import random
 import resource
+from functools import partial
 
 import foreign
 import numpy as np
 import pytest
-from attacks.commands import command, require_one_line, require_sentence
-from attacks.mutants import mutants
+from attacks.commands import command, require_sentence
+from attacks.mutants import mutants, taken
 
 from trajdesign import seqfile
 from trajdesign.acquisition import Acquisition
@@ -50,13 +51,7 @@ def require_sound(played):
 @pytest.mark.parametrize("n", [50, pytest.param(1000, marks=pytest.mark.nightly)])
 def test_mutants_of_a_signed_file_are_refused_or_change_nothing(good, tmp_path, n):
     original, path = seqfile.read(good), tmp_path / "a.seq"
-    for data in mutants(good.read_bytes(), n):
-        path.write_bytes(data)
-        try:
-            played = seqfile.read(path)
-        except InputError as error:
-            require_one_line(error)
-            continue
+    for played in taken(path, mutants(good.read_bytes(), n), seqfile.read):
         assert played.md5 == original.md5
         np.testing.assert_array_equal(played.k_adc, original.k_adc)
 
@@ -64,12 +59,9 @@ def test_mutants_of_a_signed_file_are_refused_or_change_nothing(good, tmp_path, 
 @pytest.mark.parametrize("n", [50, pytest.param(1000, marks=pytest.mark.nightly)])
 def test_mutants_without_a_signature_or_with_a_new_one_are_refused_or_numbers(good, tmp_path, n):
     body, path = good.read_bytes().partition(b"\n[SIGNATURE]")[0], tmp_path / "a.seq"
-    for i, data in enumerate(mutants(body, n, seed=1)):
-        path.write_bytes(data if i % 2 else signed(data))
-        try:
-            require_sound(seqfile.read(path, signed=False))
-        except InputError as error:
-            require_one_line(error)
+    copies = (data if i % 2 else signed(data) for i, data in enumerate(mutants(body, n, seed=1)))
+    for played in taken(path, copies, partial(seqfile.read, signed=False)):
+        require_sound(played)
 
 
 @pytest.mark.parametrize("n", [10, pytest.param(500, marks=pytest.mark.nightly)])

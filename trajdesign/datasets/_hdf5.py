@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 
@@ -63,8 +63,14 @@ def require_sound(paths: Sequence[Path], name: str) -> None:
     ResourceError
         If there is no other process.
     """
-    if not paths:
-        return
+    known = [(path, path.stat()) for path in paths if path.is_file()]
+    if known:
+        _require_sound(tuple((path, found.st_ino, found.st_size, found.st_mtime_ns) for path, found in known), name)
+
+
+@lru_cache(maxsize=8)  # each split of a run asks about the files of all
+def _require_sound(files: tuple[tuple[Path, int, int, int], ...], name: str) -> None:
+    paths = [path for path, *_ in files]
     words = [sys.executable, "-P", "-m", __spec__.name, name]
     own, others = str(Path(trajdesign.__file__).parents[1]), os.environ.get("PYTHONPATH")
     found = {"PYTHONPATH": f"{own}{os.pathsep}{others}" if others else own, "OPENBLAS_NUM_THREADS": "1"}

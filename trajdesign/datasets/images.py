@@ -129,16 +129,15 @@ def images(
     remedy = "split by patient, or set data.patient_pattern"
     refuse_leaks(splits, lambda path: patient_in_name(path, patient_pattern), remedy)
     files = files_of_split(splits, split, test_fraction)
-    _hdf5.require_sound([path for path in files if path.suffix.lower() in _hdf5.ENDINGS and path.is_file()], array)
+    _hdf5.require_sound([path for path in files if path.suffix.lower() in _hdf5.ENDINGS], array)
     found: list[NDArray[np.floating]] = []
     for path in files:
-        volume, pixel = (
-            read_series(path)
-            if path.is_dir()
-            else _read_nifti(path, plane)
-            if path.name.lower().endswith((".nii", ".nii.gz"))
-            else _read_array(path, array, slice_axis, transpose)
-        )
+        if path.is_dir():
+            volume, pixel = read_series(path)
+        elif path.name.lower().endswith((".nii", ".nii.gz")):
+            volume, pixel = _read_nifti(path, plane)
+        else:
+            volume, pixel = _read_array(path, array, slice_axis, transpose)
         volume = _as_magnitude(volume, path)
         kept: Sequence[int] = _with_signal(volume, slices_min_signal)
         if not splits[split] or split == "train":
