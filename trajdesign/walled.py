@@ -11,6 +11,9 @@ from trajdesign.errors import InputError
 #: A bound that no sensible file of numbers reaches.
 MOST_BYTES = 2**30
 
+#: Raw data, of which a slice at a time is read.
+MOST_RAW = 2**50
+
 #: Text of settings and results.
 MOST_TEXT = 2**23
 

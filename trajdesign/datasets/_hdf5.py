@@ -39,7 +39,6 @@ ENDINGS = (".h5", ".hdf5", ".mrd")
 # Of a slice or a chunk.
 _MOST_BYTES = 2**30
 _MOST_SLICES = 100_000
-_MOST_IN_ALL = 2**50
 _MOST_CHARACTERS = 2**20
 
 # Of computing on one file without its numbers, and bytes that this may take.
@@ -141,7 +140,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
     InputError
         If it is missing, no HDF5 file, or damaged.
     """
-    with walled.opened(path, most=_MOST_IN_ALL):
+    with walled.opened(path, most=walled.MOST_RAW):
         pass  # it is a regular file
     try:
         with h5py.File(path, "r") as file:
@@ -217,7 +216,7 @@ def require_slices(data: h5py.Dataset) -> None:
             f"{path}: {data.name[1:]!r} has the shape {shape}; a slice or chunk may have {_MOST_BYTES} bytes, "
             f"a file {_MOST_SLICES} slices."
         )
-    _chunks.require_modest(data, _MOST_IN_ALL)
+    _chunks.require_modest(data, walled.MOST_RAW)
 
 
 def table(data: h5py.Dataset) -> NDArray:

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from trajdesign import walled
 from trajdesign.errors import InputError
 
-_MOST_IN_ALL = 2**50
-
 #: How a file refers to a sequence: how many values, and in which object of which collection they are.
 REFERENCE = np.dtype([("n", "<u4"), ("collection", "<u8"), ("object", "<u4")])
 
@@ -30,7 +28,7 @@ def read(path: Path, references: NDArray, itemsize: int) -> Iterator[bytes]:
     InputError
         If the heap does not hold them, or they are more than the file.
     """
-    with walled.opened(path, _MOST_IN_ALL) as (stream, size):
+    with walled.opened(path, walled.MOST_RAW) as (stream, size):
         left = size - itemsize * int(references["n"].sum(dtype=np.uint64))
         heap: dict[int, dict[int, tuple[int, int]]] = {}
         for n, collection, number in references.tolist():

@@ -19,7 +19,6 @@ from trajdesign.errors import ConfigError, InputError
 # A small file can declare far more than a machine holds.
 _MAX_SLICE_BYTES = 2**30
 _MAX_SLICES = 100_000
-_MAX_BYTES = 2**50
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def inspect(path: Path, key: str, slices: Sequence[int]) -> Volume:
     """Return what a file holds, without its numbers; `slices` are the first and the one after the last, or empty."""
     header: str | None = None
     if not is_hdf5(path):
-        shape, read = _bart_shape(read_cfl(path, _MAX_BYTES), path), partial(_read_bart, path)
+        shape, read = _bart_shape(read_cfl(path, walled.MOST_RAW), path), partial(_read_bart, path)
     else:
         with _hdf5.opened(path) as file:
             if _is_mrd(file, key):
@@ -136,7 +135,7 @@ def _bart_shape(array: NDArray, path: Path) -> tuple[int, ...]:
 
 
 def _read_bart(path: Path, number: int) -> NDArray:
-    array = read_cfl(path, _MAX_BYTES)
+    array = read_cfl(path, walled.MOST_RAW)
     n_slices, n_coils, ny, nx = _bart_shape(array, path)
     return np.array(array.reshape(nx, ny, n_coils, n_slices, order="F")[..., number].T)
 
