@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from faults.tiny import TINY, sums
+from faults.tiny import settings, sums
 
 from trajdesign.checkpoint import read
 
@@ -74,35 +74,79 @@ def test_of_two_that_start_together_one_wins_and_the_other_names_it(results):
         assert result["seconds"] < 2, "of the third, which comes when the winner is at work"
 
 
+def two_ranks(folder, *overrides, resume=False, meanwhile=None):
+    """Run two ranks to their end, and do something once they have kept a checkpoint."""
+    words = [w for o in settings("data.n_train=4", "training.epochs=100", *overrides) for w in ("--set", o)]
+    command = [sys.executable, "-m", "trajdesign", "optimize", "--devices", "2", "--device", "cpu", "--no-baseline"]
+    process = subprocess.Popen(
+        [*command, *words, "--out", str(folder), *["--resume"] * resume],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])},
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    end = time.monotonic() + 120
+    while meanwhile and not list(folder.glob("checkpoints/*.ckpt")):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    if meanwhile:
+        meanwhile(process.pid)
+    said = process.communicate(timeout=240)[1]
+    return process.returncode, said
+
+
+def newest(folder):
+    """Return the steps that the newest checkpoint has behind it; it is whole, or this raises."""
+    return read(sorted((folder / "checkpoints").iterdir())[-1])["training"]["done"]["step"]
+
+
 @pytest.mark.nightly
 def test_ranks_leave_after_the_same_step_and_go_on_together(tmp_path):
-    words = [word for setting in [*TINY, "data.n_train=4"] for word in ("--set", setting)]
-    command = [sys.executable, "-m", "trajdesign", "optimize", "--devices", "2", "--device", "cpu", "--no-baseline"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-    def train(folder, *more, stop=False):
-        process = subprocess.Popen(
-            [*command, *words, "--out", str(folder), "--set", "training.epochs=100", *more],
-            env=environment, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        end = time.monotonic() + 120
-        while stop and not list(folder.glob("checkpoints/*.ckpt")):
-            assert time.monotonic() < end
-            time.sleep(0.05)
-        if stop:
-            process.send_signal(signal.SIGTERM)
-        said = process.communicate(timeout=240)[1]
-        return process.returncode, said
-
-    code, said = train(tmp_path / "run", stop=True)
+    code, said = two_ranks(tmp_path / "run", meanwhile=lambda pid: os.kill(pid, signal.SIGTERM))
     assert code == 143
     assert "Traceback" not in said
-    kept = sorted((tmp_path / "run" / "checkpoints").iterdir())[-1]
-    step = read(kept)["training"]["done"]["step"]
+    step = newest(tmp_path / "run")
     assert f"after step {step} (learned), which is kept" in said
     assert step < 200
-    code, said = train(tmp_path / "run", "--resume")
+    code, said = two_ranks(tmp_path / "run", resume=True)
     assert code == 0
     assert f"after step {step} (learned)" in said
-    assert train(tmp_path / "whole")[0] == 0
+    assert two_ranks(tmp_path / "whole")[0] == 0
     assert sums(tmp_path / "run") == sums(tmp_path / "whole")
+
+
+def rank(number, launcher):
+    """Return the process of a rank that a launcher has started."""
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            words = (path / "environ").read_bytes().split(b"\0")
+        except OSError:  # it has ended meanwhile
+            continue
+        if parent == launcher and f"RANK={number}".encode() in words:
+            return int(path.name)
+    raise LookupError(f"no rank {number}")
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_killed_rank_takes_the_other_along(number, tmp_path):
+    for i in range(5):
+        ranks, ended = [], []
+
+        def kill(launcher, ranks=ranks, ended=ended):
+            ranks += [rank(n, launcher) for n in (0, 1)]
+            os.kill(ranks[number], signal.SIGKILL)
+            ended.append(time.monotonic())
+
+        code, said = two_ranks(tmp_path / str(i), meanwhile=kill)
+        assert time.monotonic() - ended[0] < 40
+        assert (code, said) == (6, f"trajdesign: rank {number} was ended by SIGKILL; was there enough memory?\n")
+        assert not any(Path(f"/proc/{process}").exists() for process in ranks)
+        assert 0 < newest(tmp_path / str(i)) < 200
+
+
+@pytest.mark.nightly
+def test_a_step_that_is_no_number_on_one_rank_is_skipped_on_both(tmp_path):
+    code, said = two_ranks(tmp_path / "run", "reconstructor.kind=faults.tiny:NoNumber", "training.epochs=3")
+    assert (code, "Traceback" in said) == (0, False)
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["learned"]["n_skipped"] == 1
