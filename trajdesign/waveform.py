@@ -13,8 +13,9 @@ three axes. The third axis of a 3D trajectory is one of the bridge's own.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import clarabel
@@ -27,6 +28,9 @@ from trajdesign.trajectory import Trajectory
 
 #: The part of the limits that a bridge may use, so that the rounding of a file's numbers cannot break them.
 _MARGIN = 0.999
+
+#: What a solution may be beyond these: a tenth of the margin.
+_TOLERANCE = 1 + 0.1 * (1 - _MARGIN)
 
 #: Zero samples at the outer end of a bridge. Pulseq 1.4.1 stores no edge values, and readers extrapolate them
 #: from the two outermost samples.
@@ -181,23 +185,56 @@ def bridge(
     LimitError
         If no bridge of `_LONGEST` cells is feasible.
     """
-    # no bridge is shorter than its largest moment at full gradient
-    size = np.linalg.norm(total, ord=2 if limits.norm == "vector" else np.inf, axis=1).max()
-    first = max(at_least, 2 * N_ZEROS, N_ZEROS + int(size / limits.gradient))
+    first = max(at_least, *(_fewest(e, t, gz_total, limits) for e, t in zip(edge, total, strict=True)))
     first += (at_least - first) % stride
-    # the shot with the most to do sets the length in most sets, so the others need one solution each
-    order = np.argsort(-np.linalg.norm(total, axis=1))
-    index = 0
-    for shot in order:
-        index = _shortest(edge[shot], total[shot], gz_total, limits, first, stride, index, int(shot))
-    while first + index * stride <= _LONGEST:
+
+    def solve(shot: int, index: int) -> np.ndarray | None:
         n = first + index * stride
-        bridges = [_solve(n, e, t, gz_total, limits) for e, t in zip(edge, total, strict=True)]
-        solved = [b for b in bridges if b is not None]
-        if len(solved) == len(bridges):
-            return np.stack(solved)
-        index += 1  # feasibility is not strictly monotonic in the length
-    raise LimitError(_no_bridge(int(order[0]), edge[order[0]], limits))
+        if n > _LONGEST:
+            raise LimitError(_no_bridge(shot, edge[shot], limits))
+        return _solve(n, edge[shot], total[shot], gz_total, limits)
+
+    def fits(shot: int, index: int) -> bool:
+        return solve(shot, index) is not None
+
+    # the shot with the most to do sets the length in most sets, so the others need one solution each
+    order = np.argsort(-np.linalg.norm(total, axis=1)).tolist()
+    index = 0
+    bridges: dict[int, np.ndarray] = {}
+    while missing := [shot for shot in order if shot not in bridges]:
+        shot = missing[0]
+        found = solve(shot, index)
+        if found is None:
+            index = _shortest(partial(fits, shot), index, max(1, 4 // stride))
+            bridges = {}  # those are too short
+        else:
+            bridges[shot] = found
+    return np.stack([bridges[shot] for shot in range(len(edge))])
+
+
+def _fewest(edge: np.ndarray, total: np.ndarray, gz_total: float, limits: BridgeLimits) -> int:
+    """Return a number of cells below which there is no bridge, as seen along some directions of k-space."""
+    n_dims = edge.shape[1]
+    directions = np.eye(n_dims)
+    if limits.norm == "vector":
+        angles = np.pi * np.arange(16) / 16
+        plane = np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1)[:, :n_dims]
+        directions = np.vstack([directions, plane, total / max(float(np.linalg.norm(total)), 1e-300)])
+    starts, sums = (directions @ edge[-1])[:, None], directions @ total
+
+    def possible(free: int) -> bool:
+        if free >= _LONGEST:
+            return True
+        room = _room(_slice_shape(free + N_ZEROS, gz_total), limits)
+        if room is None:
+            return False
+        steps, sizes = np.split(_TOLERANCE * limits.step * room, [free + 1])
+        rise, fall = np.cumsum(steps)[:-1], np.minimum(sizes, np.cumsum(steps[::-1])[-2::-1])
+        up, down = np.minimum(starts + rise, fall), np.maximum(starts - rise, -fall)
+        reached = (down.sum(1) <= sums) & (sums <= up.sum(1))
+        return bool((reached & (np.abs(starts[:, 0]) <= steps.sum())).all())
+
+    return N_ZEROS + (N_ZEROS if possible(N_ZEROS) else _shortest(possible, N_ZEROS, 16))
 
 
 def _totals(moments: np.ndarray, gz: float) -> tuple[np.ndarray, float]:
@@ -229,30 +266,12 @@ def require_limits(gradient: np.ndarray, scanner: Scanner, tolerance: float = 1e
             )
 
 
-def _shortest(
-    edge: np.ndarray,
-    total: np.ndarray,
-    gz_total: float,
-    limits: BridgeLimits,
-    first: int,
-    stride: int,
-    low: int,
-    shot: int,
-) -> int:
-    """Return the smallest index, from `low` on, whose ``first + index * stride`` cells suffice for a shot."""
-
-    def feasible(index: int) -> bool:
-        return _solve(first + index * stride, edge, total, gz_total, limits) is not None
-
-    if feasible(low):
-        return low
-    jump = max(1, 16 // stride)
+def _shortest(feasible: Callable[[int], bool], low: int, jump: int) -> int:
+    """Return the smallest number that is feasible, above one that is not; what is larger than it is feasible too."""
     high = low + jump
     while not feasible(high):
         low, jump = high, 2 * jump
         high += jump
-        if first + high * stride > _LONGEST:
-            raise LimitError(_no_bridge(shot, edge, limits))
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if feasible(middle) else (middle, high)
@@ -284,12 +303,12 @@ def _matrices(n: int, n_dims: int, norm: LimitNorm) -> tuple[Any, ...]:
 
     Returns
     -------
-    rough, rough_edge
-        Second differences of [edge (2), free, zeros], for the free samples and for the edge.
-    cone, cone_edge
-        Rows of the cones, for the free samples and for the edge: first the steps, then the samples.
-    sums
-        The sum of the free samples.
+    quadratic, linear
+        What the second differences of [edge (2), free, zeros] cost: of the free samples, and of these by the edge.
+    matrix
+        Of the free samples: their sum, as large as a sample, and the rows of the cones, the steps before the samples.
+    cone_edge
+        The rows of the cones for the edge.
     """
     free = n - N_ZEROS
     first = _differences(n + 2)
@@ -301,15 +320,13 @@ def _matrices(n: int, n_dims: int, norm: LimitNorm) -> tuple[Any, ...]:
     axes = np.eye(n_dims)
     # one cone (limit, axes...), its first row constant; or both signs of every axis against the limit
     spread = np.vstack([np.zeros(n_dims), axes]) if norm == "vector" else np.vstack([axes, -axes])
-    return tuple(
-        sparse.csc_matrix(sparse.kron(part, block))
-        for part, block in (
-            (second[:, 2 : free + 2], axes),
-            (second[:, :2], axes),
-            (bounded, spread),
-            (bounded_edge, spread),
-            (sparse.csr_array(np.ones((1, free))), axes),
-        )
+    rough, rough_edge = sparse.kron(second[:, 2 : free + 2], axes), sparse.kron(second[:, :2], axes)
+    sums = sparse.kron(sparse.csr_array(np.full((1, free), 1 / free)), axes)
+    return (
+        sparse.csc_matrix(sparse.triu(rough.T @ rough)),
+        sparse.csr_matrix(rough.T @ rough_edge),
+        sparse.csc_matrix(sparse.vstack([sums, sparse.kron(bounded, spread)])),
+        sparse.csr_matrix(sparse.kron(bounded_edge, spread)),
     )
 
 
@@ -333,24 +350,20 @@ def _solve(n: int, edge: np.ndarray, total: np.ndarray, gz_total: float, limits:
     if room is None:
         return None
     # everything in units of the largest step, so that the numbers are near one
-    rough, rough_edge, cone, cone_edge, sums = _matrices(n, n_dims, limits.norm)
+    quadratic, linear, matrix, cone_edge = _matrices(n, n_dims, limits.norm)
     edge_units = edge.ravel() / limits.step
-    quadratic = sparse.csc_matrix(sparse.triu(rough.T @ rough))
-    linear = rough.T @ (rough_edge @ edge_units)
     if limits.norm == "vector":
         right = np.kron(room, np.eye(1, n_dims + 1)[0])
         cones = [clarabel.SecondOrderConeT(n_dims + 1)] * len(room)
     else:
         right = np.repeat(room, 2 * n_dims)
         cones = [clarabel.NonnegativeConeT(len(right))]
-    weight = 1 / free  # makes the sum as large as a sample
-    matrix = sparse.csc_matrix(sparse.vstack([weight * sums, cone]))
-    offsets = np.concatenate([weight * total / limits.step, right - cone_edge @ edge_units])
+    offsets = np.concatenate([total / free / limits.step, right - cone_edge @ edge_units])
     settings = clarabel.DefaultSettings()
     settings.verbose = False
     solver = clarabel.DefaultSolver(
         quadratic,
-        linear,
+        linear @ edge_units,
         matrix,
         offsets,
         [clarabel.ZeroConeT(n_dims), *cones],
@@ -375,10 +388,9 @@ def _room(gz: np.ndarray, limits: BridgeLimits) -> np.ndarray | None:
 
 
 def _kept(samples: np.ndarray, edge: np.ndarray, gz: np.ndarray, limits: BridgeLimits) -> bool:
-    """Whether a solution keeps the limits to a tenth of the margin; a solver's status alone is no proof."""
+    """Whether a solution keeps the limits to the tolerance; a solver's status alone is no proof."""
     joined = np.column_stack([np.vstack([edge[-1:], samples]), np.concatenate([[0.0], gz])])
     parts = ((joined[1:], limits.gradient), (np.diff(joined, axis=0), limits.step))
-    tolerance = 1 + 0.1 * (1 - _MARGIN)
     if limits.norm == "vector":
-        return all(np.linalg.norm(v, axis=1).max() <= limit * tolerance for v, limit in parts)
-    return all(np.abs(v).max() <= limit * tolerance for v, limit in parts)
+        return all(np.linalg.norm(v, axis=1).max() <= limit * _TOLERANCE for v, limit in parts)
+    return all(np.abs(v).max() <= limit * _TOLERANCE for v, limit in parts)
