@@ -75,6 +75,24 @@ def test_only_limits_of_the_image_can_be_ignored():
         limits.without(["reciever"])
 
 
+def test_a_projection_enforces_the_limits_on_derivatives():
+    names = ["stimulation", "slew", "acoustics", "gradient"]
+    assert limits.enforceable(names) == ["slew", "gradient"]
+    assert limits.enforceable(limits.standard()) == limits.standard()
+
+
+def test_each_limit_takes_its_own_weight():
+    options = {
+        "stimulation": {"model": "xrm", "weight": 3.0},
+        "acoustics": {"bands": [(600.0, 50.0)], "limit": 1e-3, "repetition_time": 0.02, "weight": 4.0},
+        "slew": {"weight": 5.0},
+    }
+    found = limits.constraints(Acquisition(), Scanner(), [*options, "gradient"], options)
+    assert [c.weight for c in found] == [3.0, 4.0, 5.0, None]
+    assert [c.acquisition for c in found] == [Acquisition()] * 4
+    assert [c.scanner for c in found] == [Scanner()] * 4
+
+
 @pytest.mark.parametrize("names", [None, ["slew"], ["extent", "receiver"], []])
 def test_the_summary_always_has_both_hardware_maxima(names):
     trajectory = good()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, InputError
-from trajdesign.loading import load, load_sampled
+from trajdesign.loading import load, load_sampled, require_close
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory, fit, fit_residual, n_points, point_times
 
@@ -389,6 +389,19 @@ def test_without_a_matrix_it_is_the_smallest_even_one(tmp_path):
         assert n / 2 - 1 < reach <= n / 2
 
 
+def test_without_a_matrix_it_has_four_pixels_at_least(tmp_path):
+    k = spiral_samples() * UNITS["1/fov"] * np.array([1.0, 0.0])
+    assert sampled(tmp_path, k, "1/fov", matrix=None)[0].acquisition.matrix[1] == 4
+
+
+def test_a_fit_is_close_to_a_tenth_of_a_pixel_of_k(tmp_path):
+    trajectory = sampled(tmp_path, spiral_samples(), "normalized")[0]
+    assert require_close(trajectory, (0.1, 0.05), "x.npz") is trajectory
+    for wrong in (0.1001, np.nan):
+        with pytest.raises(InputError, match=rf"^x\.npz: straight .* raster of 1e-05 s miss its .* {wrong:.3g}/FOV"):
+            require_close(trajectory, (wrong, 0.05), "x.npz")
+
+
 def test_a_curve_too_fast_for_the_raster_shows_in_the_residual(tmp_path):
     rng = np.random.default_rng(0)
     jagged = rng.uniform(-30, 30, size=(1, 600, 2))
@@ -419,6 +432,9 @@ def test_unknown_unit_and_missing_matrix_are_config_errors(tmp_path):
         sampled(tmp_path, spiral_samples(), "rad/mm")
     with pytest.raises(ConfigError, match="matrix"):
         sampled(tmp_path, spiral_samples(), "normalized", matrix=None)
+    for quantity, changes in (("matrix", {"matrix": (64,) * 3}), ("fov", {"acquisition_fov": (0.2,) * 3})):
+        with pytest.raises(ConfigError, match=f"^{quantity} has 3 numbers, the trajectory 2 axes; give 1 or 2"):
+            sampled(tmp_path, spiral_samples(), "normalized", **changes)
 
 
 def test_one_number_serves_every_axis(tmp_path):
