@@ -367,7 +367,7 @@ def test_scan_compares_the_written_file_with_what_the_run_promised(trajdesign, r
     words = ("scan", path, "--reconstruct", run, "--out", out)
     result = trajdesign(*words)
     assert result.code == 0, result.err
-    assert "promised by the run" in result.out
+    assert "the run's own k, same object" in result.out
     assert "differs from the promised one by 0.00%" in result.out
     np.save(tmp_path / "field.npy", np.full((32, 32), 200.0))
     options = ("--t2-star", "5e-3", "--off-resonance", tmp_path / "field.npy", "--noise", "0.1", "--n-coils", "3")
@@ -571,6 +571,32 @@ def test_wrong_words_about_a_foreign_file(refused, foreign):
     refused(2, *change("--matrix", "32,32,32"), mentions=["matrix"])
     refused(2, "check", foreign, *DESCRIPTION, "--max-gradient", "50", mentions=["mT/m"])
     refused(2, "check", foreign, *DESCRIPTION, "--max-slew", "inf", mentions=["max_slew"])
+
+
+def test_words_about_a_file_that_needs_none(refused, trajdesign, foreign, tmp_path):
+    ours = tmp_path / "ours.npz"
+    spiral(Acquisition((0.22, 0.22), (32, 32), 4, 303, 4e-6), Scanner()).save(ours)
+    for command in (("check",), ("export", "--out", tmp_path / "x.csv", "--format", "csv"), ("psf",)):
+        refused(2, command[0], ours, *command[1:], *DESCRIPTION, mentions=["ours.npz", "itself"])
+    # of two, they are for the one that needs them
+    words = ("psf", ours, "--compare", foreign, "--json", "--out", tmp_path / "psf.png")
+    both = json.loads(trajdesign(*words, *DESCRIPTION).out)["psf"]
+    alone = json.loads(trajdesign("psf", ours, "--json", "--out", tmp_path / "psf.png").out)["psf"]
+    assert both[1] == alone[0]
+    assert [p["path"] for p in both] == [str(foreign), str(ours)]
+
+
+def test_what_is_taken_from_k_is_said(trajdesign, foreign):
+    result = trajdesign("check", foreign, *DESCRIPTION)
+    assert "Matrix 32 x 32 at a field of view of 220 x 220 mm: voxels of 6.875 x 6.875 mm." in result.err
+    assert "is the unit right" not in result.err
+    assert f"export {foreign} --k-unit 1/m --dwell 4e-06 --fov 0.22 --matrix 32 --format pulseq" in result.out
+    result = trajdesign("check", foreign, *DESCRIPTION[:-2], "--json")
+    assert "Matrix 30 x 30, taken from k, at a field of view" in result.err
+    assert json.loads(result.out)["matrix"] == [30, 30]
+    # 2 pi too small
+    result = trajdesign("check", foreign, "--k-unit", "rad/m", *DESCRIPTION[2:])
+    assert "k reaches 0.15 of what that matrix holds; is the unit right?" in result.err
 
 
 def test_configs_that_cannot_be(refused, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trajdesign import limits
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.loading import load, load_sampled, require_close
@@ -383,10 +384,18 @@ def test_each_unit_gives_the_same_trajectory_and_an_honest_residual(tmp_path, un
 
 def test_without_a_matrix_it_is_the_smallest_even_one(tmp_path):
     k = spiral_samples() * UNITS["1/fov"]
-    matrix = sampled(tmp_path, k, "1/fov", matrix=None)[0].acquisition.matrix
-    for n, reach in zip(matrix, np.abs(k).max(axis=(0, 1)), strict=True):
+    trajectory = sampled(tmp_path, k, "1/fov", matrix=None)[0]
+    played = np.abs(trajectory.k.numpy() * trajectory.acquisition.fov).max(axis=(0, 1))
+    for n, *reach in zip(trajectory.acquisition.matrix, np.abs(k).max(axis=(0, 1)), played, strict=True):
         assert n % 2 == 0
-        assert n / 2 - 1 < reach <= n / 2
+        assert n / 2 - 1 < max(reach) - 1e-3 <= n / 2
+
+
+def test_a_matrix_that_is_taken_from_k_holds_what_is_played_after_the_last_sample(tmp_path):
+    k = np.linspace(0, 15.999, 403)[None, :, None] * np.array([1.0, 0.5])  # of a raster that ends after the samples
+    trajectory = sampled(tmp_path, k, "1/fov", matrix=None)[0]
+    assert trajectory.acquisition.matrix == (34, 18)
+    assert {f.name: f.ok for f in limits.check(trajectory)}["extent"]
 
 
 def test_without_a_matrix_it_has_four_pixels_at_least(tmp_path):

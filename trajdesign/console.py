@@ -167,6 +167,10 @@ def show_results(metrics: dict[str, Any]) -> None:
     title = f"{metrics['name']}: test images (n = {metrics[stages[0]]['n']})"
     show(title, ("", "PSNR (dB)", "SSIM", "NRMSE", "training (s)"), rows)
     limits = metrics["limits"]
+    if "starts" in metrics:
+        tried = [start["val_psnr"] for start in metrics["starts"]]
+        found = ", ".join(f"{psnr:.2f}" for psnr in tried)
+        say(f"Of {len(tried)} starts (validation {found} dB) number {tried.index(max(tried)) + 1} went on.")
     say(
         f"Limits: gradient {limits['max_gradient'] * 1e3:.2f} mT/m, slew {limits['max_slew']:.1f} T/m/s, "
         f"{'0 violations' if limits['ok'] else 'VIOLATED'}, smallest margin {limits['margin']:.2%}."
@@ -197,7 +201,7 @@ def show_study(table: dict[str, Any], out: Path) -> None:
 
 def show_scan(path: Path, out: Path, facts: dict[str, Any]) -> None:
     """Print what ``scan.json`` holds."""
-    labels = {"image": "file", "promised": "promised by the run"}
+    labels = {"image": "file", "promised": "the run's own k, same object"}
     rows = [
         (label, f"{facts[name]['psnr']:.2f}", f"{facts[name]['ssim']:.4f}", f"{facts[name]['nrmse']:.4f}")
         for name, label in labels.items()

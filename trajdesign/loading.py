@@ -1,6 +1,7 @@
 """Trajectories from files: what `Trajectory.save` wrote, and samples of other programs, fitted onto the raster."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -151,7 +152,7 @@ def load_sampled(
     dwell
         Time between samples, s.
     matrix
-        Pixels along each axis; by default the smallest even matrix that holds the trajectory.
+        Pixels along each axis; by default the smallest even matrix that holds the samples and their fit.
 
     Returns
     -------
@@ -163,10 +164,13 @@ def load_sampled(
     Raises
     ------
     ConfigError
-        If the unit is unknown or not the file's, something is missing, or ``normalized`` is used without a matrix.
+        If the unit is unknown or not the file's, something is missing, ``normalized`` is used without a matrix, or the
+        file is one that `load` reads.
     InputError
         If `trajdesign.sampled.read` refuses the file, or its magnitude contradicts the unit.
     """
+    if is_ours(path):
+        raise ConfigError(f"{path} says its unit, dwell time and field of view itself; leave them out.")
     found = sampled.read(path)
     unit = _agreed("k unit", k_unit, found.unit, path)
     if unit not in _K_UNITS:
@@ -186,8 +190,9 @@ def load_sampled(
     with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused
         k = found.k.astype(np.float64) * scale
         extent = np.max(np.abs(k * fov), axis=(0, 1), initial=0.0)  # in 1/FOV
+    is_guess = matrix is None
     if matrix is None:
-        matrix = tuple(2 * max(2, math.ceil(min(e, 1e9) - 1e-3)) for e in extent)
+        matrix = _smallest_matrix(extent)
     if max(extent) < 2 or max(matrix) > 4096 or bool(np.any(extent > 1.01 * np.array(matrix) / 2)):
         raise InputError(
             f"{path}: k in {unit} reaches {max(extent):.4g}/FOV, which does not fit a matrix of {max(matrix)}; "
@@ -198,7 +203,28 @@ def load_sampled(
     if found.raster is not None:
         return _on_raster(wanted, found.raster, acquisition, scanner, Path(path)), (0.0, 0.0)
     trajectory = fit(wanted, acquisition, scanner, Path(path).stem)
-    return trajectory, fit_residual(trajectory, wanted)
+    residual = fit_residual(trajectory, wanted)
+    if is_guess:  # what is played around the samples is to fit too
+        reach = (trajectory.k.abs().amax(dim=(0, 1)).numpy() * fov).tolist()
+        holds = tuple(map(max, matrix, _smallest_matrix(reach)))
+        trajectory = replace(trajectory, acquisition=replace(acquisition, matrix=holds))
+    return trajectory, residual
+
+
+def is_ours(path: Path | str) -> bool:
+    """Whether a file is an ``.npz`` with a format of its own, as `Trajectory.save` writes it.
+
+    Raises
+    ------
+    InputError
+        If it is an ``.npz`` file that cannot be read.
+    """
+    return Path(path).suffix.lower() == ".npz" and "format" in read_npz(path)
+
+
+def _smallest_matrix(extent: Sequence[float]) -> tuple[int, ...]:
+    """Return the smallest even matrix that holds an extent along each axis, 1/FOV."""
+    return tuple(2 * max(2, math.ceil(min(e, 1e9) - 1e-3)) for e in extent)
 
 
 def require_close(trajectory: Trajectory, residual: tuple[float, float], path: Path | str) -> Trajectory:

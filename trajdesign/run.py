@@ -237,6 +237,11 @@ def load(path: Path | str) -> Trajectory:
     return loading.load(path)
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a trajectory is one of a run folder, or of a file that tells all of itself."""
+    return path.is_dir() or loading.is_ours(path)
+
+
 def _sum(state: dict[str, torch.Tensor]) -> str:
     """Return the SHA-256 of weights: their names, kinds, shapes and bytes."""
     found = hashlib.sha256()

@@ -121,8 +121,6 @@ def scan(
         If an option makes no sense.
     OutputError
         If the folder holds a scan already.
-    ResourceError
-        If ismrmrd is not installed.
     """
     path, out = Path(path), Path(out)
     if not 0 <= noise < math.inf or seed < 0:

@@ -1,7 +1,7 @@
 """Arguments and options that several commands have, and what they say of a file that is not ours."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +34,9 @@ Profile = Annotated[
     typer.Option(help="Scanner of a .seq or foreign .npz file: siemens, ge, philips, multi, or a TOML file."),
 ]
 MaxGradient = Annotated[float | None, typer.Option(help="Of that scanner, T/m.", show_default="50e-3")]
+# Residual of a fit, 1/FOV, that is worth a word; and part of the matrix that k reaches, below which it is too.
+_NOTED, _ROUGH, _SHORT = 0.01, " (corners or noise, which no amplifier plays)", 0.5
+
 MaxSlew = Annotated[float | None, typer.Option(help="Of that scanner, T/m/s.", show_default="200")]
 
 
@@ -75,11 +78,26 @@ class Foreign:
             scanner=self.scanner(),
             matrix=None if self.matrix is None else _numbers("--matrix", self.matrix, int),
         )
+        acquisition = foreign.acquisition
+        reach = float((foreign.k_adc.abs() / foreign.k.new_tensor(acquisition.k_max)).max())
         console.note(
             f"Fitted {path} onto the {foreign.scanner.gradient_raster * 1e6:g} us raster: "
-            f"largest residual {largest:.3g}/FOV, rms {rms:.3g}/FOV."
+            f"largest residual {largest:.3g}/FOV{_ROUGH if largest > _NOTED else ''}, rms {rms:.3g}/FOV.\n"
+            f"Matrix {_times(acquisition.matrix)}{'' if self.matrix else ', taken from k,'} at a field of view of "
+            f"{_times(round(1e3 * extent, 3) for extent in acquisition.fov)} mm: "
+            f"voxels of {_times(round(1e3 * size, 3) for size in acquisition.voxel)} mm."
+            + (f"\nk reaches {reach:.2g} of what that matrix holds; is the unit right?" if reach < _SHORT else "")
         )
         return foreign
+
+    def words(self) -> list[str]:
+        """Return the options as they are given."""
+        given = ((f"--{name.replace('_', '-')}", value) for name, value in asdict(self).items() if value is not None)
+        return [str(word) for pair in given for word in pair]
+
+
+def _times(numbers: Iterable[float]) -> str:
+    return " x ".join(f"{number:g}" for number in numbers)
 
 
 def _numbers(option: str, text: str, kind: Callable[[str], Any]) -> tuple[Any, ...]:

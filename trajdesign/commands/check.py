@@ -66,7 +66,8 @@ def _check_trajectory(path: Path, foreign: Foreign, quiet: bool, json: bool, ign
     findings = limits.check(trajectory, limits.without(ignore))
     ok = all(f.ok for f in findings)
     if json:
-        console.show_json("check", {"path": str(path), **limits.summary(trajectory, findings)})
+        scan = {"matrix": trajectory.acquisition.matrix, "fov": trajectory.acquisition.fov}
+        console.show_json("check", {"path": str(path), **scan, **limits.summary(trajectory, findings)})
     elif not quiet:
         rows = [
             (f.name, f"{f.value:.5g}", f"{f.limit:.5g}", f.unit, f"{f.margin:.2%}", str(f.shot),
@@ -76,9 +77,9 @@ def _check_trajectory(path: Path, foreign: Foreign, quiet: bool, json: bool, ign
         title = f"{trajectory.name}: limits ({trajectory.scanner.limit_norm} norm)"
         headings = ("limit", "worst", "allowed", "unit", "margin", "shot", "time (ms)", "")
         console.show(title, headings, rows, left=("limit", "unit", ""))
-        if ok and foreign == Foreign():
+        if ok:
             file = path / "trajectory.seq" if path.is_dir() else path.with_suffix(".seq")
-            console.suggest(("export", path, "--format", "pulseq", "--out", file))
+            console.suggest(("export", path, *foreign.words(), "--format", "pulseq", "--out", file))
     return ok
 
 

@@ -22,6 +22,16 @@ from trajdesign.commands._options import (
     RunPath,
 )
 
+_UNITS = {
+    "te": "s",
+    "tr": "s",
+    "duration": "s",
+    "max_gradient": "T/m",
+    "max_slew": "T/m/s",
+    "max_k_error_fov": "1/FOV",
+    "reader_difference_fov": "1/FOV",
+}
+
 
 def export(
     path: RunPath,
@@ -64,11 +74,11 @@ def export(
         console.show_json("export", facts)
     elif not quiet:
         rows = [
-            (key, f"{value:.6g}" if isinstance(value, float) else str(value))
+            (key, f"{value:.6g}" if isinstance(value, float) else str(value), _UNITS.get(key, ""))
             for key, value in facts.items()
             if not isinstance(value, dict)
         ]
-        console.show(f"{out}, as read back", ("fact", "value"), rows, left=("fact",))
+        console.show(f"{out}, as read back", ("fact", "value", "unit"), rows, left=("fact", "unit"))
         if out.suffix == ".seq":
             limits = ("--max-gradient", trajectory.scanner.max_gradient, "--max-slew", trajectory.scanner.max_slew)
             by_its_run = ("--reconstruct", path) if path.is_dir() else ()

@@ -23,10 +23,12 @@ def psf(
     """Draw and measure the point spread function: width, peak and integrated side lobes."""
     from trajdesign import plots
     from trajdesign.psf import psf as measure
+    from trajdesign.run import is_ours
 
     foreign = Foreign(k_unit, dwell, fov, matrix)
     paths = [path] if compare is None else [compare, path]
-    reports = [measure(foreign.open(p)) for p in paths]
+    # of two, the options are for the one that needs them
+    reports = [measure((Foreign() if len(paths) > 1 and is_ours(p) else foreign).open(p)) for p in paths]
     plots.save(plots.psf_figure(*reports), out)
     if json:
         documents = [{"path": str(p), **r.to_dict()} for p, r in zip(paths, reports, strict=True)]

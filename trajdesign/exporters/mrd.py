@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trajdesign.acquisition import Acquisition
-from trajdesign.errors import ConfigError, LimitError, ResourceError
+from trajdesign.errors import ConfigError, LimitError
 from trajdesign.trajectory import Trajectory
 from trajdesign.units import GAMMA
 
@@ -25,7 +25,7 @@ def mrd(
     """Write header and trajectory (Inati et al., MRM 2017, doi:10.1002/mrm.26089) for Gadgetron, mrpro and others.
 
     ``traj`` of each acquisition is in cycles per field of view, as the user parameter ``trajectory_units`` of the
-    header's trajectory description says; the data are zeros of one channel. Needs the extra ``mrd``.
+    header's trajectory description says; the data are zeros of one channel.
 
     Parameters
     ----------
@@ -47,8 +47,6 @@ def mrd(
     ------
     ConfigError
         If `field_strength` or `slice_thickness` is not positive.
-    ResourceError
-        If ismrmrd is not installed.
     """
     acquisition = trajectory.acquisition
     no_signal = np.zeros((1, acquisition.n_shots, acquisition.n_samples), dtype=np.complex64)
@@ -85,8 +83,6 @@ def write(
     ------
     ConfigError
         If `field_strength` or `slice_thickness` is not positive.
-    ResourceError
-        If ismrmrd is not installed.
     """
     if not (field_strength > 0 and slice_thickness > 0):
         raise ConfigError(f"field_strength {field_strength:g}, slice_thickness {slice_thickness:g}: both are positive.")
@@ -170,9 +166,6 @@ def _header(
 
 
 def _library() -> Any:
-    try:
-        with warnings.catch_warnings():  # the import turns every warning on for good
-            import ismrmrd
-    except ImportError:
-        raise ResourceError("MRD needs ismrmrd, which is not installed: pip install trajdesign[mrd].") from None
+    with warnings.catch_warnings():  # the import turns every warning on for good
+        import ismrmrd
     return ismrmrd
