@@ -436,6 +436,23 @@ def test_a_wrong_unit_that_cannot_be_is_refused(tmp_path, true, claimed):
         sampled(tmp_path, spiral_samples() * UNITS[true], claimed)
 
 
+def test_k_reaches_a_percent_beyond_its_matrix_and_no_more(tmp_path):
+    k = spiral_samples() * UNITS["1/fov"] / np.abs(spiral_samples()).max() / 2
+    assert sampled(tmp_path, 1.0099 * k, "1/fov")[0].acquisition.matrix == MATRIX
+    with pytest.raises(InputError, match=f"does not fit a matrix of {max(MATRIX)}; is the unit right"):
+        sampled(tmp_path, 1.0101 * k, "1/fov")
+    with np.errstate(all="raise"), pytest.raises(InputError, match="reaches inf/FOV, which does not fit"):
+        sampled(tmp_path, np.full((2, 600, 2), 1.7e308), "1/fov", acquisition_fov=(0.01,))
+
+
+def test_a_matrix_has_4096_pixels_at_most(tmp_path):
+    k = np.linspace(0, 2047.9, 4000)[None, :, None] * np.array([1.0, 0.01])
+    settings = {"acquisition_fov": (2.0,), "dwell": 1e-6}
+    assert max(sampled(tmp_path, k, "1/fov", matrix=(4096, 64), **settings)[0].acquisition.matrix) == 4096
+    with pytest.raises(InputError, match="does not fit a matrix of 4098; is the unit right"):
+        sampled(tmp_path, k, "1/fov", matrix=(4098, 64), **settings)
+
+
 def test_unknown_unit_and_missing_matrix_are_config_errors(tmp_path):
     with pytest.raises(ConfigError, match="rad/m"):
         sampled(tmp_path, spiral_samples(), "rad/mm")
