@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from trajdesign import config, limits, plugins
 from trajdesign.config import Config, load_config, parse_options
 from trajdesign.errors import ConfigError, InputError
+from trajdesign.scanner import Scanner
 
 
 def written(tmp_path, text):
@@ -279,3 +280,12 @@ def test_a_start_is_an_init_or_the_init_with_other_options():
     assert config.from_tables({"init": init, "start": {"kind": "epi"}}).start["kind"] == "epi"
     with pytest.raises(ConfigError, match=r"start.wav is no option of 'cartesian'; did you mean 'wave'"):
         config.from_tables({"init": init, "start": {"wav": 0.4}})
+
+
+def test_a_scanner_is_known_by_its_profile_whatever_its_limits():
+    for name in config.profiles():
+        timing = config.with_profile({"profile": name})
+        found = config.profile_of(Scanner(**timing, max_gradient=30e-3, max_slew=100.0, limit_norm="axis"))
+        assert config.with_profile({"profile": found}) == timing, "philips plays with the numbers of siemens"
+    assert config.profile_of(Scanner(**config.with_profile({"profile": "ge"}))) == "ge"
+    assert config.profile_of(Scanner(adc_dead_time=11e-6)) is None

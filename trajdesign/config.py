@@ -234,6 +234,16 @@ def profiles() -> list[str]:
     return sorted(file.stem for file in _PROFILES.glob("*.toml"))
 
 
+def profile_of(scanner: Scanner) -> str | None:
+    """Return the first built-in profile whose rasters and dead times the scanner has, or None if there is none."""
+    matches = (n for n in profiles() if all(getattr(scanner, key) == v for key, v in _built_in(n).items()))
+    return next(matches, None)
+
+
+def _built_in(name: str) -> dict[str, Any]:
+    return read_toml(_PROFILES / f"{name}.toml")
+
+
 def with_profile(scanner: dict[str, Any]) -> dict[str, Any]:
     """Return a scanner's table with what its ``profile`` says, a built-in name or a TOML file, under its own values.
 
@@ -251,7 +261,7 @@ def with_profile(scanner: dict[str, Any]) -> dict[str, Any]:
     if not str(name).endswith(".toml") and name not in profiles():
         raise ConfigError(f"unknown scanner profile {name!r}{plugins.nearest(str(name), [*profiles(), 'FILE.toml'])}")
     if not str(name).endswith(".toml"):
-        return {**read_toml(_PROFILES / f"{name}.toml"), **own}
+        return {**_built_in(name), **own}
     site = read_toml(name)
     if str(site.get("profile", "")).endswith(".toml"):
         raise ConfigError(f"{name} builds on {site['profile']}; a profile builds on a built-in one.")
