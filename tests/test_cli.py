@@ -15,7 +15,7 @@ import torch
 
 from trajdesign import __version__, cli, doctor, limits, plugins, runtime, seqfile
 from trajdesign.acquisition import Acquisition
-from trajdesign.config import load_config
+from trajdesign.config import load_config, with_profile
 from trajdesign.inits.spiral import spiral
 from trajdesign.loading import load
 from trajdesign.scanner import Scanner
@@ -597,6 +597,19 @@ def test_what_is_taken_from_k_is_said(trajdesign, foreign):
     # 2 pi too small
     result = trajdesign("check", foreign, "--k-unit", "rad/m", *DESCRIPTION[2:])
     assert "k reaches 0.15 of what that matrix holds; is the unit right?" in result.err
+
+
+@pytest.mark.parametrize("name", ["ge", "multi", "siemens"])
+def test_a_written_file_is_to_be_checked_for_the_scanner_that_it_is_for(name, trajdesign, tmp_path):
+    scanner = Scanner(**with_profile({"profile": name, "max_slew": 123.0}))
+    spiral(Acquisition((0.22, 0.22), (32, 32), 4, 300, 4e-6), scanner).save(tmp_path / "x.npz")
+    result = trajdesign("export", tmp_path / "x.npz", "--out", tmp_path / "x.seq")
+    assert result.code == 0, result.err
+    [line] = [line for line in result.out.splitlines() if line.startswith("  trajdesign check")]
+    assert ("--profile" in line) == (name != "siemens"), "which has the usual rasters"
+    found = trajdesign(*shlex.split(line)[1:])
+    assert found.code == 0, found.out
+    assert "at most 123 T/m/s" in found.out
 
 
 def test_configs_that_cannot_be(refused, tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from trajdesign import limits
 from trajdesign.acquisition import Acquisition
+from trajdesign.config import profiles, with_profile
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.loading import load, load_sampled, require_close
 from trajdesign.scanner import Scanner
@@ -434,6 +435,16 @@ def test_a_curve_too_fast_for_the_raster_shows_in_the_residual(tmp_path):
 def test_a_wrong_unit_that_cannot_be_is_refused(tmp_path, true, claimed):
     with pytest.raises(InputError, match="is the unit right"):
         sampled(tmp_path, spiral_samples() * UNITS[true], claimed)
+
+
+@pytest.mark.parametrize("profile", profiles())
+def test_a_file_keeps_the_whole_scanner(profile, tmp_path):
+    scanner = Scanner(**with_profile({"profile": profile, "max_slew": 123.0, "limit_norm": "axis", "nucleus": "23Na"}))
+    acquisition = Acquisition((0.2, 0.3), (8, 12), 2, 50, 8e-6)
+    k = torch.zeros(2, n_points(acquisition, scanner), 2, dtype=torch.float64)
+    Trajectory(k, acquisition, scanner, "still").save(tmp_path / "x.npz")
+    found = load(tmp_path / "x.npz")
+    assert (found.scanner, found.acquisition, found.name) == (scanner, acquisition, "still")
 
 
 def test_k_reaches_a_percent_beyond_its_matrix_and_no_more(tmp_path):

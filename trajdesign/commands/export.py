@@ -20,6 +20,7 @@ from trajdesign.commands._options import (
     Profile,
     Quiet,
     RunPath,
+    scanner_words,
 )
 
 _UNITS = {
@@ -80,6 +81,8 @@ def export(
         ]
         console.show(f"{out}, as read back", ("fact", "value", "unit"), rows, left=("fact", "unit"))
         if out.suffix == ".seq":
-            limits = ("--max-gradient", trajectory.scanner.max_gradient, "--max-slew", trajectory.scanner.max_slew)
             by_its_run = ("--reconstruct", path) if path.is_dir() else ()
-            console.suggest(("check", out, *limits), ("scan", out, *by_its_run, "--out", out.with_suffix("")))
+            console.suggest(
+                ("check", out, *scanner_words(trajectory.scanner, profile)),
+                ("scan", out, *by_its_run, "--out", out.with_suffix("")),
+            )
