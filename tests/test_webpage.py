@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import browser
 import matplotlib
@@ -16,7 +17,7 @@ from matplotlib.image import imread
 
 from trajdesign import limits, report, webpage
 from trajdesign.acquisition import Acquisition
-from trajdesign.config import load_config, read_toml
+from trajdesign.config import load_config, read_toml, with_profile
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.inits.radial import radial
 from trajdesign.inits.spiral import spiral
@@ -82,15 +83,15 @@ def invented(trajectory):
     noise = np.random.default_rng(0).random((2, 128, 128))
     example = Example(trajectory, noise[0], {"adjoint": noise[1], "network": noise[1]}, {"adjoint": {}, "network": {}})
     spread, found = psf(trajectory), limits.check(trajectory)
-    score = {"psnr": 30.125, "ssim": 0.9, "nrmse": 0.1}
+    score = {"n": 48, "psnr": 30.125, "ssim": 0.9, "nrmse": 0.1}
     return Contents(
         path=report.RunFolder("run").path,
         config=load_config(),
         metrics={"fixed": score, "learned": score, "wilcoxon_p": {"psnr": None, "ssim": 0.5}},
-        trajectories={"initial": trajectory, "learned": trajectory},
+        trajectories={"fixed": trajectory, "learned": trajectory},
         acting=None,
-        psfs={"initial": spread, "learned": spread},
-        findings={"initial": found, "learned": found},
+        psfs={"fixed": spread, "learned": spread},
+        findings={"fixed": found, "learned": found},
         examples={"fixed": example, "learned": example},
         curves={"fixed": ([1.0, 2.0], [20.0, float("nan")])},
     )
@@ -98,7 +99,7 @@ def invented(trajectory):
 
 def test_the_numbers_that_are_drawn_are_those_of_the_run(run, page):
     data = data_of(page)
-    assert [t["label"] for t in data["trajectories"]] == ["initial", "learned", "as it acts"]
+    assert [t["label"] for t in data["trajectories"]] == ["fixed", "learned", "as it acts"]
     for shown, trajectory in zip(data["trajectories"], (run.trajectory("initial"), run.trajectory()), strict=False):
         for key in ("k_adc", "gradient", "slew"):
             wanted = getattr(trajectory, key).numpy()
@@ -134,12 +135,21 @@ def test_the_tables_are_those_of_the_run(run, page):
     for command in reader.texts["pre"][:-1]:
         assert command.startswith("trajdesign ")
         assert "'" in command, "a path that a shell would split is quoted"
+    assert "Wilcoxon p, 3 images" in page
+
+
+def test_the_file_is_checked_against_the_scanner_of_the_run():
+    table = {"max_gradient": 0.04, "max_slew": 150.0}
+    for profile, option in (("siemens", ""), ("ge", "--profile ge ")):
+        scanner = Scanner(**with_profile({"profile": profile, **table}))
+        (check,) = [c for c in webpage.commands(Path("run"), scanner).values() if c.startswith("trajdesign check run/")]
+        assert check == f"trajdesign check run/trajectory.seq {option}--max-gradient 0.04 --max-slew 150.0"
 
 
 def test_a_broken_limit_is_said():
     trajectory = radial(Acquisition(matrix=(32, 32), n_shots=4, n_samples=400), Scanner())
     fast = trajectory.with_k(3 * trajectory.k)
-    found = {"initial": limits.check(trajectory), "learned": limits.check(fast)}
+    found = {"fixed": limits.check(trajectory), "learned": limits.check(fast)}
     text = render(replace(invented(trajectory), findings=found))
     n_broken = sum(not finding.ok for finding in found["learned"])
     assert f"{n_broken} broken" in text
@@ -150,8 +160,9 @@ def test_a_broken_limit_is_said():
 
 def test_what_a_user_named_stays_text(run, page):
     reader = Reader(page)
-    assert reader.texts["h1"] == [HOSTILE]
-    assert reader.texts["title"] == [f"{HOSTILE} – trajdesign"]
+    title = f"{run.path.name} ({HOSTILE})"
+    assert reader.texts["h1"] == [title]
+    assert reader.texts["title"] == [f"{title} – trajdesign"]
     scripts = [attributes for tag, attributes in reader.elements if tag == "script"]
     assert scripts == [{"type": "application/json", "id": "data"}, {}]
     assert not [attributes for _, attributes in reader.elements if any(key.startswith("on") for key in attributes)]
@@ -220,7 +231,7 @@ def test_a_page_of_a_run_that_learned_nothing_has_no_slider():
     only = {name: dict(list(getattr(contents, name).items())[:1]) for name in names}
     text = render(replace(contents, **only, metrics={"fixed": contents.metrics["fixed"]}))
     assert 'id="split"' not in text
-    assert [t["label"] for t in data_of(text)["trajectories"]] == ["initial"]
+    assert [t["label"] for t in data_of(text)["trajectories"]] == ["fixed"]
 
 
 def test_on_paper(run, tmp_path):
@@ -269,7 +280,7 @@ def pixels(opened, selector):
 
 
 def test_a_hostile_name_runs_nothing(opened):
-    assert opened.run("document.querySelector('h1').textContent") == HOSTILE
+    assert HOSTILE in opened.run("document.querySelector('h1').textContent")
     assert opened.run("document.scripts.length") == 2
     assert opened.run("document.querySelector('img[src=x]')") is None
     # even a script that got in by another way would not run
@@ -382,7 +393,7 @@ def test_dark_follows_the_wish_of_the_user_and_the_switch(opened):
     assert dark_ink > light_ink, "what is drawn on dark is light"
     opened.click("#theme")
     assert colours() == (light, pytest.approx(light_ink))
-    assert opened.run("document.querySelector('#theme').getAttribute('aria-pressed')") == "false"
+    assert opened.run("document.querySelector('#theme').textContent") == "Dark", "it says what it brings"
 
 
 def test_a_narrow_window_needs_no_scrolling_sideways_and_paper_is_light(chromium, run, page):

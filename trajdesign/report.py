@@ -81,7 +81,7 @@ def write(path: Path | str, out: Path | str) -> None:
     if ending == ".html":
         _write_page(contents, out)
     else:
-        text = plots.text_pages(contents.config.name, _summary(contents))
+        text = plots.text_pages(webpage.title(contents), _summary(contents))
         plots.save_pages([*text, *_figures(contents).values()], out)
 
 
@@ -89,7 +89,7 @@ def _contents(path: Path | str) -> Contents:
     """Read a finished run, and compute what its report shows."""
     folder = RunFolder(path)
     stages, config = folder.stages(), folder.config()
-    trajectories = {"initial": folder.trajectory("initial")}
+    trajectories = {"fixed": folder.trajectory("initial")}
     if "learned" in stages:
         trajectories["learned"] = folder.trajectory()
     last = list(trajectories.values())[-1]
@@ -134,8 +134,9 @@ def _summary(contents: Contents) -> str:
     for label, findings in contents.findings.items():
         lines += ["", f"Limits, {label}"]
         lines += [f"{'ok' if f.ok else 'BROKEN':>8}  {limits.describe(f)}" for f in findings]
+    scanner = contents.trajectories["fixed"].scanner
     lines += ["", "How to go on"]
-    lines += [f"    {command}" for command in webpage.commands(contents.path).values()]
+    lines += [f"    {command}" for command in webpage.commands(contents.path, scanner).values()]
     return "\n".join([*lines, "", "Config", config_module.to_toml(contents.config.to_dict())])
 
 

@@ -26,6 +26,7 @@ from trajdesign import drawing, plugins
 from trajdesign.config import Config
 from trajdesign.interfaces import Finding
 from trajdesign.psf import PsfReport
+from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -55,13 +56,13 @@ class Contents:
     config, metrics
         Resolved config and ``metrics.json``.
     trajectories
-        ``initial`` and, if it was learned, ``learned``; all of one acquisition and scanner.
+        ``fixed`` and, if it was learned, ``learned``; all of one acquisition and scanner.
     acting
         The last of them as it acts through the gradient system's response, if the run knows one.
     psfs, findings
         Of each of the trajectories: its point spread function and its worst place against every limit.
     examples
-        By stage, ``fixed`` or ``learned``.
+        By stage, of the same names.
     curves
         By stage: steps and validation PSNR, dB.
     """
@@ -91,15 +92,16 @@ def render(contents: Contents) -> str:
     shown = next(iter(contents.trajectories.values()))
     return environment.get_template("report.html").render(
         contents=contents,
+        title=title(contents),
         acquisition=shown.acquisition,
         scanner=shown.scanner,
         results=results_table(contents.metrics),
         psf_rows=_psf_table(contents.psfs),
-        # fixed and initial in the ink of the one, learned in that of the other: see the style sheet
+        # fixed in the ink of the one, learned in that of the other: see the style sheet
         same=lambda labels: [(label, label) for label in labels],
         version=trajdesign.__version__,
         limits=_limits_table(contents.findings),
-        commands=commands(contents.path),
+        commands=commands(contents.path, shown.scanner),
         formats=[name for name in plugins.names("exporter") if name != "pulseq"],
         config=config_module.to_toml(contents.config.to_dict()),
         error_scale=ERROR_SCALE,
@@ -116,13 +118,22 @@ def _text(name: str) -> str:
     return (_TEMPLATES / name).read_text(encoding="utf-8")
 
 
-def commands(path: Path) -> dict[str, str]:
+def title(contents: Contents) -> str:
+    """Return the name of the run's folder, which no other run has, beside that of the run."""
+    return f"{contents.path.resolve().name} ({contents.config.name})"
+
+
+def commands(path: Path, scanner: Scanner) -> dict[str, str]:
     """Return the commands that go on from a run folder, by what they do."""
     run, sequence = quote(str(path)), quote(str(path / "trajectory.seq"))
+    played_by = f"--max-gradient {scanner.max_gradient} --max-slew {scanner.max_slew}"
+    profile = config_module.profile_of(scanner)
+    if profile not in (None, config_module.profile_of(Scanner())):  # that of the defaults goes without saying
+        played_by = f"--profile {profile} {played_by}"
     return {
         "Check every limit": f"trajdesign check {run}",
         "Write a Pulseq file, proved by reading it back": f"trajdesign export {run} --format pulseq --out {sequence}",
-        "Check that file: rules, nerves, resonances": f"trajdesign check {sequence}",
+        "Check that file: rules, nerves, resonances": f"trajdesign check {sequence} {played_by}",
         "Scan a phantom with it": f"trajdesign scan {sequence} --reconstruct {run} --out {quote(str(path / 'scan'))}",
     }
 

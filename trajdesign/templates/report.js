@@ -4,7 +4,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
 const make = (parent, tag, properties) => parent.appendChild(Object.assign(document.createElement(tag), properties));
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
-const inkOf = (label) => ({ initial: "one", fixed: "one", learned: "two" })[label];
+const inkOf = (label) => ({ fixed: "one", learned: "two" })[label];
 
 // ---- colours: those of the style sheet, as they are in the theme of the moment
 
@@ -23,7 +23,7 @@ function readInk() {
 function setTheme(name) {
   theme = name;
   document.documentElement.dataset.theme = name;
-  $("theme").setAttribute("aria-pressed", name === "dark");
+  $("theme").textContent = name === "dark" ? "Light" : "Dark"; // what a click brings
   readInk();
   drawAll();
 }
