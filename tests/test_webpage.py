@@ -345,6 +345,14 @@ def test_the_worst_place_of_a_limit_is_one_click_away(opened, run):
     assert opened.run("seconds()") == pytest.approx(finding["time"], abs=8e-6)
 
 
+def test_every_axis_has_numbers_to_read_its_scale_by(opened):
+    # from limits of 10 to 100 mT/m, on axes with room for four
+    tops = [1.12 * limit for limit in range(10, 101)]
+    found = opened.run(f"{tops}.map((top) => ticks(-top, top, 4).map(([value]) => value))")
+    assert all(3 <= len(values) <= 7 and 0 in values for values in found)
+    assert opened.run("ticks(-44.8, 44.8, 4).map(([value]) => value)") == [-40, -20, 0, 20, 40]
+
+
 def test_sliders_and_choices_work_from_the_keyboard(opened):
     opened.run("move(0, 50); document.querySelector('#time').focus()")
     opened.press("ArrowRight", 39)
