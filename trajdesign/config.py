@@ -240,6 +240,14 @@ def profile_of(scanner: Scanner) -> str | None:
     return next(matches, None)
 
 
+def options_of(scanner: Scanner, profile: str | None = None) -> list[str]:
+    """Return the options of the commands that name a scanner, whose profile is found where it is not given."""
+    profile = profile or profile_of(scanner)
+    is_usual = profile in (None, profile_of(Scanner()))  # that of the defaults goes without saying
+    limits = ["--max-gradient", str(scanner.max_gradient), "--max-slew", str(scanner.max_slew)]
+    return limits if is_usual else ["--profile", str(profile), *limits]
+
+
 def _built_in(name: str) -> dict[str, Any]:
     return read_toml(_PROFILES / f"{name}.toml")
 

@@ -126,10 +126,7 @@ def title(contents: Contents) -> str:
 def commands(path: Path, scanner: Scanner) -> dict[str, str]:
     """Return the commands that go on from a run folder, by what they do."""
     run, sequence = quote(str(path)), quote(str(path / "trajectory.seq"))
-    played_by = f"--max-gradient {scanner.max_gradient} --max-slew {scanner.max_slew}"
-    profile = config_module.profile_of(scanner)
-    if profile not in (None, config_module.profile_of(Scanner())):  # that of the defaults goes without saying
-        played_by = f"--profile {profile} {played_by}"
+    played_by = " ".join(config_module.options_of(scanner))
     return {
         "Check every limit": f"trajdesign check {run}",
         "Write a Pulseq file, proved by reading it back": f"trajdesign export {run} --format pulseq --out {sequence}",

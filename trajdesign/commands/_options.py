@@ -96,16 +96,6 @@ class Foreign:
         return [str(word) for pair in given for word in pair]
 
 
-def scanner_words(scanner: "Scanner", profile: str | None = None) -> list[str]:
-    """Return the options that name a scanner's profile and limits to `check`; its profile where it is none of ours."""
-    from trajdesign.config import profile_of
-    from trajdesign.scanner import Scanner
-
-    profile = profile or profile_of(scanner)
-    words = [] if profile is None or profile == profile_of(Scanner()) else ["--profile", profile]
-    return [*words, "--max-gradient", f"{scanner.max_gradient:g}", "--max-slew", f"{scanner.max_slew:g}"]
-
-
 def _times(numbers: Iterable[float]) -> str:
     return " x ".join(f"{number:g}" for number in numbers)
 

@@ -20,7 +20,6 @@ from trajdesign.commands._options import (
     Profile,
     Quiet,
     RunPath,
-    scanner_words,
 )
 
 _UNITS = {
@@ -83,6 +82,6 @@ def export(
         if out.suffix == ".seq":
             by_its_run = ("--reconstruct", path) if path.is_dir() else ()
             console.suggest(
-                ("check", out, *scanner_words(trajectory.scanner, profile)),
+                ("check", out, *config_module.options_of(trajectory.scanner, profile)),
                 ("scan", out, *by_its_run, "--out", out.with_suffix("")),
             )
