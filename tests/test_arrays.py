@@ -133,6 +133,15 @@ def test_a_cfl_is_as_long_as_its_header_says(shape, tmp_path):
         read_cfl(cfl(tmp_path, shape, np.arange(6)))
 
 
+def test_the_header_of_a_cfl_has_a_mib_at_most(tmp_path):
+    path = cfl(tmp_path, (6,), np.arange(6), b"x" * (2**20 - 25))
+    assert path.with_suffix(".hdr").stat().st_size == 2**20
+    assert read_cfl(path).shape == (6,)
+    cfl(tmp_path, (6,), np.arange(6), b"x" * (2**20 - 24))
+    with pytest.raises(InputError, match=r"x\.hdr has 1048577 bytes; at most 1048576 are read"):
+        read_cfl(path)
+
+
 def test_text_is_of_its_encoding(tmp_path):
     (tmp_path / "x.txt").write_bytes("grün".encode())
     assert read_text(tmp_path / "x.txt") == "grün"

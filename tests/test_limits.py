@@ -81,14 +81,15 @@ def test_a_projection_enforces_the_limits_on_derivatives():
     assert limits.enforceable(limits.standard()) == limits.standard()
 
 
-def test_each_limit_takes_its_own_weight():
+def test_each_limit_takes_its_own_options():
     options = {
-        "stimulation": {"model": "xrm", "weight": 3.0},
+        "stimulation": {"model": "xrm", "limit": 0.7, "weight": 3.0},
         "acoustics": {"bands": [(600.0, 50.0)], "limit": 1e-3, "repetition_time": 0.02, "weight": 4.0},
         "slew": {"weight": 5.0},
     }
     found = limits.constraints(Acquisition(), Scanner(), [*options, "gradient"], options)
     assert [c.weight for c in found] == [3.0, 4.0, 5.0, None]
+    assert [c.limit for c in found] == [0.7, 1e-3, Scanner().max_slew, Scanner().max_gradient]
     assert [c.acquisition for c in found] == [Acquisition()] * 4
     assert [c.scanner for c in found] == [Scanner()] * 4
 
@@ -101,7 +102,11 @@ def test_the_summary_always_has_both_hardware_maxima(names):
     assert summary["max_gradient"] == findings["gradient"].value
     assert summary["max_slew"] == findings["slew"].value
     assert summary["ok"] is True
-    for name in limits.standard() if names is None else names:
+    checked = limits.standard() if names is None else names
+    assert set(summary["constraints"]) == {*checked, "gradient", "slew"}
+    assert summary["n_broken"] == 0
+    assert summary["margin"] == min(findings[name].margin for name in summary["constraints"])
+    for name in checked:
         assert summary["constraints"][name]["value"] == findings[name].value
 
 

@@ -13,7 +13,7 @@ from trajdesign import limits
 from trajdesign.acquisition import Acquisition
 from trajdesign.config import profiles, with_profile
 from trajdesign.errors import ConfigError, InputError
-from trajdesign.loading import load, load_sampled, require_close
+from trajdesign.loading import is_ours, load, load_sampled, require_close
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory, fit, fit_residual, n_points, point_times
 
@@ -454,6 +454,23 @@ def test_k_reaches_a_percent_beyond_its_matrix_and_no_more(tmp_path):
         sampled(tmp_path, 1.0101 * k, "1/fov")
     with np.errstate(all="raise"), pytest.raises(InputError, match="reaches inf/FOV, which does not fit"):
         sampled(tmp_path, np.full((2, 600, 2), 1.7e308), "1/fov", acquisition_fov=(0.01,))
+
+
+def test_k_reaches_two_pixels_at_least(tmp_path):
+    k = UNITS["1/fov"] * spiral_samples() / np.abs(spiral_samples()).max(axis=(0, 1)) / np.array(MATRIX)
+    assert max(sampled(tmp_path, 2.001 * k, "1/fov", matrix=None)[0].acquisition.matrix) <= 6
+    with pytest.raises(InputError, match=r"reaches 1\.999/FOV.*Choices: 1/m, rad/m, 1/fov, normalized\.$"):
+        sampled(tmp_path, 1.999 * k, "1/fov")
+
+
+def test_a_file_of_ours_says_all_of_itself(tmp_path):
+    assert not is_ours(tmp_path / "x.seq")
+    trajectory, _ = sampled(tmp_path, spiral_samples(), "normalized")
+    assert not is_ours(tmp_path / "foreign.npz")
+    trajectory.save(tmp_path / "x.npz")
+    assert is_ours(tmp_path / "x.npz")
+    with pytest.raises(ConfigError, match=r"x\.npz says its unit, .* itself; leave them out\.$"):
+        load_sampled(tmp_path / "x.npz", k_unit="1/m", acquisition_fov=FOV, dwell=4e-6, scanner=Scanner())
 
 
 def test_a_matrix_has_4096_pixels_at_most(tmp_path):
