@@ -61,8 +61,7 @@ class Checkpoints:
             raise ResourceError(f"cannot write {path}: the folder of the run was removed.")
         stream = io.BytesIO()
         torch.save({"version": _VERSION, **state}, stream)
-        content = stream.getbuffer()
-        with files.atomic_path(path) as temporary, temporary.open("wb") as file:
+        with stream.getbuffer() as content, files.atomic_path(path) as temporary, temporary.open("wb") as file:
             file.write(b"trajdesign checkpoint %s\n" % hashlib.sha256(content).hexdigest().encode())
             file.write(content)
         # what is newer is damaged, or of a run that went on from there and did not come as far
