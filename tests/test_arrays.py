@@ -41,6 +41,37 @@ def test_an_archive_unpacks_to_what_is_allowed_and_no_byte_more(tmp_path):
         read_npz(tmp_path / "a.npz", unpacked - 1)
 
 
+def archive(folder, name="a.npy", method=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(folder / "x.npz", "w", method) as members:
+        members.writestr(name, npy(described(), bytes(16)))
+    return folder / "x.npz"
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_members_are_packed_as_numpy_packs_them(method, tmp_path):
+    with pytest.raises(InputError, match=r"x\.npz: 'a\.npy' is encrypted, or packed in another way than numpy does\.$"):
+        read_npz(archive(tmp_path, method=method))
+    for right in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        assert read_npz(archive(tmp_path, method=right))["a"].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("flag", [0x1, 0x20, 0x40])
+def test_members_are_not_encrypted(flag, tmp_path):
+    path = archive(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[6] |= flag
+    content[content.index(b"PK\1\2") + 8] |= flag
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"'a\.npy' is encrypted, or packed in another way"):
+        read_npz(path)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "b/a.npy", "b\\a.npy", "..a.npy", "a\n.npy"])
+def test_members_are_arrays_of_this_folder(name, tmp_path):
+    with pytest.raises(InputError, match="holds members that are not arrays"):
+        read_npz(archive(tmp_path, name))
+
+
 def test_32_mib_and_a_hundred_times_the_file_are_modest():
     require_modest("x", 2**25 + 100 * 7, 7)
     with pytest.raises(
