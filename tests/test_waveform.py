@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import linprog
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, LimitError
@@ -87,6 +88,38 @@ def test_a_bridge_is_about_as_short_as_the_closed_form():
     closed = 2 * np.sqrt(area / slew) / raster
     assert closed <= found.shape[1] <= closed + N_ZEROS + 2
     assert np.allclose(found[0].sum(axis=0) * raster, [0.6 * area, 0.8 * area, 0.0], rtol=1e-12)
+
+
+def fewest(edge, total, limits):
+    """Return the fewest cells of one axis by linear programmes of every length."""
+    for free in range(N_ZEROS, 500):
+        steps = np.diff(np.eye(free + 2), axis=0)[:, 1:-1]  # from the edge, between free samples, to zero
+        known = np.concatenate([[-edge], np.zeros(free)])
+        found = linprog(
+            np.zeros(free),
+            A_ub=np.vstack([steps, -steps]),
+            b_ub=np.concatenate([limits.step - known, limits.step + known]),
+            A_eq=np.ones((1, free)),
+            b_eq=[total],
+            bounds=(-limits.gradient, limits.gradient),
+        )
+        if found.status == 0:
+            return N_ZEROS + free
+    raise AssertionError("too long")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_bridge_is_shorter_where_each_axis_is_for_itself(seed):
+    rng = np.random.default_rng(seed)
+    gradient, step = 30e-3, 1e-3
+    edge = rng.uniform(-gradient, gradient, size=(2, 2, 2))
+    edge[:, 0] = edge[:, 1] + rng.uniform(-step, step, size=(2, 2))
+    total = rng.uniform(-1.5, 1.5, size=(2, 2))
+    n = bridge(edge, total, 0.0, BridgeLimits(gradient, step, "axis")).shape[1]
+    # the solver may use a ten thousandth more than the limits
+    slack, exact = (BridgeLimits(gradient * more, step * more, "axis") for more in (1.0002, 1.0))
+    cases = [(edge[shot, 1, axis], total[shot, axis]) for shot in range(2) for axis in range(2)]
+    assert max(fewest(*case, slack) for case in cases) <= n <= max(fewest(*case, exact) for case in cases)
 
 
 def test_the_slice_axis_shares_the_cones():
