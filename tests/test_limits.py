@@ -107,6 +107,7 @@ def test_the_summary_always_has_both_hardware_maxima(names):
     assert summary["n_broken"] == 0
     assert summary["margin"] == min(findings[name].margin for name in summary["constraints"])
     for name in checked:
+        assert summary["constraints"][name]["ok"] is True
         assert summary["constraints"][name]["value"] == findings[name].value
 
 
