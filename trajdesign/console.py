@@ -166,11 +166,11 @@ def show_results(metrics: dict[str, Any]) -> None:
         rows.append(("Wilcoxon p", f"{p['psnr']:.1e}", f"{p['ssim']:.1e}", "", ""))
     title = f"{metrics['name']}: test images (n = {metrics[stages[0]]['n']})"
     show(title, ("", "PSNR (dB)", "SSIM", "NRMSE", "training (s)"), rows)
-    limits = metrics["limits"]
     if "starts" in metrics:
         tried = [start["val_psnr"] for start in metrics["starts"]]
         found = ", ".join(f"{psnr:.2f}" for psnr in tried)
         say(f"Of {len(tried)} starts (validation {found} dB) number {tried.index(max(tried)) + 1} went on.")
+    limits = metrics["limits"]
     say(
         f"Limits: gradient {limits['max_gradient'] * 1e3:.2f} mT/m, slew {limits['max_slew']:.1f} T/m/s, "
         f"{'0 violations' if limits['ok'] else 'VIOLATED'}, smallest margin {limits['margin']:.2%}."

@@ -1,7 +1,7 @@
 """Trajectories from files: what `Trajectory.save` wrote, and samples of other programs, fitted onto the raster."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -181,34 +181,38 @@ def load_sampled(
         raise ConfigError(f"{path} does not tell its field of view; give it, in m.")
     fov = np.array([plausible("fov", extent) for extent in _per_axis("fov", given, n_dims)])
     matrix = matrix or found.matrix
-    if matrix is not None:
-        matrix = _per_axis("matrix", matrix, n_dims)
-    elif unit == "normalized":
-        raise ConfigError("k in normalized units needs the matrix too (--matrix).")
-    grid = np.array(matrix if matrix is not None else [2] * n_dims, dtype=float)
-    scale = {"1/m": 1.0, "rad/m": 1 / (2 * np.pi), "1/fov": 1 / fov, "normalized": grid / fov}[unit]
-    with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused
-        k = found.k.astype(np.float64) * scale
-        extent = np.max(np.abs(k * fov), axis=(0, 1), initial=0.0)  # in 1/FOV
-    is_guess = matrix is None
-    if matrix is None:
-        matrix = _smallest_matrix(extent)
+    known = None if matrix is None else _per_axis("matrix", matrix, n_dims)
+    k, extent = _in_metres(found.k, unit, fov, known)
+    matrix = known or _smallest_matrix(extent)
     if max(extent) < 2 or max(matrix) > 4096 or bool(np.any(extent > 1.01 * np.array(matrix) / 2)):
         raise InputError(
             f"{path}: k in {unit} reaches {max(extent):.4g}/FOV, which does not fit a matrix of {max(matrix)}; "
             f"is the unit right? Choices: {', '.join(_K_UNITS)}."
         )
     dwell = _agreed("dwell time", dwell, None if found.raster and dwell else found.dwell, path)
-    acquisition, wanted = Acquisition(tuple(fov), tuple(matrix), k.shape[0], k.shape[1], dwell), torch.from_numpy(k)
+    acquisition, wanted = Acquisition(tuple(fov), matrix, k.shape[0], k.shape[1], dwell), torch.from_numpy(k)
     if found.raster is not None:
         return _on_raster(wanted, found.raster, acquisition, scanner, Path(path)), (0.0, 0.0)
     trajectory = fit(wanted, acquisition, scanner, Path(path).stem)
     residual = fit_residual(trajectory, wanted)
-    if is_guess:  # what is played around the samples is to fit too
-        reach = (trajectory.k.abs().amax(dim=(0, 1)).numpy() * fov).tolist()
+    if known is None:  # what is played around the samples is to fit too
+        reach = trajectory.k.abs().amax(dim=(0, 1)).numpy() * fov
         holds = tuple(map(max, matrix, _smallest_matrix(reach)))
         trajectory = replace(trajectory, acquisition=replace(acquisition, matrix=holds))
     return trajectory, residual
+
+
+def _in_metres(
+    k: np.ndarray, unit: str, fov: np.ndarray, matrix: tuple[int, ...] | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return k in 1/m, and its extent along each axis, 1/FOV."""
+    if unit == "normalized" and matrix is None:
+        raise ConfigError("k in normalized units needs the matrix too (--matrix).")
+    grid = np.ones(k.shape[-1]) if matrix is None else np.array(matrix, dtype=float)
+    scale = {"1/m": 1.0, "rad/m": 1 / (2 * np.pi), "1/fov": 1 / fov, "normalized": grid / fov}[unit]
+    with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused
+        k = k.astype(np.float64) * scale
+        return k, np.max(np.abs(k * fov), axis=(0, 1), initial=0.0)
 
 
 def is_ours(path: Path | str) -> bool:
@@ -222,7 +226,7 @@ def is_ours(path: Path | str) -> bool:
     return Path(path).suffix.lower() == ".npz" and "format" in read_npz(path)
 
 
-def _smallest_matrix(extent: Sequence[float]) -> tuple[int, ...]:
+def _smallest_matrix(extent: Iterable[float]) -> tuple[int, ...]:
     """Return the smallest even matrix that holds an extent along each axis, 1/FOV."""
     return tuple(2 * max(2, math.ceil(min(e, 1e9) - 1e-3)) for e in extent)
 

@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 
 from trajdesign import config as config_module
-from trajdesign import files, loading, walled
+from trajdesign import files, loading, sampled, walled
 from trajdesign.checkpoint import Checkpoints
 from trajdesign.config import Config
 from trajdesign.errors import InputError, OutputError, ResourceError, TrajdesignError
@@ -237,9 +237,9 @@ def load(path: Path | str) -> Trajectory:
     return loading.load(path)
 
 
-def is_ours(path: Path) -> bool:
-    """Whether a trajectory is one of a run folder, or of a file that tells all of itself."""
-    return path.is_dir() or loading.is_ours(path)
+def is_complete(path: Path) -> bool:
+    """Whether `load` reads it: a run folder, or a file that tells all of itself."""
+    return path.is_dir() or path.suffix.lower() in sampled.COMPLETE or loading.is_ours(path)
 
 
 def _sum(state: dict[str, torch.Tensor]) -> str:

@@ -34,10 +34,10 @@ Profile = Annotated[
     typer.Option(help="Scanner of a .seq or foreign .npz file: siemens, ge, philips, multi, or a TOML file."),
 ]
 MaxGradient = Annotated[float | None, typer.Option(help="Of that scanner, T/m.", show_default="50e-3")]
-# Residual of a fit, 1/FOV, that is worth a word; and part of the matrix that k reaches, below which it is too.
-_NOTED, _ROUGH, _SHORT = 0.01, " (corners or noise, which no amplifier plays)", 0.5
-
 MaxSlew = Annotated[float | None, typer.Option(help="Of that scanner, T/m/s.", show_default="200")]
+
+# Residual of a fit, 1/FOV, that is worth a word; and the part of the matrix that k should reach.
+_NOTED, _SHORT = 0.01, 0.5
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,11 @@ class Foreign:
             matrix=None if self.matrix is None else _numbers("--matrix", self.matrix, int),
         )
         acquisition = foreign.acquisition
+        rough = " (corners or noise, which no amplifier plays)" if largest > _NOTED else ""
         reach = float((foreign.k_adc.abs() / foreign.k.new_tensor(acquisition.k_max)).max())
         console.note(
             f"Fitted {path} onto the {foreign.scanner.gradient_raster * 1e6:g} us raster: "
-            f"largest residual {largest:.3g}/FOV{_ROUGH if largest > _NOTED else ''}, rms {rms:.3g}/FOV.\n"
+            f"largest residual {largest:.3g}/FOV{rough}, rms {rms:.3g}/FOV.\n"
             f"Matrix {_times(acquisition.matrix)}{'' if self.matrix else ', taken from k,'} at a field of view of "
             f"{_times(round(1e3 * extent, 3) for extent in acquisition.fov)} mm: "
             f"voxels of {_times(round(1e3 * size, 3) for size in acquisition.voxel)} mm."

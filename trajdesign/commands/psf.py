@@ -23,12 +23,12 @@ def psf(
     """Draw and measure the point spread function: width, peak and integrated side lobes."""
     from trajdesign import plots
     from trajdesign.psf import psf as measure
-    from trajdesign.run import is_ours
+    from trajdesign.run import is_complete
 
     foreign = Foreign(k_unit, dwell, fov, matrix)
     paths = [path] if compare is None else [compare, path]
     # of two, the options are for the one that needs them
-    reports = [measure((Foreign() if len(paths) > 1 and is_ours(p) else foreign).open(p)) for p in paths]
+    reports = [measure((Foreign() if len(paths) > 1 and is_complete(p) else foreign).open(p)) for p in paths]
     plots.save(plots.psf_figure(*reports), out)
     if json:
         documents = [{"path": str(p), **r.to_dict()} for p, r in zip(paths, reports, strict=True)]
