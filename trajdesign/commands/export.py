@@ -29,6 +29,7 @@ _UNITS = {
     "max_gradient": "T/m",
     "max_slew": "T/m/s",
     "max_k_error_fov": "1/FOV",
+    "rms_k_error_fov": "1/FOV",
     "reader_difference_fov": "1/FOV",
 }
 
