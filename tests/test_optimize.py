@@ -182,6 +182,16 @@ def test_learning_starts_where_it_is_told_to_and_is_compared_with_the_initial_pa
     assert torch.equal(started.trajectory("initial").k, folder.trajectory("initial").k)
 
 
+@pytest.mark.parametrize("matrix", ["[32,16]", "[16,32]"])
+def test_without_a_rate_nothing_moves_and_nothing_is_gained_where_the_axes_differ(tmp_path, matrix):
+    options = [f"acquisition.matrix={matrix}", "training.trajectory_rate=0", "init.kind=spiral"]
+    metrics = optimize(tiny(*options), tmp_path / "run", device="cpu")
+    run = RunFolder(tmp_path / "run")
+    moved = run.trajectory().k - run.trajectory("initial").k
+    assert float(moved.abs().max() * 0.22) < 1e-9
+    assert metrics["learned"]["psnr_list"] == pytest.approx(metrics["fixed"]["psnr_list"], abs=1e-2)
+
+
 def test_a_run_that_learns_no_trajectory_is_the_fixed_stage_of_one_that_does(run, tmp_path):
     folder, metrics, _ = run
     alone = optimize(tiny("parameterization.kind=fixed"), tmp_path / "run", device="cpu")

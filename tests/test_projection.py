@@ -190,6 +190,75 @@ def test_the_result_is_the_nearest_that_there_is(norm, scale, smooth):
         assert optimum * (1 - 1e-6) <= distance <= 1.001 * optimum
 
 
+#: Field of view and matrix: pixels that are not square, thick slabs, and both.
+UNEVEN = [
+    ((0.22, 0.22), (64, 32)),
+    ((0.22, 0.22), (12, 64)),
+    ((0.3, 0.2), (48, 64)),
+    ((0.22, 0.22, 0.22), (32, 32, 8)),
+    ((0.22, 0.22, 0.06), (24, 16, 8)),
+]
+
+
+@pytest.mark.parametrize("norm", ["vector", "axis"])
+@pytest.mark.parametrize(("fov", "matrix"), UNEVEN, ids=str)
+def test_the_result_is_the_nearest_where_the_axes_differ(fov, matrix, norm):
+    scanner = Scanner(max_slew=150.0, limit_norm=norm)
+    for seed, (scale, smooth) in enumerate([(0.3, 0.0), (1.5, 2.0), (3.0, 3.0)]):
+        trajectory = wild(seed, scanner, scale=scale, smooth=smooth, n_samples=80, n_shots=1, fov=fov, matrix=matrix)
+        wanted, best = trajectory.k.numpy(), nearest(trajectory)
+        assert min(margins(trajectory.with_k(torch.from_numpy(best))).values()) > 0.9e-4
+        optimum = np.linalg.norm(best - wanted)
+        for n_iterations, worst in ((40, 1.1), (2000, 1.003)):
+            distance = np.linalg.norm(projection(trajectory, n_iterations)(trajectory).k.numpy() - wanted)
+            assert optimum * (1 - 1e-6) <= distance <= worst * optimum, (scale, n_iterations, distance / optimum)
+
+
+@pytest.mark.parametrize("n_iterations", [1, 40, 2000])
+@pytest.mark.parametrize("norm", ["vector", "axis"])
+@pytest.mark.parametrize("raster", [4e-6, 10e-6])
+@pytest.mark.parametrize(("fov", "matrix"), [*UNEVEN, ((0.22, 0.22), (128, 64)), ((0.22, 0.22), (256, 64))], ids=str)
+def test_what_is_feasible_stays_where_the_axes_differ(fov, matrix, raster, norm, n_iterations):
+    # a loop through k-space that fills 99 % of each axis and of the tightest limit
+    scanner = Scanner(limit_norm=norm, gradient_raster=raster)
+    acquisition = Acquisition(fov, matrix, 2, 400, 4e-6)
+    time = torch.arange(n_points(acquisition, scanner), dtype=torch.float64) * raster
+    waves = torch.stack([torch.sin(2e3 * (i + 2) * time + i) for i in range(2 * len(matrix))], dim=-1)
+    k = torch.stack(waves.chunk(2, dim=-1)) * torch.tensor(acquisition.k_max)
+    loop = Trajectory(k, acquisition, scanner)
+    slack = min(margins(loop).values())
+    inside = loop.with_k(k * (0.99 / (1 - slack)))
+    assert min(margins(inside).values()) == pytest.approx(0.01)
+    moved = projection(inside, n_iterations)(inside).k - inside.k
+    assert float((moved * max(fov)).abs().max()) < 1e-9
+
+
+@pytest.mark.parametrize("matrix", [(64, 12), (12, 64), (64, 64, 8), (256, 64)], ids=str)
+def test_nothing_diverges_from_call_to_call(matrix):
+    scanner = Scanner()
+    fov = (0.22,) * len(matrix)
+    project = projection(wild(0, scanner, fov=fov, matrix=matrix), n_iterations=100)
+    for seed in range(20):
+        trajectory = wild(seed, scanner, scale=1.5, smooth=2.0, fov=fov, matrix=matrix)
+        result = project(trajectory)
+        assert min(margins(result).values()) >= 0.99e-4
+        assert float((result.k - trajectory.k).norm() / trajectory.k.norm()) < 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [1.0, 1e6, 1e12, 1e15, 1e24, 1e30])
+@pytest.mark.parametrize("raster", [4e-6, 10e-6])
+def test_the_margin_is_kept_of_any_finite_input_of_any_precision(dtype, scale, raster):
+    trajectory = wild(6, Scanner(max_slew=50.0, gradient_raster=raster), scale=scale, smooth=2.0)
+    given = trajectory.with_k(trajectory.k.to(dtype).requires_grad_())
+    result = projection(given)(given)
+    assert min(margins(result).values()) >= 0.99e-4
+    assert result.k.dtype == torch.float64
+    result.k.sum().backward()
+    assert given.k.grad.dtype == dtype
+    assert torch.equal(given.k.grad, torch.ones_like(given.k))
+
+
 def test_few_iterations_from_warm_duals_come_as_close():
     trajectory = wild(3, Scanner(), smooth=2.0)
     best = nearest(trajectory)

@@ -20,7 +20,8 @@ class Projection:
     What the iterations leave over is removed exactly, by shrinking each shot, which no limit forbids. The result
     keeps every limit with a relative margin of 1e-4 whatever the number of iterations.
 
-    The gradient passes straight through: d projected / d wanted is taken as the identity.
+    The gradient passes straight through: d projected / d wanted is taken as the identity. The result is in double
+    precision whatever comes in, for in single precision rounding alone can break a limit on the slew rate.
 
     Parameters
     ----------
@@ -38,11 +39,11 @@ class Projection:
         projected = [c for c in constraints if c.derivative is not None]
         tightest = {c.derivative: c for c in sorted(projected, key=lambda c: c.limit, reverse=True)}
         self._bounds = [_Bound(c, like, self._unit) for c in tightest.values()]
-        identity = torch.eye(like.k.shape[1], dtype=torch.float64)[..., None]
-        system = identity[..., 0].clone()
+        identity = torch.eye(like.k.shape[1], dtype=torch.float64)
+        system = identity.clone()
         for bound in self._bounds:
-            rows = bound.apply(identity)[..., 0]
-            system += bound.weight * rows.T @ rows
+            rows = bound.apply(identity[..., None])[..., 0].contiguous()
+            system += bound.weight[0] * rows.T @ rows  # of axis 0, and of every other: see `_Bound.weight`
         self._inverse = torch.linalg.inv(system)
 
     def __call__(self, trajectory: Trajectory) -> Trajectory:
@@ -50,7 +51,7 @@ class Projection:
         k = trajectory.k
         wanted = k.detach().cpu().double().transpose(0, 1) * self._unit
         playable = self._shrink(self._solve(wanted)).transpose(0, 1) / self._unit
-        return trajectory.with_k(k + (playable.to(k) - k.detach()))
+        return trajectory.with_k(playable.to(k.device) + (k - k.detach()))  # plus zero, which carries the gradient
 
     def state(self) -> list[list[Tensor]]:
         """Return what is kept from call to call: copy and dual of each limit."""
@@ -95,12 +96,15 @@ class _Bound:
         self.derivative = constraint.derivative or 0
         self.vector = self.derivative > 0 and constraint.scanner.limit_norm == "vector"
         if self.derivative:
-            one = torch.tensor(like.scanner.gamma * like.scanner.gradient_raster**self.derivative, dtype=torch.float64)
+            one = [like.scanner.gamma * like.scanner.gradient_raster**self.derivative] * like.acquisition.n_dims
         else:
-            one = torch.tensor(like.acquisition.k_max, dtype=torch.float64)
-        self.limit = one * constraint.limit * unit * (1 - _MARGIN)
-        # ADMM's penalty on this limit: measured best near 3 for differences, and near 0.1 on k itself
-        self.weight = 3.0 if self.derivative else 0.1 * float(self.limit.max()) ** 2
+            one = list(like.acquisition.k_max)
+        #: Of each axis.
+        self.limit = torch.tensor(one, dtype=torch.float64) * constraint.limit * unit * (1 - _MARGIN)
+        # ADMM's penalty on this limit, of each axis: measured best near 3 for differences, and near 0.1 on k itself,
+        # which makes the penalty on k, weight / limit^2, and so the system, the same for axes of different k_max
+        weight = [3.0 if self.derivative else 0.1 * float(limit) ** 2 for limit in self.limit]
+        self.weight = torch.tensor(weight, dtype=torch.float64)
         self.copy = self.dual = torch.empty(0)
 
     def apply(self, k: Tensor) -> Tensor:
