@@ -1,0 +1,193 @@
+"""What is in the place of a lock, or of a new file, in a folder that somebody else has made."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from trajdesign import lock
+from trajdesign.errors import OutputError
+from trajdesign.files import atomic_path
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links and locks as POSIX has them")
+
+
+def in_the_way(folder, victim):
+    """Yield what may stand where the lock is to be, made in turn."""
+    path = folder / ".lock"
+    path.symlink_to(victim)
+    yield path
+    path.unlink()
+    path.symlink_to(folder / "new")  # which would be made
+    yield path
+    path.unlink()
+    path.symlink_to(path.name)
+    yield path
+    path.unlink()
+    os.link(victim, path)
+    yield path
+    path.unlink()
+    os.mkfifo(path)
+    yield path
+    path.unlink()
+    path.write_text("process 1 on host\nand a text of mine\n")
+    yield path
+    path.unlink()
+    path.mkdir()
+    yield path
+
+
+def test_what_is_no_lock_is_neither_written_nor_followed(tmp_path):
+    folder, victim = tmp_path / "run", tmp_path / "victim"
+    folder.mkdir()
+    victim.write_text("mine\n")
+    n = 0
+    for path in in_the_way(folder, victim):
+        before = path.read_text() if path.is_file() else None
+        for _ in range(2):
+            with (
+                pytest.raises(OutputError, match=r"run/\.lock is a link, or was not made") as caught,
+                lock.one_writer(folder),
+            ):
+                pass
+            assert caught.value.exit_code == 5
+        assert (path.read_text() if path.is_file() else None) == before
+        assert victim.read_text() == "mine\n"
+        assert sorted(p.name for p in folder.iterdir()) == [".lock"]
+        n += 1
+    assert n == 7
+
+
+def test_a_command_does_not_write_where_a_lock_leads(tmp_path):
+    victim, run = tmp_path / "victim", tmp_path / "run"
+    victim.write_text("mine\n")
+    run.mkdir()
+    (run / ".lock").symlink_to(victim)
+    command = [sys.executable, "-m", "trajdesign", "optimize", "--out", str(run)]
+    said = subprocess.run(command, capture_output=True, text=True)
+    assert (said.returncode, len(said.stderr.splitlines())) == (5, 1)
+    assert victim.read_text() == "mine\n"
+
+
+def test_a_lock_that_was_left_is_taken_and_names_its_holder(tmp_path):
+    path = tmp_path / ".lock"
+    path.write_text("process 99999 on " + "far" * 10 + "\n")
+    with lock.one_writer(tmp_path):
+        assert path.read_text().startswith(f"process {os.getpid()} on ")
+        assert path.read_text().count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def held_elsewhere(folder):
+    """Return whether another process finds the lock held."""
+    code = "import sys, pathlib; from trajdesign import lock; lock.require_free(pathlib.Path(sys.argv[1]))"
+    said = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True)
+    assert "OutputError" in said.stderr or said.returncode == 0
+    return said.returncode != 0
+
+
+def test_a_second_writer_of_the_same_process_is_refused_and_frees_nothing(tmp_path):
+    with lock.one_writer(tmp_path):
+        for _ in range(2):
+            with (
+                pytest.raises(OutputError, match=f"is being written by process {os.getpid()} on"),
+                lock.one_writer(tmp_path),
+            ):
+                pass
+            with pytest.raises(OutputError, match="is being written"):
+                lock.require_free(tmp_path)
+            (tmp_path / ".lock").read_bytes()  # any close would free a lock of the process
+            assert held_elsewhere(tmp_path)
+    lock.require_free(tmp_path)
+    assert not held_elsewhere(tmp_path)
+
+
+def test_a_child_that_was_forked_does_not_hold_it_on(tmp_path):
+    code = (
+        "import os, sys, pathlib, time; from trajdesign import lock\n"
+        "with lock.one_writer(pathlib.Path(sys.argv[1])):\n"
+        "    child = os.fork()\n"
+        "    if not child: time.sleep(30); os._exit(0)\n"
+        "    print(child, flush=True); time.sleep(30)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True) as process:
+        child = int(process.stdout.readline())
+        try:
+            with pytest.raises(OutputError, match=f"written by process {process.pid} on"):
+                lock.require_free(tmp_path)
+            process.kill()
+            process.wait()
+            os.kill(child, 0)  # it lives
+            with lock.one_writer(tmp_path):
+                pass
+        finally:
+            os.kill(child, 9)
+
+
+# --- two that write one name ---
+
+
+def test_of_many_that_make_one_file_exactly_one_does(tmp_path):
+    path, won, lost, start = tmp_path / "a.seq", [], [], threading.Barrier(8)
+
+    def write(number):
+        try:
+            with atomic_path(path, overwrite=False) as temporary:
+                temporary.write_text(str(number))
+                start.wait()
+            won.append(number)
+        except OutputError as error:
+            lost.append(str(error))
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [path.read_text()] == [str(number) for number in won]
+    assert lost == [f"{path} exists already; pass --force to replace it."] * 7
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_what_came_to_be_meanwhile_is_not_replaced(tmp_path, monkeypatch, has_links):
+    """Also where a file cannot have two names, as on FAT."""
+
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", refuse)
+    path = tmp_path / "a.seq"
+
+    def write_second():
+        with atomic_path(path, overwrite=False) as temporary:
+            temporary.write_text("second")
+            path.write_text("first")
+
+    with pytest.raises(OutputError, match="exists already"):
+        write_second()
+    assert path.read_text() == "first"
+    path.unlink()
+    with atomic_path(path, overwrite=False) as temporary:
+        temporary.write_text("only")
+    assert path.read_text() == "only"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_name_that_leads_elsewhere_is_taken_and_with_force_replaced_itself(tmp_path):
+    path, victim = tmp_path / "a.seq", tmp_path / "victim"
+    for is_there in (False, True):
+        if is_there:
+            victim.write_text("mine")
+        path.symlink_to(victim)
+        with pytest.raises(OutputError, match="exists already"), atomic_path(path, overwrite=False):
+            pytest.fail("it is taken")
+        with atomic_path(path) as temporary:
+            temporary.write_text("new")
+        assert (path.is_symlink(), path.read_text()) == (False, "new")
+        assert victim.exists() == is_there
+        path.unlink()
+    assert victim.read_text() == "mine"
