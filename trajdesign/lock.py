@@ -84,7 +84,8 @@ def _acquire(path: Path) -> int:
                         raise _no_lock(path)
                     os.ftruncate(descriptor, 0)
                     os.lseek(descriptor, 0, os.SEEK_SET)
-                    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+                    with contextlib.suppress(OSError):  # no room: it is locked all the same
+                        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
                     return descriptor
             elif time.monotonic() > end:
                 raise _held(descriptor, path)
