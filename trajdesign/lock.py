@@ -25,8 +25,8 @@ _MOST_HOLDER = 300  # bytes
 
 
 @contextlib.contextmanager
-def one_writer(folder: Path, name: str = _NAME) -> Iterator[None]:
-    """Hold a lock of a folder, which is made if it is not there.
+def one_writer(folder: Path, name: str = _NAME, *, patience: float = _PATIENCE) -> Iterator[None]:
+    """Hold a lock of a folder, which is made if it is not there; wait `patience` seconds for it.
 
     The lock belongs to this call, not to the file that tells who holds it: a second call is refused, in the same
     process too, and it ends with the process, however that ends. What the process has forked does not hold it on.
@@ -43,7 +43,7 @@ def one_writer(folder: Path, name: str = _NAME) -> Iterator[None]:
         raise OutputError(f"{folder} is a file; --out names a folder.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        held = [_acquire(path)]
+        held = [_acquire(path, patience)]
     except OSError as error:
         raise ResourceError(f"cannot write {path}: {error.strerror or error}.") from None
     if hasattr(os, "register_at_fork"):
@@ -70,9 +70,9 @@ def require_free(folder: Path, name: str = _NAME) -> None:
             os.close(descriptor)
 
 
-def _acquire(path: Path) -> int:
+def _acquire(path: Path, patience: float) -> int:
     """Return the descriptor of the locked file, which says who holds it."""
-    end = time.monotonic() + _PATIENCE
+    end = time.monotonic() + patience
     while True:
         descriptor = _open(path, os.O_CREAT)
         try:
