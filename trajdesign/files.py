@@ -42,8 +42,8 @@ def atomic_path(path: Path | str, *, overwrite: bool = True, beside: Path | None
         else:
             temporary = beside.with_suffix(path.suffix)
             temporary.touch(exist_ok=False)
-    except OSError as error:
-        raise ResourceError(f"cannot write {path}: {error.strerror or error}.") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise ResourceError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}.") from None
     try:
         yield temporary
         with temporary.open("r+b") as stream:  # Windows synchronises no file that is open for reading alone

@@ -39,13 +39,13 @@ def one_writer(folder: Path, name: str = _NAME, *, patience: float = _PATIENCE) 
         If the folder cannot be written.
     """
     path = folder / name
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder} is a file; --out names a folder.")
     try:
+        if folder.exists() and not folder.is_dir():
+            raise OutputError(f"{folder} is a file; --out names a folder.")
         folder.mkdir(parents=True, exist_ok=True)
         held = [_acquire(path, patience)]
-    except OSError as error:
-        raise ResourceError(f"cannot write {path}: {error.strerror or error}.") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise ResourceError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}.") from None
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=partial(_let_go, held))  # who has inherited the open file, has the lock
     try:

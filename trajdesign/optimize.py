@@ -23,6 +23,7 @@ from trajdesign.evaluation import evaluate
 from trajdesign.interfaces import Progress, Reconstructor
 from trajdesign.interrupt import Signals
 from trajdesign.joint import Joint, constraints_of
+from trajdesign.response import actual
 from trajdesign.run import RunFolder
 from trajdesign.runtime import Ranks
 from trajdesign.trajectory import Trajectory, n_points
@@ -355,6 +356,7 @@ def _require_possible(config: Config, patterns: list[Trajectory], ranks: Ranks) 
     data = datasets(config)
     ranks.require_shares(min(config.training.batch_size, len(data["train"])))  # type: ignore[arg-type]
     constraints_of(config, config.scanner)
+    actual(patterns[-1], config.response)
     plugins.build("parameterization", config.parameterization, patterns[-1])
     plugins.build("reconstructor", config.reconstructor)
     return data
