@@ -134,7 +134,8 @@ def _own_share(share: str, out: Path) -> Iterator[None]:
     first, step = _numbers(share)
     with contextlib.ExitStack() as held:
         with lock.one_writer(out, patience=_PATIENCE):  # so that of two that come at once one sees the other
-            require_own(out / "cells")
+            for name in ("cells", "figures"):
+                require_own(out / name)
             for path in out.glob(f"{_SHARE}*-*"):
                 other = re.fullmatch(r"(\d{1,9})-(\d{1,9})", path.name.removeprefix(_SHARE))
                 if other and (int(other[1]) - first) % math.gcd(int(other[2]), step) == 0:

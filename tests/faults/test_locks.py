@@ -1,15 +1,25 @@
 """What is in the place of a lock, or of a new file, in a folder that somebody else has made."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
 
 import pytest
+from faults.test_surroundings import example
+from faults.tiny import tiny
 
-from trajdesign import lock
+from trajdesign import cells, lock, study
+from trajdesign.config import load_config
 from trajdesign.errors import OutputError
+from trajdesign.export import export
+from trajdesign.exporters import pulseq
 from trajdesign.files import atomic_path
+from trajdesign.interfaces import Progress
+from trajdesign.loggers.tensorboard import tensorboard
+from trajdesign.optimize import optimize
+from trajdesign.report import draw, draw_study
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links and locks as POSIX has them")
 
@@ -191,3 +201,87 @@ def test_a_name_that_leads_elsewhere_is_taken_and_with_force_replaced_itself(tmp
         assert victim.exists() == is_there
         path.unlink()
     assert victim.read_text() == "mine"
+
+
+def test_of_two_exports_of_one_name_one_is_there_whole(tmp_path, monkeypatch):
+    """The second begins when the first is about to appear, so that none was there when it began."""
+    path, trajectory, lost = tmp_path / "a.seq", example(), []
+    read = pulseq.read_back
+
+    def meanwhile(*words):
+        monkeypatch.setattr(pulseq, "read_back", read)
+        export(trajectory, path)
+        lost.append(sorted((p.name, p.read_bytes()) for p in tmp_path.glob("a*")))
+        return read(*words)
+
+    monkeypatch.setattr(pulseq, "read_back", meanwhile)
+    with pytest.raises(OutputError, match="exists already"):
+        export(trajectory.with_k(0.9 * trajectory.k), path)
+    assert lost == [sorted((p.name, p.read_bytes()) for p in tmp_path.iterdir())]
+    assert [name for name, _ in lost[0]] == ["a.seq", "a_k.npz"]
+
+
+# --- the names of a run ---
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    path = tmp_path_factory.mktemp("finished") / "run"
+    optimize(tiny("training.epochs=1", "training.validations=1"), path, device="cpu", baseline=False)
+    return path
+
+
+def test_a_run_whose_files_are_links_is_replaced_and_not_what_they_lead_to(finished, tmp_path):
+    path, victims = tmp_path / "run", tmp_path / "victims"
+    path.mkdir()
+    victims.mkdir()
+    names = [p.name for p in finished.iterdir()] + ["start.npz", "network_fixed.safetensors", "report.html"]
+    for name in names:
+        (victims / name).write_text("mine")
+        (path / name).symlink_to(victims / name)
+    optimize(load_config(finished / "config.toml"), path, device="cpu", baseline=False, overwrite=True)
+    draw(path)
+    assert {p.read_text() for p in victims.iterdir()} == {"mine"}
+    assert not [p for p in path.rglob("*") if p.is_symlink()]
+
+
+def test_figures_are_not_drawn_where_a_link_leads(finished, tmp_path):
+    path = shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "other").mkdir()
+    (path / "figures").symlink_to(tmp_path / "other")
+    with pytest.raises(OutputError, match="figures is a link"):
+        draw(path)
+    assert list((tmp_path / "other").iterdir()) == []
+    (path / "figures").unlink()
+    (path / "figures").touch()
+    with pytest.raises(OutputError, match="figures is a file"):
+        draw(path)
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "tensorboard/learned"])
+def test_a_log_is_not_cleared_where_a_link_leads(tmp_path, name):
+    other, run = tmp_path / "other", tmp_path / "run"
+    (other / "learned").mkdir(parents=True)
+    (other / "learned" / "mine").write_text("mine")
+    (run / name).parent.mkdir(parents=True)
+    (run / name).symlink_to(other)
+    with tensorboard(run) as watch, pytest.raises(OutputError, match="is a link"):
+        watch(Progress("learned", 1, 2, 0.5, float("nan")))
+    assert [p for p in other.rglob("*") if p.is_file()] == [other / "learned" / "mine"]
+
+
+@pytest.mark.parametrize("name", ["cells", "cells/radial-04-fixed-unet-s0", "figures"])
+def test_cells_are_not_trained_where_a_link_leads(tmp_path, monkeypatch, name):
+    (tmp_path / "study.toml").write_text("base.acquisition.n_shots = 4\n")
+    asked, out, other = study.load(tmp_path / "study.toml"), tmp_path / "out", tmp_path / "other"
+    other.mkdir()
+    (out / name).parent.mkdir(parents=True)
+    (out / name).symlink_to(other)
+    monkeypatch.setattr(cells, "optimize", lambda *_, **__: None)
+    assert name.rpartition("/")[2] in {"cells", "figures", *(cell.name for cell in asked.cells)}
+    with pytest.raises(OutputError, match=f"{name} is a link"):
+        cells.train(asked, out, resume=True, device="cpu")
+    if name == "figures":
+        with pytest.raises(OutputError, match=f"{name} is a link"):
+            draw_study(asked, [], out)
+    assert list(other.iterdir()) == []
