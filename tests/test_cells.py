@@ -13,7 +13,15 @@ import pytest
 import torch
 
 from trajdesign import cells, runtime, study
-from trajdesign.errors import ConfigError, DivergedError, LimitError, OutputError, ResourceError, TrajdesignError
+from trajdesign.errors import (
+    ConfigError,
+    DivergedError,
+    InputError,
+    LimitError,
+    OutputError,
+    ResourceError,
+    TrajdesignError,
+)
 from trajdesign.interfaces import Reconstructor
 from trajdesign.optimize import optimize
 
@@ -149,6 +157,71 @@ def test_what_is_finished_is_kept_and_the_rest_is_done_again(done, tmp_path):
     after = contents(out / "cells")
     assert {path.parts[0] for path in before if after[path] != before[path]} == {NAMES[0]}
     assert scores(asked.cells, out) == before_it
+
+
+def test_a_share_is_trained_by_one_process_and_others_beside_it(load, tmp_path):
+    asked, out, seen = load(TINY + WOUND), tmp_path / "out", []
+
+    def meanwhile(cell, _):
+        if seen:
+            return
+        seen.append(cell.name)
+        before = contents(out)
+        for share in ("1/1", "1/2", "1/4", "3/4", "2/3"):  # 3/6 and 2/3 have no cell here in common, by their numbers
+            with pytest.raises(OutputError, match=f"written by process {os.getpid()} on") as caught:
+                cells.train(asked, out, share=share, resume=True, device="cpu")
+            assert caught.value.exit_code == 5
+        assert contents(out) == before
+        cells.train(asked, out, share="2/2", resume=True, device="cpu", report=lambda cell, _: seen.append(cell.name))
+
+    cells.train(asked, out, share="1/2", device="cpu", report=meanwhile)
+    assert seen == [asked.cells[0].name, asked.cells[1].name]
+    assert [cells.outcome(cell, out).status for cell in asked.cells] == ["finished"] * 3
+    assert not list(out.rglob(".*"))
+
+
+def test_of_two_studies_at_once_one_goes_on(load, tmp_path):
+    load(TINY)
+    command = [
+        sys.executable,
+        "-m",
+        "trajdesign",
+        "study",
+        str(tmp_path / "study.toml"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    words = {"env": {**os.environ, "OMP_NUM_THREADS": "1"}, "stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL}
+    command += ["--cell", "1/2", "--device", "cpu", "--quiet"]  # without the figures of all
+    both = [subprocess.Popen(command, text=True, **words) for _ in range(2)]
+    said = [process.communicate(timeout=200)[1] for process in both]
+    assert sorted(process.returncode for process in both) == [0, 5]
+    lost = next(text for process, text in zip(both, said, strict=True) if process.returncode)
+    assert lost.startswith("trajdesign: ")
+    assert len(lost.splitlines()) == 1
+    assert not list(tmp_path.rglob("failure.json"))
+
+
+def test_a_cell_that_another_one_trains_is_not_said_to_have_failed(load, tmp_path, monkeypatch):
+    asked, out = load(TINY), tmp_path / "out"
+
+    def take(*_, **__):
+        raise OutputError("it is being written by another one.")
+
+    monkeypatch.setattr(cells, "optimize", take)
+    with pytest.raises(OutputError, match="by another one"):
+        cells.train(asked, out, device="cpu")
+    assert not list(out.rglob("failure.json"))
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "x", "[" * 10**5])
+def test_a_failure_that_says_nothing_is_an_input_error(load, tmp_path, content):
+    asked = load(TINY)
+    path = cells.folder(asked.cells[0], tmp_path).path
+    path.mkdir(parents=True)
+    (path / "failure.json").write_text(content)
+    with pytest.raises(InputError, match=r"failure\.json is damaged"):
+        cells.outcome(asked.cells[0], tmp_path)
 
 
 def test_a_cell_that_was_interrupted_goes_on_from_where_it_was(done, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -18,16 +19,18 @@ from typing import Any, Literal
 
 import torch
 
-from trajdesign import errors, lock, runtime
+from trajdesign import errors, lock, runtime, walled
 from trajdesign.config import differences
-from trajdesign.errors import ConfigError, LimitError, OutputError, ResourceError, TrajdesignError
-from trajdesign.files import atomic_path
+from trajdesign.errors import ConfigError, InputError, LimitError, OutputError, ResourceError, TrajdesignError
+from trajdesign.files import atomic_path, require_own
 from trajdesign.interrupt import Signals
 from trajdesign.optimize import optimize
 from trajdesign.run import RunFolder, to_json
 from trajdesign.study import Cell, Study
 
 _FAILURE = "failure.json"
+_PATIENCE = 60.0  # s, for as many as a cluster starts at once
+_SHARE = ".lock-"  # of the cells i, i + n, ...: .lock-i-n
 
 
 @dataclass(frozen=True)
@@ -89,19 +92,20 @@ def train(
         raise ConfigError("a study shares its cells, not their images: give --jobs or --cell instead of torchrun.")
     devices = _devices(device, jobs)
     cells = of_share(study, share)
-    _require_room(cells, Path(out), resume=resume, whole=cells == study.cells)
-    with atomic_path(Path(out) / "study.toml") as temporary:
-        temporary.write_text(study.text, encoding="utf-8")
-    done = [cell for cell in cells if outcome(cell, out).is_final]
-    waiting = [cell for cell in cells if cell not in done]
-    for cell in waiting:
-        lock.require_free(folder(cell, out).path)
-    for cell in done:
-        report(cell, outcome(cell, out))
-    trained = _one_by_one(waiting, out, device) if jobs == 1 else _side_by_side(waiting, out, devices)
-    with contextlib.closing(trained):
-        for cell in trained:
+    with _own_share(share, Path(out)):
+        _require_room(cells, Path(out), resume=resume, whole=cells == study.cells)
+        with atomic_path(Path(out) / "study.toml") as temporary:
+            temporary.write_text(study.text, encoding="utf-8")
+        done = [cell for cell in cells if outcome(cell, out).is_final]
+        waiting = [cell for cell in cells if cell not in done]
+        for cell in waiting:
+            lock.require_free(require_own(folder(cell, out).path))
+        for cell in done:
             report(cell, outcome(cell, out))
+        trained = _one_by_one(waiting, out, device) if jobs == 1 else _side_by_side(waiting, out, devices)
+        with contextlib.closing(trained):
+            for cell in trained:
+                report(cell, outcome(cell, out))
 
 
 def of_share(study: Study, which: str) -> list[Cell]:
@@ -112,11 +116,32 @@ def of_share(study: Study, which: str) -> list[Cell]:
     ConfigError
         If it is not of that form.
     """
-    numbers = re.fullmatch(r"(\d+)/(\d+)", which)
+    first, step = _numbers(which)
+    return study.cells[first - 1 :: step]
+
+
+def _numbers(share: str) -> tuple[int, int]:
+    numbers = re.fullmatch(r"(\d{1,9})/(\d{1,9})", share)
     first, step = map(int, numbers.groups()) if numbers else (0, 0)
     if not 1 <= first <= step:
-        raise ConfigError(f"{which!r} is no share of the cells; the shares of 4 are 1/4, 2/4, 3/4 and 4/4.")
-    return study.cells[first - 1 :: step]
+        raise ConfigError(f"{share!r} is no share of the cells; the shares of 4 are 1/4, 2/4, 3/4 and 4/4.")
+    return first, step
+
+
+@contextlib.contextmanager
+def _own_share(share: str, out: Path) -> Iterator[None]:
+    """Hold a share of the cells of a folder, if nobody holds one that has a cell in common with it."""
+    first, step = _numbers(share)
+    with contextlib.ExitStack() as held:
+        with lock.one_writer(out, patience=_PATIENCE):  # so that of two that come at once one sees the other
+            for name in ("cells", "figures"):
+                require_own(out / name)
+            for path in out.glob(f"{_SHARE}*-*"):
+                other = re.fullmatch(r"(\d{1,9})-(\d{1,9})", path.name.removeprefix(_SHARE))
+                if other and (int(other[1]) - first) % math.gcd(int(other[2]), step) == 0:
+                    lock.require_free(out, path.name)
+            held.enter_context(lock.one_writer(out, f"{_SHARE}{first}-{step}"))
+        yield
 
 
 def folder(cell: Cell, out: Path | str) -> RunFolder:
@@ -131,8 +156,11 @@ def outcome(cell: Cell, out: Path | str) -> Outcome:
         return Outcome("finished", folder(cell, out).metrics())
     if not (path / _FAILURE).exists():
         return Outcome("missing", sentence="not trained yet")
-    failure = json.loads((path / _FAILURE).read_text(encoding="utf-8"))
-    return Outcome(failure["status"], None, failure["sentence"], failure["exit_code"])
+    try:
+        failure = json.loads(walled.read_text(path / _FAILURE))
+        return Outcome(failure["status"], None, failure["sentence"], failure["exit_code"])
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise InputError(f"{path / _FAILURE} is damaged: it does not say why the cell failed; remove it.") from None
 
 
 def require(cells: list[Cell], out: Path | str) -> None:
@@ -171,12 +199,14 @@ def _require_room(cells: list[Cell], out: Path, *, resume: bool, whole: bool) ->
 def _train_cell(cell: Cell, out: Path | str, device: str) -> None:
     """Train a cell, going on where it was interrupted, or write into its folder why it cannot be."""
     path = folder(cell, out).path
-    goes_on = folder(cell, out).holds(cell.config)
-    if not goes_on:
-        folder(cell, out).create(cell.config, overwrite=True)
-    (path / _FAILURE).unlink(missing_ok=True)
+    with lock.one_writer(path):
+        if not folder(cell, out).holds(cell.config):
+            folder(cell, out).create(cell.config, overwrite=True)
+        (path / _FAILURE).unlink(missing_ok=True)
     try:
         optimize(cell.config, path, device=device, baseline=False, resume=True)
+    except OutputError:
+        raise  # another process has the folder
     except Exception as error:
         known = errors.known(error)
         if known is None:  # a bug in one cell is no reason not to train the others
@@ -208,7 +238,7 @@ def _side_by_side(cells: list[Cell], out: Path | str, devices: list[str]) -> Gen
         while waiting or running:
             while waiting and free:
                 cell, own = waiting.popleft(), free.popleft()
-                process = context.Process(target=_work, args=(cell, out, own, n_threads))
+                process = context.Process(target=_work, args=(cell, out, own, n_threads, os.getpid()))
                 process.start()
                 running[process] = (cell, own)
             multiprocessing.connection.wait([process.sentinel for process in running])
@@ -216,6 +246,7 @@ def _side_by_side(cells: list[Cell], out: Path | str, devices: list[str]) -> Gen
                 cell, own = running.pop(process)
                 free.append(own)
                 if process.exitcode and outcome(cell, out).status == "missing":
+                    lock.require_free(folder(cell, out).path)
                     how = signal.Signals(-process.exitcode).name if process.exitcode < 0 else process.exitcode
                     error = ResourceError(f"its process was ended by {how}; was there enough memory?")
                     _write_failure(cell, out, error)
@@ -245,9 +276,13 @@ def _devices(device: str, jobs: int) -> list[str]:
     return [f"cuda:{i % torch.cuda.device_count()}" for i in range(jobs)]
 
 
-def _work(cell: Cell, out: Path | str, device: str, n_threads: int) -> None:
+def _work(cell: Cell, out: Path | str, device: str, n_threads: int, parent: int) -> None:
     """Train a cell in a process of its own, which its parent ends when a user presses Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    runtime.end_with(parent)
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(n_threads)
-    _train_cell(cell, out, device)
+    try:
+        _train_cell(cell, out, device)
+    except OutputError as error:
+        sys.exit(f"trajdesign: {error}")

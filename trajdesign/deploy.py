@@ -1,5 +1,6 @@
 """A run's reconstruction as a program that torch alone can load."""
 
+import io
 import json
 from pathlib import Path
 
@@ -72,8 +73,10 @@ def export_network(run: Path | str, path: Path | str, *, stage: str | None = Non
     with torch.no_grad():
         exported = torch.export.export(program, tuple(inputs), dynamic_shapes=tuple(many for _ in inputs))
     about = {**_INPUTS, "run": config.name, "stage": stage or stages[-1], "matrix": config.acquisition.matrix}
+    content = io.BytesIO()
+    torch.export.save(exported, content, extra_files={"trajdesign.json": json.dumps(about)})
     with atomic_path(path, overwrite=overwrite) as temporary:
-        torch.export.save(exported, temporary, extra_files={"trajdesign.json": json.dumps(about)})
+        temporary.write_bytes(content.getbuffer())
 
 
 class _Program(nn.Module):

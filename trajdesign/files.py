@@ -26,14 +26,14 @@ def atomic_path(path: Path | str, *, overwrite: bool = True, beside: Path | None
     Raises
     ------
     OutputError
-        If `path` exists and may not be replaced.
+        If `path` exists and may not be replaced, also if it has come to be since the start.
     ResourceError
         If the folder cannot be written.
     """
     path = Path(path)
     try:
-        if path.exists() and not overwrite:
-            raise OutputError(f"{path} exists already; pass --force to replace it.")
+        if not overwrite and os.path.lexists(path):
+            raise _taken(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         if beside is None:
             handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".tmp-{path.stem[:40]}-", suffix=path.suffix)
@@ -42,14 +42,17 @@ def atomic_path(path: Path | str, *, overwrite: bool = True, beside: Path | None
         else:
             temporary = beside.with_suffix(path.suffix)
             temporary.touch(exist_ok=False)
-    except OSError as error:
-        raise ResourceError(f"cannot write {path}: {error.strerror or error}.") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise ResourceError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}.") from None
     try:
         yield temporary
-        with temporary.open("rb") as stream:
+        with temporary.open("r+b") as stream:  # Windows synchronises no file that is open for reading alone
             os.fsync(stream.fileno())
         temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+        if overwrite:
+            temporary.replace(path)
+        else:
+            _name(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
         raise ResourceError(f"cannot write {path}: {error.strerror or error}.") from None
@@ -74,7 +77,41 @@ def is_folder(path: Path) -> bool:
 def sweep(folder: Path) -> None:
     """Remove the temporary files of writers that were killed; none may be at work in the folder."""
     for left in folder.glob(".tmp-*"):
-        left.unlink(missing_ok=True)
+        if left.is_symlink() or not left.is_dir():  # a folder is none of ours
+            left.unlink(missing_ok=True)
+
+
+def require_own(folder: Path) -> Path:
+    """Return a folder inside one that somebody else may have made, if files written into it stay there.
+
+    Raises
+    ------
+    OutputError
+        If it is a link to elsewhere, or a file.
+    """
+    if folder.is_symlink():
+        raise OutputError(f"{folder} is a link, and nothing is written where it leads; remove it.")
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file where a folder is written; remove it.")
+    return folder
+
+
+def _name(temporary: Path, path: Path) -> None:
+    """Give a file a name that no other one has."""
+    try:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without second names
+            path.touch(exist_ok=False)
+            temporary.replace(path)
+    except FileExistsError:
+        raise _taken(path) from None
+
+
+def _taken(path: Path) -> OutputError:
+    return OutputError(f"{path} exists already; pass --force to replace it.")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -23,9 +23,12 @@ from trajdesign.evaluation import evaluate
 from trajdesign.interfaces import Progress, Reconstructor
 from trajdesign.interrupt import Signals
 from trajdesign.joint import Joint, constraints_of
+from trajdesign.response import actual
 from trajdesign.run import RunFolder
 from trajdesign.runtime import Ranks
 from trajdesign.trajectory import Trajectory, n_points
+
+_STAGES = (["fixed", "learned"], ["fixed"], ["learned"])
 
 
 @dataclass
@@ -118,6 +121,7 @@ def optimize(
             goes_on = ranks.is_first and resume and folder.reopen(config)
             if goes_on and folder.is_finished:
                 say(f"{folder.path} is finished; nothing is left to train.")
+                folder.checkpoints.clear()  # which are left if it was killed when it had just finished
             elif ranks.is_first:
                 if not goes_on:
                     folder.create(config, overwrite=overwrite)
@@ -305,9 +309,13 @@ def _last_state(folder: RunFolder, ranks: Ranks, say: Callable[[str], None]) -> 
     state = folder.checkpoints.load(say)
     if state is None:
         return {}
-    say(f"Going on with {folder.path} after step {state['training']['done']['step']} ({state['stage']}).")
-    now, then = _circumstances(ranks), state["circumstances"]
-    changed = [f"{key} {then.get(key)} became {now[key]}" for key in now if now[key] != then.get(key)]
+    now = _circumstances(ranks)
+    with checkpoint.fitting():
+        if state["stages"] not in _STAGES or not isinstance(state["results"], dict):
+            raise ValueError("stages")
+        step, stage, then = state["training"]["done"]["step"], state["stage"], state["circumstances"]
+        changed = [f"{key} {then.get(key)} became {now[key]}" for key in now if now[key] != then.get(key)]
+    say(f"Going on with {folder.path} after step {step} ({stage}).")
     if changed:
         say(f"The result will differ from that without a break by rounding: {', '.join(changed)}.")
     return state
@@ -348,6 +356,7 @@ def _require_possible(config: Config, patterns: list[Trajectory], ranks: Ranks) 
     data = datasets(config)
     ranks.require_shares(min(config.training.batch_size, len(data["train"])))  # type: ignore[arg-type]
     constraints_of(config, config.scanner)
+    actual(patterns[-1], config.response)
     plugins.build("parameterization", config.parameterization, patterns[-1])
     plugins.build("reconstructor", config.reconstructor)
     return data

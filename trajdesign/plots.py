@@ -51,20 +51,21 @@ def save(figure: Figure, path: Path | str, *, dpi: float = 150) -> None:
     ending = Path(path).suffix.lower()
     if ending not in _METADATA:
         raise ConfigError(f"{path}: a figure's file name ends in {', '.join(_METADATA)}, not in {ending!r}.")
-    with atomic_path(path) as temporary, _lacking_letters():
-        figure.savefig(temporary, dpi=dpi, metadata=_METADATA[ending], format=ending[1:])
+    stream = io.BytesIO()  # which is never full: what writes PDF does not close a file in order that is
+    with _lacking_letters():
+        figure.savefig(stream, dpi=dpi, metadata=_METADATA[ending], format=ending[1:])
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(stream.getbuffer())
 
 
 def save_pages(figures: Sequence[Figure], path: Path | str) -> None:
     """Write figures to one ``.pdf`` file, a page each, whole or not at all."""
-    with (
-        atomic_path(path) as temporary,
-        temporary.open("wb") as stream,
-        PdfPages(stream, metadata=_METADATA[".pdf"]) as pages,
-        _lacking_letters(),
-    ):
+    stream = io.BytesIO()  # see save
+    with PdfPages(stream, metadata=_METADATA[".pdf"]) as pages, _lacking_letters():
         for figure in figures:
             pages.savefig(figure)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(stream.getbuffer())
 
 
 def text_pages(title: str, text: str) -> list[Figure]:

@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import pkgutil
 import re
+import types
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -60,8 +61,10 @@ def find(kind: str, name: str) -> Any:
         try:
             plugin = getattr(importlib.import_module(module_name), attribute)
             inspect.signature(plugin)
-        except (ImportError, SyntaxError, AttributeError, TypeError, ValueError) as error:
+        except (ImportError, NameError, SyntaxError, AttributeError, TypeError, ValueError) as error:
             raise ConfigError(f"{kind} plug-in {name!r} cannot be imported: {error}.") from None
+        if not (inspect.isclass(plugin) or inspect.isroutine(plugin)):
+            raise ConfigError(f"{kind} plug-in {name!r} is no function or class, but {type(plugin).__name__}.")
         return plugin
     known = names(kind)
     if name not in known:
@@ -92,7 +95,11 @@ def _build_function(name: str) -> Callable[..., Any]:
     """Return the function ``build`` of a sequence template, or of a user's file."""
     file = Path(name) if name.endswith(".py") else _sequences()[name]
     spec = importlib.util.spec_from_file_location(f"trajdesign_sequence_{file.stem}", file)
-    if spec is None or spec.loader is None or not file.is_file():
+    try:
+        is_there = file.is_file()
+    except OSError:  # too long for a name
+        is_there = False
+    if spec is None or spec.loader is None or not is_there:
         raise ConfigError(f"unknown sequence {name!r}{nearest(name, names('sequence'))}")
     module = importlib.util.module_from_spec(spec)
     try:
@@ -108,16 +115,35 @@ def _build_function(name: str) -> Callable[..., Any]:
 
 
 def options(plugin: Callable[..., Any]) -> type[pydantic.BaseModel]:
-    """Return the model of a plug-in's options: the keyword-only parameters of its signature."""
+    """Return the model of a plug-in's options: the keyword-only parameters of its signature.
+
+    Raises
+    ------
+    ConfigError
+        If the type of one is not known here, as one that is imported for type checkers alone, or is none of a setting.
+    """
     target = plugin.__init__ if inspect.isclass(plugin) else plugin
-    hints = typing.get_type_hints(target)
-    fields: dict[str, Any] = {
-        p.name: (hints.get(p.name, Any), ... if p.default is p.empty else p.default)
-        for p in inspect.signature(target).parameters.values()
-        if p.kind is p.KEYWORD_ONLY
-    }
+    known = getattr(inspect.unwrap(target), "__globals__", {})
     settings = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
-    return pydantic.create_model(f"{plugin.__name__}_options", __config__=settings, **fields)
+    try:
+        options = [p for p in inspect.signature(target).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        fields: dict[str, Any] = {
+            p.name: (_type(p.annotation, known), ... if p.default is p.empty else p.default) for p in options
+        }
+        return pydantic.create_model(f"{plugin.__name__}_options", __config__=settings, **fields)
+    except (NameError, AttributeError, SyntaxError, TypeError, ValueError, pydantic.PydanticUserError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise ConfigError(
+            f"the options of plug-in {plugin.__name__!r} cannot be set: {reason}. Their types are plain (float, str, "
+            "list[float], ...) and imported where the program runs, not under TYPE_CHECKING alone."
+        ) from None
+
+
+def _type(annotation: Any, known: dict[str, Any]) -> Any:
+    """Return the type that an annotation names, with the names that are known in its module."""
+    if annotation is inspect.Parameter.empty:
+        return Any
+    return typing.get_type_hints(types.SimpleNamespace(__annotations__={"option": annotation}), known)["option"]
 
 
 def resolve(kind: str, table: dict[str, Any], *, at: str | None = None) -> dict[str, Any]:
@@ -161,9 +187,21 @@ def required_options(kind: str, name: str) -> list[str]:
 
 
 def build(kind: str, table: dict[str, Any], *arguments: Any) -> Any:
-    """Call a plug-in with the positional arguments of its kind and the options of its config table."""
+    """Call a plug-in with the positional arguments of its kind and the options of its config table.
+
+    Raises
+    ------
+    ConfigError
+        As of `resolve`, or if it does not take these arguments.
+    """
     chosen = resolve(kind, table)
-    return find(kind, chosen.pop("kind"))(*arguments, **chosen)
+    name = chosen.pop("kind")
+    plugin = find(kind, name)
+    try:
+        inspect.signature(plugin).bind(*arguments, **chosen)
+    except TypeError as error:
+        raise ConfigError(f"{kind} plug-in {name!r} cannot be called as one: {error}.") from None
+    return plugin(*arguments, **chosen)
 
 
 def catalogue() -> dict[str, dict[str, dict[str, Any]]]:

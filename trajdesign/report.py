@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trajdesign import cells, limits, metrics, plots, plugins, study_plots, webpage
+from trajdesign import cells, files, limits, metrics, plots, plugins, study_plots, webpage
 from trajdesign import config as config_module
 from trajdesign.compare import Stage
 from trajdesign.encoding import Encoding
 from trajdesign.errors import ConfigError
 from trajdesign.evaluation import draw_seeds, reconstruct
-from trajdesign.files import atomic_path
 from trajdesign.psf import PsfReport, psf
 from trajdesign.response import actual
 from trajdesign.run import RunFolder
@@ -46,11 +45,13 @@ def draw(path: Path | str) -> list[Path]:
     ------
     InputError
         If the run is not finished or a file is damaged.
+    OutputError
+        If the folder of the figures is a link to elsewhere.
     """
-    contents = _contents(path)
+    figures, contents = RunFolder(path).figures, _contents(path)
     written = []
     for name, figure in _figures(contents).items():
-        written.append(contents.path / "figures" / f"{name}.png")
+        written.append(figures / f"{name}.png")
         plots.save(figure, written[-1])
     written.append(contents.path / "report.html")
     _write_page(contents, written[-1])
@@ -123,7 +124,7 @@ def _figures(contents: Contents) -> dict[str, plots.Figure]:
 
 
 def _write_page(contents: Contents, out: Path | str) -> None:
-    with atomic_path(out) as temporary:
+    with files.atomic_path(out) as temporary:
         temporary.write_text(webpage.render(contents), encoding="utf-8")
 
 
@@ -172,6 +173,7 @@ def draw_study(study: Study, rows: Sequence[Mapping[str, Any]], out: Path | str)
         start ``reconstructions-...``, before and after the network, both of the first reconstructor and seed; and
         ``gains-...`` over the number of shots, the mean over the seeds.
     """
+    figures = files.require_own(Path(out) / "figures")
     first = {axis: study.axes[axis][0] for axis in ("reconstructor", "seed")}.items()
     finished = [cell for cell in study.cells if cells.outcome(cell, out).status == "finished"]
     drawn = [cell for cell in finished if not cell.classic and first <= cell.values.items()]
@@ -179,14 +181,14 @@ def draw_study(study: Study, rows: Sequence[Mapping[str, Any]], out: Path | str)
     written = []
     for name, start in starts.items():
         family = [cell for cell in drawn if cell.shares(start, "parameterization")]
-        written.append(Path(out) / "figures" / f"reconstructions-{name}.png")
+        written.append(figures / f"reconstructions-{name}.png")
         plots.save(plots.reconstructions(*_before_and_after(family, out)), written[-1])
     for name in dict.fromkeys(study.label(start.values, "pattern", "shots") for start in starts.values()):
         kin = [cell for cell in drawn if study.label(cell.values, "pattern", "shots") == name]
-        written.append(Path(out) / "figures" / f"trajectories-{name}.png")
+        written.append(figures / f"trajectories-{name}.png")
         plots.save(study_plots.side_by_side(_initial_and_learned(study, kin, out)), written[-1])
     for name, panels in _over_shots(study, rows).items():
-        written.append(Path(out) / "figures" / f"gains-{name}.png")
+        written.append(figures / f"gains-{name}.png")
         plots.save(study_plots.over_shots(list(map(str, study.axes["shots"])), panels), written[-1])
     return written
 

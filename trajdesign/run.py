@@ -34,6 +34,8 @@ _RESULTS = (
     "report.html",
 )
 
+_FOLDERS = ("checkpoints", "figures", "tensorboard")
+
 
 class RunFolder:
     """Paths and formats of one run.
@@ -58,7 +60,7 @@ class RunFolder:
         Raises
         ------
         OutputError
-            If it holds a run already and `overwrite` is not set.
+            If it holds a run already and `overwrite` is not set, or a folder in it leads elsewhere.
         """
         if (self.path / "config.toml").exists() and not overwrite:
             raise OutputError(
@@ -66,6 +68,7 @@ class RunFolder:
             )
         if self.path.exists() and not self.path.is_dir():
             raise OutputError(f"{self.path} is a file; --out names a folder.")
+        self._require_own()
         for name in _RESULTS:  # else a run that stops early would leave them beside the config of another
             (self.path / name).unlink(missing_ok=True)
         self.checkpoints.clear()
@@ -79,7 +82,7 @@ class RunFolder:
         Raises
         ------
         OutputError
-            If that run is of another config.
+            If that run is of another config, or a folder in it leads elsewhere.
         """
         if not (self.path / "config.toml").exists():
             return False
@@ -89,9 +92,15 @@ class RunFolder:
                 f"{self.path} holds a run of another config: {found[0]}; choose another --out, or pass --force "
                 "in place of --resume."
             )
+        self._require_own()
         files.sweep(self.path)
         files.sweep(self.checkpoints.path)
         return True
+
+    def _require_own(self) -> None:
+        """Refuse links in the place of its folders: what they lead to would be written, and cleared."""
+        for name in _FOLDERS:
+            files.require_own(self.path / name)
 
     def holds(self, config: Config) -> bool:
         """Return whether it holds a run of this very config, finished or not."""
@@ -107,8 +116,14 @@ class RunFolder:
 
     @property
     def figures(self) -> Path:
-        """Folder of the figures."""
-        return self.path / "figures"
+        """Folder of the figures.
+
+        Raises
+        ------
+        OutputError
+            If it leads elsewhere.
+        """
+        return files.require_own(self.path / "figures")
 
     def config(self) -> Config:
         """Read the resolved config."""

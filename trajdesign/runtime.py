@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ Shared = TypeVar("Shared", list[int], range, Tensor)
 _CPU = torch.device("cpu")
 _LOST = 75  # exit status of a rank that ended because another one did; EX_TEMPFAIL, none of ours
 _HEAD_START = 2.0  # s that rank 0 has to say first what all of them would
+_RUN_ID = "trajdesign-{}"  # of the ranks that a process of this number has launched, in their environment
+_LOOK = 0.2  # s between two looks whether the parent lives
+_GRACE = 30.0  # s, as torch's launcher has it
 
 
 class LostRankError(SystemExit):
@@ -154,6 +158,9 @@ def join(device: str) -> Iterator[Ranks]:
     if not is_launched():
         yield Ranks(device=torch_device(device))
         return
+    launcher = os.environ.get("TORCHELASTIC_RUN_ID", "").removeprefix(_RUN_ID.format(""))
+    if launcher.isdecimal():
+        end_with(int(launcher))
     rank, size, local, local_size = (
         int(os.environ.get(name, default))
         for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "1"))
@@ -203,6 +210,27 @@ def n_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def end_with(parent: int) -> None:
+    """End this process when its parent ends, which may be killed and say nothing: as SIGTERM does, or 30 s later.
+
+    Where a process is not told that its parent has ended (Windows), it goes on.
+
+    Parameters
+    ----------
+    parent
+        Its number.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_GRACE)
+        os._exit(128 + signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def launch(arguments: Sequence[str], n_ranks: int) -> int:
     """Run a Python program as several ranks on this machine, through torch's own launcher, and wait for them.
 
@@ -238,7 +266,7 @@ def launch(arguments: Sequence[str], n_ranks: int) -> int:
                 1,
                 n_ranks,
                 logs_specs=logs,
-                run_id="trajdesign",
+                run_id=_RUN_ID.format(os.getpid()),
                 rdzv_backend="c10d",
                 rdzv_endpoint="localhost:0",
                 max_restarts=0,

@@ -1,5 +1,6 @@
 """A virtual scan of a written Pulseq file: what its ADC samples of an object, and the image of that."""
 
+import io
 import math
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -282,8 +283,9 @@ def _fov(played: SeqFile, path: Path) -> tuple[float, float, float]:
 
 
 def _write(scanned: Scanned, to: dict[str, Path]) -> None:
-    with to["image.npy"].open("wb") as stream:
-        np.save(stream, scanned.image)
+    content = io.BytesIO()  # into a file numpy writes in a way that does not say that a disk is full
+    np.save(content, scanned.image)
+    to["image.npy"].write_bytes(content.getbuffer())
     images = {"image": scanned.image, "promised": scanned.promised}
     shown = {name: image for name, image in images.items() if image is not None}
     scores = {name: {"PSNR": scanned.facts[name]["psnr"], "SSIM": scanned.facts[name]["ssim"]} for name in shown}

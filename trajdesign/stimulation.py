@@ -140,10 +140,10 @@ class Safe(NerveModel):
             shares = [number(f"flGSWDA{axis}[{i}]") for i in range(3)]
             limit = number(f"flGSWDStimulationLimit{axis}")
             scale = value(values, path, f"asGPAParameters[0].sGCParameters.flGScaleFactor{axis}")
-            if min(*times, limit, scale) <= 0 or abs(sum(shares) - 1) > 1e-3:
+            if min(*times, limit, scale) <= 0 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-3:
                 raise InputError(
-                    f"{path}: axis {axis} has the time constants {times} s, limit {limit:g} T/m/s and scale "
-                    f"{scale:g}, which must be positive, and the shares {shares}, which must sum to 1."
+                    f"{path}: axis {axis} has the time constants {times} s, limit {limit:g} T/m/s and scale {scale:g}, "
+                    f"which must be positive, and the shares {shares}, none of them negative, which must sum to 1."
                 )
             axes.append(SafeAxis(tuple(times), tuple(shares), limit, scale))  # type: ignore[arg-type]
         return cls(*axes)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from faults.tiny import settings, sums
 
+from trajdesign import lock
 from trajdesign.checkpoint import read
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks a process that has imported torch")
@@ -143,6 +144,51 @@ def test_a_killed_rank_takes_the_other_along(number, tmp_path):
         assert (code, said) == (6, f"trajdesign: rank {number} was ended by SIGKILL; was there enough memory?\n")
         assert not any(Path(f"/proc/{process}").exists() for process in ranks)
         assert 0 < newest(tmp_path / str(i)) < 200
+
+
+def gone(processes, seconds=10):
+    """Return whether processes end in time."""
+    end = time.monotonic() + seconds
+    while any(Path(f"/proc/{process}").exists() for process in processes) and time.monotonic() < end:
+        time.sleep(0.05)
+    return not any(Path(f"/proc/{process}").exists() for process in processes)
+
+
+def test_ranks_end_with_a_launcher_that_is_killed(tmp_path):
+    ranks = []
+
+    def kill(launcher):
+        ranks.extend(rank(n, launcher) for n in (0, 1))
+        os.kill(launcher, signal.SIGKILL)
+
+    code, said = two_ranks(tmp_path / "run", "training.epochs=9999", meanwhile=kill)
+    assert (code, "Traceback" in said) == (-signal.SIGKILL, False)
+    assert len(ranks) == 2
+    assert gone(ranks)
+    assert 0 < newest(tmp_path / "run") < 9999 * 2, "it is kept"
+    lock.require_free(tmp_path / "run")
+    assert not list((tmp_path / "run").glob("**/.tmp-*"))
+
+
+def test_cells_end_with_a_study_that_is_killed(tmp_path):
+    changes = dict(setting.split("=", 1) for setting in settings("training.epochs=9999"))
+    lines = [f"base.{k} = {v}" for k, v in changes.items() if not k.startswith(("name", "parameterization"))]
+    (tmp_path / "study.toml").write_text("\n".join(lines))
+    command = [sys.executable, "-m", "trajdesign", "study", str(tmp_path / "study.toml"), "--jobs", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([*command, "--out", str(tmp_path / "out"), "--device", "cpu"], env=environment)
+    end = time.monotonic() + 120
+    while len(found := list(tmp_path.glob("out/cells/*/checkpoints"))) < 2:
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    holders = [int((path.parent / ".lock").read_text().split()[1]) for path in found]
+    process.kill()
+    process.wait()
+    assert gone(holders)
+    for path in found:
+        assert newest(path.parent) > 0
+        lock.require_free(path.parent)
 
 
 @pytest.mark.nightly

@@ -34,7 +34,12 @@ def expand(patterns: Sequence[str], option: str, *, folders: bool = False) -> li
         raise ConfigError(f"data.{option} is {patterns!r}; it is a list of paths or globs: [{patterns!r}].")
     files: dict[Path, None] = {}
     for pattern in patterns:
-        path = Path(pattern).expanduser()
+        try:
+            path = Path(pattern).expanduser()
+            path.exists()
+        except (OSError, RuntimeError) as error:  # too long; the home of nobody
+            reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+            raise InputError(f"data.{option}: {pattern} cannot be read: {reason}.") from None
         if path.exists() and not path.is_file() and not (folders and path.is_dir()):
             raise InputError(f"data.{option}: {path} is not a regular file; name files or a glob.")
         # not Path.glob: it takes no absolute pattern, and finds hidden files

@@ -34,7 +34,7 @@ def bart(trajectory: Trajectory, path: Path) -> dict[str, Any]:
     acquisition = trajectory.acquisition
     cycles = trajectory.k_adc.detach().cpu().double().numpy() * np.array(acquisition.fov)
     filled = np.pad(cycles, ((0, 0), (0, 0), (0, _N_AXES - acquisition.n_dims)))
-    filled.astype("<c8").tofile(path)  # BART counts the first dimension fastest
+    path.write_bytes(filled.astype("<c8").tobytes())  # BART counts the first dimension fastest
     dimensions = filled.shape[::-1]
     path.with_suffix(BESIDE).write_text(f"# Dimensions\n{' '.join(map(str, dimensions))}\n", encoding="ascii")
     return {"dimensions": list(dimensions)}

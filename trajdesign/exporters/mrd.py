@@ -1,5 +1,7 @@
 """ISMRMRD raw data (MRD) ``.h5``: a header, and one acquisition a shot with its k; the export has no signal yet."""
 
+import contextlib
+import io
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,8 +90,8 @@ def write(
         raise ConfigError(f"field_strength {field_strength:g}, slice_thickness {slice_thickness:g}: both are positive.")
     ismrmrd = _library()
     cycles = k * np.array(acquisition.fov)
-    path.unlink(missing_ok=True)  # an empty file is no HDF5
-    with ismrmrd.Dataset(str(path)) as file:
+    content = io.BytesIO()  # HDF5 ends the process where a disk is full
+    with contextlib.closing(ismrmrd.Dataset(content)) as file:
         header = _header(acquisition, len(kspace), round(GAMMA["1H"] * field_strength), slice_thickness)
         file.write_xml_header(header.toXML("utf-8"))
         for shot, position in enumerate(cycles):
@@ -106,6 +108,7 @@ def write(
             if shot == acquisition.n_shots - 1:
                 readout.set_flag(ismrmrd.ACQ_LAST_IN_SLICE)
             file.append_acquisition(readout)
+    path.write_bytes(content.getbuffer())
 
 
 def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -124,7 +127,7 @@ def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray]
         If the header is not of this trajectory.
     """
     ismrmrd = _library()
-    with ismrmrd.Dataset(str(path), create_if_needed=False) as file:
+    with contextlib.closing(ismrmrd.Dataset(io.BytesIO(path.read_bytes()), create_if_needed=False)) as file:
         header = ismrmrd.xsd.CreateFromDocument(file.read_xml_header())
         cycles = np.stack([file.read_acquisition(i).traj for i in range(file.number_of_acquisitions())])
     extent, acquisition = header.encoding[0].encodedSpace.fieldOfView_mm, trajectory.acquisition

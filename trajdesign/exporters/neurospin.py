@@ -76,7 +76,8 @@ def neurospin(trajectory: Trajectory, path: Path, *, bridge_slew: float = 0.7) -
         shots.n_rewinder,
         *[0.0] * _RESERVED,
     ]
-    np.concatenate([header, ends.ravel(), (gradient * 1e3 / largest).ravel()]).astype("<f4").tofile(path)
+    content = np.concatenate([header, ends.ravel(), (gradient * 1e3 / largest).ravel()])
+    path.write_bytes(content.astype("<f4").tobytes())  # numpy's tofile does not say that a disk is full
     return {"n_prephaser": shots.n_prephaser, "n_readout": shots.n_readout, "n_rewinder": shots.n_rewinder}
 
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from trajdesign.errors import ResourceError
+from trajdesign.files import require_own
 from trajdesign.interfaces import Progress
 
 
@@ -27,6 +28,8 @@ def tensorboard(run: Path) -> Iterator[Callable[[Progress], None]]:
     ------
     ResourceError
         If the package tensorboard is not installed.
+    OutputError
+        If the folder, or a stage's in it, is a link to elsewhere.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -37,7 +40,7 @@ def tensorboard(run: Path) -> Iterator[Callable[[Progress], None]]:
 
     def watch(at: Progress) -> None:
         if at.stage not in writers:  # one a stage, drawn into one diagram
-            folder = run / "tensorboard" / at.stage
+            folder = require_own(require_own(run / "tensorboard") / at.stage)
             if at.step == 1:  # nothing of a run that was here before
                 shutil.rmtree(folder, ignore_errors=True)
             writers[at.stage] = SummaryWriter(folder, purge_step=at.step)

@@ -11,6 +11,8 @@ from trajdesign.arrays import read_npz
 from trajdesign.errors import InputError
 from trajdesign.walled import read_text
 
+_LARGEST = 10.0  # of a response; resonances of real gradient systems stay below 2
+
 
 def girf(gradient: Tensor, raster: float, *, path: str) -> Tensor:
     """Return the gradient after a measured linear response (Vannesjo et al., MRM 2013, doi:10.1002/mrm.24263).
@@ -33,10 +35,13 @@ def girf(gradient: Tensor, raster: float, *, path: str) -> Tensor:
     InputError
         If the file cannot be read, or has fewer axes than the gradient.
     """
-    file = Path(path).resolve()
-    if not file.is_file():
-        raise InputError(f"{path} does not exist.")
-    frequency, response = _read(str(file), file.stat().st_mtime_ns)
+    try:
+        changed = Path(path).stat().st_mtime_ns
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist.") from None
+    except (OSError, ValueError) as error:  # no name of a file: too long, or with a NUL
+        raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}.") from None
+    frequency, response = _read(str(Path(path).absolute()), changed)
     n, n_axes = gradient.shape[-2:]
     if len(response) < n_axes:
         raise InputError(f"{path} has {len(response)} axes; the gradient has {n_axes}.")
@@ -65,8 +70,19 @@ def _read(path: str, changed: int) -> tuple[np.ndarray, np.ndarray]:
         arrays = read_npz(path)
         if not {"frequency_hz", "response"} <= arrays.keys():
             raise InputError(f"{path} lacks frequency_hz or response.")
-        frequency, response = arrays["frequency_hz"].astype(float), np.atleast_2d(arrays["response"])
+        for key, kinds in (("frequency_hz", "fiu"), ("response", "fiuc")):
+            if arrays[key].dtype.kind not in kinds:
+                raise InputError(
+                    f"{path}: {key} is {arrays[key].dtype}; frequencies are real numbers, responses numbers."
+                )
+        with np.errstate(over="ignore"):  # of more digits than double precision, to infinity
+            frequency = arrays["frequency_hz"].astype(np.float64)
+            response = np.atleast_2d(arrays["response"]).astype(np.complex128)
     fits = frequency.ndim == 1 and len(frequency) > 1 and response.ndim == 2 and response.shape[1] == len(frequency)
-    if not fits or frequency[0] != 0 or not np.all(np.diff(frequency) > 0) or not np.isfinite(response).all():
+    rises = fits and frequency[0] == 0 and np.isfinite(frequency).all() and (np.diff(frequency) > 0).all()
+    if not rises or not np.isfinite(response).all():
         raise InputError(f"{path}: the frequencies must rise from 0, and each axis have a finite response to each.")
+    largest = float(np.abs(response).max())
+    if largest > _LARGEST:
+        raise InputError(f"{path}: the response reaches {largest:g}; a perfect gradient system has 1. In percent?")
     return frequency, response
