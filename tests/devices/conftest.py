@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-
 from devices import pretend, pretend_cufinufft
+
 from trajdesign import nufft, runtime
 
 
@@ -31,7 +31,9 @@ def device(request, monkeypatch):
     monkeypatch.setattr(nufft.CuFinufft, "runs_on", lambda self, device: device.type == pretend.NAME)
     # the fastest is found by time, which here says nothing
     fastest = nufft.fastest
-    monkeypatch.setattr(nufft, "fastest", lambda device: "cufinufft" if device.type == pretend.NAME else fastest(device))
+    monkeypatch.setattr(
+        nufft, "fastest", lambda device: "cufinufft" if device.type == pretend.NAME else fastest(device)
+    )
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=0))
     return found
 

@@ -1,4 +1,4 @@
-"""A pretend accelerator: tensors that compute on the CPU, but live on another device and refuse to meet those of the CPU.
+"""A pretend accelerator: tensors that compute on the CPU, but live elsewhere and refuse to meet those of the CPU.
 
 It is strict where CUDA is: tensors of both devices in one operation are an error, unless one has no dimension or is an
 index; so is what leaves the device without being asked to, as ``.numpy()`` does. What its tensors hold is computed by

@@ -9,7 +9,6 @@ import ctypes
 import finufft
 import numpy as np
 import torch
-
 from devices.pretend import NAME, Pretend
 
 OPTIONS = (
