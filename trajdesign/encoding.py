@@ -36,7 +36,7 @@ class Encoding:
     dtype
         ``torch.float32`` or ``torch.float64``: the precision of the transforms.
     device
-        Where the images live.
+        Where the images live, and what is given goes.
     backend
         See `trajdesign.nufft.nufft`.
     normal
@@ -65,7 +65,7 @@ class Encoding:
         if normal not in ("auto", "toeplitz", "chain"):
             raise ConfigError(f"unknown normal operator {normal!r}; known: auto, toeplitz, chain.")
         self.acquisition = trajectory.acquisition
-        self.coil_maps = coil_maps
+        self.coil_maps = None if coil_maps is None else coil_maps.to(device)
         self.backend: Backend = backend
         self.normal_by: Normal = normal
         self.omega = angular(trajectory).to(device, dtype)

@@ -99,6 +99,12 @@ class Parameterization(nn.Module, ABC):
         super().__init__()
         self.initial = initial
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Parameterization":
+        """Move the initial trajectory along, to whatever device the rest goes."""
+        super()._apply(fn, recurse)
+        self.initial = self.initial.with_k(fn(self.initial.k))
+        return self
+
     @abstractmethod
     def forward(self) -> Trajectory:
         """Return the trajectory of the present parameters, differentiable in them."""
@@ -188,8 +194,7 @@ class Constraint(ABC):
         """Return the worst value, and where it is."""
         values = self.measure(trajectory).detach().double()
         broken = torch.nonzero(~torch.isfinite(values))
-        flat = int(broken[0] @ torch.tensor([values.shape[1], 1])) if len(broken) else int(values.argmax())
-        shot, index = divmod(flat, values.shape[1])
+        shot, index = broken[0].tolist() if len(broken) else divmod(int(values.argmax()), values.shape[1])
         times = point_times(trajectory.acquisition, trajectory.scanner)
         # a measure over n points has the times of the n points that are centred in the shot
         lost = (len(times) - values.shape[1]) / 2

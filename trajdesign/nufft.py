@@ -63,7 +63,8 @@ class PlannedKernel(Kernel):
         # folding into one period keeps far points exact; that they are finite was checked before
         folded = torch.remainder(omega.detach().double() + math.pi, 2 * math.pi) - math.pi
         points = folded.to(data.real.dtype).T.flip(0).contiguous()
-        return self._execute(data.detach().contiguous(), points, kind, shape)
+        # the libraries read what lies in memory, where a conjugate that torch has put off is none
+        return self._execute(data.detach().resolve_conj().contiguous(), points, kind, shape)
 
     @abstractmethod
     def _execute(self, data: Tensor, points: Tensor, kind: int, shape: tuple[int, ...]) -> Tensor:

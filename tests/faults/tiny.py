@@ -79,7 +79,7 @@ def broken_off(config, path, stage, step, number=signal.SIGTERM, **options):
             os.kill(os.getpid(), number)
 
     try:
-        optimize(config, path, device="cpu", resume=True, report=report, **options)
+        optimize(config, path, resume=True, report=report, **{"device": "cpu", **options})
     except SystemExit as end:
         return end.code
     return None

@@ -45,6 +45,7 @@ class Offset(nn.Module):
         self.register_buffer("level", None, persistent=False)
         self.decimation = decimation
         self._decimate(decimation)
+        self.to(initial.k.device)
 
     def forward(self) -> Tensor:
         """Return the offset (shot, point, dim), 1/m."""

@@ -96,17 +96,18 @@ class NeuralODE(Parameterization):
             )
         self.length = max(1, round(n_intervals / n_control))
         n_segments = math.ceil(n_intervals / self.length)
-        k_max = torch.tensor(initial.acquisition.k_max, dtype=torch.float64)
+        k_max = initial.k.new_tensor(initial.acquisition.k_max)
         tau = relaxation / raster  # time is counted in rasters, k in k_max
         decay = math.exp(-self.length / tau)
         power = torch.arange(n_segments)[:, None] - torch.arange(n_segments) - 1
         self.register_buffer("carry", torch.where(power >= 0, decay ** power.clamp_min(0), 0.0).double())
-        self.register_buffer("k_max", k_max)
+        self.register_buffer("k_max", k_max.double())
         padded = torch.cat([initial.k, initial.k[:, -1:].expand(-1, self.length, -1)], dim=1) / k_max
         segments = padded.unfold(1, self.length + 1, self.length)[:, :n_segments].permute(3, 0, 1, 2)
         self.field = _Field(segments.float(), tau, n_code, hidden)
         self.method, self.adjoint = method, adjoint
         self.rtol, self.atol, self.max_steps = rtol, atol, max_steps
+        self.to(initial.k.device)
 
     def forward(self) -> Trajectory:
         """See `Parameterization.forward`.

@@ -1,0 +1,304 @@
+"""Every part of the software on an accelerator, with the numbers of the CPU."""
+
+import numpy as np
+import pytest
+import torch
+
+from trajdesign import coils, convert, limits, metrics, nufft, plugins
+from trajdesign.acquisition import Acquisition
+from trajdesign.density import density_compensation
+from trajdesign.encoding import Encoding, angular
+from trajdesign.errors import ResourceError
+from trajdesign.export import export
+from trajdesign.inits.spiral import spiral
+from trajdesign.loading import load
+from trajdesign.projection import project
+from trajdesign.psf import psf
+from trajdesign.response import actual
+from trajdesign.scanner import Scanner
+from trajdesign.toeplitz import SpectrumCache, spectra
+from trajdesign.trajectory import fit, fit_residual
+
+ACQUISITION = Acquisition((0.22, 0.2), (14, 12), 2, 100, 8e-6)
+#: Options without which a plug-in cannot be built; a new one with such options fails until it has a line here.
+NEEDED = {
+    "acoustics": {"bands": [(600.0, 100.0)], "limit": 1e-4, "repetition_time": 10e-3},
+    "stimulation": {"model": "xrm", "limit": 1e-3},
+    "eddy_currents": {"amplitudes": [0.02, -0.005], "time_constants": [80e-6, 3e-3]},
+}
+PARAMETERIZATIONS = [
+    *({"kind": name} for name in plugins.names("parameterization")),
+    {"kind": "neural_ode", "adjoint": True},
+    {"kind": "neural_ode", "method": "dopri5", "n_code": 0},
+    {"kind": "samples", "decimation": 8},
+    {"kind": "bspline", "decimation": 4, "n_control": 20},
+]
+RECONSTRUCTORS = [
+    *({"kind": name} for name in plugins.names("reconstructor")),
+    {"kind": "unrolled", "checkpoint": True, "iterations": 2},
+]
+
+
+@pytest.fixture
+def trajectory():
+    return spiral(ACQUISITION, Scanner())
+
+
+@pytest.fixture
+def girf(tmp_path):
+    frequency = np.linspace(0, 50e3, 500)
+    damping = 1 / (1 + (frequency / 2e4) ** 2)
+    path = tmp_path / "girf.npz"
+    np.savez(path, frequency_hz=frequency, response=np.stack([damping, damping * np.exp(-1e-4j * frequency)]))
+    return {"path": str(path)}
+
+
+def moved(trajectory, device):
+    return trajectory.with_k(trajectory.k.detach().to(device))
+
+
+def learnable(trajectory, device="cpu"):
+    """Return a trajectory that no limit allows, whose k asks for its gradient."""
+    wave = torch.sin(torch.arange(trajectory.k.shape[1], dtype=torch.float64) * 0.7)[:, None]
+    return trajectory.with_k((1.3 * trajectory.k + 80 * wave).to(device).requires_grad_())
+
+
+def noise(*shape, dtype=torch.complex128, seed=0):
+    return torch.randn(shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+
+
+def images(n=2, n_coils=3, dtype=torch.complex128):
+    return noise(n, n_coils, *ACQUISITION.image_shape, dtype=dtype)
+
+
+def both(device, kernels, **options):
+    """Return encodings of the device and of the CPU, whose trajectories ask for their gradients, in float64."""
+    start = spiral(ACQUISITION, Scanner())
+    if kernels[0] == "torchkbnufft":  # its many tables and steps take seconds; `test_the_density` has them
+        options["weights"] = Encoding(start).weights
+    leaves = [start.with_k(start.k.to(where).requires_grad_()) for where in (device, "cpu")]
+    there = Encoding(leaves[0], device=device, backend=kernels[0], dtype=torch.float64, **options)
+    return there, Encoding(leaves[1], backend=kernels[1], dtype=torch.float64, **options), [leaf.k for leaf in leaves]
+
+
+@pytest.fixture(params=[("cufinufft", "finufft"), ("torchkbnufft", "torchkbnufft")], ids=lambda pair: pair[0])
+def kernels(request, device):
+    """Return a kernel of the device, and that of the CPU with which it agrees to rounding."""
+    if request.param[0] not in nufft.there(device):
+        pytest.skip(f"{request.param[0]} is not there")
+    return request.param
+
+
+# --- trajectories ---
+
+
+@pytest.mark.parametrize("how", ["made there", "moved there"])
+@pytest.mark.parametrize("table", PARAMETERIZATIONS, ids=str)
+def test_parameterizations(device, alike, trajectory, table, how):
+    torch.manual_seed(0)
+    here = plugins.build("parameterization", table, trajectory)
+    torch.manual_seed(0)
+    there = plugins.build("parameterization", table, moved(trajectory, device) if how == "made there" else trajectory)
+    if how == "moved there":
+        there = there.to(device)
+    alike(there().k, trajectory.k)
+    for seed, (p, q) in enumerate(zip(there.parameters(), here.parameters(), strict=True)):
+        change = 0.02 * noise(*q.shape, dtype=q.dtype, seed=seed)
+        with torch.no_grad():
+            q += change
+            p += change.to(device)
+    slope = noise(*trajectory.k.shape, dtype=torch.float64)
+    for progress in (0.0, 0.5, 1.0):
+        for model in (there, here):
+            model.refine(progress)
+        found, expected = there(), here()
+        alike(found.k, expected.k)
+        if not expected.k.requires_grad:
+            assert table["kind"] == "fixed"
+            continue
+        (found.k * slope.to(device)).sum().backward()
+        (expected.k * slope).sum().backward()
+        for p, q in zip(there.parameters(), here.parameters(), strict=True):
+            alike(p.grad, q.grad)
+
+
+@pytest.mark.parametrize("name", plugins.names("constraint"))
+@pytest.mark.parametrize("norm", ["vector", "axis"])
+def test_constraints(device, alike, name, norm):
+    start = spiral(ACQUISITION, Scanner(limit_norm=norm))
+    [limit] = limits.constraints(ACQUISITION, start.scanner, [name], {name: NEEDED.get(name, {})})
+    found, expected = learnable(start, device), learnable(start)
+    torch.testing.assert_close(limit.measure(found).detach().cpu(), limit.measure(expected).detach())
+    penalties = [limit.penalty(t) for t in (found, expected)]
+    assert float(penalties[1].detach()) > 0
+    for penalty in penalties:
+        penalty.backward()
+    torch.testing.assert_close(penalties[0].detach().cpu(), penalties[1].detach())
+    alike(found.k.grad, expected.k.grad)
+    assert limit.check(found).shot == limit.check(expected).shot
+    assert limit.check(found).value == pytest.approx(limit.check(expected).value)
+    broken = expected.k.detach().clone()
+    broken[1, 20] = torch.nan
+    for k in (broken, broken.to(device)):
+        finding = limit.check(start.with_k(k))
+        assert (finding.ok, finding.shot) == (False, 1)
+
+
+def test_the_projection(device, alike, trajectory):
+    constraints = limits.constraints(ACQUISITION, trajectory.scanner)
+    found, expected = (project(learnable(trajectory, where), constraints, 60) for where in (device, "cpu"))
+    alike(found.k, expected.k)
+    assert all(finding.ok for finding in limits.check(found))
+    for trajectory_ in (found, expected):
+        trajectory_.k.square().sum().backward()
+
+
+@pytest.mark.parametrize("name", plugins.names("response"))
+def test_responses(device, alike, trajectory, name, girf):
+    table = {"kind": name, **({"girf": girf, **NEEDED}.get(name, {}))}
+    found, expected = learnable(trajectory, device), learnable(trajectory)
+    curves = [actual(t, table).k for t in (found, expected)]
+    alike(*curves)
+    for curve in curves:
+        curve.square().sum().backward()
+    alike(found.k.grad, expected.k.grad)
+
+
+def test_a_trajectory_as_file_fit_and_summary(device, alike, trajectory, tmp_path):
+    found = moved(trajectory, device)
+    for name in ("k_adc", "gradient", "slew"):
+        alike(getattr(found, name), getattr(trajectory, name))
+    found.save(tmp_path / "a.npz")
+    assert torch.equal(load(tmp_path / "a.npz").k, trajectory.k)
+    again = fit(found.k_adc, ACQUISITION, trajectory.scanner)
+    assert fit_residual(again, trajectory.k_adc)[0] < 1e-5
+    assert fit_residual(found, found.k_adc) == (0, 0)
+    findings = [limits.check(t) for t in (found, trajectory)]
+    assert limits.summary(found, findings[0]) == limits.summary(trajectory, findings[1])
+
+
+@pytest.mark.parametrize("format", plugins.names("exporter"))
+def test_exports(device, trajectory, tmp_path, format):
+    module = __import__(f"trajdesign.exporters.{format}", fromlist=["SUFFIX"])
+    files = [tmp_path / name / f"a{getattr(module, 'SUFFIX', '.npz')}" for name in ("there", "here")]
+    facts = [
+        export(t, file, format=format) for t, file in zip((moved(trajectory, device), trajectory), files, strict=True)
+    ]
+    assert facts[0]["max_k_error_fov"] == facts[1]["max_k_error_fov"]
+    if format == "pulseq":
+        assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_other_packages_get_numbers_of_the_cpu(device, trajectory):
+    found, expected = (convert.to_mrinufft(t) for t in (moved(trajectory, device), trajectory))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_point_spread_functions(device, trajectory):
+    weights = torch.linspace(1, 2, ACQUISITION.n_samples).expand(2, -1)
+    for given in (None, weights):
+        found = psf(moved(trajectory, device), None if given is None else given.to(device))
+        assert found.to_dict() == psf(trajectory, given).to_dict()
+
+
+# --- sampling ---
+
+
+def test_the_density(device, alike, trajectory, kernels):
+    omega = angular(trajectory).flatten(0, 1)
+    leaves = [omega.to(where).requires_grad_() for where in (device, "cpu")]
+    for start in (None, torch.linspace(1, 2, len(omega))):
+        found, expected = (
+            density_compensation(leaf, ACQUISITION.image_shape, n_iterations=5, start=start, backend=kernel)
+            for leaf, kernel in zip(leaves, kernels, strict=True)
+        )
+        alike(found, expected)
+        found.square().sum().backward()
+        expected.square().sum().backward()
+        alike(leaves[0].grad, leaves[1].grad)
+
+
+@pytest.mark.parametrize("normal", ["chain", "toeplitz", "auto"])
+@pytest.mark.parametrize("has_maps", [False, True])
+def test_the_encoding(device, alike, kernels, normal, has_maps):
+    maps = images(1) if has_maps else None
+    there, here, leaves = both(device, kernels, coil_maps=maps, normal=normal)
+    image = images()[:, :1] if has_maps else images()
+    given = [image.to(where).requires_grad_() for where in (device, "cpu")]
+    samples = [encoding.forward(x) for encoding, x in zip((there, here), given, strict=True)]
+    alike(*samples)
+    alike(there.adjoint(samples[0]), here.adjoint(samples[1]))
+    results = [encoding.normal(x) for encoding, x in zip((there, here), given, strict=True)]
+    alike(*results)
+    for result in results:
+        result.abs().square().sum().backward()
+    alike(given[0].grad, given[1].grad)
+    alike(leaves[0].grad, leaves[1].grad)
+
+
+def test_spectra_that_are_kept(device, alike, kernels):
+    there, here, _ = both(device, kernels, normal="toeplitz")
+    cache, image = SpectrumCache(2**24), images()
+    alike(spectra(image[0].to(device)), spectra(image[0]))
+    for _ in range(2):
+        known = cache.of([4, 7], image.to(device))
+        alike(there.normal(image.to(device), known), here.normal(image))
+    assert cache.state() == {4: known[0].nbytes, 7: known[1].nbytes}
+
+
+def test_an_encoding_cut_off_carries_gradients_on(device, alike, kernels):
+    there, here, leaves = both(device, kernels, normal="toeplitz")
+    for encoding in (there, here):
+        cut = encoding.cut()
+        for _ in range(2):
+            cut.normal(images().to(cut.omega.device)).abs().square().sum().backward()
+        encoding.carry_on(cut)
+    alike(leaves[0].grad, leaves[1].grad)
+
+
+# --- images ---
+
+
+@pytest.mark.parametrize("table", RECONSTRUCTORS, ids=str)
+@pytest.mark.parametrize("has_maps", [False, True])
+def test_reconstructors(device, alike, trajectory, table, has_maps):
+    weights = Encoding(trajectory).weights
+    networks, results = [plugins.build("reconstructor", table).double() for _ in range(2)], []
+    networks[0].load_state_dict(networks[1].state_dict())
+    given = images()
+    maps = coils.smooth_maps(coils.calibration_scan(given, 0.0, [0, 0]), ACQUISITION.image_shape)
+    for where, network in zip((device, "cpu"), networks, strict=True):
+        there = trajectory.with_k(trajectory.k.to(where).requires_grad_())
+        encoding = Encoding(there, weights=weights, dtype=torch.float64, device=where)
+        adjoint = encoding.normal(given.to(where))
+        image = network.to(where)(adjoint, encoding.with_maps(maps.to(where)) if has_maps else encoding)
+        image.square().mean().backward()
+        results.append([image, there.k.grad, *(p.grad for p in network.parameters())])
+    for one, other in zip(*results, strict=True):
+        alike(one, other)
+
+
+def test_coil_maps(device, alike):
+    given = images()
+    found, expected = (coils.calibration_scan(x, 0.1, [3, 4]) for x in (given.to(device), given))
+    if device.type == "pretend":  # a real one has random numbers of its own
+        alike(found, expected)
+    shape = ACQUISITION.image_shape
+    alike(coils.smooth_maps(expected.to(device), shape), coils.smooth_maps(expected, shape))
+    try:
+        maps = coils.espirit_maps(expected, shape)
+    except ResourceError:
+        return
+    alike(coils.espirit_maps(expected.to(device), shape), maps)
+
+
+def test_metrics(device, alike):
+    image, reference = (noise(3, 1, 12, 14, dtype=torch.float32, seed=seed).abs() for seed in (1, 2))
+    for metric in (metrics.psnr, metrics.ssim, metrics.nrmse):
+        alike(metric(image.to(device), reference.to(device)), metric(image, reference))
+    for peak in (1.0, None, torch.tensor([1.0, 2.0, 3.0])):
+        there = peak.to(device) if isinstance(peak, torch.Tensor) else peak
+        for metric in (metrics.psnr, metrics.ssim):
+            alike(metric(image.to(device), reference.to(device), there), metric(image, reference, peak))
+    found = metrics.image_loss(image.to(device), reference.to(device), 0.3, 1.0)
+    alike(found, metrics.image_loss(image, reference, 0.3, 1.0))
