@@ -30,7 +30,7 @@ from trajdesign.seqevents import (
     decode_labels,
     decode_pulse,
 )
-from trajdesign.seqparse import MOST_POINTS, Parsed, parse
+from trajdesign.seqparse import MOST_POINTS, Parsed, number, parse
 
 _RASTERS = ("GradientRasterTime", "RadiofrequencyRasterTime", "BlockDurationRaster")
 
@@ -145,6 +145,22 @@ class SeqFile:
     def k_adc(self) -> np.ndarray:
         """K at the ADC samples (adc, sample, 3), 1/m, if all events have one length."""
         return _stacked(self.k, (0, 0, 3))
+
+    def numbers(self, name: str) -> tuple[float, ...]:
+        """Return the numbers of a definition; none if the file lacks it or has text there.
+
+        Raises
+        ------
+        InputError
+            If one is not finite.
+        """
+        text = self.definitions.get(name, "")
+        try:
+            return tuple(number(word) for word in text.split())
+        except InputError:
+            raise InputError(f"the definition {name} is {text[:64]!r}; its numbers must be finite.") from None
+        except ValueError:
+            return ()
 
     def without_noise(self) -> "SeqFile":
         """Return the file without the ADC events that sample no object: before any excitation, or of a noise scan."""
