@@ -39,6 +39,7 @@ LAYERS = [
     "nufft acquisition files lock",
     "exposure",
     "inspection stimulation acoustics",
+    "coherence",
     "scanner coils metrics seqfile plugins runtime asc arrays",
     "units seqaxis interrupt memory walled",
     "seqevents",

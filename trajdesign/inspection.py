@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from trajdesign import coherence
 from trajdesign.errors import InputError
 from trajdesign.scanner import Scanner
 from trajdesign.seqaxis import Jump, values_at
@@ -107,6 +108,7 @@ def inspect(file: SeqFile, scanner: Scanner) -> list[Check]:
         *_rasters(file, scanner),
         *_dead_times(file, scanner),
         *_adc_rules(file, scanner),
+        _receiver_phase(file),
         *_k_space(file),
         *_effort(file, scanner, pieces),
         *_b1(file, scanner),
@@ -237,8 +239,8 @@ def _dead_times(file: SeqFile, scanner: Scanner) -> list[Check]:
 def _adc_rules(file: SeqFile, scanner: Scanner) -> list[Check]:
     """Check what the common interpreters ask of ADC events; others take any, so breaking it is a warning.
 
-    An event longer than the definition ``MaxAdcSegmentLength`` is taken in pieces of that length. Each is held to what an
-    event is held to, and ends on the gradient raster.
+    An event longer than the definition ``MaxAdcSegmentLength`` is taken in pieces of that length. Each is held to what
+    an event is held to, and ends on the gradient raster.
     """
     counts = np.array([len(adc.times) for adc in file.adcs], dtype=int)
     if not len(counts):
@@ -263,6 +265,18 @@ def _adc_rules(file: SeqFile, scanner: Scanner) -> list[Check]:
     return checks
 
 
+def _receiver_phase(file: SeqFile) -> Check:
+    """Check that the receiver follows the phase of the excitation; where scans are subtracted it need not."""
+    off = coherence.departures(file, coherence.echoes(file))
+    judged = np.flatnonzero(np.isfinite(off))
+    place, n_off = _in(file, [file.adcs[i].index for i in judged]), int((off > coherence.TOLERANCE).sum())
+
+    def where(i: int) -> str:
+        return f"{place(i)} ({n_off} of {len(judged)} ADC events do not follow)" if n_off else place(i)
+
+    return _worst("receiver phase off the excitation's", off[judged], coherence.TOLERANCE, "rad", where, is_advice=True)
+
+
 def _longest_piece(file: SeqFile) -> int:
     """Return the definition ``MaxAdcSegmentLength``, or a number beyond every event without one."""
     name = "MaxAdcSegmentLength"
@@ -271,7 +285,8 @@ def _longest_piece(file: SeqFile) -> int:
     length = file.numbers(name)
     if len(length) != 1 or length[0] % 1 or not 0 <= length[0] < _UNSPLIT:
         raise InputError(
-            f"the definition {name} is {file.definitions[name][:64]!r}; it is a whole number of samples below {_UNSPLIT}."
+            f"the definition {name} is {file.definitions[name][:64]!r}; "
+            f"it is a whole number of samples below {_UNSPLIT}."
         )
     return int(length[0]) or _UNSPLIT
 
