@@ -270,7 +270,9 @@ def test_pieces_are_those_of_pypulseq_and_of_every_divisor():
         valid = [p for p in range(4, min(n, 8192) + 1, 4) if n % p == 0 and p * ns % cell == 0 and n // p <= 128]
         if n > 8192 and not valid:
             n_refused += 1
-            with pytest.raises(ConfigError, match=f"{n} samples of {dwell * 1e6:g} us .*nearest lengths") as refusal:
+            with pytest.raises(
+                ConfigError, match=f"{n} ADC samples of {dwell * 1e6:g} us .*nearest lengths"
+            ) as refusal:
                 blocks.adc_segment(n, dwell, raster)
             for near in re.findall(r"are (\d+) and (\d+)", str(refusal.value))[0]:
                 assert blocks.adc_segment(int(near), dwell, raster) >= 4

@@ -32,7 +32,7 @@ LAYERS = [
     "drawing",
     "interfaces psf waveform",
     "encoding convert",
-    "response",
+    "response reception",
     "loading",
     "density signal toeplitz trajectory",
     "sampled",

@@ -335,7 +335,7 @@ def adc_segment(n_samples: int, dwell: float, raster: float) -> int:
     shorter = next((n for n in range(last, _LONGEST_ADC, -step) if longest(n)), _LONGEST_ADC)
     longer = next((n for n in range(last + step, _MOST_PIECES * _LONGEST_ADC + 1, step) if longest(n)), shorter)
     raise ConfigError(
-        f"an ADC event of {n_samples} samples of {dwell * 1e6:g} us is too long for one piece ({_LONGEST_ADC} samples), "
+        f"an event of {n_samples} ADC samples of {dwell * 1e6:g} us is too long for one piece, {_LONGEST_ADC} samples, "
         f"and interpreters cannot split it into equal ones of a multiple of {step} samples, which end on the gradient "
         f"raster of {raster * 1e6:g} us. The nearest lengths that can be are {shorter} and {longer}: "
         "set acquisition.n_samples."

@@ -31,13 +31,13 @@ def received(file: SeqFile) -> tuple[NDArray[np.floating], ...]:
 
 
 def dephasing(file: SeqFile) -> tuple[NDArray[np.floating], ...]:
-    """Return how long static fields have turned the signal, per ADC event (sample,), s; refocusing reverses the sign."""
+    """Return how long static fields turned the signal, per ADC event (sample,), s; refocusing reverses the sign."""
     constant = np.array([0.0, file.duration]), np.ones(2)
     return tuple(k[:, 0] for k in file.k_of([constant] * 3))
 
 
 def slices(file: SeqFile) -> NDArray[np.integer]:
-    """Return the number of the slice of each ADC event (adc,): its label, or else by the frequency of its excitation."""
+    """Return the number of each ADC event's slice (adc,): its label, or else by the frequency of its excitation."""
     if "SLC" in file.labels:
         return file.labels["SLC"]
     return np.unique(np.nan_to_num(_paths(file)[:, 1].round(3)), return_inverse=True)[1].reshape(-1)

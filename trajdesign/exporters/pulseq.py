@@ -179,8 +179,8 @@ def _require_receiver(played: seqfile.SeqFile, events: np.ndarray) -> None:
     if is_off.any():
         shot = int(np.argwhere(is_off)[0][0])
         raise LimitError(
-            f"the receiver does not follow the phase of the excitation in {is_off.sum()} of {off.size} ADC events, first "
-            f"in shot {shot}, by {off[shot].max():.3g} rad; the ADC event of a shot should have the phase of its pulse."
+            f"the receiver does not follow the phase of the excitation in {is_off.sum()} of {off.size} ADC events, "
+            f"first in shot {shot}, by {off[shot].max():.3g} rad; a shot's ADC event should have its pulse's phase."
         )
 
 
