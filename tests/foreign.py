@@ -46,7 +46,7 @@ def gre(system=SYSTEM):
     spoiler = pp.make_trapezoid("z", area=4 / 5e-3, system=system)
     for line in range(-1, N):  # the first is a dummy
         gy = pp.make_trapezoid("y", area=(line - N / 2) * DK, duration=0.8e-3, system=system)
-        rf.phase_offset = np.pi * line
+        rf.phase_offset = adc.phase_offset = np.pi * line
         sequence.add_block(rf, gz)
         sequence.add_block(prephaser, gy, rephaser)
         sequence.add_block(gx, *([adc] if line >= 0 else []))

@@ -8,8 +8,8 @@ import numpy as np
 import pypulseq as pp
 import pytest
 
-from trajdesign import seqfile
-from trajdesign.errors import InputError
+from trajdesign import blocks, seqfile
+from trajdesign.errors import ConfigError, InputError
 from trajdesign.inspection import describe, inspect
 from trajdesign.scanner import Scanner
 
@@ -234,3 +234,79 @@ def test_damage_is_an_error_or_a_verdict(tmp_path):
         n_read += 1
         assert all(np.isfinite(check.value) for check in found.values())
     assert n_read > 30
+
+
+def piece_checks(tmp_path, n, dwell, segment):
+    sequence = foreign.gre()
+    sequence.add_block(pp.make_adc(n, dwell=dwell, delay=10e-6, system=foreign.LAX), pp.make_delay(1.0))
+    sequence.set_definition("MaxAdcSegmentLength", segment)
+    return checks(foreign.written(sequence, tmp_path / "x.seq"))
+
+
+def test_a_long_event_is_held_to_what_its_pieces_must_be(tmp_path):
+    rules = {"ADC samples", "ADC samples in one piece", "ADC piece off the gradient raster", "ADC pieces"}
+    for n, segment, broken in (
+        (8200, 4100, set()),
+        (8196, 4098, {"ADC samples", "ADC piece off the gradient raster"}),  # 4098 = 4 x 1024.5, 8196 us
+        (16384, 8192, {"ADC piece off the gradient raster"}),  # 16384 us
+        (16400, 8200, {"ADC samples in one piece"}),
+        (20 * 129, 20, {"ADC pieces"}),
+        (8200, 3000, {"ADC samples in one piece"}),  # 3000 does not divide it
+    ):
+        found = piece_checks(tmp_path, n, 2e-6, segment)
+        assert names(found, "warning") & rules == broken, n
+    assert found["ADC samples in one piece"].value == 8200
+
+
+def test_pieces_are_those_of_pypulseq_and_of_every_divisor():
+    rng = np.random.default_rng(0)
+    n_refused = 0
+    for _ in range(400):
+        raster, dwell = rng.choice([4e-6, 10e-6, 20e-6]), round(rng.integers(10, 60) * 1e-7, 9)
+        if raster == 4e-6:
+            dwell = round(rng.integers(1, 4) * 2e-6, 9)
+        n = int(rng.integers(8193, 60000)) // 10 * 10 if rng.random() < 0.7 else int(rng.integers(4, 60000))
+        ns, cell = round(dwell * 1e9), round(raster * 1e9)
+        valid = [p for p in range(4, min(n, 8192) + 1, 4) if n % p == 0 and p * ns % cell == 0 and n // p <= 128]
+        if n > 8192 and not valid:
+            n_refused += 1
+            with pytest.raises(
+                ConfigError, match=f"{n} ADC samples of {dwell * 1e6:g} us .*nearest lengths"
+            ) as refusal:
+                blocks.adc_segment(n, dwell, raster)
+            for near in re.findall(r"are (\d+) and (\d+)", str(refusal.value))[0]:
+                assert blocks.adc_segment(int(near), dwell, raster) >= 4
+            continue
+        found = blocks.adc_segment(n, dwell, raster)
+        assert found == (n if n <= 8192 else max(valid))
+        system = pp.Opts(grad_raster_time=raster, adc_raster_time=1e-7, adc_samples_limit=8192)
+        count, length = pp.calc_adc_segments(n, dwell, system)
+        if n > 8192 and count * length == n:
+            assert found == length
+    assert 50 < n_refused < 350
+
+
+@pytest.mark.parametrize(
+    ("definition", "words"),
+    [
+        ("MaxAdcSegmentLength 1e25", "MaxAdcSegmentLength is '1e25'; it is a whole number of samples"),
+        ("MaxAdcSegmentLength nan", "MaxAdcSegmentLength is 'nan'; its numbers must be finite"),
+        ("MaxAdcSegmentLength 12.5", "whole number"),
+        ("MaxAdcSegmentLength -4", "whole number"),
+        ("MaxAdcSegmentLength many", "whole number"),
+        ("MaxAdcSegmentLength 4 4", "whole number"),
+        ("TotalDuration inf", "TotalDuration is 'inf'"),
+        ("FOV nan nan 0.005", "FOV is 'nan nan 0.005'"),
+        ("GradientRasterTime nan", "nan is no finite number"),
+        ("BlockDurationRaster 1e999", "1e999 is no finite number"),
+        ("RadiofrequencyRasterTime -1", "RadiofrequencyRasterTime is -1"),
+    ],
+)
+def test_nonsense_in_a_definition_is_one_sentence(tmp_path, definition, words):
+    path = foreign.written(foreign.gre(), tmp_path / "x.seq")
+    body = path.read_text().partition("\n[SIGNATURE]\n")[0]
+    name = definition.split()[0]
+    body = re.sub(rf"(?m)^{name} .*\n", "", body).replace("[DEFINITIONS]\n", f"[DEFINITIONS]\n{definition}\n")
+    path.write_text(body)
+    with pytest.raises(InputError, match=re.escape(words)):
+        checks(path, signed=False)

@@ -34,7 +34,7 @@ def received(images, k, times, **physics):
     return signal(*tensors, ACQUISITION, **physics).numpy()
 
 
-@pytest.mark.parametrize("reach", [0.0, 1e-3, 60.0, 3000.0])
+@pytest.mark.parametrize("reach", [0.0, 1e-3, 60.0, 3000.0, 25e3])
 @pytest.mark.parametrize("t2_star", [math.inf, 5e-3])
 def test_a_rough_map_of_any_strength_is_summed_exactly(reach, t2_star):
     images, k, times = drawn()
@@ -69,6 +69,7 @@ def test_noise_has_the_level_of_a_pixel_in_a_fully_sampled_image():
         ({"off_resonance": np.zeros((12, 9))}, r"shape \(12, 9\), the image \(y, x\) = \(9, 12\)"),
         ({"off_resonance": math.inf}, "not finite, or beyond 100000 Hz"),
         ({"off_resonance": np.full((9, 12), math.nan)}, "not finite"),
+        ({"off_resonance": np.linspace(-1e5, 1e5, 108).reshape(9, 12)}, r"apart by 1[56]\d\d cycles"),  # over 8 ms
     ],
 )
 def test_physics_that_cannot_be(physics, words):

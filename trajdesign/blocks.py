@@ -21,8 +21,9 @@ TOLERANCE = 1e-6
 
 _TIME_BANDWIDTH = 4.0
 
-#: Longest ADC event that the common interpreters take in one piece, samples.
-_LONGEST_ADC = 8192
+#: The common interpreters take ADC events of at most so many equal pieces of at most so many samples, a multiple of so
+#: many.
+_MOST_PIECES, _LONGEST_ADC, _ADC_DIVISOR = 128, 8192, 4
 
 
 def system(scanner: Scanner) -> pp.Opts:
@@ -286,9 +287,9 @@ def add_definitions(
     slice_thickness: float,
 ) -> None:
     """Write the definitions that interpreters and the exporter look for; `slice_thickness` of all partitions."""
-    n_samples = trajectory.acquisition.n_samples
-    segment = next(n for n in range(min(n_samples, _LONGEST_ADC), 0, -1) if n_samples % n == 0)
-    fov = [*trajectory.acquisition.fov, slice_thickness][:3]
+    acquisition, scanner = trajectory.acquisition, trajectory.scanner
+    segment = adc_segment(acquisition.n_samples, acquisition.dwell, scanner.gradient_raster)
+    fov = [*acquisition.fov, slice_thickness][:3]
     for name, value in (
         ("Name", plain_text(trajectory.name)),
         ("FOV", fov),
@@ -300,6 +301,45 @@ def add_definitions(
         ("RewinderCells", shots.n_rewinder),
     ):
         sequence.set_definition(name, value)
+
+
+def adc_segment(n_samples: int, dwell: float, raster: float) -> int:
+    """Return the length of the pieces in which interpreters take an ADC event: all of it, or the longest that fits.
+
+    Pieces are equal, a multiple of 4 samples, and end on the gradient raster (``calcAdcSeg`` of Pulseq's toolbox).
+
+    Parameters
+    ----------
+    n_samples
+        Of the event.
+    dwell, raster
+        Dwell time and gradient raster, s.
+
+    Raises
+    ------
+    ConfigError
+        If the event is too long for one piece and cannot be split; the sentence names the nearest lengths that can.
+    """
+    cell, sample = round(raster * 1e9), round(dwell * 1e9)
+    step = math.lcm(_ADC_DIVISOR, cell // math.gcd(cell, sample))
+    multiples = np.arange(step, _LONGEST_ADC + 1, step)[::-1]
+
+    def longest(n: int) -> int:
+        """Return the longest piece of `n` samples, 0 if there is none."""
+        fits = multiples[(n % multiples == 0) & (n <= _MOST_PIECES * multiples)]
+        return n if n <= _LONGEST_ADC else int(fits[0]) if len(fits) else 0
+
+    if longest(n_samples):
+        return longest(n_samples)
+    last = n_samples - n_samples % step
+    shorter = next((n for n in range(last, _LONGEST_ADC, -step) if longest(n)), _LONGEST_ADC)
+    longer = next((n for n in range(last + step, _MOST_PIECES * _LONGEST_ADC + 1, step) if longest(n)), shorter)
+    raise ConfigError(
+        f"an event of {n_samples} ADC samples of {dwell * 1e6:g} us is too long for one piece, {_LONGEST_ADC} samples, "
+        f"and interpreters cannot split it into equal ones of a multiple of {step} samples, which end on the gradient "
+        f"raster of {raster * 1e6:g} us. The nearest lengths that can be are {shorter} and {longer}: "
+        "set acquisition.n_samples."
+    )
 
 
 def plain_text(text: str) -> str:

@@ -12,10 +12,7 @@ import numpy as np
 from trajdesign import limits, plugins
 from trajdesign.errors import ConfigError, LimitError
 from trajdesign.files import atomic_path
-from trajdesign.trajectory import Trajectory
-
-#: Largest distance between k in the file and k of the trajectory, in 1/FOV.
-MAX_K_ERROR_FOV = 1e-3
+from trajdesign.trajectory import MAX_K_ERROR_FOV, Trajectory
 
 
 def export(

@@ -13,11 +13,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from trajdesign import coherence
 from trajdesign.errors import InputError
 from trajdesign.scanner import Scanner
 from trajdesign.seqaxis import Jump, values_at
 from trajdesign.seqfile import SeqFile
-from trajdesign.seqparse import number
 
 AXES = "xyz"
 
@@ -30,8 +30,12 @@ _SAME_TIME = 1e-10
 #: Dwell times are stored in whole ns, so a sequence exactly at the Nyquist speed may be this part beyond it.
 _DWELL_ROUNDING = 1e-3
 
-#: The common interpreters take ADC events of a multiple of so many samples, in pieces of at most so many.
-_DIVISOR, _LONGEST_ADC = 4, 8192
+#: The common interpreters take ADC events of a multiple of so many samples, in at most so many equal pieces of at most
+#: so many.
+_DIVISOR, _MOST_PIECES, _LONGEST_ADC = 4, 128, 8192
+
+#: More samples than any ADC event has.
+_UNSPLIT = 2**31
 
 #: The window over which IEC 60601-2-33 averages B1+rms, s.
 _WINDOW = 10.0
@@ -103,7 +107,8 @@ def inspect(file: SeqFile, scanner: Scanner) -> list[Check]:
         *_jumps(file, scanner),
         *_rasters(file, scanner),
         *_dead_times(file, scanner),
-        *_adc_rules(file),
+        *_adc_rules(file, scanner),
+        _receiver_phase(file),
         *_k_space(file),
         *_effort(file, scanner, pieces),
         *_b1(file, scanner),
@@ -136,7 +141,7 @@ def _signature(file: SeqFile) -> Check:
 
 def _total_time(file: SeqFile) -> Check:
     """Compare with the definition: an unsigned file that was cut off in its blocks lasts too short."""
-    planned = _definition(file, "TotalDuration")
+    planned = file.numbers("TotalDuration")
     if len(planned) != 1:
         return _report("total time", file.duration, "s")
     ok = abs(file.duration - planned[0]) <= 1e-6 * file.duration + _SAME_TIME
@@ -231,30 +236,66 @@ def _dead_times(file: SeqFile, scanner: Scanner) -> list[Check]:
     return checks
 
 
-def _adc_rules(file: SeqFile) -> list[Check]:
-    """Check what the common interpreters ask of ADC events; others take any, so breaking it is a warning."""
+def _adc_rules(file: SeqFile, scanner: Scanner) -> list[Check]:
+    """Check what the common interpreters ask of ADC events; others take any, so breaking it is a warning.
+
+    An event longer than the definition ``MaxAdcSegmentLength`` is taken in pieces of that length. Each is held to what
+    an event is held to, and ends on the gradient raster.
+    """
     counts = np.array([len(adc.times) for adc in file.adcs], dtype=int)
     if not len(counts):
         return []
-    segment = _definition(file, "MaxAdcSegmentLength")
-    piece = int(segment[0]) if len(segment) == 1 and segment[0] >= 1 else 0
-    # an event that the given length does not divide is taken whole
-    pieces = np.where(counts % piece == 0, np.minimum(counts, piece), counts) if piece else counts
-    odd = np.flatnonzero(counts % _DIVISOR)
+    longest = _longest_piece(file)
+    is_split = (counts > longest) & (counts % longest == 0)  # one that the given length does not divide is taken whole
+    pieces = np.where(is_split, longest, counts)
     where = _in(file, [adc.index for adc in file.adcs])
-    first = int(odd[0]) if len(odd) else 0
-    is_even = not len(odd)
-    return [
-        Check("ADC samples", float(counts[first]), _DIVISOR, "", where(first), is_even, "multiple of", is_advice=True),
+    odd = np.flatnonzero(pieces % _DIVISOR)
+    first, is_even = int(odd[0]) if len(odd) else 0, not len(odd)
+    checks = [
+        Check("ADC samples", float(pieces[first]), _DIVISOR, "", where(first), is_even, "multiple of", is_advice=True),
         _worst("ADC samples in one piece", pieces, _LONGEST_ADC, "", where, is_advice=True),
     ]
+    if is_split.any():
+        ends = np.array([adc.dwell for adc in file.adcs]) * pieces
+        off = np.where(is_split, _misfit(ends, scanner.gradient_raster), 0.0)
+        checks += [
+            _worst("ADC piece off the gradient raster", off, 0.0, "s", where, is_advice=True),
+            _worst("ADC pieces", counts // pieces, _MOST_PIECES, "", where, is_advice=True),
+        ]
+    return checks
+
+
+def _receiver_phase(file: SeqFile) -> Check:
+    """Check that the receiver follows the phase of the excitation; where scans are subtracted it need not."""
+    off = coherence.departures(file, coherence.echoes(file))
+    judged = np.flatnonzero(np.isfinite(off))
+    place, n_off = _in(file, [file.adcs[i].index for i in judged]), int((off > coherence.TOLERANCE).sum())
+
+    def where(i: int) -> str:
+        return f"{place(i)} ({n_off} of {len(judged)} ADC events do not follow)" if n_off else place(i)
+
+    return _worst("receiver phase off the excitation's", off[judged], coherence.TOLERANCE, "rad", where, is_advice=True)
+
+
+def _longest_piece(file: SeqFile) -> int:
+    """Return the definition ``MaxAdcSegmentLength``, or a number beyond every event without one."""
+    name = "MaxAdcSegmentLength"
+    if name not in file.definitions:
+        return _UNSPLIT
+    length = file.numbers(name)
+    if len(length) != 1 or length[0] % 1 or not 0 <= length[0] < _UNSPLIT:
+        raise InputError(
+            f"the definition {name} is {file.definitions[name][:64]!r}; "
+            f"it is a whole number of samples below {_UNSPLIT}."
+        )
+    return int(length[0]) or _UNSPLIT
 
 
 def _k_space(file: SeqFile) -> list[Check]:
     """How far and how fast k goes while the ADC samples, compared with the FOV."""
     k = np.concatenate([np.zeros((0, 3)), *file.k])
     checks = [_report(f"largest k {axis}", float(np.abs(k[:, i]).max(initial=0)), "1/m") for i, axis in enumerate(AXES)]
-    fov = np.array(_definition(file, "FOV"))
+    fov = np.array(file.numbers("FOV"))
     is_known = len(fov) == 3 and bool(np.all((fov >= _FOVS[0]) & (fov <= _FOVS[1])))
     extent = np.ptp(k, axis=0) if len(k) else np.zeros(3)
     # spectroscopy has no extent, so without an FOV that says what is imaged it is a warning
@@ -349,11 +390,3 @@ def _at(file: SeqFile, times: np.ndarray, axis: str = "") -> Callable[[int], str
 def _in(file: SeqFile, blocks: list[int]) -> Callable[[int], str]:
     """Return the text of a place from its index in `blocks`."""
     return lambda i: f"block {file.block_numbers[blocks[i]]}, {file.block_edges[blocks[i]] * 1e3:.3f} ms"
-
-
-def _definition(file: SeqFile, name: str) -> list[float]:
-    """Return the numbers of a definition; none if there is none, or if it holds anything else."""
-    try:
-        return [number(word) for word in file.definitions.get(name, "").split()]
-    except (InputError, ValueError):
-        return []

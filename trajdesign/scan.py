@@ -17,25 +17,29 @@ from trajdesign.acquisition import Acquisition
 from trajdesign.config import Config
 from trajdesign.density import density_compensation
 from trajdesign.encoding import Encoding
-from trajdesign.errors import ConfigError, InputError
+from trajdesign.errors import ConfigError
 from trajdesign.evaluation import draw_seeds, from_adjoint
 from trajdesign.exporters import mrd
 from trajdesign.files import atomic_path
 from trajdesign.interfaces import Reconstructor
 from trajdesign.nufft import nufft_adjoint
+from trajdesign.reception import (
+    Reception,
+    acquisition_of,
+    distance,
+    refocused,
+    require_flat,
+    slices_of,
+    stacked,
+    thickness,
+)
 from trajdesign.reconstructors.adjoint import root_sum_of_squares
 from trajdesign.response import actual, k_of_file
 from trajdesign.run import RunFolder, to_json
-from trajdesign.seqfile import SeqFile
-from trajdesign.signal import receiver_noise, signal
-from trajdesign.trajectory import Trajectory, fit_residual
+from trajdesign.signal import receiver_noise
+from trajdesign.trajectory import MAX_K_ERROR_FOV, Trajectory, fit_residual
 
 _FILES = ("image.npy", "reconstruction.png", "raw.h5", "scan.json")
-
-#: Phase across the slice during a readout beyond which a file is taken for one of a volume, turns.
-_MOST_TURNS = 0.05
-
-_LARGEST_MATRIX = 4096
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,9 @@ class Scanned:
         What ``scan.json`` holds: the numbers of the call and of the file, SI, and ``image``: ``psnr`` (dB), ``ssim``
         and ``nrmse`` against the reference. With a run also ``promised``, the same of the promised image,
         ``nrmse_to_promised``, and ``max_k_error_fov``, how far k in the file is from the run's, in 1/FOV. Where the run
-        knows the response of the gradient system, both are after it.
+        knows the response of the gradient system, both are after it; ``max_told_k_error_fov`` is before it, and
+        ``is_of_run`` whether that is what an export may be off. Of several slices, ``slice`` is the one that is shown,
+        and ``nrmse_of_slices`` tells of each.
     """
 
     image: NDArray[np.floating]
@@ -73,6 +79,7 @@ def scan(
     run: Path | str | None = None,
     n_coils: int | None = None,
     t2_star: float | None = None,
+    t2: float | None = None,
     off_resonance: float | NDArray[np.floating] = 0.0,
     noise: float = 0.0,
     seed: int = 0,
@@ -84,9 +91,14 @@ def scan(
     would reconstruct with. So a file that does not play it shows. Without a run the image is the root sum of squares
     of the density-compensated adjoint at the file's k.
 
-    The object is a thin slice at z = 0; its voxels are points, as in training, and the physics is that of
-    `trajdesign.signal.signal`. The receiver's gain makes up for the decay until the echo, where all
-    shots together are nearest to k = 0, because networks know images of one brightness. Noise scans are left out.
+    The object is a thin slice; its voxels are points, as in training, and the physics is that of
+    `trajdesign.signal.signal`, on the path of `trajdesign.coherence`: the receiver's phase and frequency are those of
+    the file, and refocusing pulses reverse what static fields and T2' did. The receiver's gain makes up for the decay
+    until the echo, where all shots together are nearest to k = 0, because networks know images of one brightness. Noise
+    scans are left out.
+
+    The labels ``LIN`` and ``SLC`` say of which shot and slice an ADC event is, and events of one shot are averaged, as
+    the two half pulses of an ultrashort echo time. The same object lies in every slice; the worst image is shown.
 
     Parameters
     ----------
@@ -94,7 +106,8 @@ def scan(
         The ``.seq`` file, 2D.
     out
         Folder to write: ``image.npy``, ``reconstruction.png`` with the map of errors, ``raw.h5`` (ISMRMRD: the signal
-        of all coils in the order of the ADC events, and k as read from the file) and ``scan.json``.
+        of all coils in the order of the ADC events, of the slice that is shown and, with a run, of each shot once, and
+        k as read from the file) and ``scan.json``.
     object
         ``phantom``, or a file for the data source of the run (``images`` without one), scaled to the field of view as
         in training; of several slices the one in the middle.
@@ -103,7 +116,9 @@ def scan(
     n_coils
         Number of coils, by default that of the data source.
     t2_star
-        T2* of all voxels, s; no decay without it.
+        T2* of all voxels, s; no decay without it. A spin echo refocuses it all but for `t2`.
+    t2
+        T2 of all voxels, s, which is not refocused and at least T2*; infinite if None.
     off_resonance
         Of all voxels, or of each (y, x), Hz.
     noise
@@ -126,19 +141,18 @@ def scan(
     path, out = Path(path), Path(out)
     if not 0 <= noise < math.inf or seed < 0:
         raise ConfigError(f"noise is {noise:g}, seed {seed}: noise is finite, and neither is negative.")
+    t2_prime = refocused(t2, t2_star)
     with ExitStack() as files:
         to = {name: files.enter_context(atomic_path(out / name, overwrite=overwrite)) for name in _FILES}
         played = seqfile.read(path).without_noise()
         trained = None if run is None else _Trained.load(run)
-        acquisition = _acquisition(played, path) if trained is None else trained.trajectory.acquisition
+        slices = slices_of(played, path, None if trained is None else trained.trajectory.acquisition)
+        acquisition = acquisition_of(played, slices[0], path) if trained is None else trained.trajectory.acquisition
+        told = played.k
         played = replace(played, k=k_of_file(played, {} if trained is None else trained.config.response))
-        k, times = _samples(played, acquisition, path)
+        require_flat(played, path)
         coil_images = _coil_images(object, acquisition, n_coils, {} if trained is None else trained.config.data)
-
-        kspace = signal(coil_images, k, times, acquisition, t2_star=t2_star, off_resonance=off_resonance)
-        kspace += receiver_noise(tuple(kspace.shape), noise, acquisition, seed)
-        echo = float(times[:, k.square().sum((0, 2)).argmin()].mean())
-        seen = kspace * (1.0 if t2_star is None else math.exp(echo / t2_star))
+        physics = Reception(played, t2_prime, t2, off_resonance)
         facts = {
             "path": str(path),
             "md5": played.md5,
@@ -146,17 +160,31 @@ def scan(
             "run": None if run is None else str(run),
             "matrix": acquisition.matrix,
             "n_coils": len(coil_images),
+            "n_slices": len(slices),
             "n_shots": acquisition.n_shots,
             "n_samples": acquisition.n_samples,
             "duration": played.duration,
-            "echo_time": echo,
             "t2_star": t2_star,
+            "t2": t2,
             "off_resonance": [float(np.min(off_resonance)), float(np.max(off_resonance))],
             "noise": noise,
             "seed": seed,
         }
-        scanned = _compared(coil_images, seen, k, acquisition, trained, facts)
-        mrd.write(to["raw.h5"], kspace.numpy(), k.numpy(), acquisition, slice_thickness=_fov(played, path)[2])
+        if trained is not None:
+            wanted = trained.trajectory.k_adc
+            error = max(distance(stacked(told, events), wanted, acquisition) for events in slices)
+            facts |= {"max_told_k_error_fov": error, "is_of_run": error <= MAX_K_ERROR_FOV}
+        scans = []
+        for number, events in enumerate(slices):
+            kspace, echo, gain = physics.sampled(coil_images, events, acquisition)
+            kspace += receiver_noise(tuple(kspace.shape), noise, acquisition, seed + number)
+            k = torch.from_numpy(stacked(played.k, events).mean(axis=1))
+            found = facts | {"slice": number, "echo_time": echo}
+            scans.append((_compared(coil_images, kspace * gain, k, acquisition, trained, found), kspace, k))
+        errors = [one.facts.get("nrmse_to_promised", one.facts["image"]["nrmse"]) for one, _, _ in scans]
+        scanned, kspace, k = scans[int(np.argmax(errors))]
+        scanned.facts["nrmse_of_slices"] = errors
+        mrd.write(to["raw.h5"], kspace.numpy(), k.numpy(), acquisition, slice_thickness=thickness(played, path))
         _write(scanned, to)
     return scanned
 
@@ -237,49 +265,6 @@ def _coil_images(object: str, acquisition: Acquisition, n_coils: int | None, dat
         given["n_coils"] = n_coils
     slices = plugins.build("data", {**data, **given}, acquisition, "test")
     return slices[len(slices) // 2]
-
-
-def _samples(played: SeqFile, acquisition: Acquisition, path: Path) -> tuple[Tensor, Tensor]:
-    """Return k (shot, sample, 2), 1/m, and the time since the excitation (shot, sample), s, of a file that fits."""
-    wanted = (acquisition.n_shots, acquisition.n_samples)
-    if played.adc_times.shape != wanted:
-        raise InputError(
-            f"{path} has (ADC events, samples) {played.adc_times.shape}, the run (shots, samples) {wanted}; "
-            "is it the export of another run?"
-        )
-    turns = float(np.abs(played.k_adc[..., 2]).max()) * _fov(played, path)[2]
-    if not turns <= _MOST_TURNS:
-        raise InputError(
-            f"{path} turns the phase across the slice by up to {turns:.3g} cycles during a readout, "
-            f"a 2D sequence by at most {_MOST_TURNS}; volumes cannot be scanned."
-        )
-    last = np.searchsorted(played.excitations, played.adc_times, side="right") - 1
-    return torch.from_numpy(played.k_adc[..., :2].copy()), torch.from_numpy(played.adc_times - played.excitations[last])
-
-
-def _acquisition(played: SeqFile, path: Path) -> Acquisition:
-    """Return the acquisition of a file: its field of view, and the smallest even matrix of square pixels for its k."""
-    if not played.adc_times.size:
-        raise InputError(f"{path} samples nothing: it has no ADC event.")
-    fov = _fov(played, path)[:2]
-    reach = float(np.abs(played.k_adc[..., :2]).max())
-    matrix = tuple(2 * max(2, math.ceil(min(reach * extent, _LARGEST_MATRIX) - 1e-3)) for extent in fov)
-    if max(matrix) > _LARGEST_MATRIX:
-        raise InputError(f"{path} reaches {reach:.4g} 1/m; is the definition FOV, {fov} m, right?")
-    n_shots, n_samples = played.adc_times.shape
-    try:
-        return Acquisition(fov, matrix, n_shots, n_samples, float(np.ptp(played.adc_times[0])) / max(1, n_samples - 1))
-    except ConfigError as error:
-        raise InputError(f"{path}: {error}") from None
-
-
-def _fov(played: SeqFile, path: Path) -> tuple[float, float, float]:
-    """Return the definition FOV: the field of view along x and y, and the slice thickness, m."""
-    try:
-        x, y, thickness = (float(extent) for extent in played.definitions.get("FOV", "").split())
-    except ValueError:
-        raise InputError(f"{path} lacks the definition FOV, three numbers in m.") from None
-    return x, y, thickness
 
 
 def _write(scanned: Scanned, to: dict[str, Path]) -> None:

@@ -70,6 +70,9 @@ class Pulse:
         Of the samples after `delay` (sample,), s, and complex, Hz.
     is_sampled
         Whether each sample lasts one raster; otherwise straight lines join them.
+    phase, frequency
+        Offsets that `amplitude` lacks, rad and Hz: the phase at time t after `delay` is more by
+        ``phase + 2 pi frequency t``. Not a number where a file gives them in ppm of an unknown field.
     """
 
     use: str
@@ -79,6 +82,8 @@ class Pulse:
     times: np.ndarray
     amplitude: np.ndarray
     is_sampled: bool
+    phase: float
+    frequency: float
 
     @property
     def peak(self) -> float:
@@ -93,6 +98,30 @@ class Pulse:
             return float(power.mean()) * (self.end - self.delay)
         mixed = (self.amplitude[:-1] * self.amplitude[1:].conj()).real
         return float(np.diff(self.times) @ (power[:-1] + mixed + power[1:])) / 3
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """An ADC event, as the file defines it.
+
+    Parameters
+    ----------
+    count
+        Number of samples.
+    dwell
+        Time per sample, s.
+    delay
+        From the block's start to the first sample's start, s.
+    phase, frequency, modulation
+        As of `trajdesign.seqfile.Adc`.
+    """
+
+    count: int
+    dwell: float
+    delay: float
+    phase: float
+    frequency: float
+    modulation: np.ndarray | None
 
 
 def decode_gradient(parsed: Parsed, event: int, before: float) -> Gradient | None:
@@ -151,13 +180,26 @@ def _arbitrary(parsed: Parsed, event: int, before: float) -> Gradient:
     return Gradient(times, values, times[[0, -1]], is_sampled=True, is_end_stored=not parsed.is_old)
 
 
-def decode_adc(parsed: Parsed, event: int) -> tuple[int, float, float]:
-    """Return the number of samples, the dwell time (s) and the delay (s) of an ADC event."""
+def decode_adc(parsed: Parsed, event: int) -> Receiver:
+    """Return an ADC event."""
     row = parsed.tables["ADC"][event]
     count, dwell, delay = int(row[0]), number(row[1]) * 1e-9, number(row[2]) * 1e-6
     if not (0 < count <= MOST_POINTS and dwell > 0 and delay >= 0):
         raise InputError(f"ADC {event} has {count} samples of {dwell:g} s after {delay:g} s.")
-    return count, dwell, delay
+    phase, frequency = decode_offsets(parsed, row[3:5] if parsed.is_old else row[3:7])
+    shape = 0 if parsed.is_old else int(row[7])
+    modulation = parsed.shapes[shape] if shape else None
+    if modulation is not None and len(modulation) != count:
+        raise InputError(f"ADC {event} has {count} samples and {len(modulation)} phases.")
+    return Receiver(count, dwell, delay, phase, frequency, modulation)
+
+
+def decode_offsets(parsed: Parsed, row: list[str]) -> tuple[float, float]:
+    """Return the phase (rad) and frequency (Hz) of an event from its columns; ppm are of `Parsed.larmor`."""
+    *ppm, frequency, phase = (number(word) for word in row)
+    if any(ppm):
+        return phase + ppm[1] * 1e-6 * parsed.larmor, frequency + ppm[0] * 1e-6 * parsed.larmor
+    return phase, frequency
 
 
 def decode_labels(parsed: Parsed, extension: int) -> list[tuple[bool, str, int]]:
@@ -199,7 +241,10 @@ def decode_pulse(parsed: Parsed, event: int) -> Pulse:
             raise InputError(f"RF pulse {event} has the use {use!r}; known are {', '.join(USES)}.")
     if not 0 <= centre <= duration:
         raise InputError(f"RF pulse {event} has its centre at {centre:g} s of {duration:g} s.")
-    return Pulse(use, delay, delay + centre, delay + duration, times, amplitude, not time_id)
+    phase, frequency = decode_offsets(parsed, row[-2:] if parsed.is_old else row[-5:-1])
+    return Pulse(
+        use, delay, delay + centre, delay + duration, times, amplitude, not time_id, phase=phase, frequency=frequency
+    )
 
 
 def _use(amplitude: np.ndarray, times: np.ndarray, duration: float, offset: float) -> str:

@@ -30,7 +30,7 @@ from trajdesign.seqevents import (
     decode_labels,
     decode_pulse,
 )
-from trajdesign.seqparse import MOST_POINTS, Parsed, parse
+from trajdesign.seqparse import MOST_POINTS, Parsed, number, parse
 
 _RASTERS = ("GradientRasterTime", "RadiofrequencyRasterTime", "BlockDurationRaster")
 
@@ -58,12 +58,19 @@ class Adc:
         Time per sample, s.
     times
         Of the samples, after the start of the file (sample,), s.
+    phase, frequency, modulation
+        Of the receiver, rad, Hz, and rad (sample,): its phase at time t after `delay` is
+        ``phase + 2 pi frequency t``, and the modulation, if there is one, more. Not a number where a file gives them
+        in ppm of an unknown field.
     """
 
     index: int
     delay: float
     dwell: float
     times: np.ndarray
+    phase: float
+    frequency: float
+    modulation: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -139,6 +146,22 @@ class SeqFile:
         """K at the ADC samples (adc, sample, 3), 1/m, if all events have one length."""
         return _stacked(self.k, (0, 0, 3))
 
+    def numbers(self, name: str) -> tuple[float, ...]:
+        """Return the numbers of a definition; none if the file lacks it or has text there.
+
+        Raises
+        ------
+        InputError
+            If one is not finite.
+        """
+        text = self.definitions.get(name, "")
+        try:
+            return tuple(number(word) for word in text.split())
+        except InputError:
+            raise InputError(f"the definition {name} is {text[:64]!r}; its numbers must be finite.") from None
+        except ValueError:
+            return ()
+
     def without_noise(self) -> "SeqFile":
         """Return the file without the ADC events that sample no object: before any excitation, or of a noise scan."""
         noise, start = self.labels.get("NOISE", np.zeros(len(self.adcs))), self.excitations.min(initial=math.inf)
@@ -208,7 +231,7 @@ class SeqFile:
         return np.stack([values_at(centres, t, g, "right") for t, g in self.waveforms]) / gamma
 
 
-def read(path: Path | str, *, signed: bool = True) -> SeqFile:
+def read(path: Path | str, *, signed: bool = True, larmor: float = math.nan) -> SeqFile:
     """Read and play a Pulseq text file.
 
     Parameters
@@ -217,6 +240,8 @@ def read(path: Path | str, *, signed: bool = True) -> SeqFile:
         The ``.seq`` file.
     signed
         Whether the file must have a signature; one that does not fit is refused either way.
+    larmor
+        Gyromagnetic ratio over 2 pi times B0, Hz, of which the file may give phases and frequencies in ppm.
 
     Raises
     ------
@@ -226,7 +251,7 @@ def read(path: Path | str, *, signed: bool = True) -> SeqFile:
     """
     content = walled.read_bytes(path, _MOST_BYTES)
     try:
-        return _Player(parse(content, signed=signed), len(content)).play()
+        return _Player(parse(content, signed=signed, larmor=larmor), len(content)).play()
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except (KeyError, IndexError, ValueError, OverflowError) as error:
@@ -313,12 +338,12 @@ class _Player:
         axis.add(block, clock, found)
 
     def _adc(self, event: int, index: int, block: int, clock: float, duration: float) -> Adc:
-        count, dwell, delay = decode_adc(self.parsed, event)
-        self._count(count)
-        times = delay + (np.arange(count) + 0.5) * dwell
+        found = decode_adc(self.parsed, event)
+        self._count(found.count)
+        times = found.delay + (np.arange(found.count) + 0.5) * found.dwell
         if times[-1] > duration:
             raise InputError(f"ADC {event} lasts longer than block {block}.")
-        return Adc(index, delay, dwell, clock + times)
+        return Adc(index, found.delay, found.dwell, clock + times, found.phase, found.frequency, found.modulation)
 
     def _label(self, extension: int) -> None:
         if extension not in self.changes:

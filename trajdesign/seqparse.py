@@ -60,6 +60,8 @@ class Parsed:
         The signature, which fits the content; empty if the file has none.
     labels
         Type of an extension -> whether it adds to labels (or sets them), and id -> label and number.
+    larmor
+        Frequency of which the file may give offsets in ppm, Hz; not a number if it is unknown.
     """
 
     version: str
@@ -68,6 +70,7 @@ class Parsed:
     shapes: dict[int, np.ndarray]
     md5: str
     labels: dict[int, tuple[bool, dict[int, tuple[str, int]]]]
+    larmor: float
 
     @property
     def is_old(self) -> bool:
@@ -84,7 +87,7 @@ class Parsed:
         return value
 
 
-def parse(content: bytes, *, signed: bool) -> Parsed:
+def parse(content: bytes, *, signed: bool, larmor: float) -> Parsed:
     """Parse the bytes of a text file.
 
     Parameters
@@ -93,6 +96,8 @@ def parse(content: bytes, *, signed: bool) -> Parsed:
         The whole file.
     signed
         Whether a signature is demanded. One that is there has to fit either way.
+    larmor
+        As of `Parsed`.
 
     Raises
     ------
@@ -121,7 +126,7 @@ def parse(content: bytes, *, signed: bool) -> Parsed:
     definitions = _pairs(sections.get("DEFINITIONS", []))
     for extension in definitions.get("RequiredExtensions", "").split():
         _require_harmless(extension)
-    return Parsed(version, definitions, tables, _shapes(sections.get("SHAPES", [])), md5, _labels(sections))
+    return Parsed(version, definitions, tables, _shapes(sections.get("SHAPES", [])), md5, _labels(sections), larmor)
 
 
 def number(text: str) -> float:

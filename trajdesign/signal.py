@@ -15,6 +15,8 @@ from trajdesign.nufft import nufft
 
 # What interpolation over the frequencies may leave, as a part of a voxel's signal.
 _TOLERANCE = 1e-10
+# Nodes of the interpolation: each is a NUFFT, and holds a weight of each voxel.
+_MOST_NODES = 1000
 # Of a voxel, Hz; water lies 3.4 ppm from fat, 2 kHz at 14 T.
 _LARGEST_OFFSET = 1e5
 
@@ -31,7 +33,10 @@ def signal(
 ) -> Tensor:
     r"""Return what the coils receive of voxels that are points.
 
-    .. math:: s_c(t) = \sum_r c(r) m(r) \exp(-2 \pi i (k(t) \cdot r + f(r) t) - t / T_2^*)
+    .. math:: s_c(t) = \sum_r c(r) m(r) \exp(-2 \pi i (k(t) \cdot r + f(r) \tau(t)) - |\tau(t)| / T_2^*)
+
+    Static fields turn the signal over the time :math:`\tau`: that since the excitation, of which a refocusing pulse
+    reverses the sign, so that it is 0 at a spin echo.
 
     Off-resonance differs from voxel to voxel and changes with time, which no single NUFFT knows. So its factor is
     interpolated between the signals of Chebyshev nodes over the range of frequencies (multifrequency interpolation,
@@ -46,7 +51,7 @@ def signal(
     k
         (shot, sample, dim), 1/m, float64.
     times
-        Since the excitation (shot, sample), s.
+        Over which static fields turned the signal (shot, sample), s.
     acquisition
         Field of view and matrix of the images.
     t2_star
@@ -62,7 +67,8 @@ def signal(
     Raises
     ------
     ConfigError
-        If `t2_star` is not positive, or `off_resonance` has another shape or is implausible.
+        If `t2_star` is not positive, or `off_resonance` has another shape, is implausible, or spreads the phases of
+        voxels too far apart.
     """
     if t2_star is not None and not t2_star > 0:
         raise ConfigError(f"t2_star is {t2_star:g} s; it must be positive.")
@@ -83,7 +89,7 @@ def signal(
     received = torch.zeros(len(images), len(omega), dtype=torch.complex128)
     for node, weight in zip(nodes, _lagrange(nodes, (offset - centre) / reach.clamp_min(1e-300)), strict=True):
         received += _turned(reach * node * (when - middle)) * nufft(images * weight, omega, "finufft")
-    decay = 1.0 if t2_star is None else torch.exp(-when / t2_star)
+    decay = 1.0 if t2_star is None else torch.exp(-when.abs() / t2_star)
     return (received * (_turned(centre * when) * decay)).view(-1, *times.shape)
 
 
@@ -132,10 +138,15 @@ def _turned(turns: Tensor) -> Tensor:
 
 def _nodes(phase: float) -> Tensor:
     """Return as many Chebyshev nodes in (-1, 1) as exp(i phase x) needs."""
-    n, remainder = 1, math.sqrt(2) * phase
-    while remainder > _TOLERANCE:
+    n, remainder = 1, math.log(math.sqrt(2) * max(phase, 1e-300))
+    while remainder > math.log(_TOLERANCE):
         n += 1
-        remainder *= phase / (2 * n)
+        remainder += math.log(phase / (2 * n))
+        if n > _MOST_NODES:
+            raise ConfigError(
+                f"off_resonance turns voxels apart by {2 * phase / math.pi:.4g} cycles during the readout, more than "
+                "can be computed; give a map of a smaller range, Hz."
+            )
     return torch.cos(math.pi * (torch.arange(n, dtype=torch.float64) + 0.5) / n)
 
 

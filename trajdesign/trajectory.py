@@ -30,6 +30,8 @@ from trajdesign.scanner import Scanner
 FORMAT = "trajdesign/1"
 #: Scanner timings that a file may leave at their defaults.
 TIMINGS = ("adc_raster", "rf_raster", "block_raster", "adc_dead_time", "rf_dead_time", "rf_ringdown_time")
+#: Largest distance between k in a file and k of the trajectory that it plays, in 1/FOV.
+MAX_K_ERROR_FOV = 1e-3
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,8 @@ _PLAUSIBLE = {
     "adc_dead_time": (0.0, 0.1, "s", _TIME_SLIPS),
     "rf_dead_time": (0.0, 0.1, "s", _TIME_SLIPS),
     "rf_ringdown_time": (0.0, 0.1, "s", _TIME_SLIPS),
+    "t2": (1e-5, 100.0, "s", _TIME_SLIPS),
+    "t2_star": (1e-5, 100.0, "s", _TIME_SLIPS),
     "gamma": (1e6, 1e8, "Hz/T", {1e6: "MHz/T", 1 / (2 * math.pi): "rad/s/T"}),
 }
 

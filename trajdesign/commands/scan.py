@@ -18,6 +18,7 @@ def scan(
     ] = None,
     n_coils: Annotated[int | None, typer.Option(min=1, help="Number of coils.", show_default=False)] = None,
     t2_star: Annotated[float | None, typer.Option(help="T2* of the object, s; no decay without.")] = None,
+    t2: Annotated[float | None, typer.Option(help="T2 of the object, s, which no echo refocuses.")] = None,
     off_resonance: Annotated[str, typer.Option(help="Hz, or an .npy file of each pixel's (y, x).")] = "0",
     noise: Annotated[
         float, typer.Option(min=0, help="Noise of a pixel of one coil, as part of the brightest pixel.")
@@ -28,8 +29,10 @@ def scan(
     json: Json = False,
 ) -> None:
     """Scan an object with a written Pulseq file, reconstruct it, and compare with what was promised."""
+    from trajdesign.errors import LimitError
     from trajdesign.scan import scan as scan_object
     from trajdesign.signal import read_off_resonance
+    from trajdesign.trajectory import MAX_K_ERROR_FOV
 
     facts = scan_object(
         path,
@@ -38,6 +41,7 @@ def scan(
         run=reconstruct,
         n_coils=n_coils,
         t2_star=t2_star,
+        t2=t2,
         off_resonance=read_off_resonance(off_resonance),
         noise=noise,
         seed=seed,
@@ -47,3 +51,8 @@ def scan(
         console.show_json("scan", {"out": str(out), **facts})
     elif not quiet:
         console.show_scan(path, out, facts)
+    if not facts.get("is_of_run", True):
+        raise LimitError(
+            f"k in {path} is up to {facts['max_told_k_error_fov']:.3g}/FOV from that of {reconstruct}, more than the "
+            f"{MAX_K_ERROR_FOV:g}/FOV of an export: it is another run's, or does not play it."
+        )

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pypulseq as pp
 
-from trajdesign import blocks, plugins, seqfile
+from trajdesign import blocks, coherence, plugins, seqfile
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, InputError, LimitError
 from trajdesign.response import k_of_file
@@ -22,7 +22,8 @@ IS_PLAYED = True
 #: Phase across the slice that may be left during the readout, turns.
 _MOST_TURNS = 1e-3
 
-_DEFINITIONS = ("FOV", "TE", "TR", "PrephaserCells", "ReadoutCells", "RewinderCells")
+#: Definitions that a sequence has, and how many numbers each holds.
+_DEFINITIONS = {"FOV": 3, "TE": 1, "TR": 1, "PrephaserCells": 1, "ReadoutCells": 1, "RewinderCells": 1}
 
 #: Labels that count how often every shot is played, and what they count.
 _REPEATS = {"SLC": "slices", "PAR": "partitions"}
@@ -115,8 +116,7 @@ def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray]
     _require_limits(ours, scanner)
     theirs = _k_of_pypulseq(path, scanner, ours.labels)
     labels = ours.labels
-    definitions = ours.definitions
-    missing = [name for name in _DEFINITIONS if name not in definitions]
+    missing = [name for name, count in _DEFINITIONS.items() if len(ours.numbers(name)) != count]
     if missing:
         raise ConfigError(
             f"the sequence lacks the definitions {', '.join(missing)}; its build should call add_definitions."
@@ -124,7 +124,8 @@ def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray]
     events = _events_of_shots(labels, ours.k_adc.shape[:2], acquisition)
     if theirs.size != ours.k_adc.size:
         raise LimitError(f"pypulseq reads {len(theirs)} samples from the file instead of {ours.adc_times.size}.")
-    turns = ours.k_adc[events, :, 2] * float(definitions["FOV"].split()[2])
+    _require_receiver(ours, events)
+    turns = ours.k_adc[events, :, 2] * ours.numbers("FOV")[2]
     partitions = labels["PAR"][events] if "PAR" in labels else np.zeros(events.shape)
     middle = (partitions.max() + 1) // 2
     left = float(np.abs(turns - (partitions - middle)[..., None]).max()) if acquisition.n_dims == 2 else 0.0
@@ -135,12 +136,12 @@ def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray]
         "max_gradient": gradient,
         "max_slew": slew,
         "timing_ok": True,
-        "te": float(definitions["TE"]),
-        "tr": float(definitions["TR"]),
+        "te": ours.numbers("TE")[0],
+        "tr": ours.numbers("TR")[0],
         "duration": ours.duration,
-        "n_prephaser": int(definitions["PrephaserCells"]),
-        "n_readout": int(definitions["ReadoutCells"]),
-        "n_rewinder": int(definitions["RewinderCells"]),
+        "n_prephaser": int(ours.numbers("PrephaserCells")[0]),
+        "n_readout": int(ours.numbers("ReadoutCells")[0]),
+        "n_rewinder": int(ours.numbers("RewinderCells")[0]),
         "version": ours.version,
         "md5": ours.md5,
     }
@@ -167,6 +168,20 @@ def _events_of_shots(labels: Mapping[str, np.ndarray], shape: tuple[int, ...], a
             f"the trajectory has {acquisition.n_shots} shots of {acquisition.n_samples} samples."
         )
     return np.stack(events)
+
+
+def _require_receiver(played: seqfile.SeqFile, events: np.ndarray) -> None:
+    """Refuse a file whose receiver does not follow the phase of the excitation from shot to shot (of one slice)."""
+    slices = played.labels.get("SLC", np.zeros(len(played.adcs)))
+    drift = coherence.drifts(played, events.ravel()).reshape(events.shape)
+    off = np.maximum(coherence.departures(played, slices)[events], drift)
+    is_off = ~(off <= coherence.TOLERANCE)
+    if is_off.any():
+        shot = int(np.argwhere(is_off)[0][0])
+        raise LimitError(
+            f"the receiver does not follow the phase of the excitation in {is_off.sum()} of {off.size} ADC events, "
+            f"first in shot {shot}, by {off[shot].max():.3g} rad; a shot's ADC event should have its pulse's phase."
+        )
 
 
 def _once(k: np.ndarray, events: np.ndarray, acquisition: Acquisition) -> np.ndarray:

@@ -1,0 +1,139 @@
+"""What the receiver sees of the magnetisation that the pulses of a file excite: its phase, and how long it dephased.
+
+The path is the simplest: the last excitation, and every refocusing pulse since. An excitation of phase p leaves
+magnetisation of phase p, counted so that a receiver at p sees a phase of 0; a refocusing pulse of phase r turns it into
+``2 r - p + pi``. Phases are those of Pulseq's pulses and receivers, in which a spin at a higher field gains phase.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trajdesign.seqevents import Pulse
+from trajdesign.seqfile import SeqFile
+
+#: What six digits of a frequency in a file may turn a phase by, rad; it costs an image less than a hundredth.
+TOLERANCE = 1e-2
+
+
+def received(file: SeqFile) -> tuple[NDArray[np.floating], ...]:
+    """Return the phase of a signal from k = 0 as the receiver sees it, per ADC event (sample,), rad.
+
+    Not a number before the first excitation, and where a file gives offsets in ppm of an unknown field.
+    """
+    return tuple(
+        phase
+        - (adc.phase + 2 * math.pi * adc.frequency * (np.arange(len(adc.times)) + 0.5) * adc.dwell)
+        - (0.0 if adc.modulation is None else adc.modulation)
+        for adc, phase in zip(file.adcs, _paths(file)[:, 0], strict=True)
+    )
+
+
+def dephasing(file: SeqFile) -> tuple[NDArray[np.floating], ...]:
+    """Return how long static fields turned the signal, per ADC event (sample,), s; refocusing reverses the sign."""
+    constant = np.array([0.0, file.duration]), np.ones(2)
+    return tuple(k[:, 0] for k in file.k_of([constant] * 3))
+
+
+def slices(file: SeqFile) -> NDArray[np.integer]:
+    """Return the number of each ADC event's slice (adc,): its label, or else by the frequency of its excitation."""
+    if "SLC" in file.labels:
+        return file.labels["SLC"]
+    return np.unique(np.nan_to_num(_paths(file)[:, 1].round(3)), return_inverse=True)[1].reshape(-1)
+
+
+def echoes(file: SeqFile) -> NDArray[np.integer]:
+    """Return a number of each ADC event (adc,), the same for those of one slice after as many refocusing pulses."""
+    keys = np.stack([slices(file), np.nan_to_num(_paths(file)[:, 2], nan=-1.0)], axis=1)
+    return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def departures(file: SeqFile, groups: NDArray[np.integer]) -> NDArray[np.floating]:
+    """Return how far the phase that the receiver sees departs from that of most events of its group (adc,), rad.
+
+    A receiver whose frequency and phase shift the field of view does what it is meant to: such phases are linear in k.
+
+    Parameters
+    ----------
+    file
+        A file.
+    groups
+        The group of each ADC event (adc,).
+
+    Returns
+    -------
+    ndarray
+        In [0, pi]; not a number for noise and where `received` is none.
+    """
+    seen, found = received(file), np.full(len(file.adcs), np.nan)
+    noise = file.labels.get("NOISE", np.zeros(len(file.adcs)))
+    judged = np.array([np.isfinite(phase).all() and not n for phase, n in zip(seen, noise, strict=True)], dtype=bool)
+    for group in np.unique(groups[judged]):
+        events = np.flatnonzero(judged & (groups == group))
+        # at the sample nearest to the centre, where what shifts the field of view turns least
+        nearest = [int(np.square(file.k[i]).sum(axis=1).argmin()) for i in events]
+        k = np.array([file.k[i][sample] for i, sample in zip(events, nearest, strict=True)])
+        phase = np.array([seen[i][sample] for i, sample in zip(events, nearest, strict=True)])
+        phase += 2 * math.pi * k @ _shift(file, events)
+        found[events] = _from_most(phase)
+        if len({file.adcs[i].phase for i in events}) > 1:
+            flat = min((_from_most(_unsloped(phase, along)) for along in k.T), key=np.max)
+            found[events] = np.where(flat.max() <= TOLERANCE, flat, found[events])
+    return found
+
+
+def drifts(file: SeqFile, events: NDArray[np.integer]) -> NDArray[np.floating]:
+    """Return how far the receiver's frequency and modulation turn the signal during each ADC event (event,), rad.
+
+    What shifts the field of view of all of them is left out.
+    """
+    seen, shift = received(file), _shift(file, events)
+    return np.array([np.ptp(np.unwrap(seen[i] + 2 * math.pi * file.k[i] @ shift)) for i in events])
+
+
+def _shift(file: SeqFile, events: NDArray[np.integer]) -> NDArray[np.floating]:
+    """Return where the receiver's frequencies move the centre of the field of view to (3,), m."""
+    frequencies = np.array([file.adcs[i].frequency for i in events])
+    if not frequencies.any():
+        return np.zeros(3)
+    gradients = np.array([(file.k[i][-1] - file.k[i][0]) / max(np.ptp(file.adcs[i].times), 1e-12) for i in events])
+    return np.linalg.lstsq(gradients, frequencies, rcond=1e-6)[0]
+
+
+def _from_most(phase: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return the distance of phases from the one that most of them are near, rad."""
+    turned = np.exp(1j * phase)
+    _, cells, counts = np.unique(np.round(turned / TOLERANCE), return_inverse=True, return_counts=True)
+    return np.abs(np.angle(turned / turned[cells == counts.argmax()].mean()))
+
+
+def _unsloped(phase: NDArray[np.floating], k: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return phases without the straight line in k along which they lie, if neighbours are less than pi apart."""
+    order = np.argsort(k, kind="stable")
+    line = np.unwrap(phase[order])
+    slope = np.polyfit(k[order], line, 1)[0] if np.ptp(k) > 1e-9 else 0.0
+    flat = np.empty_like(phase)
+    flat[order] = line - slope * k[order]
+    return flat
+
+
+def _paths(file: SeqFile) -> NDArray[np.floating]:
+    """Return phase (rad), frequency of the excitation (Hz) and number of refocusings of each ADC event (adc, 3)."""
+    state, states, times = np.full(3, np.nan), [np.full(3, np.nan)], list[float]()
+    for block, pulse in file.pulses:
+        if pulse.use in "eu":
+            state = np.array([_phase(pulse), pulse.frequency, 0.0])
+        elif pulse.use == "r":
+            state = np.array([2 * _phase(pulse) - state[0] + math.pi, state[1], state[2] + 1])
+        states.append(state)
+        times.append(file.block_edges[block] + pulse.centre)
+    starts = np.array([adc.times[0] for adc in file.adcs])
+    return np.array(states)[np.searchsorted(np.array(times), starts, side="right")].reshape(-1, 3)
+
+
+def _phase(pulse: Pulse) -> float:
+    """Return the phase of a pulse at its centre, rad."""
+    after = pulse.centre - pulse.delay
+    shape = np.angle(pulse.amplitude[np.abs(pulse.times - after).argmin()])
+    return float(shape) + pulse.phase + 2 * math.pi * pulse.frequency * after
