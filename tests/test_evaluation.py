@@ -7,11 +7,16 @@ import torch
 from scipy.ndimage import gaussian_filter
 from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio, structural_similarity
 
-from trajdesign import plugins
+from trajdesign import compare, console, plugins, report
 from trajdesign.config import load_config
+from trajdesign.datasets.phantom import phantom
 from trajdesign.encoding import Encoding
+from trajdesign.errors import DivergedError, InputError
 from trajdesign.evaluation import evaluate, reconstruct
 from trajdesign.interfaces import Reconstructor
+from trajdesign.optimize import optimize
+from trajdesign.reconstructors.adjoint import root_sum_of_squares
+from trajdesign.run import RunFolder
 
 
 @pytest.fixture
@@ -90,3 +95,97 @@ def test_maps_from_another_scan_make_cg_sense_better_than_the_adjoint(coil_maps)
         data = plugins.build("data", config.data, config.acquisition, "test")
         scores[kind] = evaluate(trajectory, network, data, config)["psnr"]
     assert scores["cg_sense"] > scores["adjoint"] + 3
+
+
+def with_blanks(acquisition, split):
+    """Four objects; of those to test on one is black, one nearly, one grey all over."""
+    images = torch.stack([phantom(acquisition, split, n_test=4, n_coils=2)[n] for n in range(4)])
+    if split == "test":
+        images[0], images[2] = 0, images[2] * 1e-8
+        images[3] = 0.5
+    return images
+
+
+def without_numbers(acquisition, split):
+    images = with_blanks(acquisition, split)
+    images[1, 0, 3, 4] *= float("nan") if split == "test" else 1
+    return images
+
+
+def black(acquisition, split):
+    return with_blanks(acquisition, split) * (split != "val")
+
+
+BLANKS = ["acquisition.matrix=[32,32]", "acquisition.n_shots=4", "acquisition.n_samples=128", "acquisition.dwell=8e-6"]
+BLANKS += ["training.epochs=1", "training.batch_size=2", "training.validations=1", "training.normal=chain"]
+BLANKS += ["reconstructor.kind=adjoint", "name=blanks"]
+
+
+def test_images_without_signal_are_in_no_mean_and_named(tmp_path, capsys):
+    config = load_config(None, [*BLANKS, f"data.kind={__name__}:with_blanks"])
+    said = []
+    written = optimize(config, tmp_path / "run", device="cpu", say=said.append)
+    assert said == [
+        "test split: 3 of 4 images have no signal (number 0, 2, 3, counted from 0: their pixels differ by less than "
+        "1% of the volume's maximum); they are left out of all results."
+    ]
+    data = with_blanks(config.acquisition, "test")
+    network = plugins.build("reconstructor", config.reconstructor)
+    for stage, name in (("fixed", "initial"), ("learned", "trajectory")):
+        trajectory = RunFolder(tmp_path / "run").trajectory(name)
+        image, reference = reconstruct(data[1:2], Encoding(trajectory, normal="chain"), network, config)
+        psnr = peak_signal_noise_ratio(reference.double().numpy(), image.double().numpy(), data_range=1)
+        assert (written[stage]["n"], written[stage]["left_out"]) == (1, [0, 2, 3])
+        assert written[stage]["psnr"] == pytest.approx(psnr, rel=1e-5)
+        assert written[stage]["psnr_list"] == [written[stage]["psnr"]]
+    report.draw(tmp_path / "run")
+    assert "no signal: 3 (number 0, 2, 3)" in (tmp_path / "run" / "report.html").read_text()
+    console.show_results(RunFolder(tmp_path / "run").metrics())
+    assert "n = 1; 3 without signal left out" in capsys.readouterr().out
+    rows = compare.table(compare.open_stages([f"{tmp_path / 'run'}:fixed", str(tmp_path / "run")]))
+    assert [row["left_out"] for row in rows] == [[0, 2, 3]] * 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("black", r"val split: 4 of 4 images have no signal .*; there is nothing to compare\."),
+        ("without_numbers", r"image 1 of the test split has values that are not finite\."),
+    ],
+)
+def test_images_that_nothing_can_be_compared_with_are_refused_before_the_training(tmp_path, kind, sentence):
+    config = load_config(None, [*BLANKS, f"data.kind={__name__}:{kind}"])
+    with pytest.raises(InputError, match=sentence):
+        optimize(config, tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+class Perfect(Reconstructor):
+    def forward(self, images, encoding):
+        return root_sum_of_squares(with_blanks(load_config(None, BLANKS).acquisition, "val")[: len(images)])
+
+
+class NoNumbers(Reconstructor):
+    """As long as it is tested."""
+
+    def forward(self, images, encoding):
+        return images.abs().sum(1, keepdim=True) * (1 if self.training else float("nan"))
+
+
+def test_equal_images_have_a_finite_score():
+    config = load_config(None, BLANKS)
+    trajectory = plugins.build("init", config.init, config.acquisition, config.scanner)
+    scores = evaluate(trajectory, Perfect(), with_blanks(config.acquisition, "val")[:1], config)
+    assert scores["psnr"] == pytest.approx(-20 * np.log10(2.0**-23))  # no number of single precision differs by less
+
+
+def test_a_test_image_that_is_not_finite_ends_the_run(tmp_path):
+    config = load_config(None, [*BLANKS[:-2], f"reconstructor.kind={__name__}:NoNumbers", "data.n_train=2"])
+    with pytest.raises(DivergedError, match="a test image as the fixed network shows it is not finite"):
+        optimize(config, tmp_path / "run", device="cpu")
+
+
+def test_scores_that_earlier_versions_could_not_write_are_no_numbers(tmp_path):
+    (tmp_path / "metrics.json").write_text('{"name": "a", "fixed": {"psnr": null, "psnr_list": [20.5, null]}}')
+    found = RunFolder(tmp_path).metrics()["fixed"]
+    np.testing.assert_equal(found, {"psnr": np.nan, "psnr_list": [20.5, np.nan]})

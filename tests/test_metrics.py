@@ -5,7 +5,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio, structural_similarity
 
 from trajdesign.errors import ConfigError, InputError
-from trajdesign.metrics import image_loss, nrmse, psnr, ssim, wilcoxon_p
+from trajdesign.metrics import has_signal, image_loss, nrmse, psnr, ssim, wilcoxon_p
 
 
 @pytest.fixture
@@ -101,3 +101,14 @@ def test_wilcoxon_p_refuses_what_cannot_be_paired():
         wilcoxon_p([], [])
     with pytest.raises(InputError, match="image 1"):
         wilcoxon_p([1.0, float("nan")], [1.0, 2.0])
+
+
+@pytest.mark.parametrize("level", [0.0, 0.3])
+def test_an_image_without_signal_is_one_whose_single_grey_value_scores_46_db(level):
+    flat, edge = torch.full((2, 1, 16, 16), level), torch.full((2, 1, 16, 16), level)
+    edge[0, ..., :8] += 0.0099
+    edge[1, ..., :8] += 0.0101
+    assert has_signal(edge).tolist() == [False, True]
+    assert not has_signal(flat).any()
+    middle = edge.mean((1, 2, 3), keepdim=True).expand_as(edge)
+    assert psnr(middle, edge, 1.0).tolist() == pytest.approx([46.11, 45.93], abs=0.01)

@@ -47,10 +47,7 @@ def read_npz(path: Path | str, most: int = MOST_BYTES) -> dict[str, NDArray]:
         try:
             n_members = _announced(stream, size, path)
             with zipfile.ZipFile(stream) as archive:
-                members = archive.infolist()
-                if len(members) != n_members:  # a damaged entry can swallow those behind it
-                    raise InputError(f"{path} is damaged: it announces {n_members} members and lists {len(members)}.")
-                _require_plain(members, path)
+                members = _listed(archive, n_members, path)
                 # members that overlap unpack to many times what they are
                 packed = sum(member.compress_size for member in members)
                 require_modest(path, sum(member.file_size for member in members), size, most)
@@ -65,6 +62,25 @@ def read_npz(path: Path | str, most: int = MOST_BYTES) -> dict[str, NDArray]:
         except (InputError, MemoryError):
             raise
         except Exception as error:  # zipfile, zlib and numpy raise more than ten types on damaged files
+            raise InputError(f"{path} is not an .npz file, or damaged ({type(error).__name__}).") from None
+
+
+def npz_sums(path: Path | str, most: int = MOST_BYTES) -> set[tuple[int, int]]:
+    """Return the size and the checksum (CRC-32) of each member of an ``.npz`` file, as it lists them.
+
+    Raises
+    ------
+    InputError
+        As of `read_npz`, if its directory is damaged.
+    """
+    with opened(path, most) as (stream, size):
+        try:
+            n_members = _announced(stream, size, path)
+            with zipfile.ZipFile(stream) as archive:
+                return {(member.file_size, member.CRC) for member in _listed(archive, n_members, path)}
+        except (InputError, MemoryError):
+            raise
+        except Exception as error:  # zipfile raises many types on damaged files
             raise InputError(f"{path} is not an .npz file, or damaged ({type(error).__name__}).") from None
 
 
@@ -152,6 +168,15 @@ def _announced(stream: IO[bytes], size: int, path: Path | str) -> int:
     if int.from_bytes(end[12:16], "little") > _MOST_MEMBERS * _MOST_HEADER:
         raise InputError(f"{path} is damaged: its directory is too long.")
     return n_members
+
+
+def _listed(archive: zipfile.ZipFile, n_members: int, path: Path | str) -> list[zipfile.ZipInfo]:
+    """Return the members of an archive that announces so many."""
+    members = archive.infolist()
+    if len(members) != n_members:  # a damaged entry can swallow those behind it
+        raise InputError(f"{path} is damaged: it announces {n_members} members and lists {len(members)}.")
+    _require_plain(members, path)
+    return members
 
 
 def _require_plain(members: list[zipfile.ZipInfo], path: Path | str) -> None:

@@ -164,7 +164,7 @@ def show_results(metrics: dict[str, Any]) -> None:
         p = metrics["wilcoxon_p"]
         rows.append(("gain", f"{gain['psnr']:+.2f}", f"{gain['ssim']:+.4f}", f"{gain['nrmse']:+.4f}", ""))
         rows.append(("Wilcoxon p", f"{p['psnr']:.1e}", f"{p['ssim']:.1e}", "", ""))
-    title = f"{metrics['name']}: test images (n = {metrics[stages[0]]['n']})"
+    title = f"{metrics['name']}: test images ({images_of(metrics[stages[0]])})"
     show(title, ("", "PSNR (dB)", "SSIM", "NRMSE", "training (s)"), rows)
     if "starts" in metrics:
         tried = [start["val_psnr"] for start in metrics["starts"]]
@@ -175,6 +175,12 @@ def show_results(metrics: dict[str, Any]) -> None:
         f"Limits: gradient {limits['max_gradient'] * 1e3:.2f} mT/m, slew {limits['max_slew']:.1f} T/m/s, "
         f"{'0 violations' if limits['ok'] else 'VIOLATED'}, smallest margin {limits['margin']:.2%}."
     )
+
+
+def images_of(scores: Mapping[str, Any]) -> str:
+    """Return how many images a result is of, and how many without signal were left out."""
+    left_out = len(scores.get("left_out", ()))  # earlier versions left out none
+    return f"n = {scores['n']}" + (f"; {left_out} without signal left out" if left_out else "")
 
 
 _FORMS = {"psnr": ".2f", "ssim": ".4f", "nrmse": ".4f", "seconds": ".0f"}

@@ -1,7 +1,7 @@
 """From a trajectory and a network to images, and how good they are."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,11 +11,18 @@ from torch.utils.data import Dataset
 from trajdesign import coils, metrics, runtime
 from trajdesign.config import Config
 from trajdesign.encoding import Encoding
+from trajdesign.errors import InputError
 from trajdesign.interfaces import Reconstructor
 from trajdesign.reconstructors.adjoint import root_sum_of_squares
 from trajdesign.response import actual
 from trajdesign.runtime import Ranks
 from trajdesign.trajectory import Trajectory
+
+# Of images with a maximum of 1 in single precision, dB: what differs by less is rounding, where nothing differs too.
+_MOST_PSNR = -20 * math.log10(torch.finfo(torch.float32).eps)
+
+# In a sentence.
+_MOST_LISTED = 12
 
 
 @torch.no_grad()
@@ -39,6 +46,13 @@ def evaluate(
     -------
     dict
         ``n``, the means ``psnr`` (dB), ``ssim`` and ``nrmse``, and the values of each image as ``psnr_list``, ...
+        Images without signal (`trajdesign.metrics.has_signal`) are in none of them; ``left_out`` holds their numbers,
+        from 0.
+
+    Raises
+    ------
+    InputError
+        If no image has signal.
     """
     if ranks is None:
         ranks = Ranks(device=next((p.device for p in network.parameters()), torch.device("cpu")))
@@ -48,18 +62,60 @@ def evaluate(
     seeds = draw_seeds(n_images, torch.Generator().manual_seed(config.seed))
     own = ranks.shard(range(n_images))
     indices = [own[i : i + n_at_once] for i in range(0, len(own), n_at_once)]
-    scores: list[tuple[float, float, float]] = []
+    scores: list[tuple[float, float, float, bool]] = []
     network.eval()
     for batch, coil_images in zip(indices, runtime.stream(dataset, indices, device=ranks.device), strict=True):
         images = coil_images.to(ranks.device, non_blocking=True)
         image, reference = reconstruct(images, encoding, network, config, seeds[list(batch)])
-        columns = (metrics.psnr(image, reference, 1.0), metrics.ssim(image, reference, 1.0))
-        scores += zip(*(c.tolist() for c in (*columns, metrics.nrmse(image, reference))), strict=True)
+        columns = [metrics.psnr(image, reference, 1.0).clamp(max=_MOST_PSNR), metrics.ssim(image, reference, 1.0)]
+        columns += [metrics.nrmse(image, reference), metrics.has_signal(reference)]
+        scores += zip(*(column.tolist() for column in columns), strict=True)
     network.train()
-    psnr, ssim, nrmse = (list(values) for values in zip(*ranks.gather(scores), strict=True))
+    found = ranks.gather(scores)
+    shown = [values for *values, has_signal in found if has_signal]
+    if not shown:
+        raise InputError(f"{_without_signal(range(n_images), n_images)}; there is nothing to compare.")
+    psnr, ssim, nrmse = (list(values) for values in zip(*shown, strict=True))
     lists = {"psnr": psnr, "ssim": ssim, "nrmse": nrmse}
     means = {key: sum(values) / len(values) for key, values in lists.items()}
-    return {"n": len(psnr), **means, **{f"{key}_list": values for key, values in lists.items()}}
+    left_out = [number for number, (*_, has_signal) in enumerate(found) if not has_signal]
+    per_image = {f"{key}_list": values for key, values in lists.items()}
+    return {"n": len(psnr), "left_out": left_out, **means, **per_image}
+
+
+@torch.no_grad()
+def look(dataset: Dataset[Tensor], split: str, ranks: Ranks, say: Callable[[str], None] = lambda _: None) -> None:
+    """Look at all images of a split before anything is trained, and say which of them have no signal.
+
+    Raises
+    ------
+    InputError
+        If an image is not finite, or none has signal.
+    """
+    n_images: int = len(dataset)  # type: ignore[arg-type]
+    own = ranks.shard(range(n_images))
+    verdicts: list[bool | None] = []
+    with torch.random.fork_rng(devices=[]):  # the training draws the same numbers as if nobody had looked
+        for number in own:
+            reference = root_sum_of_squares(dataset[number][None])
+            verdicts.append(bool(metrics.has_signal(reference)) if reference.isfinite().all() else None)
+    verdicts = ranks.gather(verdicts)
+    if None in verdicts:
+        raise InputError(f"image {verdicts.index(None)} of the {split} split has values that are not finite.")
+    blank = [number for number, has_signal in enumerate(verdicts) if not has_signal]
+    if blank:
+        sentence = f"{split} split: {_without_signal(blank, n_images)}"
+        if len(blank) == n_images:
+            raise InputError(f"{sentence}; there is nothing to compare.")
+        say(f"{sentence}; they are left out of all results.")
+
+
+def _without_signal(numbers: Sequence[int], n_images: int) -> str:
+    listed = ", ".join(map(str, numbers[:_MOST_LISTED])) + (", ..." if len(numbers) > _MOST_LISTED else "")
+    return (
+        f"{len(numbers)} of {n_images} images have no signal (number {listed}, counted from 0: their pixels differ by "
+        f"less than {metrics.LEAST_CONTRAST:.0%} of the volume's maximum)"
+    )
 
 
 def reconstruct(

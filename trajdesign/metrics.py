@@ -16,6 +16,28 @@ from trajdesign.errors import ConfigError, InputError
 _WINDOW = 7
 _K1, _K2 = 0.01, 0.03
 
+#: Of the data range: an image whose pixels differ by less has no signal.
+LEAST_CONTRAST = 0.01
+
+
+def has_signal(reference: Tensor, data_range: float = 1.0) -> Tensor:
+    """Return whether an image holds anything that a metric could compare.
+
+    Parameters
+    ----------
+    reference
+        (batch, 1, y, x).
+    data_range
+        The maximum of the volume.
+
+    Returns
+    -------
+    has_signal
+        (batch,): whether its brightest and darkest pixels differ by at least 1 % of the data range. Where they do not,
+        one grey value in all pixels would score more than 46 dB: the PSNR of an empty image, which lifts any mean.
+    """
+    return reference.amax((1, 2, 3)) - reference.amin((1, 2, 3)) >= LEAST_CONTRAST * data_range
+
 
 def psnr(image: Tensor, reference: Tensor, data_range: float | Tensor | None = None) -> Tensor:
     """Return the peak signal-to-noise ratio in dB, infinite for equal images.

@@ -18,8 +18,8 @@ from torch.utils.data import Dataset
 from trajdesign import __version__, checkpoint, limits, lock, memory, metrics, nufft, plugins, runtime
 from trajdesign.checkpoint import Keeper
 from trajdesign.config import Config
-from trajdesign.errors import InputError
-from trajdesign.evaluation import evaluate
+from trajdesign.errors import DivergedError, InputError
+from trajdesign.evaluation import evaluate, look
 from trajdesign.interfaces import Progress, Reconstructor
 from trajdesign.interrupt import Signals
 from trajdesign.joint import Joint, constraints_of
@@ -103,7 +103,7 @@ def optimize(
     OutputError
         If the folder is taken, also by a process that writes it now, or is to be resumed with another config.
     ResourceError, DivergedError
-        If the device, disk or memory is missing, or the loss leaves the finite numbers.
+        If the device, disk or memory is missing, or the loss or a test image leaves the finite numbers.
     Interrupted
         If a signal ends it: after the step in progress, whose checkpoint is written first.
     """
@@ -117,6 +117,9 @@ def optimize(
         initial = plugins.build("init", config.init, config.acquisition, config.scanner)
         starts = [plugins.build("init", start, config.acquisition, config.scanner) for start in config.starts]
         data = _require_possible(config, [initial, *starts], ranks)
+        if not (resume and folder.is_finished):
+            for split in ("val", "test"):
+                look(data[split], split, ranks, say if ranks.is_first else lambda _: None)
         with lock.one_writer(folder.path) if ranks.is_first else contextlib.nullcontext():
             goes_on = ranks.is_first and resume and folder.reopen(config)
             if goes_on and folder.is_finished:
@@ -169,6 +172,8 @@ class _Run:
             trained = train(config, first, self.data, stage, self.ranks, self.report, keeper, begun)
             started = time.perf_counter()
             scores = evaluate(trained.trajectory, trained.network, self.data["test"], config, self.ranks)
+            if not all(map(math.isfinite, (scores["psnr"], scores["ssim"], scores["nrmse"]))):
+                raise DivergedError(f"a test image as the {stage} network shows it is not finite.")
             seconds += trained.seconds + time.perf_counter() - started
             results[stage] = {**scores, "seconds": seconds, "n_skipped": trained.n_skipped}
             history += trained.history

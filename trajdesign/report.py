@@ -244,11 +244,17 @@ def _over_shots(study: Study, rows: Sequence[Mapping[str, Any]]) -> dict[str, di
 
 @torch.no_grad()
 def _examples(stages: Mapping[str, tuple[RunFolder, str]]) -> dict[str, Example]:
-    """Return the test image in the middle of the set as each stage of a run shows it; all have the same test set."""
-    folder, _ = next(iter(stages.values()))
+    """Return the image in the middle of the test set, of those with signal, as each stage of a run shows it.
+
+    All have the same test set.
+    """
+    folder, stage = next(iter(stages.values()))
     config = folder.config()
     test = plugins.build("data", config.data, config.acquisition, "test")
-    coil_images: Tensor = test[len(test) // 2][None]
+    left_out = folder.metrics()[stage].get("left_out", ())
+    shown = [number for number in range(len(test)) if number not in left_out]
+    number = shown[len(shown) // 2]
+    coil_images: Tensor = test[number][None]
     examples = {}
     for label, (folder, stage) in stages.items():
         config = folder.config()
@@ -257,7 +263,7 @@ def _examples(stages: Mapping[str, tuple[RunFolder, str]]) -> dict[str, Example]
         trajectory = folder.load_stage(stage, networks["network"])
         encoding = Encoding(actual(trajectory, config.response))
         # the noise that this image had in the test
-        seeds = draw_seeds(len(test), torch.Generator().manual_seed(config.seed))[len(test) // 2 :][:1]
+        seeds = draw_seeds(len(test), torch.Generator().manual_seed(config.seed))[number : number + 1]
         images, scores = {}, {}
         for part, network in networks.items():
             image, reference = reconstruct(coil_images, encoding, network.eval(), config, seeds)

@@ -160,7 +160,7 @@ class RunFolder:
             raise InputError(f"{self.path} holds no readable metrics.json: {error}") from None
         if not isinstance(found, dict):
             raise InputError(f"{self.path} holds no readable metrics.json: it is no table.")
-        return found
+        return {key: _numbers(value) if key in ("fixed", "learned") else value for key, value in found.items()}
 
     def history(self) -> list[dict[str, Any]]:
         """Return the rows of ``history.csv``: ``stage``, and ``step`` and ``val_psnr`` (dB) as numbers.
@@ -269,6 +269,15 @@ def _sum(state: dict[str, torch.Tensor]) -> str:
 def to_json(value: Any) -> str:
     """Return strict JSON; numbers that are not finite become null."""
     return json.dumps(_finite(value), indent=2, allow_nan=False)
+
+
+def _numbers(scores: Any) -> Any:
+    """Return scores with what is no number in JSON as what it was, not a number."""
+    if isinstance(scores, dict):
+        return {key: _numbers(value) for key, value in scores.items()}
+    if isinstance(scores, list):
+        return [_numbers(value) for value in scores]
+    return math.nan if scores is None else scores
 
 
 def _finite(value: Any) -> Any:

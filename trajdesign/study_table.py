@@ -214,6 +214,7 @@ _SUMMARY_COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "broken limits": lambda row: str(row["violations"]),
 }
 _FIXED_COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "images": lambda row: str(row["n"]) + (f", {len(row['left_out'])} left out" if row.get("left_out") else ""),
     "PSNR": lambda row: compare.spread(row, "psnr"),
     "SSIM": lambda row: compare.spread(row, "ssim"),
     "NRMSE": lambda row: compare.spread(row, "nrmse"),
@@ -222,7 +223,8 @@ _FIXED_COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "training, s": lambda row: f"{row['seconds']:.0f}",
 }
 _LEGEND = (
-    "Mean ± standard deviation over the test images, PSNR in dB; p of the paired Wilcoxon signed-rank test. "
+    "Mean ± standard deviation over the test images that have signal, PSNR in dB; p of the paired Wilcoxon signed-rank "
+    "test. "
     "*Best fixed*: of all fixed patterns with the same shots, classical ones included, the best by the PSNR of the "
     "validation images. *Plateau*: rise of that PSNR over the last fifth of the steps, fixed and learned."
 )

@@ -1,5 +1,6 @@
 """Images from strangers: the header says how much there is before it is unpacked, and checksums are compared."""
 
+import contextlib
 import gzip
 import resource
 import struct
@@ -91,11 +92,19 @@ def crafted():
         "minus one axis": (".nii", nifti(dim=[-1, 12, 10, 4, 1, 1, 1, 1])),
         "overflow": (".nii", nifti(kind=nibabel.Nifti2Image, dim=[3, 2**62, 2**62, 16, 1, 1, 1, 1])),
         "negative axes of 64 bits": (".nii", nifti(kind=nibabel.Nifti2Image, dim=[3, -12, -10, 4, 1, 1, 1, 1])),
+        "offset inside the header": (".nii.gz", gzip.compress(nifti(vox_offset=347), mtime=0) + bomb),
+        "offset inside the header of NIfTI-2": (
+            ".nii.gz",
+            gzip.compress(nifti(kind=nibabel.Nifti2Image, vox_offset=539), mtime=0) + bomb,
+        ),
+        "offset of another file": (".nii", nifti(vox_offset=0, magic=b"ni1")),
         "offset of 8 EiB": (".nii", nifti(kind=nibabel.Nifti2Image, vox_offset=2**63 - 16)),
         "negative offset": (".nii", nifti(kind=nibabel.Nifti2Image, vox_offset=-544)),
         "offset that is no number": (".nii", nifti(vox_offset=np.nan)),
         "endless scale": (".nii", nifti(scl_slope=3e38, scl_inter=3e38)),
         "affine of no numbers": (".nii", nifti(srow_x=[np.nan] * 4, srow_y=[np.nan] * 4)),
+        "affine with one that is none": (".nii", nifti(srow_y=[0, 2, np.nan, 0])),
+        "rotation of no numbers": (".nii", nifti(sform_code=0, qform_code=1, quatern_b=np.nan)),
         "complex": (".nii", nifti(VOLUME.astype(np.complex64))),
         "colours": (".nii", nifti(datatype=128, bitpix=24)),
         "unknown kind": (".nii", nifti(datatype=77)),
@@ -122,6 +131,20 @@ def test_crafted_files_are_refused_in_a_sentence(tmp_path):
         path.write_bytes(content)
         refusal(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 2**10, "KiB"
+
+
+def test_a_crafted_file_is_all_that_is_said(tmp_path, capfd, recwarn):
+    for i, (ending, content) in enumerate(crafted().values()):
+        path = tmp_path / f"{i}{ending}"
+        path.write_bytes(content)
+        refusal(path)
+    for fields in ({"pixdim": [3, 2, 2, 5, 0, 0, 0, 0]}, {"qform_code": 77}, {"bitpix": 7}, {"intent_code": 9}):
+        path = tmp_path / "odd.nii"
+        path.write_bytes(nifti(**fields))
+        with contextlib.suppress(InputError):
+            load(path)
+    assert capfd.readouterr() == ("", "")
+    assert not recwarn.list
 
 
 def test_what_is_unusual_and_harmless_is_read(tmp_path):

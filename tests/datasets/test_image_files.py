@@ -104,11 +104,57 @@ def test_a_glob_names_folders_and_a_patient_is_in_one_split(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("same", "refused"),
+    [
+        ({"PatientID": "P01"}, "p01"),
+        ({"PatientName": "Doe^Jane"}, r"doe\^jane"),
+        ({"PatientID": "P01", "PatientName": "Doe^Jane"}, "p01"),
+        ({"StudyInstanceUID": "1.2.840.1"}, r"1\.2\.840\.1"),
+        ({"PatientID": "ANONYMOUS", "StudyInstanceUID": "1.2.840.1"}, r"1\.2\.840\.1"),
+        ({"PatientID": "ANONYMOUS", "PatientName": "XXXX"}, None),
+        ({}, None),
+    ],
+)
+def test_series_of_one_patient_are_not_split(tmp_path, same, refused):
+    folders = [write_dicom(tmp_path / name, volume(8) + n, **same) for n, name in enumerate("ab")]
+    files = {"train": folders[:1], "test": folders[1:]}
+    if refused is None:
+        assert len(images(ACQUISITION, "test", **files)) == 8
+    else:
+        with pytest.raises(ConfigError, match=rf"patient '{refused}' is in data\.test .* and in data\.train"):
+            images(ACQUISITION, "train", **files)
+
+
+def test_a_deflated_file_is_not_inflated_to_see_whose_it_is(tmp_path):
+    pydicom = pytest.importorskip("pydicom")
+    folders = [write_dicom(tmp_path / name, volume(2) + n) for n, name in enumerate("ab")]
+    for path in (tmp_path / "a").iterdir():
+        data = pydicom.dcmread(path)
+        data.PixelData = bytes(2**27)  # 128 MiB that deflate to 128 KiB
+        data.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+        data.save_as(path, enforce_file_format=True)
+    script = (
+        "import resource, sys; from pathlib import Path; from trajdesign.datasets import _dicom; import pydicom;"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; _dicom.people(Path(sys.argv[1]));"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    shown = subprocess.run([sys.executable, "-c", script, folders[0]], capture_output=True, text=True, check=True)
+    assert int(shown.stdout) < 2**15, "KiB"
+    with pytest.raises(InputError, match="is deflated"):
+        images(ACQUISITION, "train", train=folders[:1], test=folders[1:])
+
+
+@pytest.mark.parametrize(
     ("sentence", "changes"),
     [
         (r"has 2 frames, .* convert it with dcm2niix", {"NumberOfFrames": 2}),
         ("3 colours", {"SamplesPerPixel": 3}),
         ("the type 'P'", {"ImageType": ["ORIGINAL", "PRIMARY", "P"]}),
+        ("the type 'PHASE'", {"ImageType": "PHASE"}),
+        ("the type 'PHASE MAP'", {"ImageType": ["ORIGINAL", "PRIMARY", "FFE", "PHASE MAP"]}),
+        ("the type 'REAL'", {"ComplexImageComponent": "REAL"}),
+        (r"1 colours \(PALETTE COLOR\)", {"PhotometricInterpretation": "PALETTE COLOR"}),
+        (r"1 colours \(MONOCHROME1\)", {"PhotometricInterpretation": "MONOCHROME1"}),
         ("IM0000 is no DICOM image, or damaged", {"ImagePositionPatient": None}),
         ("cannot be read", {"PixelData": b"\0" * 10}),
         ("no magnitudes", {"RescaleIntercept": -1024}),
@@ -172,6 +218,13 @@ def test_what_is_missing_is_named(tmp_path, monkeypatch):
 
 
 # --- HDF5 and BART ---
+
+
+def test_raw_data_are_called_so(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("dataset/xml", data="<ismrmrdHeader/>", dtype=h5py.string_dtype())
+    with pytest.raises(InputError, match=r"holds raw data of ISMRMRD; use data\.kind = 'fastmri'"):
+        images(ACQUISITION, "test", test=[str(tmp_path / "a.h5")])
 
 
 def test_hdf5_holds_arrays_by_name(tmp_path):

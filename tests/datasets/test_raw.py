@@ -82,11 +82,12 @@ def test_lines_in_any_order_become_the_image(tmp_path, averages):
         np.testing.assert_allclose(dataset[n].numpy(), wanted[n], atol=1e-5)
 
 
-def test_a_partial_echo_and_partial_lines_are_filled_with_zeros(tmp_path):
+@pytest.mark.parametrize(("lines", "first"), [(range(4, 47), 4), (range(12, 36), 0)])
+def test_what_both_sides_of_k_space_lack_is_filled_with_zeros(tmp_path, lines, first):
     image = objects(1, 2)
-    file = write(tmp_path / "a.h5", image, lines=range(8, 48), first=6)
+    file = write(tmp_path / "a.h5", image, lines=lines, first=first)
     kspace = fourier(48) @ image @ fourier(48).T
-    kspace[:, :, :6], kspace[..., :8] = 0, 0
+    kspace[:, :, :first], kspace[..., : lines[0]], kspace[..., lines[-1] + 1 :] = 0, 0, 0
     wanted = expected(fourier(48).conj().T @ kspace @ fourier(48).conj())
     np.testing.assert_allclose(fastmri(ACQUISITION, "test", test=[file])[0].numpy(), wanted[0], atol=1e-5)
 
@@ -123,6 +124,11 @@ def raised(counter):
         ("no Cartesian k-space", {"trajectory": "radial"}),
         ("read backwards", {"change": lambda readout: readout.set_flag(ismrmrd.ACQ_IS_REVERSE)}),
         ("lie outside its matrix", {"centre": 40}),
+        # partial Fourier of 7/8, 6/8 and 5/8, on either side, and a partial echo
+        (r"slice 0 along y has 18 of 48 positions before the centre .* partial Fourier", {"lines": range(6, 48)}),
+        (r"has 24 of 48 positions before the centre of k-space and 12 from there on", {"lines": range(36)}),
+        (r"has 6 of 48 positions before", {"lines": range(18, 48)}),
+        (r"a readout has 18 of 48 positions before", {"first": 6}),
         ("no line of k-space", {"lines": ()}),
     ],
 )

@@ -40,5 +40,5 @@ def compare(
             )
             for row in rows
         ]
-        console.show(f"Test images (n = {rows[0]['n']}), compared with {rows[0]['run']}", headings, shown)
+        console.show(f"Test images ({console.images_of(rows[0])}), compared with {rows[0]['run']}", headings, shown)
         console.suggest(("report", stages[-1].folder.path))

@@ -17,8 +17,9 @@ from trajdesign.errors import InputError, ResourceError
 # Of all images of a folder together.
 _MOST_BYTES = 2**32
 
-# Third value of ImageType of what is no magnitude.
-_NOT_MAGNITUDE = {"P", "R", "I", "PHASE", "PHASE MAP", "REAL", "IMAGINARY"}
+# Values of ImageType and ComplexImageComponent of what is no magnitude, and GE's own number of its kind.
+_NOT_MAGNITUDE = {"P", "R", "I", "PHASE", "PHASE MAP", "PHASE_MAP", "REAL", "IMAGINARY"}
+_GE_KIND, _GE_KINDS = (0x0043, 0x102F), {"1": "PHASE", "2": "REAL", "3": "IMAGINARY"}
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,9 @@ def read_series(folder: Path) -> tuple[NDArray[np.float32], tuple[float, float]]
     ResourceError
         If pydicom is not installed.
     """
-    files = [p for p in sorted(folder.iterdir()) if p.is_file() and p.name[0] != "." and p.name != "DICOMDIR"]
     images: list[_Image] = []
     size = n_bytes = 0
-    for path in files:
+    for path in _files(folder):
         images.append(_read(path))
         size, n_bytes = size + path.stat().st_size, n_bytes + images[-1].pixels.nbytes
         walled.require_modest(folder, n_bytes, size, _MOST_BYTES)
@@ -66,6 +66,49 @@ def read_series(folder: Path) -> tuple[NDArray[np.float32], tuple[float, float]]
     return volume.reshape(len(at_place), -1, *volume.shape[1:]), images[0].series[3]
 
 
+def people(folder: Path) -> list[str]:
+    """Return the patient and the study of a folder's first file; nothing if it cannot be read, nor used then."""
+    try:
+        import pydicom
+    except ImportError:
+        return []
+    files = _files(folder)
+    if not files or _is_deflated(files[0]):
+        return []
+    tags = ["PatientID", "PatientName", "StudyInstanceUID"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what does not keep to the standard
+        try:
+            content = io.BytesIO(walled.read_bytes(files[0]))
+            data = pydicom.dcmread(content, stop_before_pixels=True, specific_tags=tags)
+            identity, name, study = (str(data.get(tag) or "") for tag in tags)
+        except Exception:  # pydicom raises many types on damaged files, which are refused where they are read
+            return []
+    return [identity if identity.strip() else name, study]
+
+
+def _files(folder: Path) -> list[Path]:
+    return [p for p in sorted(folder.iterdir()) if p.is_file() and p.name[0] != "." and p.name != "DICOMDIR"]
+
+
+def _syntax(path: Path) -> Any:
+    """Return what a file says of how it is packed; None if it cannot be read."""
+    import pydicom
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID")
+        except Exception:  # pydicom raises many types on damaged files
+            return None
+
+
+def _is_deflated(path: Path) -> bool:
+    import pydicom
+
+    return bool(_syntax(path) == pydicom.uid.DeflatedExplicitVRLittleEndian)
+
+
 def _read(path: Path) -> _Image:
     try:
         import pydicom
@@ -75,8 +118,7 @@ def _read(path: Path) -> _Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what does not keep to the standard; what matters is refused
         try:
-            header = pydicom.filereader.read_file_meta_info(path)
-            if header.get("TransferSyntaxUID") == pydicom.uid.DeflatedExplicitVRLittleEndian:
+            if _is_deflated(path):
                 raise InputError(f"{path} is deflated, and tells not to what size; inflate it with dcmconv +te.")
             data = pydicom.dcmread(io.BytesIO(content))
             series, rank = _place(data, path)
@@ -92,7 +134,7 @@ def _read(path: Path) -> _Image:
         except MemoryError:
             raise
         except Exception as error:  # whatever decoders raise
-            name = getattr(header.get("TransferSyntaxUID"), "name", "of an unknown kind")
+            name = getattr(_syntax(path), "name", "of an unknown kind")
             raise InputError(
                 f"{path}: its pixels ({name}) cannot be read ({type(error).__name__}); if they are compressed, "
                 "decompress them with dcmdjpeg, gdcmconv or dcm2niix."
@@ -105,11 +147,17 @@ def _read(path: Path) -> _Image:
 def _place(data: Any, path: Path) -> tuple[tuple[Any, ...], tuple[int, float, int]]:
     """Return the series and the rank of an image, see `_Image`."""
     frames, colours = int(data.get("NumberOfFrames") or 1), int(data.SamplesPerPixel)
-    kind = [*data.get("ImageType", []), "", "", ""][2]
-    if frames > 1 or colours > 1 or kind in _NOT_MAGNITUDE:
+    grey = str(data.get("PhotometricInterpretation", ""))
+    values = data.get("ImageType") or []
+    kinds = {str(value).strip().upper() for value in ([values] if isinstance(values, str) else values)}
+    kinds |= {str(data.get("ComplexImageComponent", "")).upper()}
+    if _GE_KIND in data:
+        kinds |= {_GE_KINDS.get(str(data[_GE_KIND].value), "")}
+    others = ", ".join(sorted(kinds & _NOT_MAGNITUDE)) or "of a magnitude"
+    if frames > 1 or colours > 1 or grey != "MONOCHROME2" or kinds & _NOT_MAGNITUDE:
         raise InputError(
-            f"{path} has {frames} frames, {colours} colours and the type {kind!r}; single grey magnitude images "
-            "are read: convert it with dcm2niix, and give the NIfTI file."
+            f"{path} has {frames} frames, {colours} colours ({grey}) and the type {others!r}; single grey "
+            "(MONOCHROME2) magnitude images are read: convert it with dcm2niix, and give the NIfTI file."
         )
     orientation = tuple(round(float(cosine), 4) for cosine in data.ImageOrientationPatient)
     height = np.cross(orientation[:3], orientation[3:]) @ np.array(data.ImagePositionPatient, dtype=float)

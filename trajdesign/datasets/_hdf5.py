@@ -163,6 +163,11 @@ def group(file: h5py.File, name: str) -> h5py.Group:
     return found
 
 
+def is_mrd(file: h5py.File) -> bool:
+    """Return whether there is a header of ISMRMRD's own layout."""
+    return is_own(file, "dataset") and isinstance(file["dataset"], h5py.Group) and has(file["dataset"], "xml")
+
+
 def shapes(file: h5py.File) -> dict[str, tuple[int, ...]]:
     """Return the shape of each dataset that lies in the file itself, by its name."""
     members = {name: file[name] for name in file if is_own(file, name)}

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trajdesign.datasets import _hdf5
+from trajdesign.datasets._coverage import require_sides
 from trajdesign.errors import InputError
 
 # Bits of the flags, as the format numbers them from 1.
@@ -65,8 +66,8 @@ def index(group: h5py.Group, matrix: Matrix, path: Path) -> Index:
     Raises
     ------
     InputError
-        If a line is missing, there is more than one contrast, phase, repetition, set or partition, lines are read
-        backwards, or acquisitions do not fit the matrix, or are not as long as they say.
+        If a line is missing, or one side of k-space as in partial Fourier scans, there is more than one contrast,
+        phase, repetition, set or partition, lines are read backwards, or acquisitions do not fit the matrix, or are not as long as they say.
     """
     rows = _hdf5.table(_hdf5.member(group, "data"))
     if not {"head", "data"} <= set(rows.dtype.names or ()) or rows.dtype["head"].names is None:
@@ -96,6 +97,8 @@ def index(group: h5py.Group, matrix: Matrix, path: Path) -> Index:
         raise InputError(
             f"{path}: acquisition {numbers[np.argmax(wrong)]} does not have the samples that it announces."
         )
+    latest, earliest = (places + left_out[:, 0]).max(), (ends - left_out[:, 1]).min()
+    require_sides(int(latest), int(earliest), matrix.n_readout, "a readout", path)
     entries = np.column_stack([lines, places, left_out])
     slices = [Slice(entries[which], references[which]) for which in _by_slice(heads)]
     for number, of_slice in enumerate(slices):
@@ -105,6 +108,7 @@ def index(group: h5py.Group, matrix: Matrix, path: Path) -> Index:
                 f"{path}: line {missing[0]} of slice {number} was not measured, one of {len(missing)}; "
                 "training needs images of full sampling: reconstruct them, and give them to 'images'."
             )
+        require_sides(int(present[0]), int(present[-1]) + 1, matrix.n_lines, f"slice {number} along y", path)
     return Index((int(coils[0]), matrix.n_readout, matrix.n_lines), slices)
 
 

@@ -1,7 +1,6 @@
 """Fully sampled Cartesian k-space in files: fastMRI's HDF5, ISMRMRD, and BART's ``.cfl``."""
 
 import math
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +12,9 @@ from numpy.typing import NDArray
 
 from trajdesign import walled
 from trajdesign.arrays import read_cfl
-from trajdesign.datasets import _chunks, _hdf5, _mrd
+from trajdesign.datasets import _chunks, _hdf5, _header, _mrd
+from trajdesign.datasets._coverage import require_sampled
+from trajdesign.datasets._header import Header
 from trajdesign.errors import ConfigError, InputError
 
 # A small file can declare far more than a machine holds.
@@ -56,19 +57,21 @@ def is_hdf5(path: Path) -> bool:
 
 def inspect(path: Path, key: str, slices: Sequence[int]) -> Volume:
     """Return what a file holds, without its numbers; `slices` are the first and the one after the last, or empty."""
-    header: str | None = None
+    header: Header | None = None
     if not is_hdf5(path):
         shape, read = _bart_shape(read_cfl(path, walled.MOST_RAW), path), partial(_read_bart, path)
     else:
         with _hdf5.opened(path) as file:
             if _is_mrd(file, key):
                 measured = _hdf5.group(file, "dataset")
-                header = _hdf5.text(measured, "xml")
+                header = _header.parse(_hdf5.text(measured, "xml"), path)
                 index = _mrd.index(measured, _matrix(header, path), path)
                 shape, read = (len(index.slices), *index.shape), partial(_mrd.read, path, index)
             else:
                 shape, read = _shape(_hdf5.member(file, key), key, path), partial(_read_array, path, key)
-                header = _hdf5.text(file, "ismrmrd_header")
+                _require_no_mask(file, path)
+                text = _hdf5.text(file, "ismrmrd_header")
+                header = _header.parse(text, path) if text else None
     if math.prod(shape[1:]) * 8 > _MAX_SLICE_BYTES or shape[0] > _MAX_SLICES:
         raise InputError(
             f"{path} holds k-space of the shape {shape}; a slice may have {_MAX_SLICE_BYTES} bytes, "
@@ -79,30 +82,25 @@ def inspect(path: Path, key: str, slices: Sequence[int]) -> Volume:
     if not chosen:
         raise ConfigError(f"{path} has {shape[0]} slices, none of them within {list(slices)}.")
     crop, pixel = _field_of_view(header, (shape[2], shape[3]), path)
+    require_sampled(read(chosen[0]), chosen[0], path)
     return Volume(path, chosen, shape[1], crop, pixel, read)
 
 
-def patient(path: Path) -> str | None:
-    """Return the patient of a file, if it tells."""
-    if not is_hdf5(path):
-        return None
-    with _hdf5.opened(path) as file:
-        name = _hdf5.attribute(file, "patient_id")
-        if name is None and _has_header(file):
-            root = _parsed(_hdf5.text(file["dataset"], "xml"), path)
-            name = root.findtext("{*}subjectInformation/{*}patientID")
-    return name
-
-
-def _has_header(file: h5py.File) -> bool:
-    """Return whether there is a header of ISMRMRD's own layout."""
-    if not _hdf5.is_own(file, "dataset") or not isinstance(file["dataset"], h5py.Group):
-        return False
-    return _hdf5.has(file["dataset"], "xml")
-
-
 def _is_mrd(file: h5py.File, key: str) -> bool:
-    return not _hdf5.has(file, key) and _has_header(file) and _hdf5.has(file["dataset"], "data")
+    return not _hdf5.has(file, key) and _hdf5.is_mrd(file) and _hdf5.has(file["dataset"], "data")
+
+
+def _require_no_mask(file: h5py.File, path: Path) -> None:
+    """Refuse k-space whose file says which columns are left out, as fastMRI's test files do."""
+    if not _hdf5.is_own(file, "mask"):
+        return
+    mask = _hdf5.member(file, "mask")
+    _chunks.require_modest(mask, _MAX_SLICE_BYTES)
+    if mask.dtype.kind in "fiub" and not _chunks.read(mask).all():
+        raise InputError(
+            f"{path}: its mask leaves out columns of k-space, as in the test files of fastMRI; training needs images "
+            "of full sampling."
+        )
 
 
 def _shape(data: h5py.Dataset, key: str, path: Path) -> tuple[int, ...]:
@@ -140,59 +138,55 @@ def _read_bart(path: Path, number: int) -> NDArray:
     return np.array(array.reshape(nx, ny, n_coils, n_slices, order="F")[..., number].T)
 
 
-def _parsed(header: str | None, path: Path) -> ElementTree.Element:
-    if "<!DOCTYPE" in (header or ""):  # entities that stand for more than any memory holds, or for other files
-        raise InputError(f"{path}: its ISMRMRD header defines entities, which no such header needs.")
-    try:
-        return ElementTree.fromstring(header or "")
-    except (ElementTree.ParseError, ValueError) as error:
-        raise InputError(f"{path}: its ISMRMRD header (ismrmrd_header, or xml) cannot be read ({error}).") from None
-
-
-def _sizes(root: ElementTree.Element, space: str, part: str, path: Path) -> list[float]:
-    found = [root.findtext(f"{{*}}encoding/{{*}}{space}/{{*}}{part}/{{*}}{axis}", "nan") for axis in "xy"]
-    try:
-        return [float(size) for size in found]
-    except ValueError as error:
-        raise InputError(f"{path}: its ISMRMRD header (ismrmrd_header, or xml) cannot be read ({error}).") from None
-
-
-def _matrix(header: str | None, path: Path) -> _mrd.Matrix:
+def _matrix(header: Header, path: Path) -> _mrd.Matrix:
     """Return what the header says of a measurement."""
-    root = _parsed(header, path)
-    encoding = root.find("{*}encoding")
-    matrix = _sizes(root, "encodedSpace", "matrixSize", path)
-    limits = "" if encoding is None else "{*}encodingLimits/{*}kspace_encoding_step_1/{*}center"
-    if encoding is None or encoding.findtext("{*}trajectory", "").strip() != "cartesian":
+    if header.trajectory != "cartesian":
         raise InputError(f"{path} holds no Cartesian k-space; reconstruct it, and give the images to 'images'.")
-    if not all(2 <= size < 2**16 for size in matrix):
-        raise InputError(f"{path}: the encoded matrix of its header is {matrix}.")
-    n_readout, n_lines = (int(size) for size in matrix)
-    centre = encoding.findtext(limits, str(n_lines // 2)).strip()
-    return _mrd.Matrix(n_readout, n_lines, int(centre) if centre.isdigit() else n_lines // 2)
+    if not all(2 <= size < 2**16 for size in header.encoded.matrix):
+        raise InputError(f"{path}: the encoded matrix of its header is {header.encoded.matrix}.")
+    n_readout, n_lines = (int(size) for size in header.encoded.matrix)
+    centre = header.lines[2]
+    return _mrd.Matrix(n_readout, n_lines, int(centre) if 0 <= centre < 2**16 else n_lines // 2)
 
 
 def _field_of_view(
-    header: str | None, shape: tuple[int, int], path: Path
+    header: Header | None, shape: tuple[int, int], path: Path
 ) -> tuple[tuple[int, int], tuple[float, float]]:
     """Return the pixels (y, x) without oversampling, and the pixel size along y and x.
 
-    They come from the ISMRMRD header where it describes an encoding of this shape; its x, the readout, is the
-    array's y. Otherwise pixels are square and nothing is cut off.
+    The header's x, the readout, is the array's y. An axis with as many samples as the encoded matrix, or as lines were
+    measured, spans the encoded field of view; one with as many as the matrix of the reconstruction spans its field of
+    view: the oversampling is gone. Without a header pixels are square and nothing is cut off.
+
+    Raises
+    ------
+    InputError
+        If the header is of another array.
     """
     whole = shape, (1.0, 1.0)
-    if not header:
+    if header is None or not all(size > 0 for size in header.encoded.matrix):
         return whole
-    root = _parsed(header, path)
-    matrix, encoded, wanted = (
-        _sizes(root, space, part, path)
-        for space, part in (
-            ("encodedSpace", "matrixSize"),
-            ("encodedSpace", "fieldOfView_mm"),
-            ("reconSpace", "fieldOfView_mm"),
-        )
-    )
-    if tuple(matrix) != shape or not all(0 < size < math.inf for size in encoded + wanted):
-        return whole
-    rows, columns = (min(n, max(2, round(n * wanted[i] / encoded[i]))) for i, n in enumerate(shape))
-    return (rows, columns), (encoded[0] / shape[0], encoded[1] / shape[1])
+    spaces = [
+        space.fov if all(0 < size < math.inf for size in header.encoded.fov + header.recon.fov) else space.matrix
+        for space in (header.encoded, header.recon)
+    ]
+    first, last, _ = header.lines
+    n_measured = (math.nan, last - first + 1)
+    crop, pixel = [], []
+    for i, n in enumerate(shape):
+        encoded, recon = spaces[0][i], spaces[1][i]
+        if n in (header.encoded.matrix[i], n_measured[i]):
+            extent = encoded
+        elif n == header.recon.matrix[i]:
+            extent = recon
+        else:
+            raise InputError(
+                f"{path}: its array has {shape[0]} x {shape[1]} samples, but its ISMRMRD header is of an encoded "
+                f"matrix {header.encoded.matrix[0]:g} x {header.encoded.matrix[1]:g} and a reconstruction of "
+                f"{header.recon.matrix[0]:g} x {header.recon.matrix[1]:g}: the field of view cannot be told; correct "
+                "the header (ismrmrd_header) or remove it."
+            )
+        wanted = recon if 0 < recon < math.inf else extent
+        crop.append(min(n, max(2, round(n * wanted / extent))))
+        pixel.append(extent / n)
+    return (crop[0], crop[1]), (pixel[0], pixel[1])

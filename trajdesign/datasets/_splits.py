@@ -1,11 +1,11 @@
 """Which files and slices a split is made of, and whether splits share a patient."""
 
 import glob
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from trajdesign.datasets import _identity
 from trajdesign.errors import ConfigError, InputError
 
 Split = Literal["train", "val", "test"]
@@ -117,17 +117,15 @@ def slices_of_split(
     return share
 
 
-def refuse_leaks(splits: dict[str, list[Path]], patient: Callable[[Path], str | None], remedy: str) -> None:
-    """Refuse splits that share a file, and test data of a patient who is in the other splits too.
+def refuse_leaks(splits: dict[str, list[Path]], people: Callable[[Path], set[str]]) -> None:
+    """Refuse splits that share a file or its content, and test data of a patient who is in the other splits too.
 
     Parameters
     ----------
     splits
         Files of ``train``, ``val`` and ``test``.
-    patient
-        Returns the patient of a file, None where it cannot be told.
-    remedy
-        End of the error's sentence.
+    people
+        Returns who is in a file, see `trajdesign.datasets._identity.people`.
 
     Raises
     ------
@@ -140,36 +138,29 @@ def refuse_leaks(splits: dict[str, list[Path]], patient: Callable[[Path], str | 
             other = owner.setdefault(path.resolve(), split)
             if other != split:
                 raise ConfigError(f"{path} is in data.{other} and in data.{split}; it can be in one only.")
-    seen = {name: path for path in splits["test"] if (name := patient(path)) is not None}
-    for split in ("train", "val"):
+    seen = {name: path for path in splits["test"] for name in people(path)}
+    for split in ("train", "val") if seen else ():
         for path in splits[split]:
-            if (name := patient(path)) in seen:
+            for name in sorted(people(path) & seen.keys()):
                 raise ConfigError(
                     f"patient {name!r} is in data.test ({seen[name]}) and in data.{split} ({path}): the test "
-                    f"would flatter; {remedy}."
+                    "would flatter; split by patient, or, if that names no patient, set data.patient_pattern."
                 )
+    _refuse_copies(splits)
 
 
-def patient_in_name(path: Path, pattern: str) -> str | None:
-    """Return the patient named by a path: in the file name, else in the nearest folder that names one.
-
-    Parameters
-    ----------
-    path
-        The file.
-    pattern
-        Regular expression; the patient is its last group, or the whole match if it has none, in lower case.
-
-    Raises
-    ------
-    ConfigError
-        If `pattern` is no regular expression.
-    """
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise ConfigError(f"data.patient_pattern {pattern!r} is not a regular expression: {error}.") from None
-    for part in reversed(path.absolute().parts):
-        if match := compiled.search(part):
-            return (match.group(match.lastindex or 0) or match.group()).lower()
-    return None
+def _refuse_copies(splits: dict[str, list[Path]]) -> None:
+    """Refuse a file that is another one's copy, packed or not, in two splits."""
+    sized = [(split, path, size) for split, files in splits.items() for path in files for size in _identity.sizes(path)]
+    homes: dict[int, set[str]] = {}
+    for split, _, size in sized:
+        homes.setdefault(size, set()).add(split)
+    seen: dict[tuple[int, int], tuple[str, Path]] = {}
+    for split, path, size in sized:
+        if len(homes[size]) > 1:
+            for content in _identity.contents(path):
+                other, copy = seen.setdefault(content, (split, path))
+                if other != split:
+                    raise ConfigError(
+                        f"{path} in data.{split} holds what {copy} in data.{other} does; it can be in one only."
+                    )

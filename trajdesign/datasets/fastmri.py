@@ -12,7 +12,9 @@ from torch.utils.data import Dataset
 from trajdesign.acquisition import Acquisition
 from trajdesign.datasets import _hdf5
 from trajdesign.datasets._grid import center_fit, centered_ifft, fit_matrix, slice_shape
-from trajdesign.datasets._raw import Volume, inspect, is_hdf5, patient
+from trajdesign.datasets._coverage import require_sampled
+from trajdesign.datasets._identity import NAMES, people
+from trajdesign.datasets._raw import Volume, inspect, is_hdf5
 from trajdesign.datasets._splits import Split, expand, files_of_split, refuse_leaks, slices_of_split
 from trajdesign.errors import ConfigError, InputError
 
@@ -29,6 +31,7 @@ def fastmri(
     n_coils: int = 0,
     key: str = "kspace",
     cache_bytes: int = 2**31,
+    patient_pattern: str = NAMES,
 ) -> Dataset[Tensor]:
     """Coil images of fully sampled Cartesian k-space: fastMRI's HDF5, ISMRMRD (MRD), or BART's ``.cfl``.
 
@@ -37,11 +40,15 @@ def fastmri(
     noise, calibration and navigators are left out, and averages averaged. A ``.cfl`` has the dimensions x, y, 1, coil,
     and slices as number 13.
 
+    It must be measured as a whole: undersampled, partial Fourier and elliptical scans are refused. Zeros around what
+    was measured, as fastMRI's files have them, are a lower resolution along that axis; the shorter side of the centre
+    needs 80 % of the longer one's samples.
+
     K-space is transformed by a centred orthonormal FFT; readout oversampling is cut off where the file's header tells
-    the field of view of the reconstruction. Then the image keeps its whole field of view: it is padded to the aspect
-    ratio of the acquisition's, and its k-space cropped or filled up with zeros to the matrix. A slice is read when it
-    is asked for, and the first one of a file brings the others along, because all of them are scaled by the maximum of
-    their volume.
+    the field of view of the reconstruction; a header of another matrix is refused. Then the image keeps its whole field
+    of view: it is padded to the aspect ratio of the acquisition's, and its k-space cropped or filled up with zeros to
+    the matrix. A slice is read when it is asked for, and the first one of a file brings the others along, because all
+    of them are scaled by the maximum of their volume.
 
     Parameters
     ----------
@@ -50,8 +57,8 @@ def fastmri(
     split
         ``"train"``, ``"val"`` or ``"test"``.
     train, val, test
-        Paths or globs of the files of each split, relative to the working directory. A patient (attribute
-        ``patient_id``, or of the ISMRMRD header) in `test` must not be in `train` or `val`.
+        Paths or globs of the files of each split, relative to the working directory. A patient in `test` must not be
+        in `train` or `val`: attribute ``patient_id``, patient and study of the ISMRMRD header, or `patient_pattern`.
     val_fraction
         Where `val` is empty: the share of each training volume, a contiguous block of slices at its end,
         that is validated on instead. The slice before the block is left out, because neighbouring slices
@@ -66,6 +73,9 @@ def fastmri(
         Name of the k-space in a file of fastMRI's layout.
     cache_bytes
         Finished slices are kept in memory up to this size in all, of every process that reads.
+    patient_pattern
+        Regular expression that finds the patient in a file name or, failing that, in the nearest folder's: see
+        `trajdesign.datasets.images.images`.
 
     Returns
     -------
@@ -88,7 +98,7 @@ def fastmri(
         )
     splits = {"train": expand(train, "train"), "val": expand(val, "val"), "test": expand(test, "test")}
     _hdf5.require_sound([path for paths in splits.values() for path in paths if is_hdf5(path)], key)
-    refuse_leaks(splits, patient, "split by patient")
+    refuse_leaks(splits, lambda path: people(path, patient_pattern))
     items: list[tuple[Volume, int]] = []
     for path in files_of_split(splits, split):
         volume = inspect(path, key, slices)
@@ -179,4 +189,5 @@ def _read_slice(volume: Volume, number: int) -> tuple[NDArray[np.complex64], flo
         raise InputError(f"{volume.path}: slice {number} of its k-space has values that are not finite.")
     if peak < np.finfo(peak.dtype).tiny:
         raise InputError(f"{volume.path}: slice {number} of its k-space is zero; leave it out with data.slices.")
+    require_sampled(kspace, number, volume.path)
     return (parts / peak).view(kspace.dtype).astype(np.complex64), float(peak)

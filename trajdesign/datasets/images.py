@@ -1,7 +1,9 @@
 """Magnitude images from DICOM, NIfTI, NumPy, HDF5 and BART's files, with simulated coils and phase."""
 
 import gzip
+import logging
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,14 +21,8 @@ from trajdesign.coils import receive
 from trajdesign.datasets import _chunks, _hdf5
 from trajdesign.datasets._dicom import read_series
 from trajdesign.datasets._grid import fit_matrix, slice_shape
-from trajdesign.datasets._splits import (
-    Split,
-    expand,
-    files_of_split,
-    patient_in_name,
-    refuse_leaks,
-    slices_of_split,
-)
+from trajdesign.datasets._identity import NAMES, people
+from trajdesign.datasets._splits import Split, expand, files_of_split, refuse_leaks, slices_of_split
 from trajdesign.errors import ConfigError, InputError
 
 Plane = Literal["auto", "axial", "coronal", "sagittal"]
@@ -54,7 +50,7 @@ def images(
     slice_axis: int = 0,
     transpose: bool = False,
     array: str = "",
-    patient_pattern: str = r"(?i)(?<![a-z0-9])(sub-[a-z0-9]+|(?:patient|subject|case|pat|sub|ixi)[-_ ]?\d+)",
+    patient_pattern: str = NAMES,
 ) -> Dataset[Tensor]:
     """Slices of magnitude volumes: DICOM, NIfTI (``.nii``, ``.nii.gz``), ``.npy``, ``.npz``, ``.h5`` and ``.cfl``.
 
@@ -74,7 +70,8 @@ def images(
         ``"train"``, ``"val"`` or ``"test"``.
     train, val, test
         Paths or globs of the files, or folders of DICOM, of each split, relative to the working directory. A patient
-        in `test` must not be in `train` or `val`.
+        in `test` must not be in `train` or `val`: DICOM's PatientID and study, attribute ``patient_id`` of HDF5, or
+        `patient_pattern`.
     n_coils
         Number of simulated coils.
     seed
@@ -101,8 +98,9 @@ def images(
         Name of the array in ``.npz`` and ``.h5`` files; it may be empty if only one has 3 or 4 axes.
     patient_pattern
         Regular expression that finds the patient in a file name or, failing that, in the nearest
-        folder's: its last group, or the whole match. A file that names no patient is only kept out of two
-        splits at once.
+        folder's: its last group, or the whole match. Files that name no patient are only refused where the same
+        one, or another with the same content, is in two splits. It is Python's: one that repeats a repetition, as
+        ``(a+)+``, can take for ever.
 
     Returns
     -------
@@ -126,10 +124,10 @@ def images(
         raise ConfigError(f"slice_axis is {slice_axis}; it is 0 for (slice, y, x), 2 for (y, x, slice).")
     given = {"train": train, "val": val, "test": test}
     splits = {name: expand(patterns, name, folders=True) for name, patterns in given.items()}
-    remedy = "split by patient, or set data.patient_pattern"
-    refuse_leaks(splits, lambda path: patient_in_name(path, patient_pattern), remedy)
+    every = [path for paths in splits.values() for path in paths]
+    _hdf5.require_sound([path for path in every if path.suffix.lower() in _hdf5.ENDINGS], array)
+    refuse_leaks(splits, lambda path: people(path, patient_pattern))
     files = files_of_split(splits, split, test_fraction)
-    _hdf5.require_sound([path for path in files if path.suffix.lower() in _hdf5.ENDINGS], array)
     found: list[NDArray[np.floating]] = []
     for path in files:
         if path.is_dir():
@@ -176,7 +174,11 @@ class _Slices(Dataset[Tensor]):
 def _read_nifti(path: Path, plane: Plane) -> tuple[NDArray, tuple[float, float]]:
     """Return a volume (slice, contrast, y, x) and its pixel size along y and x, mm."""
     try:
-        image = _nifti(path)
+        with warnings.catch_warnings(), np.errstate(all="ignore"):  # what is not finite is refused where it is used
+            warnings.simplefilter("ignore")
+            image = _nifti(path)
+        if not np.isfinite(image.affine).all():
+            raise InputError(f"{path}: the orientation in its header (affine) has values that are not finite.")
         found = nibabel.orientations.io_orientation(image.affine)
         wanted = nibabel.orientations.axcodes2ornt(("L", "P", "S"))
         image = image.as_reoriented(nibabel.orientations.ornt_transform(found, wanted))
@@ -210,7 +212,8 @@ def _nifti(path: Path) -> Any:
         kind = nibabel.Nifti1Image
         if not kind.header_class.may_contain_header(start):
             start, kind = start + content.read(_NIFTI_2 - _NIFTI_1), nibabel.Nifti2Image
-        header = kind.header_class(start)
+        header = kind.header_class(start, check=False)
+        header.check_fix(_silent(), error_level=40)
         shape, dtype, offset = header.get_data_shape(), header.get_data_dtype(), header.get_data_offset()
         n_bytes = math.prod(shape) * dtype.itemsize
         is_large = n_bytes > _MAX_BYTES or math.prod(shape) > _MAX_VOXELS
@@ -219,6 +222,8 @@ def _nifti(path: Path) -> Any:
                 f"{path} holds {dtype} of shape {shape}; it must be real (x, y, z) or (x, y, z, contrast), "
                 f"of at most {_MAX_VOXELS} voxels and {_MAX_BYTES} bytes."
             )
+        if offset < len(start):
+            raise InputError(f"{path} is damaged: its voxels start at byte {offset}, inside its header.")
         walled.require_modest(path, offset + n_bytes, size, 2 * _MAX_BYTES)
         content.read(offset - len(start))
         data = content.read(n_bytes)
@@ -228,6 +233,13 @@ def _nifti(path: Path) -> Any:
     slope, intercept = header.get_slope_inter()
     scaled = nibabel.volumeutils.apply_read_scaling(array, slope, intercept)
     return kind(scaled, header.get_best_affine(), header)
+
+
+def _silent() -> logging.Logger:
+    """Return a logger that nobody hears."""
+    logger = logging.Logger(__name__)
+    logger.addHandler(logging.NullHandler())
+    return logger
 
 
 def _read_array(path: Path, name: str, slice_axis: int, transpose: bool) -> tuple[NDArray, tuple[float, float]]:
@@ -240,6 +252,8 @@ def _read_array(path: Path, name: str, slice_axis: int, transpose: bool) -> tupl
         volume = arrays[_choose({key: a.shape for key, a in arrays.items()}, name, path)]
     elif ending in _hdf5.ENDINGS:
         with _hdf5.opened(path) as file:
+            if _hdf5.is_mrd(file):
+                raise InputError(f"{path} holds raw data of ISMRMRD; use data.kind = 'fastmri'.")
             data = _hdf5.member(file, _choose(_hdf5.shapes(file), name, path))
             _require_real(data.dtype, path)
             if math.prod(data.shape) > _MAX_VOXELS:
@@ -259,7 +273,9 @@ def _read_array(path: Path, name: str, slice_axis: int, transpose: bool) -> tupl
     volume = np.moveaxis(volume, slice_axis, 0)
     if transpose:
         volume = volume.swapaxes(-1, -2)
-    return volume.reshape(len(volume), -1, *volume.shape[-2:]), (1.0, 1.0)
+    if volume.ndim == 3:
+        volume = volume[:, None]
+    return volume, (1.0, 1.0)
 
 
 def _require_real(dtype: np.dtype, path: Path) -> None:
@@ -271,6 +287,8 @@ def _choose(shapes: Mapping[str, tuple[int, ...]], name: str, path: Path) -> str
     """Return the name of the array to read: the given one, or the only one with 3 or 4 axes."""
     candidates = [name] if name in shapes else [key for key, shape in shapes.items() if len(shape) in (3, 4)]
     if len(candidates) != 1 or (name and name not in shapes):
+        if not shapes:
+            raise InputError(f"{path} holds no array.")
         raise InputError(f"{path} holds {', '.join(shapes)}; name one of them in data.array.")
     return candidates[0]
 
@@ -292,7 +310,7 @@ def _bart_magnitude(path: Path) -> NDArray[np.float32]:
 def _as_magnitude(volume: NDArray, path: Path) -> NDArray[np.float32]:
     """Return the volume as float32 with a maximum of 1; refuse what is not finite, or clearly negative."""
     if not volume.size or min(volume.shape[-2:]) < 2:
-        raise InputError(f"{path} has slices of {volume.shape[-2:]} pixels.")
+        raise InputError(f"{path} has {len(volume)} slices of {volume.shape[-2]} x {volume.shape[-1]} pixels.")
     with np.errstate(over="ignore"):  # what does not fit becomes infinite
         volume = volume.astype(np.float32)
     finite = np.isfinite(volume).all((1, 2, 3))

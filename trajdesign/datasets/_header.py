@@ -1,0 +1,75 @@
+"""The XML header of ISMRMRD: what is needed of it, whatever the version of its schema and of any library."""
+
+import math
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
+from pathlib import Path
+
+from trajdesign.errors import InputError
+
+
+@dataclass(frozen=True)
+class Space:
+    """A matrix and its field of view along x, the readout, and y; not a number where the header does not tell."""
+
+    matrix: tuple[float, float]
+    fov: tuple[float, float]
+    """mm."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a header tells of its first encoding, and of who was measured."""
+
+    trajectory: str
+    encoded: Space
+    recon: Space
+    lines: tuple[float, float, float]
+    """First, last and central number of the phase encoding; not a number where the header does not tell."""
+    people: tuple[str, ...]
+    """Identities of the patient and of the study."""
+
+
+def parse(text: str | None, path: Path) -> Header:
+    """Read a header.
+
+    Raises
+    ------
+    InputError
+        If it is no XML, defines entities, or a size is no number.
+    """
+    if "<!DOCTYPE" in (text or ""):  # entities that stand for more than any memory holds, or for other files
+        raise InputError(f"{path}: its ISMRMRD header defines entities, which no such header needs.")
+    try:
+        root = ElementTree.fromstring(text or "")
+        limits = "{*}encodingLimits/{*}kspace_encoding_step_1/{*}"
+        encoding = root.find("{*}encoding")
+        if encoding is None:
+            encoding = ElementTree.Element("encoding")
+        names = ("subjectInformation/{*}patientID", "studyInformation/{*}studyInstanceUID")
+        return Header(
+            encoding.findtext("{*}trajectory", "").strip().lower(),
+            _space(encoding, "encodedSpace"),
+            _space(encoding, "reconSpace"),
+            (
+                _number(encoding, f"{limits}minimum"),
+                _number(encoding, f"{limits}maximum"),
+                _number(encoding, f"{limits}center"),
+            ),
+            tuple(filter(None, (root.findtext("{*}" + name) for name in names))),
+        )
+    except (ElementTree.ParseError, ValueError) as error:
+        raise InputError(f"{path}: its ISMRMRD header (ismrmrd_header, or xml) cannot be read ({error}).") from None
+
+
+def _space(encoding: ElementTree.Element, name: str) -> Space:
+    matrix, fov = (
+        (_number(encoding, f"{{*}}{name}/{{*}}{part}/{{*}}x"), _number(encoding, f"{{*}}{name}/{{*}}{part}/{{*}}y"))
+        for part in ("matrixSize", "fieldOfView_mm")
+    )
+    return Space(matrix, fov)
+
+
+def _number(encoding: ElementTree.Element, path: str) -> float:
+    text = (encoding.findtext(path) or "").strip()
+    return float(text) if text else math.nan

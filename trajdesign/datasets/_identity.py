@@ -1,0 +1,121 @@
+"""Who and what is in a file, so that no patient and no image is in two splits: one mechanism for all formats."""
+
+import io
+import re
+import zlib
+from functools import lru_cache
+from pathlib import Path
+
+from trajdesign import walled
+from trajdesign.arrays import npz_sums
+from trajdesign.datasets import _dicom, _header, _hdf5
+from trajdesign.errors import ConfigError
+
+#: Names of patients as studies, BIDS and IXI give them to files and folders.
+NAMES = r"(?i)(?<![a-z0-9])(sub-[a-z0-9]+|(?:patient|subject|case|pat|sub|ixi)[-_ ]?\d+)"
+
+# What stands for a name that was taken away.
+_NOBODY = re.compile(r"[x0*_\-.?]*|anon|anonym(ous|i[sz]ed)|unknown|none|null|n/?a|no ?name|de-?identified|removed")
+
+# Of which all is compared; of larger files pieces, in which noise never is the same.
+_MOST_COMPARED, _PIECE = 2**26, 2**20
+
+
+def people(path: Path, pattern: str) -> set[str]:
+    """Return who is in a file or a folder of DICOM: every identity that its header tells, or its name.
+
+    Parameters
+    ----------
+    path
+        The file or folder.
+    pattern
+        Regular expression that finds a patient in its name, see `named`.
+
+    Returns
+    -------
+    set
+        In lower case; words that stand for nobody, as of anonymised files, are left out.
+
+    Raises
+    ------
+    ConfigError
+        If `pattern` is no regular expression.
+    InputError
+        If an HDF5 file is damaged.
+    """
+    found = [named(path, pattern)]
+    if path.is_dir():
+        found += _dicom.people(path)
+    elif path.suffix.lower() in _hdf5.ENDINGS:
+        found += _of_hdf5(path)
+    names = {name.strip("\0 ^").lower() for name in found if name}
+    return {name for name in names if not _NOBODY.fullmatch(name)}
+
+
+def named(path: Path, pattern: str) -> str | None:
+    """Return the patient named by a path: in the file name, else in the nearest folder that names one.
+
+    Parameters
+    ----------
+    path
+        The file.
+    pattern
+        Regular expression; the patient is its last group, or the whole match if it has none, in lower case.
+
+    Raises
+    ------
+    ConfigError
+        If `pattern` is no regular expression.
+    """
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"data.patient_pattern {pattern!r} is not a regular expression: {error}.") from None
+    for part in reversed(path.absolute().parts):
+        if match := compiled.search(part):
+            return (match.group(match.lastindex or 0) or match.group()).lower()
+    return None
+
+
+def sizes(path: Path) -> set[int]:
+    """Return how many bytes the contents of a file have, unpacked: see `contents`."""
+    if path.suffix.lower() in (".gz", ".npz"):
+        return {size for size, _ in contents(path)}
+    return {path.stat().st_size} if path.is_file() else set()
+
+
+def contents(path: Path) -> frozenset[tuple[int, int]]:
+    """Return the sizes and checksums (CRC-32) of what a file holds, unpacked, without unpacking it.
+
+    Those of gzip and of zip stand in the file; of others they are computed, and of large ones of three pieces.
+    """
+    return _contents(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=2**14)  # each split of a run asks about the files of all
+def _contents(path: Path, changed: int) -> frozenset[tuple[int, int]]:
+    with walled.opened(path, walled.MOST_RAW) as (stream, size):
+        if path.suffix.lower() == ".gz" and size > 18:
+            stream.seek(-8, io.SEEK_END)
+            end = stream.read(8)
+            return frozenset({(int.from_bytes(end[4:], "little"), int.from_bytes(end[:4], "little"))})
+        if path.suffix.lower() == ".npz":
+            return frozenset(npz_sums(path))
+        if size <= _MOST_COMPARED:
+            return frozenset({(size, zlib.crc32(stream.read(size)))})
+        found = 0
+        for place in (0, size // 2, size - _PIECE):
+            stream.seek(place)
+            found = zlib.crc32(stream.read(_PIECE), found)
+        return frozenset({(size, found)})
+
+
+def _of_hdf5(path: Path) -> list[str]:
+    with _hdf5.opened(path) as file:
+        found = [_hdf5.attribute(file, "patient_id") or ""]
+        texts = [_hdf5.text(file, "ismrmrd_header")]
+        if _hdf5.is_mrd(file):
+            texts.append(_hdf5.text(file["dataset"], "xml"))
+    for text in filter(None, texts):
+        found += _header.parse(text, path).people
+    return found
