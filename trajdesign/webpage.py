@@ -209,33 +209,27 @@ def _by_axis(values: Any) -> list[Any]:
 
 
 def _psf(report: PsfReport) -> dict[str, Any]:
-    """Return images with their edges (left, bottom, right, top; m), and profiles over offsets in m."""
-    centre = report.detail.shape[0] // 2
-    lines = {"x": (report.detail[centre], 0), "y": (report.detail[:, centre], 1)}
-    middle = [n // 2 for n in report.image.shape]
-    wide = {"x": report.image[middle[0]], "y": report.image[:, middle[1]]}
+    """Return images from wide to close with their edges (left, bottom, right, top; m), and profiles over offsets in m."""
     profiles = {}
-    for axis, (near, i) in lines.items():
-        near_at = (np.arange(len(near)) - centre) * report.detail_step[i]
-        far_at = (np.arange(len(wide[axis])) - len(wide[axis]) // 2) * report.image_step[i]
-        outside = np.abs(far_at) > np.abs(near_at).max()
-        at = np.concatenate([near_at, far_at[outside]])
-        order = np.argsort(at)
-        profiles[axis] = {"x": at[order], "y": np.concatenate([near, wide[axis][outside]])[order]}
+    for axis, values, step in zip("xy", report.profiles, report.profile_step, strict=True):
+        profiles[axis] = {"x": (np.arange(len(values)) - len(values) // 2) * step, "y": values}
     distance, mean, largest = report.over_directions()
     profiles["mean"] = {"x": distance, "y": mean}
     profiles["largest"] = {"x": distance, "y": largest}
-    images = [_psf_image(report.image, report.image_step), _psf_image(report.detail, report.detail_step)]
+    field = report.image[tuple(slice(n // 4, n // 4 + n // 2) for n in report.image.shape)]
+    images = [(report.image, report.image_step), (field, report.image_step), (report.detail, report.detail_step)]
     main_lobe = [report.main_lobe * v if math.isfinite(report.main_lobe) else 0.0 for v in report.voxel]
-    return {"images": images, "profiles": profiles, "main_lobe": main_lobe}
+    return {"images": [_psf_image(*image) for image in images], "profiles": profiles, "main_lobe": main_lobe}
 
 
 def _psf_image(values: np.ndarray, step: tuple[float, ...]) -> dict[str, Any]:
     rows, columns = values.shape
     left, bottom = -(columns // 2 + 0.5) * step[0], -(rows // 2 + 0.5) * step[1]
-    edges = [left, bottom, left + columns * step[0], bottom + rows * step[1]]
-    if (fold := math.ceil(max(rows, columns) / _WIDEST)) > 1 and rows % fold == columns % fold == 0:
-        values = values.reshape(rows // fold, fold, columns // fold, fold).max(axis=(1, 3))
+    fold = math.ceil(max(rows, columns) / _WIDEST)
+    values = np.pad(values, [(0, -n % fold) for n in values.shape], mode="edge")
+    rows, columns = (n // fold for n in values.shape)
+    values = values.reshape(rows, fold, columns, fold).max(axis=(1, 3))
+    edges = [left, bottom, left + columns * fold * step[0], bottom + rows * fold * step[1]]
     decibel = 20 * np.log10(np.maximum(values, 1e-12))
     return {"source": _png(decibel[::-1], drawing.FLOOR_DB, 0.0, "magma"), "edges": edges}
 
@@ -262,7 +256,8 @@ def _png(values: np.ndarray, low: float, high: float, colours: str) -> str:
     """Return values (y, x) between `low` and `high` as the address of a PNG image in the colours of a map."""
     rows, columns = values.shape
     index = np.rint(255 * np.clip((values - low) / (high - low), 0, 1)).astype(np.uint8)
-    lines = np.concatenate([np.zeros((rows, 1), np.uint8), index], axis=1)  # each starts with its filter: none
+    change = np.diff(index, axis=0, prepend=np.zeros((1, columns), np.uint8))
+    lines = np.concatenate([np.full((rows, 1), 2, np.uint8), change], axis=1)  # each starts with its filter: up
     chunks = (
         (b"IHDR", struct.pack(">IIBBBBB", columns, rows, 8, 3, 0, 0, 0)),  # 8 bits, colours of a palette
         (b"PLTE", drawing.palette(colours).tobytes()),

@@ -50,12 +50,17 @@ function axes(canvas, xRange, yRange, xLabel, yLabel) {
   context.textAlign = "center";
   context.fillText(yLabel, 0, 0);
   context.restore();
-  context.beginPath();
-  context.rect(box.left, box.top, box.right - box.left, box.bottom - box.top);
-  context.clip();
+  within({ context, box });
   const x = (pixel) => xRange[0] + ((pixel - box.left) / (box.right - box.left)) * (xRange[1] - xRange[0]);
   const y = (pixel) => yRange[0] + ((box.bottom - pixel) / (box.bottom - box.top)) * (yRange[1] - yRange[0]);
   return { context, X, Y, x, y, box };
+}
+
+// Lets nothing be drawn outside the box of axes.
+function within({ context, box }) {
+  context.beginPath();
+  context.rect(box.left, box.top, box.right - box.left, box.bottom - box.top);
+  context.clip();
 }
 
 function line(context, points) {

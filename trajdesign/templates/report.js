@@ -90,7 +90,7 @@ function drawPaper(column) {
   });
   context.globalAlpha = 1;
   column.kAxes = plot;
-  column.paper.width = column.k.width;
+  column.paper.width = column.k.width; // which clears it
   column.paper.height = column.k.height;
   column.paper.getContext("2d").drawImage(column.k, 0, 0);
 }
@@ -100,10 +100,12 @@ function drawK(column) {
   if (column.key !== key) drawPaper(column);
   column.key = key;
   const plot = column.kAxes, { context, X, Y } = plot, [kx, ky] = column.trajectory.k_adc[now.shot];
+  clear(column.k); // of its axes too, which the paper brings back, and of the limits within which was drawn
   context.save();
   context.resetTransform();
   context.drawImage(column.paper, 0, 0);
   context.restore();
+  within(plot);
   const until = Math.floor(now.sample), part = now.sample - until, next = Math.min(until + 1, nSamples - 1);
   const place = [kx, ky].map((axis) => axis[until] + part * (axis[next] - axis[until]));
   const colour = data.shot_colours[theme][now.shot];
@@ -209,10 +211,11 @@ function drawPsfs() {
   for (const { psf, canvas, images } of spreads) {
     const plot = axes(canvas, [-half, half], [-half, half], "x (mm)", "y (mm)"), { context, X, Y } = plot;
     context.imageSmoothingQuality = "high";
-    images.forEach((image, i) => {
-      const [left, bottom, right, top] = psf.images[i].edges.map((edge) => 1e3 * edge);
-      if (image.complete) context.drawImage(image, X(left), Y(top), X(right) - X(left), Y(bottom) - Y(top));
-    });
+    // one image alone, the closest that fills the plot: where two met, their edge would show
+    const fills = ({ edges }) => Math.min(...edges.map(Math.abs)) >= half / 1e3;
+    const i = Math.max(0, psf.images.findLastIndex(fills));
+    const [left, bottom, right, top] = psf.images[i].edges.map((edge) => 1e3 * edge);
+    if (images[i].complete) context.drawImage(images[i], X(left), Y(top), X(right) - X(left), Y(bottom) - Y(top));
     const [rx, ry] = psf.main_lobe.map((r) => 1e3 * r * (X(1) - X(0))), [fx, fy] = data.fov.map((extent) => 500 * extent);
     context.lineWidth = 1.2;
     dashed(plot, "#fff", () => {
