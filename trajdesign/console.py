@@ -173,7 +173,7 @@ def show_results(metrics: dict[str, Any]) -> None:
     limits = metrics["limits"]
     say(
         f"Limits: gradient {limits['max_gradient'] * 1e3:.2f} mT/m, slew {limits['max_slew']:.1f} T/m/s, "
-        f"{'0 violations' if limits['ok'] else 'VIOLATED'}, smallest margin {limits['margin']:.2%}."
+        f"{'0 violations' if limits['ok'] else 'VIOLATED'}, smallest margin {limits['margin']:z.2%}."
     )
 
 

@@ -121,7 +121,7 @@ class Finding:
     unit: str
     shot: int
     time: float
-    """After the first gradient sample, s."""
+    """After the first gradient sample, s; within the readout."""
     n_violations: int
     """At how many times of all shots the limit is broken."""
 
@@ -194,10 +194,12 @@ class Constraint(ABC):
         # a measure over n points has the times of the n points that are centred in the shot
         lost = (len(times) - values.shape[1]) / 2
         time = times[0] + (index + lost) * trajectory.scanner.gradient_raster
+        # the outermost control points lie half a raster outside of what is played
+        time = min(max(float(time), 0.0), trajectory.acquisition.readout)
         worst = float(values[shot, index])
         value = worst if math.isfinite(worst) else math.nan
         n_violations = int((~(values / self.limit - 1 <= _ROUNDING)).sum())
-        return Finding(self.name, value, self.limit, self.unit, shot, float(time), n_violations)
+        return Finding(self.name, value, self.limit, self.unit, shot, time, n_violations)
 
     def norm(self, vectors: Tensor) -> Tensor:
         """Return the scanner's norm over the last axis: the vector norm, or the largest axis."""

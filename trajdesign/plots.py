@@ -265,16 +265,18 @@ def _against_limits(
     lines = [np.column_stack([time, shot]) for shot in values]
     axes.add_collection(LineCollection(lines, colors=list(drawing.shot_colours(len(values))), linewidths=0.7))
     peak = float(np.nanmax(values))
+    if peak < 1e-9 * max(limit for _, limit in limits):  # what only rounding made of zero
+        peak = 0.0
     for i, (name, limit) in enumerate(limits):
         axes.axhline(limit, color=_LIMIT, linewidth=1.2, linestyle=("-", "--")[i])
         axes.annotate(
             f"{name} limit {limit:.4g}", (1, limit), (-3, 2), xycoords=("axes fraction", "data"),
             textcoords="offset points", ha="right", va="bottom", fontsize=8, color=_LIMIT,
         )  # fmt: skip
-    least = min(limit for _, limit in limits)
+    name, least = min(limits, key=lambda named: named[1])
     broken = peak > least * (1 + 1e-9)
     axes.set_title(
-        f"peak {peak:.4g} {unit}, {peak / least:.1%} of the limit", loc="right", fontsize=9,
+        f"peak {peak:.4g} {unit}, {peak / least:.1%} of the {name} limit", loc="right", fontsize=9,
         color=_LIMIT if broken else drawing.GREY,
     )  # fmt: skip
     axes.set_xlim(time[0], time[-1])

@@ -199,7 +199,6 @@ class _Kernel:
         values = torch.polar(self.weights, phase)
         return nufft_adjoint(values[None], self.omega * step, shape, self.backend)[0].abs().numpy()
 
-
     def line(self, axis: int, n: int) -> np.ndarray:
         """Return n magnitudes along x or y through the peak, which is value ``n // 2``."""
         values, omega = self.weights[None].to(torch.complex128), self.omega[:, axis : axis + 1] / _PROFILE_STEPS

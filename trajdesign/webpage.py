@@ -22,7 +22,7 @@ import numpy as np
 
 import trajdesign
 from trajdesign import config as config_module
-from trajdesign import drawing, plugins
+from trajdesign import drawing, limits, plugins
 from trajdesign.config import Config
 from trajdesign.interfaces import Finding
 from trajdesign.psf import PsfReport
@@ -33,6 +33,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _DIGITS = 6
 _WIDEST = 512  # pixels of the image of a point spread function: wider ones keep the largest of their pixels
 ERROR_SCALE = 5.0
+LIMIT_HEADINGS = ("limit", "trajectory", "verdict", "worst", "allowed", "unit", "margin", "where")
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ def render(contents: Contents) -> str:
         lstrip_blocks=True,
     )
     environment.filters["number"] = _number
+    environment.filters["worst"] = limits.worst
     script, style = _text("plots.js") + _text("report.js"), _text("report.css")
     shown = next(iter(contents.trajectories.values()))
     return environment.get_template("report.html").render(
@@ -101,6 +103,7 @@ def render(contents: Contents) -> str:
         same=lambda labels: [(label, label) for label in labels],
         version=trajdesign.__version__,
         limits=_limits_table(contents.findings),
+        limit_headings=LIMIT_HEADINGS,
         commands=commands(contents.path, shown.scanner),
         formats=[name for name in plugins.names("exporter") if name != "pulseq"],
         config=config_module.to_toml(contents.config.to_dict()),
@@ -167,7 +170,7 @@ def _data(contents: Contents) -> dict[str, Any]:
     first = next(iter(shown.values()))
     if contents.acting is not None:
         shown["as it acts"] = contents.acting
-    limits = {f.name: f.limit for f in next(iter(contents.findings.values()))}
+    allowed = {f.name: f.limit for f in next(iter(contents.findings.values()))}
     acquisition, raster = first.acquisition, first.scanner.gradient_raster
     delay = acquisition.adc_delay(raster, first.scanner.rf_raster)
     reference = next(iter(contents.examples.values())).reference
@@ -180,8 +183,8 @@ def _data(contents: Contents) -> dict[str, Any]:
         "k_max": acquisition.k_max,
         "norm": first.scanner.limit_norm,
         "limits": {
-            "gradient": {name: limits[key] for key, name in _GRADIENT_LIMITS.items() if key in limits},
-            "slew": {"scanner": limits["slew"]},
+            "gradient": {name: allowed[key] for key, name in _GRADIENT_LIMITS.items() if key in allowed},
+            "slew": {"scanner": allowed["slew"]},
         },
         "shot_colours": {
             "light": drawing.hex_colours(acquisition.n_shots, 0.0, 0.85),

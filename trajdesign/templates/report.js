@@ -139,18 +139,19 @@ function drawWaveform(column, { key, scale, unit, label }) {
   context.lineWidth = 1;
   line(context, [[x, box.top], [x, box.bottom]]);
   dot(context, x, Y(scale * norm[j]), 4.5, ink.bad, ink.card);
-  return `${key} ${(scale * norm[j]).toPrecision(3)} of ${(scale * Math.min(...limits)).toPrecision(3)} ${unit}`;
+  const [name, least] = Object.entries(data.limits[key]).reduce((a, b) => (b[1] < a[1] ? b : a));
+  return `${key} ${fixed(scale * norm[j], 2)} of ${(scale * least).toPrecision(3)} ${unit} (${name})`;
 }
 
 function drawPlayer() {
   for (const column of columns) {
-    const [kx, ky] = drawK(column).map((v) => v.toFixed(1).replace("-", "−"));
+    const [kx, ky] = drawK(column).map((v) => fixed(v, 1));
     const facts = waveforms.map((waveform) => drawWaveform(column, waveform));
     column.readout.textContent = [`k = (${kx}, ${ky}) 1/m`, ...facts].join(" · ").replace("slew", "slew rate");
   }
   $("time").value = now.sample;
   $("shot").value = now.shot;
-  $("clock").textContent = `${(1e3 * seconds()).toFixed(3)} ms`;
+  $("clock").textContent = `${fixed(1e3 * seconds(), 3)} ms`;
   $("time").setAttribute("aria-valuetext", `shot ${now.shot}, ${$("clock").textContent}`);
   $("play").textContent = now.playing ? "❚❚ Pause" : "▶ Play";
 }
