@@ -469,8 +469,10 @@ def test_dark_follows_the_wish_of_the_user_and_the_switch(opened):
 def test_a_narrow_window_needs_no_scrolling_sideways_and_paper_is_light(chromium, run, page):
     chromium.open((run.path / "report.html").as_uri(), width=360, dark=True)
     assert chromium.run("document.documentElement.scrollWidth") <= 360
-    cut = chromium.run("[...document.querySelectorAll('#limits *, #export *')].filter((e) => e.scrollWidth > e.clientWidth"
-                       " + 1 && getComputedStyle(e).display !== 'inline').map((e) => e.outerHTML)")  # fmt: skip
+    cut = chromium.run(
+        "[...document.querySelectorAll('#limits *, #export *')].filter((e) => e.scrollWidth > e.clientWidth + 1"
+        " && getComputedStyle(e).display !== 'inline').map((e) => e.outerHTML)"
+    )
     assert cut == [], "no cell and no command is cut off"
     box = "(e) => { const { left, right } = e.getBoundingClientRect(); return [left, right]; }"
     for left, right in chromium.run(f"[...document.querySelectorAll('#limits td, #limits th, pre')].map({box})"):

@@ -176,7 +176,7 @@ def _train_cell(cell: Cell, out: Path | str, device: str) -> None:
         folder(cell, out).create(cell.config, overwrite=True)
     (path / _FAILURE).unlink(missing_ok=True)
     try:
-        optimize(cell.config, path, device=device, baseline=False, resume=True)
+        optimize(cell.config, path, device=device, baseline=False, resume=True, quiet=True)
     except Exception as error:
         known = errors.known(error)
         if known is None:  # a bug in one cell is no reason not to train the others

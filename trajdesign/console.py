@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import math
 import os
 import shlex
 import sys
@@ -270,7 +269,7 @@ def steps(*, quiet: bool, verbose: bool = False) -> Iterator[Callable[["Progress
         def watch(p: "Progress") -> None:
             if p.stage not in tasks:
                 tasks[p.stage] = display.add_task(p.stage, total=p.n_steps, facts="")
-            display.update(tasks[p.stage], completed=p.step, facts=_facts(p))
+            display.update(tasks[p.stage], completed=p.step, facts=p.facts)
 
         yield watch
 
@@ -313,18 +312,12 @@ def _became(outcome: "Outcome") -> str:
 
 
 def _line_printer(seconds: float, *, verbose: bool) -> Callable[["Progress"], None]:
-    last, psnr = time.monotonic(), math.nan
+    last = time.monotonic()
 
     def watch(p: "Progress") -> None:
-        nonlocal last, psnr
-        is_validation = verbose and p.psnr == p.psnr and p.psnr != psnr
-        if is_validation or p.step == p.n_steps or time.monotonic() - last >= seconds:
-            last, psnr = time.monotonic(), p.psnr
-            note(f"{p.stage} {p.step}/{p.n_steps} {_facts(p)}")
+        nonlocal last
+        if (verbose and p.is_validation) or p.step == p.n_steps or time.monotonic() - last >= seconds:
+            last = time.monotonic()
+            note(str(p))
 
     return watch
-
-
-def _facts(p: "Progress") -> str:
-    psnr = "" if p.psnr != p.psnr else f"  val {p.psnr:.2f} dB"
-    return f"loss {p.loss:.4f}{psnr}"

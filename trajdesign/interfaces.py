@@ -60,7 +60,8 @@ class DataSource(Protocol):
 
     Each item is the complex coil images (coil, y, x) of one slice, complex64, scaled so that the largest root sum of
     squares of its volume is one: that is the data range of the metrics, as in fastMRI. A volume is all slices of one
-    contrast in one file; an image that stands alone is its own.
+    contrast in one file; an image that stands alone is its own. If the dataset has an attribute ``origin``, like
+    ``"2 people"`` or ``"5 files"``, `trajdesign.optimize` says of whom the images are.
     """
 
     def __call__(
@@ -79,6 +80,16 @@ class Progress:
     n_steps: int
     loss: float
     psnr: float
+    is_validation: bool = False
+    """Whether `psnr` is of this step."""
+
+    @property
+    def facts(self) -> str:
+        """The loss, and the last validation if there was one."""
+        return f"loss {self.loss:.4f}" + ("" if math.isnan(self.psnr) else f"  val {self.psnr:.2f} dB")
+
+    def __str__(self) -> str:
+        return f"{self.stage} {self.step}/{self.n_steps} {self.facts}"
 
 
 class Logger(Protocol):

@@ -5,6 +5,7 @@ sum to one, so that it is one at r = 0. Distances called radial are counted in v
 ellipse where the voxel is not square.
 """
 
+import html
 import math
 from dataclasses import dataclass
 
@@ -82,10 +83,17 @@ class PsfReport:
     image_step: tuple[float, ...]
     detail: np.ndarray
     detail_step: tuple[float, ...]
-    profiles: tuple[np.ndarray, np.ndarray]
+    profiles: tuple[np.ndarray, ...]
     profile_step: tuple[float, ...]
     radius: np.ndarray
     radial: np.ndarray
+
+    def __repr__(self) -> str:
+        return f"PsfReport({self.name!r}: {', '.join(f'{name} {value}' for name, value in self.rows())})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in self.rows())
+        return f"<table><caption>Point spread function of {html.escape(self.name)}</caption>{rows}</table>"
 
     def over_directions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return distances from the peak up to half the FOV (ring,), m, and the mean and largest magnitude there.

@@ -212,7 +212,7 @@ def _by_axis(values: Any) -> list[Any]:
 
 
 def _psf(report: PsfReport) -> dict[str, Any]:
-    """Return images from wide to close with their edges (left, bottom, right, top; m), and profiles over offsets in m."""
+    """Return images, wide ones first, with their edges (left, bottom, right, top), and profiles over offsets; m."""
     profiles = {}
     for axis, values, step in zip("xy", report.profiles, report.profile_step, strict=True):
         profiles[axis] = {"x": (np.arange(len(values)) - len(values) // 2) * step, "y": values}

@@ -168,3 +168,11 @@ def patient_in_name(path: Path, pattern: str) -> str | None:
         if match := compiled.search(part):
             return (match.group(match.lastindex or 0) or match.group()).lower()
     return None
+
+
+def origin(files: Sequence[Path], patient: Callable[[Path], str | None]) -> str:
+    """Return of how many people the images in files are, or of how many files where one does not tell its patient."""
+    people = {patient(path) for path in files}
+    if None in people:
+        return f"{len(files)} file{'s' if len(files) != 1 else ''}"
+    return f"{len(people)} people" if len(people) != 1 else "1 person"

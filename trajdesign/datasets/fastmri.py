@@ -13,7 +13,7 @@ from trajdesign.acquisition import Acquisition
 from trajdesign.datasets import _hdf5
 from trajdesign.datasets._grid import center_fit, centered_ifft, fit_matrix, slice_shape
 from trajdesign.datasets._raw import Volume, inspect, is_hdf5, patient
-from trajdesign.datasets._splits import Split, expand, files_of_split, refuse_leaks, slices_of_split
+from trajdesign.datasets._splits import Split, expand, files_of_split, origin, refuse_leaks, slices_of_split
 from trajdesign.errors import ConfigError, InputError
 
 
@@ -90,7 +90,8 @@ def fastmri(
     _hdf5.require_sound([path for paths in splits.values() for path in paths if is_hdf5(path)], key)
     refuse_leaks(splits, patient, "split by patient")
     items: list[tuple[Volume, int]] = []
-    for path in files_of_split(splits, split):
+    files = files_of_split(splits, split)
+    for path in files:
         volume = inspect(path, key, slices)
         chosen: Sequence[int] = volume.slices
         if not splits["val"] and split != "test":
@@ -103,7 +104,7 @@ def fastmri(
             f"{counts[few]} has {few} coils and {counts[many]} has {many}, which do not fit into one batch; "
             f"set data.n_coils = {few} to compress them."
         )
-    return _KSpaces(acquisition, items, n_coils, cache_bytes)
+    return _KSpaces(acquisition, items, n_coils, cache_bytes, origin(files, patient))
 
 
 class _KSpaces(Dataset[Tensor]):
@@ -115,10 +116,12 @@ class _KSpaces(Dataset[Tensor]):
         items: list[tuple[Volume, int]],
         n_coils: int,
         cache_bytes: int,
+        origin: str,
     ) -> None:
         self.acquisition = acquisition
         self.items = items
         self.n_coils = n_coils
+        self.origin = origin
         self.room = cache_bytes
         self.cache: dict[tuple[Volume, int], tuple[NDArray[np.complex64], float]] = {}
         self.peaks: dict[Volume, float] = {}

@@ -23,6 +23,7 @@ from trajdesign.datasets._splits import (
     Split,
     expand,
     files_of_split,
+    origin,
     patient_in_name,
     refuse_leaks,
     slices_of_split,
@@ -127,7 +128,11 @@ def images(
     given = {"train": train, "val": val, "test": test}
     splits = {name: expand(patterns, name, folders=True) for name, patterns in given.items()}
     remedy = "split by patient, or set data.patient_pattern"
-    refuse_leaks(splits, lambda path: patient_in_name(path, patient_pattern), remedy)
+
+    def patient(path: Path) -> str | None:
+        return patient_in_name(path, patient_pattern)
+
+    refuse_leaks(splits, patient, remedy)
     files = files_of_split(splits, split, test_fraction)
     _hdf5.require_sound([path for path in files if path.suffix.lower() in _hdf5.ENDINGS], array)
     found: list[NDArray[np.floating]] = []
@@ -154,16 +159,19 @@ def images(
             found.extend(fitted[index] / peaks)
     if not found:
         raise ConfigError(f"no slice to {split} on has enough signal; lower data.slices_min_signal.")
-    return _Slices(found, n_coils, (seed, ("train", "val", "test").index(split)))
+    return _Slices(found, n_coils, (seed, ("train", "val", "test").index(split)), origin(files, patient))
 
 
 class _Slices(Dataset[Tensor]):
     """Magnitudes in memory; coils and phase are simulated anew for each item, the same ones every time."""
 
-    def __init__(self, magnitudes: list[NDArray[np.floating]], n_coils: int, stream: tuple[int, int]) -> None:
+    def __init__(
+        self, magnitudes: list[NDArray[np.floating]], n_coils: int, stream: tuple[int, int], origin: str
+    ) -> None:
         self.magnitudes = magnitudes
         self.n_coils = n_coils
         self.stream = stream
+        self.origin = origin
 
     def __len__(self) -> int:
         return len(self.magnitudes)
