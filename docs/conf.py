@@ -70,11 +70,12 @@ def plugin_page():
     for kind, entries in plugins.catalogue().items():
         where = ["init", "parameterization", "reconstructor", "data", "response"]
         use = f"In the config: `{kind}.kind`." if kind in where else USES[kind]
-        rows = [
-            (f"`{name}`", entry["summary"], "<br>".join(f"`{k} = {v}`" for k, v in entry["options"].items()))
-            for name, entry in entries.items()
-        ]
-        parts.append(f"## {kind}\n\n{use}\n\n{table(['name', 'what it is', 'options and defaults'], rows)}")
+        parts.append(f"## {kind}\n\n{use}\n")
+        for name, entry in entries.items():
+            options, meanings = entry["options"], entry["meanings"]
+            rows = [(f"`{key} = {value}`", meanings[key]) for key, value in options.items()]
+            parts.append(f"### {kind}: {name}\n\n{entry['summary']}\n")
+            parts.append(table(["option and default", "what it means"], rows) if rows else "")
     return "\n".join(parts)
 
 

@@ -50,13 +50,10 @@ def _lines(headings: Sequence[str], rows: Sequence[Sequence[str]], left: Collect
 
 
 def show_list(title: str, rows: Iterable[Sequence[str]]) -> None:
-    """Print a table without headings, whose cells may have several lines."""
+    """Print a table without headings; a row whose first cell is empty belongs to the one above it."""
     if not Console().is_terminal:
-        say(
-            "\n".join(
-                [title, *("  " + "  ".join(cell.replace("\n", ", ") for cell in row if cell) for row in rows), ""]
-            )
-        )
+        lines = (("  " if row[0] else "    ") + "  ".join(filter(None, row)) for row in rows)
+        say("\n".join([title, *lines, ""]))
         return
     table = Table(title=title, title_justify="left", show_header=False, expand=False)
     for row in rows:
@@ -200,17 +197,19 @@ def show_study(table: dict[str, Any], out: Path) -> None:
 
 def show_scan(path: Path, out: Path, facts: dict[str, Any]) -> None:
     """Print what ``scan.json`` holds."""
-    labels = {"image": "file", "promised": "the run's own k, same object"}
+    from trajdesign.scan import LABELS
+
     rows = [
         (label, f"{facts[name]['psnr']:.2f}", f"{facts[name]['ssim']:.4f}", f"{facts[name]['nrmse']:.4f}")
-        for name, label in labels.items()
+        for name, label in LABELS.items()
         if name in facts
     ]
     show(f"{path}: virtual scan, in {out}", ("image", "PSNR (dB)", "SSIM", "NRMSE"), rows, left=("image",))
     if "promised" in facts:
         say(
-            f"The image differs from the promised one by {facts['nrmse_to_promised']:.2%} (NRMSE), "
-            f"k in the file from the run's by at most {facts['max_k_error_fov']:.2g}/FOV."
+            f"The scan of the file differs from what the run makes of the same object on its own k by "
+            f"{facts['nrmse_to_promised']:.2%} (NRMSE), and k in the file from the run's by at most "
+            f"{facts['max_k_error_fov']:.2g}/FOV."
         )
 
 
