@@ -167,7 +167,7 @@ def build(kind: str, table: dict[str, Any], *arguments: Any) -> Any:
 
 
 def catalogue() -> dict[str, dict[str, dict[str, Any]]]:
-    """Return every built-in plug-in: kind -> name -> its one-line summary, options with defaults, and their meanings."""
+    """Return every built-in plug-in: kind -> name -> its one-line summary, options with defaults, their meanings."""
     result: dict[str, dict[str, dict[str, Any]]] = {}
     for kind in KINDS:
         result[kind] = {}
@@ -198,7 +198,7 @@ def explained(target: Any) -> dict[str, str]:
     for documented in reversed(inspect.getmro(target)) if inspect.isclass(target) else [target]:
         section = inspect.cleandoc(documented.__doc__ or "").partition("\nParameters\n----------\n")[2]
         section = re.split(r"\n\n\S[^\n]*\n---", section)[0]
-        for entry in re.split(r"\n(?=\S)", section):
+        for entry in re.split(r"\n(?=\S)", section) if section else []:
             names, _, text = entry.partition("\n")
             found |= dict.fromkeys(names.split(", "), " ".join(text.split()))
     return found
