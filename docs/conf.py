@@ -5,6 +5,8 @@ import math
 from pathlib import Path
 
 import typer.main
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
 
 import trajdesign
 from trajdesign import cli, errors, plugins
@@ -18,7 +20,6 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx.ext.mathjax",
     "sphinx_gallery.gen_gallery",
 ]
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
@@ -28,6 +29,7 @@ default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 napoleon_google_docstring = False
+html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = f"trajdesign {release}"
 
@@ -70,11 +72,12 @@ def plugin_page():
     for kind, entries in plugins.catalogue().items():
         where = ["init", "parameterization", "reconstructor", "data", "response"]
         use = f"In the config: `{kind}.kind`." if kind in where else USES[kind]
-        rows = [
-            (f"`{name}`", entry["summary"], "<br>".join(f"`{k} = {v}`" for k, v in entry["options"].items()))
-            for name, entry in entries.items()
-        ]
-        parts.append(f"## {kind}\n\n{use}\n\n{table(['name', 'what it is', 'options and defaults'], rows)}")
+        parts.append(f"## {kind}\n\n{use}\n")
+        for name, entry in entries.items():
+            options, meanings = entry["options"], entry["meanings"]
+            rows = [(f"`{key} = {value}`", meanings[key]) for key, value in options.items()]
+            parts.append(f"### {kind}: {name}\n\n{entry['summary']}\n")
+            parts.append(table(["option and default", "what it means"], rows) if rows else "")
     return "\n".join(parts)
 
 
@@ -121,6 +124,23 @@ def exit_code_page():
     rows.append(("130, 143, 129, 138", "Ended by Ctrl-C, SIGTERM, SIGHUP or SIGUSR1, after the step in progress."))
     rows.append((141, "Nobody reads the output any more."))
     return table(["exit code", "meaning"], rows)
+
+
+def setup(app):
+    """Formulas stand in the pages as MathML, which browsers show without a script from elsewhere."""
+    app.add_html_math_renderer("mathml", (visit_math, None), (visit_math_block, None))
+
+
+def visit_math(translator, node):
+    """Write a formula in a line."""
+    translator.body.append(tex2mathml(node.astext()))
+    raise nodes.SkipNode
+
+
+def visit_math_block(translator, node):
+    """Write a formula of its own."""
+    translator.body.append(f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>')
+    raise nodes.SkipNode
 
 
 GENERATED.mkdir(exist_ok=True)

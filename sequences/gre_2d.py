@@ -40,10 +40,12 @@ def build(
         A 2D trajectory.
     flip_angle_deg
         Flip angle, degrees.
-    slice_thickness, slice_gap
-        Thickness of a slice, and what lies between two, m.
+    slice_thickness
+        Thickness of a slice, m.
     n_slices
         Number of slices, centred about the isocentre.
+    slice_gap
+        From the end of a slice to the start of the next, m.
     te
         Time from the centre of the excitation to the sample nearest to k = 0 (over all shots), s; shortest if
         None.

@@ -34,9 +34,11 @@ def build(
         A 2D trajectory to stack, or a 3D one, whose slab is its field of view along z.
     flip_angle_deg
         Flip angle, degrees.
-    n_partitions, partition_thickness
-        Partitions of a stack, and the thickness of one, m; the slab is all of them. Partition p is at
+    n_partitions
+        Partitions of a stack of 2D shots; the slab is all of them. Partition p is at
         ``k_z = (p - n_partitions // 2) / slab``. A 3D trajectory has its own.
+    partition_thickness
+        Thickness of one partition, m.
     te
         Time from the centre of the excitation to the sample nearest to k = 0 (over all shots), s; shortest if
         None.

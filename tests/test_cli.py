@@ -367,8 +367,8 @@ def test_scan_compares_the_written_file_with_what_the_run_promised(trajdesign, r
     words = ("scan", path, "--reconstruct", run, "--out", out)
     result = trajdesign(*words)
     assert result.code == 0, result.err
-    assert "the run's own k, same object" in result.out
-    assert "differs from the promised one by 0.00%" in result.out
+    assert "the run's own k" in result.out
+    assert "differs from what the run makes of the same object on its own k by 0.00% (NRMSE)" in result.out
     np.save(tmp_path / "field.npy", np.full((32, 32), 200.0))
     options = ("--t2-star", "5e-3", "--off-resonance", tmp_path / "field.npy", "--noise", "0.1", "--n-coils", "3")
     document = json.loads(trajdesign(*words, "--force", "--json", *options).out)
@@ -504,6 +504,11 @@ def test_list_is_the_catalogue(trajdesign):
         assert sorted(document[kind]) == plugins.names(kind)
         for name in plugins.names(kind):
             assert name in text
+    lines = text.splitlines()
+    cartesian = lines.index("  cartesian  " + document["init"]["cartesian"]["summary"])
+    assert lines[cartesian + 2] == (
+        "    power = 0.5  How fast the density of variable and random lines falls, 0 to 4; 0 is uniform."
+    )
 
 
 def test_a_foreign_file_is_read_in_its_unit(trajdesign, foreign, tmp_path):

@@ -82,7 +82,7 @@ def test_every_validation_is_a_line_if_it_is_verbose(capsys):
     for verbose, n_lines in ((False, 1), (True, 3)):
         with console.steps(quiet=False, verbose=verbose) as watch:
             for step, psnr in enumerate((float("nan"), 20.0, 20.0, 21.0, 21.0, 21.0), start=1):
-                watch(Progress("learned", step, 6, 0.1, psnr))
+                watch(Progress("learned", step, 6, 0.1, psnr, step in (2, 4)))
         lines = capsys.readouterr().err.splitlines()
         assert len(lines) == n_lines
         assert lines[-1].startswith("learned 6/6 loss 0.1000  val 21.00 dB")

@@ -21,7 +21,7 @@ LAYERS = [
     "study_table",
     "cells compare",
     "optimize export scan deploy",
-    "joint",
+    "joint progress",
     "evaluation",
     "run",
     "plots schema study study_plots template webpage checkpoint",

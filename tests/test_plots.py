@@ -1,20 +1,23 @@
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.table import Table
 from matplotlib.text import Text
 
-from trajdesign import plots
+from trajdesign import drawing, plots
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError
 from trajdesign.inits.radial import radial
 from trajdesign.inits.spiral import spiral
 from trajdesign.psf import psf
 from trajdesign.scanner import Scanner
+from trajdesign.trajectory import Trajectory, n_points
 
 ACQUISITION = Acquisition(matrix=(32, 32), n_shots=4, n_samples=400)
 
@@ -83,7 +86,7 @@ def test_waveforms_colour_the_peak_that_breaks_a_limit(pair):
     colours = [t.get_color() for t in peaks]
     assert colours[0] == colours[2] != colours[1] == colours[3]
     slew = float(np.linalg.norm(broken.slew.numpy(), axis=-1).max())
-    assert peaks[3].get_text() == f"peak {slew:.4g} T/m/s, {slew / 200:.1%} of the limit"
+    assert peaks[3].get_text() == f"peak {slew:.4g} T/m/s, {slew / 200:.1%} of the scanner limit"
 
 
 def test_psf_figure_shows_both_and_their_numbers(pair):
@@ -144,7 +147,7 @@ def test_save_writes_each_format_and_nothing_else(tmp_path, pair, ending, magic)
 
 
 def test_the_same_figure_gives_the_same_bytes(pair):
-    first, second = (plots.to_png(plots.waveforms(*pair)) for _ in range(2))
+    first, second = (drawing.to_png(plots.waveforms(*pair)) for _ in range(2))
     assert first == second
     assert first.startswith(b"\x89PNG")
 
@@ -153,3 +156,50 @@ def test_save_refuses_other_endings(tmp_path):
     with pytest.raises(ConfigError, match=r"\.png, \.svg, \.pdf, not in '\.bmp'"):
         plots.save(Figure(), tmp_path / "k.bmp")
     assert not list(tmp_path.iterdir())
+
+
+def test_figures_trajectories_and_reports_show_themselves_in_a_notebook(pair):
+    one = pair[0]
+    for figure in (plots.trajectories(*pair), plots.psf_figure(psf(one)), plots.learning_curves({"a": ([1], [2.0])})):
+        assert figure._repr_png_().startswith(b"\x89PNG")
+    images = np.ones((2, 8, 8))
+    assert plots.reconstructions(images[0], {"a": images[1]})._repr_png_().startswith(b"\x89PNG")
+    # in one line without a tensor, and in HTML whose names stay text
+    named = one.with_k(one.k, "<b>& mine")
+    for thing in (named, psf(named)):
+        assert len(repr(thing)) < 260
+        assert "\n" not in repr(thing)
+        assert "<b>" not in thing._repr_html_()
+        assert "&lt;b&gt;&amp; mine" in thing._repr_html_()
+    assert repr(named) == (
+        "Trajectory('<b>& mine': 4 shots of 400 samples, 1.6 ms, matrix 32 x 32, FOV 220 x 220 mm, 1H)"
+    )
+
+
+def test_the_picture_of_a_trajectory_is_its_k():
+    one = Trajectory(*cube(np.random.default_rng(0)))
+    picture = ElementTree.fromstring(one._repr_html_())
+    drawn = picture.findall("svg")
+    assert [svg.find("title").text for svg in drawn] == ["kx ky, box: k_max", "kx kz, box: k_max", "ky kz, box: k_max"]
+    k, k_max = one.k_adc.numpy(), np.array(one.acquisition.k_max)
+    for svg, plane in zip(drawn, ([0, 1], [0, 2], [1, 2]), strict=True):
+        lines = [
+            np.array([p.split(",") for p in line.get("points").split()], float) for line in svg.findall("polyline")
+        ]
+        box = {key: float(value) for key, value in svg.find("rect").attrib.items() if key in ("x", "width", "height")}
+        scale = box["width"] / 2 / k_max[plane[0]]
+        assert box["height"] == pytest.approx(2 * scale * k_max[plane[1]], abs=0.2)
+        for line, shot in zip(lines, k[..., plane], strict=True):
+            np.testing.assert_allclose((line - 160) * [1, -1] / scale, shot, atol=0.15 / scale)
+
+
+def cube(generator):
+    acquisition = Acquisition(fov=(0.2, 0.2, 0.1), matrix=(32, 24, 8), n_shots=3, n_samples=50)
+    shape = (3, n_points(acquisition, Scanner()), 3)
+    return torch.from_numpy(generator.uniform(-1, 1, shape) * acquisition.k_max), acquisition, Scanner()
+
+
+def test_a_peak_that_is_rounding_is_zero_and_the_limit_is_named(pair):
+    still = pair[0].with_k(pair[0].k * 1e-15)
+    peaks = [t.get_text() for t in plots.waveforms(still).findobj(Text) if t.get_text().startswith("peak")]
+    assert peaks == ["peak 0 mT/m, 0.0% of the receiver limit", "peak 0 T/m/s, 0.0% of the scanner limit"]

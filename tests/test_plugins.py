@@ -45,6 +45,13 @@ def test_every_kind_has_plugins_and_the_catalogue_lists_them_all():
         assert files
         for entry in catalogue[kind].values():
             assert entry["summary"].endswith(".")
+            assert not entry["summary"].startswith("Return")
+            assert list(entry["meanings"]) == list(entry["options"])
+            for option, meaning in entry["meanings"].items():
+                assert len(meaning) > 10, f"{kind} {option}: what it means is said"
+                assert "See " not in meaning, "nor only where it is said"
+    assert catalogue["parameterization"]["neural_ode"]["meanings"]["relaxation"].startswith("tau, s.")
+    assert catalogue["constraint"]["slew"]["meanings"]["weight"].startswith("Of its penalty"), "that of the base class"
 
 
 @pytest.mark.parametrize("kind", plugins.KINDS)

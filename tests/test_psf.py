@@ -51,8 +51,12 @@ def test_images_are_the_exact_sum_over_the_samples(fov, matrix):
             )
         )
         np.testing.assert_allclose(image, exact, atol=1e-9)
-    assert report.image.shape == (4 * matrix[1], 4 * matrix[0])
-    np.testing.assert_allclose(np.array(report.image_step), np.array(fov) / np.array(matrix) / 2)
+    assert report.image.shape == (8 * matrix[1], 8 * matrix[0])
+    np.testing.assert_allclose(np.array(report.image_step), np.array(fov) / np.array(matrix) / 4)
+    for axis, line in enumerate(report.profiles):
+        assert len(line) * report.profile_step[axis] == pytest.approx(2 * fov[axis])
+        at = (np.arange(len(line)) - len(line) // 2) * report.profile_step[axis]
+        np.testing.assert_allclose(line, np.abs(np.exp(2j * np.pi * np.outer(at, k[:, axis])) @ w), atol=1e-9)
 
 
 def test_full_cartesian_sampling_is_the_dirichlet_kernel():
@@ -108,6 +112,23 @@ def test_a_filled_disc_is_the_airy_pattern():
     inner = slice(1, int(report.main_lobe / report.radius[1]))
     expected = [airy(r * 0.22 / 64) for r in report.radius[inner]]
     np.testing.assert_allclose(report.radial[inner], expected, atol=5e-3)
+
+
+def test_the_mean_over_directions_is_that_of_exact_sums_from_the_peak_to_half_the_field_of_view():
+    trajectory = radial(Acquisition((0.22, 0.22), (64, 64), n_shots=128, n_samples=500), SCANNER)
+    k = trajectory.k_adc.norm(dim=-1)
+    edge = float(k.max())
+    distance, mean, largest = psf(trajectory, k).over_directions()
+    assert (np.diff(distance) > 0).all()
+    assert distance[0] == 0
+    assert 0.108 < distance[-1] < 0.11
+    # a filled disc: the Airy pattern, with steps of a part of a voxel near the peak
+    near = distance < 4 * 0.22 / 64
+    assert np.diff(distance[near]).max() < 0.22 / 64 / 16
+    at = 2 * np.pi * edge * np.where(distance == 0, 1e-9, distance)
+    airy = np.abs(2 * j1(at) / at)
+    np.testing.assert_allclose(mean[near], airy[near], atol=5e-3)
+    assert (largest >= mean - 1e-12).all()
 
 
 def test_half_the_lines_alias_at_full_strength_at_half_the_field_of_view():

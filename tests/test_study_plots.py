@@ -8,9 +8,9 @@ from matplotlib.text import Text
 
 from trajdesign import study_plots
 from trajdesign.acquisition import Acquisition
+from trajdesign.drawing import to_png
 from trajdesign.inits.radial import radial
 from trajdesign.inits.spiral import spiral
-from trajdesign.plots import to_png
 from trajdesign.psf import psf
 from trajdesign.scanner import Scanner
 

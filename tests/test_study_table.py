@@ -207,8 +207,8 @@ def test_a_figure_shows_where_learning_started(done, monkeypatch):
     monkeypatch.setattr(report.plots, "save", lambda figure, path: None)
     report.draw_study(asked, table["rows"], path)
     radial, spiral = shown[0], shown[2]
-    assert list(radial) == ["initial", "bspline", "samples"]
-    assert list(spiral) == ["initial", "start", "bspline", "samples"]
+    assert list(radial) == ["fixed", "bspline", "samples"]
+    assert list(spiral) == ["fixed", "start", "bspline", "samples"]
     dense = loading.load(path / "cells" / "dense-04-fixed-unet-s0" / "initial.npz")
     assert np.array_equal(spiral["start"][0].k, dense.k)
 

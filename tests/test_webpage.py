@@ -18,6 +18,8 @@ from matplotlib.image import imread
 from trajdesign import limits, report, webpage
 from trajdesign.acquisition import Acquisition
 from trajdesign.config import load_config, read_toml, with_profile
+from trajdesign.density import density_compensation
+from trajdesign.encoding import angular
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.inits.radial import radial
 from trajdesign.inits.spiral import spiral
@@ -313,6 +315,66 @@ def test_shots_play_in_order_and_at_the_speed_of_the_scanner(opened):
     assert opened.run(f"move(3, 126); {play}; now.playing") is False
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("zoom", [1, 8])
+def test_a_moment_looks_the_same_however_it_was_reached(opened, theme, zoom):
+    canvases = ("#columns > div:nth-child(1) canvas.square", "#columns > div:nth-child(2) canvas.low")
+
+    def frame(shot, sample):
+        opened.run(f"move({shot}, {sample})")
+        return [pixels(opened, canvas) for canvas in canvases]
+
+    opened.run(f"setTheme('{theme}'); document.querySelector('#zoom').value = {zoom}")
+    first = frame(1, 61)
+    for shown, again in zip(first, frame(1, 61), strict=True):
+        np.testing.assert_array_equal(shown, again, err_msg="drawn twice")
+    played = [frame(1, sample) for sample in range(62, 128, 3)]
+    assert any((later[0] != first[0]).any() for later in played), "it moves"
+    for shown, again in zip(first, frame(1, 61), strict=True):
+        np.testing.assert_array_equal(shown, again, err_msg="dragged back")
+    # what a page shows that was never played
+    opened.open(opened.run("location.href"))
+    opened.run(f"setTheme('{theme}'); document.querySelector('#zoom').value = {zoom}")
+    for shown, again in zip(first, frame(1, 61), strict=True):
+        np.testing.assert_array_equal(shown, again, err_msg="drawn first")
+    red = opened.run("ink.bad.match(/[0-9]+/g).map(Number)")
+    is_red = (np.abs(255 * first[0][..., :3] - red) < 3).all(axis=-1)
+    assert 30 < is_red.sum() < 51, "one dot, of a radius of 4 pixels inside its edge, and no trail"
+
+
+def test_no_edge_lies_in_a_point_spread_function(opened, run):
+    (edge,) = {1e3 * min(map(abs, image["edges"])) for image in opened.run("data.psfs[0].images")[-1:]}
+    reach = opened.run("(() => { const narrow = 3e3 * Math.max(...data.voxel), wide = 1e3 * widest;"
+                       f" return 100 * Math.log(1.3 * {edge} / narrow) / Math.log(wide / narrow); }})()")  # fmt: skip
+    opened.run(f"document.querySelector('#reach').value = {round(reach)}; drawPsfs()")
+    half = float(opened.run("document.querySelector('#reach-text').textContent").split()[1])
+    assert half > 1.2 * edge, "beyond the closest image"
+    shown = pixels(opened, "#psfs canvas")[..., :3]
+    box = opened.run("[58, document.querySelector('#psfs canvas').clientWidth - 10, 8]")
+    left, right, top = map(int, box)
+    middle, pixel = (left + right) / 2, 2 * half / (right - left)
+    # the picture beside the exact sum, on and around the seam that was: colours of the map at the true decibels
+    trajectory = run.trajectory("initial")
+    k = trajectory.k_adc.double().numpy().reshape(-1, 2)
+    spread = psf(trajectory)
+    weights = density_compensation(
+        angular(trajectory).double().flatten(0, 1), trajectory.acquisition.image_shape
+    ).numpy()
+    columns = np.arange(left + 4, right - 4)
+    x = 1e-3 * (columns + 0.5 - middle) * pixel
+    row = round(top + (right - left) / 2)
+    y = -1e-3 * (row + 0.5 - (top + (right - left) / 2)) * pixel
+    exact = np.abs(np.exp(2j * np.pi * (np.outer(x, k[:, 0]) + y * k[:, 1])) @ weights) / weights.sum()
+    wanted = np.clip(20 * np.log10(exact) / 60 + 1, 0, 1)
+    table = matplotlib.colormaps["magma"](np.arange(256))[:, :3]
+    got = np.argmin(((shown[row, columns, None] - table) ** 2).sum(axis=-1), axis=-1) / 255
+    near = np.abs(np.abs(1e3 * x) - edge) < 4 * pixel
+    off = np.abs(got - wanted)[exact > 0.05]
+    assert np.median(off) < 0.02
+    assert np.abs(np.diff(got))[near[1:]].max() < 0.1, "no jump where the closest image ends"
+    assert spread.detail_step[0] * 256 == pytest.approx(1e-3 * edge, rel=0.01)
+
+
 def test_the_cursor_is_at_the_same_time_in_every_plot(opened, run):
     k = run.trajectory().k_adc
     place = opened.run("move(2, 40.5); drawK(columns[1])")
@@ -407,6 +469,17 @@ def test_dark_follows_the_wish_of_the_user_and_the_switch(opened):
 def test_a_narrow_window_needs_no_scrolling_sideways_and_paper_is_light(chromium, run, page):
     chromium.open((run.path / "report.html").as_uri(), width=360, dark=True)
     assert chromium.run("document.documentElement.scrollWidth") <= 360
+    cut = chromium.run(
+        "[...document.querySelectorAll('#limits *, #export *')].filter((e) => e.scrollWidth > e.clientWidth + 1"
+        " && getComputedStyle(e).display !== 'inline').map((e) => e.outerHTML)"
+    )
+    assert cut == [], "no cell and no command is cut off"
+    box = "(e) => { const { left, right } = e.getBoundingClientRect(); return [left, right]; }"
+    for left, right in chromium.run(f"[...document.querySelectorAll('#limits td, #limits th, pre')].map({box})"):
+        assert 0 <= left <= right <= 360
+    headings = chromium.run("[...document.querySelector('#limits tbody tr').cells].map("
+                            "(e) => getComputedStyle(e, '::before').content)")  # fmt: skip
+    assert headings[1:] == [f'"{name}"' for name in webpage.LIMIT_HEADINGS[1:]]
     assert chromium.pdf().startswith(b"%PDF-")
     assert chromium.complaints == []
     assert chromium.run("theme") == "dark", "printing leaves the page as it was"

@@ -204,7 +204,7 @@ def _train_cell(cell: Cell, out: Path | str, device: str) -> None:
             folder(cell, out).create(cell.config, overwrite=True)
         (path / _FAILURE).unlink(missing_ok=True)
     try:
-        optimize(cell.config, path, device=device, baseline=False, resume=True)
+        optimize(cell.config, path, device=device, baseline=False, resume=True, quiet=True)
     except OutputError:
         raise  # another process has the folder
     except Exception as error:

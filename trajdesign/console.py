@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import math
 import os
 import shlex
 import sys
@@ -51,13 +50,10 @@ def _lines(headings: Sequence[str], rows: Sequence[Sequence[str]], left: Collect
 
 
 def show_list(title: str, rows: Iterable[Sequence[str]]) -> None:
-    """Print a table without headings, whose cells may have several lines."""
+    """Print a table without headings; a row whose first cell is empty belongs to the one above it."""
     if not Console().is_terminal:
-        say(
-            "\n".join(
-                [title, *("  " + "  ".join(cell.replace("\n", ", ") for cell in row if cell) for row in rows), ""]
-            )
-        )
+        lines = (("  " if row[0] else "    ") + "  ".join(filter(None, row)) for row in rows)
+        say("\n".join([title, *lines, ""]))
         return
     table = Table(title=title, title_justify="left", show_header=False, expand=False)
     for row in rows:
@@ -173,7 +169,7 @@ def show_results(metrics: dict[str, Any]) -> None:
     limits = metrics["limits"]
     say(
         f"Limits: gradient {limits['max_gradient'] * 1e3:.2f} mT/m, slew {limits['max_slew']:.1f} T/m/s, "
-        f"{'0 violations' if limits['ok'] else 'VIOLATED'}, smallest margin {limits['margin']:.2%}."
+        f"{'0 violations' if limits['ok'] else 'VIOLATED'}, smallest margin {limits['margin']:z.2%}."
     )
 
 
@@ -207,17 +203,19 @@ def show_study(table: dict[str, Any], out: Path) -> None:
 
 def show_scan(path: Path, out: Path, facts: dict[str, Any]) -> None:
     """Print what ``scan.json`` holds."""
-    labels = {"image": "file", "promised": "the run's own k, same object"}
+    from trajdesign.scan import LABELS
+
     rows = [
         (label, f"{facts[name]['psnr']:.2f}", f"{facts[name]['ssim']:.4f}", f"{facts[name]['nrmse']:.4f}")
-        for name, label in labels.items()
+        for name, label in LABELS.items()
         if name in facts
     ]
     show(f"{path}: virtual scan, in {out}", ("image", "PSNR (dB)", "SSIM", "NRMSE"), rows, left=("image",))
     if "promised" in facts:
         say(
-            f"The image differs from the promised one by {facts['nrmse_to_promised']:.2%} (NRMSE), "
-            f"k in the file from the run's by at most {facts['max_k_error_fov']:.2g}/FOV."
+            f"The scan of the file differs from what the run makes of the same object on its own k by "
+            f"{facts['nrmse_to_promised']:.2%} (NRMSE), and k in the file from the run's by at most "
+            f"{facts['max_k_error_fov']:.2g}/FOV."
         )
 
 
@@ -276,7 +274,7 @@ def steps(*, quiet: bool, verbose: bool = False) -> Iterator[Callable[["Progress
         def watch(p: "Progress") -> None:
             if p.stage not in tasks:
                 tasks[p.stage] = display.add_task(p.stage, total=p.n_steps, facts="")
-            display.update(tasks[p.stage], completed=p.step, facts=_facts(p))
+            display.update(tasks[p.stage], completed=p.step, facts=p.facts)
 
         yield watch
 
@@ -319,18 +317,12 @@ def _became(outcome: "Outcome") -> str:
 
 
 def _line_printer(seconds: float, *, verbose: bool) -> Callable[["Progress"], None]:
-    last, psnr = time.monotonic(), math.nan
+    last = time.monotonic()
 
     def watch(p: "Progress") -> None:
-        nonlocal last, psnr
-        is_validation = verbose and p.psnr == p.psnr and p.psnr != psnr
-        if is_validation or p.step == p.n_steps or time.monotonic() - last >= seconds:
-            last, psnr = time.monotonic(), p.psnr
-            note(f"{p.stage} {p.step}/{p.n_steps} {_facts(p)}")
+        nonlocal last
+        if (verbose and p.is_validation) or p.step == p.n_steps or time.monotonic() - last >= seconds:
+            last = time.monotonic()
+            note(str(p))
 
     return watch
-
-
-def _facts(p: "Progress") -> str:
-    psnr = "" if p.psnr != p.psnr else f"  val {p.psnr:.2f} dB"
-    return f"loss {p.loss:.4f}{psnr}"

@@ -4,8 +4,11 @@ Colours are safe for colour-blind readers: shots run through viridis, things com
 (Okabe and Ito), errors and point spread functions run through perceptually even maps.
 """
 
+import contextlib
+import io
 import math
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 
 import matplotlib
 import numpy as np
@@ -26,9 +29,32 @@ AXES = "xyz"
 FLOOR_DB = -60.0
 
 
-def new_figure(width: float, height: float) -> Figure:
+class Picture(Figure):
+    """A figure that shows itself in a notebook, though no backend of matplotlib knows of it."""
+
+    def _repr_png_(self) -> bytes:
+        return to_png(self)
+
+
+def new_figure(width: float, height: float, layout: str | None = "constrained") -> Figure:
     """Return an empty figure of a size in inches."""
-    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    return Picture(figsize=(width, height), layout=layout, facecolor="white")  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def lacking_letters() -> Iterator[None]:
+    """Draw boxes for letters that the font lacks, as in names, without a warning each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        yield
+
+
+def to_png(figure: Figure, *, dpi: float = 110) -> bytes:
+    """Return a figure as the bytes of a PNG file, to embed."""
+    stream = io.BytesIO()
+    with lacking_letters():
+        figure.savefig(stream, dpi=dpi, format="png")
+    return stream.getvalue()
 
 
 def label(axes: Axes, x: str, y: str, title: str) -> None:

@@ -60,7 +60,8 @@ class DataSource(Protocol):
 
     Each item is the complex coil images (coil, y, x) of one slice, complex64, scaled so that the largest root sum of
     squares of its volume is one: that is the data range of the metrics, as in fastMRI. A volume is all slices of one
-    contrast in one file; an image that stands alone is its own.
+    contrast in one file; an image that stands alone is its own. If the dataset has an attribute ``origin``, like
+    ``"2 people"`` or ``"5 files"``, `trajdesign.optimize` says of whom the images are.
     """
 
     def __call__(
@@ -79,6 +80,16 @@ class Progress:
     n_steps: int
     loss: float
     psnr: float
+    is_validation: bool = False
+    """Whether `psnr` is of this step."""
+
+    @property
+    def facts(self) -> str:
+        """The loss, and the last validation if there was one."""
+        return f"loss {self.loss:.4f}" + ("" if math.isnan(self.psnr) else f"  val {self.psnr:.2f} dB")
+
+    def __str__(self) -> str:
+        return f"{self.stage} {self.step}/{self.n_steps} {self.facts}"
 
 
 class Logger(Protocol):
@@ -127,7 +138,7 @@ class Finding:
     unit: str
     shot: int
     time: float
-    """After the first gradient sample, s."""
+    """After the first gradient sample, s; within the readout."""
     n_violations: int
     """At how many times of all shots the limit is broken."""
 
@@ -199,10 +210,12 @@ class Constraint(ABC):
         # a measure over n points has the times of the n points that are centred in the shot
         lost = (len(times) - values.shape[1]) / 2
         time = times[0] + (index + lost) * trajectory.scanner.gradient_raster
+        # the outermost control points lie half a raster outside of what is played
+        time = min(max(float(time), 0.0), trajectory.acquisition.readout)
         worst = float(values[shot, index])
         value = worst if math.isfinite(worst) else math.nan
         n_violations = int((~(values / self.limit - 1 <= _ROUNDING)).sum())
-        return Finding(self.name, value, self.limit, self.unit, shot, float(time), n_violations)
+        return Finding(self.name, value, self.limit, self.unit, shot, time, n_violations)
 
     def norm(self, vectors: Tensor) -> Tensor:
         """Return the scanner's norm over the last axis: the vector norm, or the largest axis."""

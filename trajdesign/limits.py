@@ -14,6 +14,8 @@ from trajdesign.trajectory import Trajectory
 Options = Mapping[str, Mapping[str, Any]]
 """The options of each constraint by its name, as in the config's tables ``[limits.options.NAME]``."""
 
+_NOTHING = 1e-9  # parts of a limit that are rounding
+
 
 def standard() -> list[str]:
     """Return the names of the constraints that hold for every scanner: those without an option that must be given."""
@@ -81,6 +83,11 @@ def require(trajectory: Trajectory, names: list[str] | None = None, options: Opt
     if broken:
         raise LimitError(f"{trajectory.name} breaks {len(broken)} limit(s): {'; '.join(broken)}.")
     return findings
+
+
+def worst(finding: Finding) -> str:
+    """Return the worst value as text; what only rounding made of zero is zero."""
+    return f"{finding.value if not abs(finding.value) < _NOTHING * finding.limit else 0.0:.5g}"
 
 
 def describe(finding: Finding) -> str:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from trajdesign import __version__, checkpoint, limits, lock, memory, metrics, nufft, plugins, runtime
+from trajdesign import __version__, checkpoint, limits, lock, memory, metrics, nufft, plugins, progress, runtime
 from trajdesign.checkpoint import Keeper
 from trajdesign.config import Config
 from trajdesign.errors import DivergedError, InputError
@@ -65,8 +65,9 @@ def optimize(
     baseline: bool = True,
     overwrite: bool = False,
     resume: bool = False,
-    report: Callable[[Progress], None] = lambda _: None,
-    say: Callable[[str], None] = lambda _: None,
+    report: Callable[[Progress], None] | None = None,
+    say: Callable[[str], None] | None = None,
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Learn a trajectory, compare it with its fixed start, and write the run folder.
 
@@ -86,9 +87,13 @@ def optimize(
         Go on with the run that is there, from its newest checkpoint and with or without `baseline` as it was started;
         start it if there is none. A finished one is left as it is.
     report
-        Called after every step; what the loggers yield fits (`trajdesign.loggers.tensorboard`).
+        Called after every step; what the loggers yield fits (`trajdesign.loggers.tensorboard`). By default each
+        validation is printed on a line.
     say
-        Called with a sentence when a run goes on, or something is wrong that does not end it.
+        Called with a sentence about the images, about what takes long, when a run goes on, or when something is wrong
+        that does not end it. By default it is printed.
+    quiet
+        Print nothing, and call `say` only when a run goes on or something is wrong.
 
     Returns
     -------
@@ -110,12 +115,15 @@ def optimize(
     signals = Signals(patient=runtime.is_launched())
     with signals.caught(), runtime.join(device) as ranks:
         folder = RunFolder(out)
+        say, report, tell = progress.listeners(say, report, ranks, quiet=quiet)
         keeper = Keeper(
             folder.checkpoints if ranks.is_first else None, signals, config.training.checkpoint_seconds, say
         )
         _require_memory(config)
         initial = plugins.build("init", config.init, config.acquisition, config.scanner)
         starts = [plugins.build("init", start, config.acquisition, config.scanner) for start in config.starts]
+        if not (resume and folder.is_finished):
+            tell(f"Reading the images (data.kind = {config.data['kind']}) ...")
         data = _require_possible(config, [initial, *starts], ranks)
         if not (resume and folder.is_finished):
             for split in ("val", "test"):
@@ -128,7 +136,7 @@ def optimize(
             elif ranks.is_first:
                 if not goes_on:
                     folder.create(config, overwrite=overwrite)
-                initial.save(folder.path / "initial.npz")
+                initial.with_k(initial.k, f"{config.name} fixed").save(folder.path / "initial.npz")
             # all go on from where the first does
             [state] = ranks.gather([_last_state(folder, ranks, say)] if ranks.is_first else [])
             if folder.is_finished:
@@ -136,8 +144,8 @@ def optimize(
             only = "fixed" if config.parameterization["kind"] == "fixed" else "learned"
             stages = ["fixed", "learned"] if baseline and only == "learned" else [only]
             state = {"stages": stages, "results": {"name": config.name}, "history": [], **state}
-            watch = report if ranks.is_first else lambda _: None
-            return _Run(config, folder, initial, starts, data, state, ranks, keeper, watch).train_stages()
+            tell(progress.plan(config, data, stages))
+            return _Run(config, folder, initial, starts, data, state, ranks, keeper, report, tell).train_stages()
 
 
 @dataclass
@@ -153,6 +161,7 @@ class _Run:
     ranks: Ranks
     keeper: Keeper
     report: Callable[[Progress], None]
+    tell: Callable[[str], None]
 
     def train_stages(self) -> dict[str, Any]:
         """Train what is left to train."""
@@ -170,6 +179,7 @@ class _Run:
                 if self.ranks.is_first and config.start:
                     first.save(folder.path / "start.npz")
             trained = train(config, first, self.data, stage, self.ranks, self.report, keeper, begun)
+            self.tell(f"Testing what was trained ({stage}) on {progress.count(self.data['test'])} ...")
             started = time.perf_counter()
             scores = evaluate(trained.trajectory, trained.network, self.data["test"], config, self.ranks)
             if not all(map(math.isfinite, (scores["psnr"], scores["ssim"], scores["nrmse"]))):
@@ -295,7 +305,7 @@ def train(
                 done.history.append(row | {"penalty": penalty, "seconds": time.perf_counter() - started})
                 done.losses = []
             done.step, done.seconds = step, time.perf_counter() - started
-            report(Progress(stage, step, n_steps, loss, done.psnr))
+            report(Progress(stage, step, n_steps, loss, done.psnr, step in validate_at))
             keeper.after_step(
                 step,
                 now,

@@ -1,10 +1,7 @@
-"""The figures of a run, as matplotlib figures that no global state knows of."""
+"""The figures of a run, as matplotlib figures that no global state knows of, and that show themselves in a notebook."""
 
-import contextlib
-import io
 import textwrap
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,14 +29,6 @@ _LINES_A_PAGE = 72
 _CLOSE_UP = 1 / 8  # the part of k_max shown around the centre
 
 
-@contextlib.contextmanager
-def _lacking_letters() -> Iterator[None]:
-    """Draw boxes for letters that the font lacks, as in names, without a warning each."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
-        yield
-
-
 def save(figure: Figure, path: Path | str, *, dpi: float = 150) -> None:
     """Write a figure to a ``.png``, ``.svg`` or ``.pdf`` file, whole or not at all.
 
@@ -52,7 +41,7 @@ def save(figure: Figure, path: Path | str, *, dpi: float = 150) -> None:
     if ending not in _METADATA:
         raise ConfigError(f"{path}: a figure's file name ends in {', '.join(_METADATA)}, not in {ending!r}.")
     stream = io.BytesIO()  # which is never full: what writes PDF does not close a file in order that is
-    with _lacking_letters():
+    with drawing.lacking_letters():
         figure.savefig(stream, dpi=dpi, metadata=_METADATA[ending], format=ending[1:])
     with atomic_path(path) as temporary:
         temporary.write_bytes(stream.getbuffer())
@@ -61,7 +50,7 @@ def save(figure: Figure, path: Path | str, *, dpi: float = 150) -> None:
 def save_pages(figures: Sequence[Figure], path: Path | str) -> None:
     """Write figures to one ``.pdf`` file, a page each, whole or not at all."""
     stream = io.BytesIO()  # see save
-    with PdfPages(stream, metadata=_METADATA[".pdf"]) as pages, _lacking_letters():
+    with PdfPages(stream, metadata=_METADATA[".pdf"]) as pages, drawing.lacking_letters():
         for figure in figures:
             pages.savefig(figure)
     with atomic_path(path) as temporary:
@@ -73,7 +62,7 @@ def text_pages(title: str, text: str) -> list[Figure]:
     lines = [part for line in text.splitlines() for part in textwrap.wrap(line, 104, subsequent_indent="    ") or [""]]
     pages = []
     for first in range(0, len(lines), _LINES_A_PAGE):
-        figure = Figure(figsize=(8.27, 11.69), facecolor="white")
+        figure = drawing.new_figure(8.27, 11.69, layout=None)
         figure.text(0.08, 0.95, title, fontsize=13, fontweight="bold", va="top", parse_math=False)
         part = "\n".join(lines[first : first + _LINES_A_PAGE])
         figure.text(0.08, 0.92, part, fontsize=7.5, family="monospace", va="top", linespacing=1.35, parse_math=False)
@@ -81,24 +70,16 @@ def text_pages(title: str, text: str) -> list[Figure]:
     return pages
 
 
-def to_png(figure: Figure, *, dpi: float = 110) -> bytes:
-    """Return a figure as the bytes of a PNG file, to embed."""
-    stream = io.BytesIO()
-    with _lacking_letters():
-        figure.savefig(stream, dpi=dpi, format="png")
-    return stream.getvalue()
-
-
-def trajectories(initial: Trajectory, learned: Trajectory | None = None) -> Figure:
+def trajectories(fixed: Trajectory, learned: Trajectory | None = None) -> Figure:
     """Draw k-space before and after: all of it with the k_max box, and the samples at the centre.
 
     Parameters
     ----------
-    initial, learned
+    fixed, learned
         One column each in 2D; in 3D one row each, a column for each pair of axes.
     """
-    shown = [t for t in (initial, learned) if t is not None]
-    if initial.acquisition.n_dims == 2:
+    shown = [t for t in (fixed, learned) if t is not None]
+    if fixed.acquisition.n_dims == 2:
         figure = drawing.new_figure(5.0 * len(shown) + 0.2, 9.8)
         grid = figure.subplots(2, len(shown), squeeze=False)
         for column, trajectory in enumerate(shown):
@@ -121,17 +102,17 @@ def trajectories(initial: Trajectory, learned: Trajectory | None = None) -> Figu
     return figure
 
 
-def waveforms(initial: Trajectory, learned: Trajectory | None = None) -> Figure:
+def waveforms(fixed: Trajectory, learned: Trajectory | None = None) -> Figure:
     """Draw the gradient and the slew rate of every shot over time, against the limits.
 
     Both in the norm the scanner's limits are given in; the receiver's Nyquist limit is a gradient too.
 
     Parameters
     ----------
-    initial, learned
+    fixed, learned
         One column each, on the same scales.
     """
-    shown = [t for t in (initial, learned) if t is not None]
+    shown = [t for t in (fixed, learned) if t is not None]
     figure = drawing.new_figure(6.0 * len(shown), 6.4)
     grid = figure.subplots(2, len(shown), squeeze=False, sharex=True, sharey="row")
     for column, trajectory in enumerate(shown):
@@ -209,7 +190,7 @@ def reconstructions(
     top = float(np.max(reference)) or 1.0
     n = len(results) + 1
     ratio = reference.shape[0] / reference.shape[1]
-    figure = Figure(figsize=(3.3 * n + 0.9, 6.6 * ratio + 1.1), layout="compressed", facecolor="white")
+    figure = drawing.new_figure(3.3 * n + 0.9, 6.6 * ratio + 1.1, layout="compressed")
     grid = figure.subplots(2, n, squeeze=False)
     drawn = drawing.magnitude(grid[0, 0], reference, "gray", top)
     grid[0, 0].set_title("reference", fontweight="bold")
@@ -266,16 +247,18 @@ def _against_limits(
     lines = [np.column_stack([time, shot]) for shot in values]
     axes.add_collection(LineCollection(lines, colors=list(drawing.shot_colours(len(values))), linewidths=0.7))
     peak = float(np.nanmax(values))
+    if peak < 1e-9 * max(limit for _, limit in limits):  # what only rounding made of zero
+        peak = 0.0
     for i, (name, limit) in enumerate(limits):
         axes.axhline(limit, color=_LIMIT, linewidth=1.2, linestyle=("-", "--")[i])
         axes.annotate(
             f"{name} limit {limit:.4g}", (1, limit), (-3, 2), xycoords=("axes fraction", "data"),
             textcoords="offset points", ha="right", va="bottom", fontsize=8, color=_LIMIT,
         )  # fmt: skip
-    least = min(limit for _, limit in limits)
+    name, least = min(limits, key=lambda named: named[1])
     broken = peak > least * (1 + 1e-9)
     axes.set_title(
-        f"peak {peak:.4g} {unit}, {peak / least:.1%} of the limit", loc="right", fontsize=9,
+        f"peak {peak:.4g} {unit}, {peak / least:.1%} of the {name} limit", loc="right", fontsize=9,
         color=_LIMIT if broken else drawing.GREY,
     )  # fmt: skip
     axes.set_xlim(time[0], time[-1])

@@ -205,32 +205,46 @@ def build(kind: str, table: dict[str, Any], *arguments: Any) -> Any:
 
 
 def catalogue() -> dict[str, dict[str, dict[str, Any]]]:
-    """Return every built-in plug-in: kind -> name -> its one-line summary and its options with defaults."""
+    """Return every built-in plug-in: kind -> name -> its one-line summary, options with defaults, their meanings."""
     result: dict[str, dict[str, dict[str, Any]]] = {}
     for kind in KINDS:
         result[kind] = {}
         for name in names(kind):
             plugin = find(kind, name)
             model = options(plugin)
+            meanings = explained(plugin)
             result[kind][name] = {
-                "summary": (inspect.getdoc(plugin) or "").partition("\n")[0],
+                "summary": summary(plugin),
                 "options": {
                     key: "(required)" if field.is_required() else repr(field.default)
                     for key, field in model.model_fields.items()
                 },
+                "meanings": {key: meanings.get(key, "") for key in model.model_fields},
             }
     return result
 
 
+def summary(plugin: Any) -> str:
+    """Return the first line of a docstring, as a list of things has it: without the verb of a function."""
+    first = (inspect.getdoc(plugin) or "").partition("\n")[0].removeprefix("Return ")
+    return first[:1].upper() + first[1:]
+
+
 def explained(target: Any) -> dict[str, str]:
-    """Return what the docstring of a class or function says of each of its parameters."""
-    section = (inspect.getdoc(target) or "").partition("\nParameters\n----------\n")[2]
-    section = re.split(r"\n\n\S[^\n]*\n---", section)[0]
+    """Return what the docstring of a class or function says of each of its parameters, or that of a base class."""
     found: dict[str, str] = {}
-    for entry in re.split(r"\n(?=\S)", section):
-        names, _, text = entry.partition("\n")
-        found |= dict.fromkeys(names.split(", "), " ".join(text.split()))
+    for documented in reversed(inspect.getmro(target)) if inspect.isclass(target) else [target]:
+        section = inspect.cleandoc(documented.__doc__ or "").partition("\nParameters\n----------\n")[2]
+        section = re.split(r"\n\n\S[^\n]*\n---", section)[0]
+        for entry in re.split(r"\n(?=\S)", section) if section else []:
+            names, _, text = entry.partition("\n")
+            found |= dict.fromkeys(names.split(", "), " ".join(text.split()))
     return found
+
+
+def plain(text: str) -> str:
+    """Return a text of a docstring without its marks of code."""
+    return text.replace("``", "").replace("`", "")
 
 
 def nearest(word: str, known: list[str]) -> str:

@@ -5,6 +5,7 @@ sum to one, so that it is one at r = 0. Distances called radial are counted in v
 ellipse where the voxel is not square.
 """
 
+import html
 import math
 from dataclasses import dataclass
 
@@ -20,8 +21,10 @@ from trajdesign.errors import ConfigError, InputError
 from trajdesign.nufft import Backend, nufft_adjoint
 from trajdesign.trajectory import Trajectory
 
-#: Grid steps a voxel in the wide image, whose field is twice the FOV.
-_STEPS = 2
+#: Grid steps a voxel in the wide image, whose field is twice the FOV, up to a matrix, and of what is measured in it.
+_FINE_STEPS, _LARGEST_FINE, _STEPS = 4, 256, 2
+#: Grid steps a voxel of the profiles, and pixels of the plane that each is a line of.
+_PROFILE_STEPS, _THIN = 16, 8
 #: Width of the detailed image around the peak, in grid steps, and its half width in voxels to begin with.
 _DETAIL, _HALF_WIDTH = 512, 8
 #: Side lobes of the wide image that are looked at closely to find the true maximum.
@@ -60,6 +63,10 @@ class PsfReport:
         Magnitude (y, x) around the peak; r = 0 is the pixel ``n // 2``.
     detail_step
         Distance of its pixels along x and y, m.
+    profiles
+        Magnitude along x and y through the peak, over twice the FOV; r = 0 is the value ``n // 2``.
+    profile_step
+        Distance of their values along x and y, m.
     radius, radial
         Mean magnitude over all directions (radius,), against the radius in voxels.
     """
@@ -76,21 +83,28 @@ class PsfReport:
     image_step: tuple[float, ...]
     detail: np.ndarray
     detail_step: tuple[float, ...]
+    profiles: tuple[np.ndarray, ...]
+    profile_step: tuple[float, ...]
     radius: np.ndarray
     radial: np.ndarray
 
+    def __repr__(self) -> str:
+        return f"PsfReport({self.name!r}: {', '.join(f'{name} {value}' for name, value in self.rows())})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in self.rows())
+        return f"<table><caption>Point spread function of {html.escape(self.name)}</caption>{rows}</table>"
+
     def over_directions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return distances from the peak up to half the FOV (ring,), m, and the mean and largest magnitude there."""
-        y, x = ((np.arange(n) - n // 2) * step for n, step in zip(self.image.shape, self.image_step[::-1], strict=True))
-        width = max(self.image_step)
-        ring = np.rint(np.hypot(y[:, None], x) / width).astype(int).ravel()
-        n_rings = int(min(-x[0], -y[0]) / 2 / width)
-        kept = ring < n_rings
-        flat = self.image.ravel()[kept]
-        mean = np.bincount(ring[kept], flat) / np.bincount(ring[kept])
-        largest = np.zeros(n_rings)
-        np.maximum.at(largest, ring[kept], flat)
-        return np.arange(n_rings) * width, mean, largest
+        """Return distances from the peak up to half the FOV (ring,), m, and the mean and largest magnitude there.
+
+        The rings are as wide as a pixel of the detailed image as far as that reaches, then as one of the wide image.
+        """
+        reach = min(n * step / 4 for n, step in zip(self.image.shape, self.image_step[::-1], strict=True))
+        near, far = _rings(self.detail, self.detail_step), _rings(self.image, self.image_step)
+        within, beyond = near[0] < reach, (far[0] > near[0][-1]) & (far[0] < reach)
+        distance, mean, largest = (np.concatenate([n[within], f[beyond]]) for n, f in zip(near, far, strict=True))
+        return distance, mean, largest
 
     def rows(self) -> list[tuple[str, str]]:
         """Return what is measured as text, under names that carry the units."""
@@ -143,14 +157,14 @@ def psf(trajectory: Trajectory, weights: Tensor | None = None, *, backend: Backe
     acquisition = trajectory.acquisition
     if acquisition.n_dims != 2:
         raise ConfigError(f"psf shows 2D trajectories; {trajectory.name} has {acquisition.n_dims} axes.")
-    pixels = math.prod(2 * _STEPS * n for n in acquisition.matrix)
+    n_steps = _FINE_STEPS if max(acquisition.matrix) <= _LARGEST_FINE else _STEPS
+    pixels = math.prod(2 * n_steps * n for n in acquisition.matrix)
     memory.require(
         3 * 16 * pixels, f"the point spread function of the matrix {acquisition.matrix}", "take a smaller one"
     )
     omega = angular(trajectory).detach().double().cpu()
     kernel = _Kernel(omega.flatten(0, 1), _flat_weights(omega, weights, acquisition.image_shape, backend), backend)
-    shape = tuple(2 * _STEPS * n for n in acquisition.image_shape)
-    image = kernel.grid(shape, 1 / _STEPS)
+    image = kernel.grid(tuple(2 * n_steps * n for n in acquisition.image_shape), 1 / n_steps)
     detail, half_width, radius, radial = _detail(kernel, max(acquisition.matrix) / 2)
     main_lobe = _first_minimum(radius, radial)
     step = 2 * half_width / _DETAIL
@@ -158,7 +172,7 @@ def psf(trajectory: Trajectory, weights: Tensor | None = None, *, backend: Backe
     steps = np.arange(centre) * step
     voxel = acquisition.voxel
     # offsets from -FOV / 2; those at +FOV / 2 have the same magnitude, by symmetry
-    field = image[tuple(slice(n // 4, n // 4 + n // 2) for n in shape)]
+    field = image[tuple(slice(n // 4, n // 4 + n // 2, n_steps // _STEPS) for n in image.shape)]
     return PsfReport(
         name=trajectory.name,
         voxel=voxel,
@@ -169,9 +183,11 @@ def psf(trajectory: Trajectory, weights: Tensor | None = None, *, backend: Backe
         peak_side_lobe=_decibel(_peak_outside(kernel, field, detail, step, main_lobe), 20),
         integrated_side_lobe=_decibel(_energy_ratio(field, detail, step, main_lobe), 10),
         image=image,
-        image_step=tuple(v / _STEPS for v in voxel),
+        image_step=tuple(v / n_steps for v in voxel),
         detail=detail,
         detail_step=tuple(v * step for v in voxel),
+        profiles=tuple(kernel.line(axis, 2 * n * _PROFILE_STEPS) for axis, n in enumerate(acquisition.matrix)),
+        profile_step=tuple(v / _PROFILE_STEPS for v in voxel),
         radius=radius,
         radial=radial,
     )
@@ -190,6 +206,26 @@ class _Kernel:
         phase = self.omega @ torch.tensor(centre, dtype=torch.float64)
         values = torch.polar(self.weights, phase)
         return nufft_adjoint(values[None], self.omega * step, shape, self.backend)[0].abs().numpy()
+
+    def line(self, axis: int, n: int) -> np.ndarray:
+        """Return n magnitudes along x or y through the peak, which is value ``n // 2``."""
+        values, omega = self.weights[None].to(torch.complex128), self.omega[:, axis : axis + 1] / _PROFILE_STEPS
+        # as a plane whose other axis has no extent: not every backend has one axis alone
+        flat = torch.cat([omega, torch.zeros_like(omega)], dim=-1)
+        return nufft_adjoint(values, flat, (_THIN, n), self.backend)[0, _THIN // 2].abs().numpy()
+
+
+def _rings(image: np.ndarray, step: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return distances (ring,) from the middle to the nearest edge, in units of `step`, the mean and the largest."""
+    y, x = (_offsets(n, s) for n, s in zip(image.shape, step[::-1], strict=True))
+    width = max(step)
+    ring = np.rint(np.hypot(y[:, None], x) / width).astype(int).ravel()
+    n_rings = int(min(x[-1], y[-1]) / width)
+    kept = ring < n_rings
+    flat = image.ravel()[kept]
+    largest = np.zeros(n_rings)
+    np.maximum.at(largest, ring[kept], flat)
+    return np.arange(n_rings) * width, np.bincount(ring[kept], flat) / np.bincount(ring[kept]), largest
 
 
 def _flat_weights(omega: Tensor, weights: Tensor | None, shape: tuple[int, ...], backend: Backend) -> Tensor:

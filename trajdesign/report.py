@@ -90,9 +90,9 @@ def _contents(path: Path | str) -> Contents:
     """Read a finished run, and compute what its report shows."""
     folder = RunFolder(path)
     stages, config = folder.stages(), folder.config()
-    trajectories = {"fixed": folder.trajectory("initial")}
-    if "learned" in stages:
-        trajectories["learned"] = folder.trajectory()
+    files = {"fixed": "initial", "learned": "trajectory"}
+    read = {label: folder.trajectory(name) for label, name in files.items() if label == "fixed" or label in stages}
+    trajectories = {label: trajectory.with_k(trajectory.k, label) for label, trajectory in read.items()}
     last = list(trajectories.values())[-1]
     acting = actual(last, config.response) if config.response else None
     names = list(dict.fromkeys([*config.limits.constraints, "gradient", "slew"]))
@@ -186,19 +186,19 @@ def draw_study(study: Study, rows: Sequence[Mapping[str, Any]], out: Path | str)
     for name in dict.fromkeys(study.label(start.values, "pattern", "shots") for start in starts.values()):
         kin = [cell for cell in drawn if study.label(cell.values, "pattern", "shots") == name]
         written.append(figures / f"trajectories-{name}.png")
-        plots.save(study_plots.side_by_side(_initial_and_learned(study, kin, out)), written[-1])
+        plots.save(study_plots.side_by_side(_fixed_and_learned(study, kin, out)), written[-1])
     for name, panels in _over_shots(study, rows).items():
         written.append(figures / f"gains-{name}.png")
         plots.save(study_plots.over_shots(list(map(str, study.axes["shots"])), panels), written[-1])
     return written
 
 
-def _initial_and_learned(study: Study, kin: list[Cell], out: Path | str) -> dict[str, tuple[Trajectory, PsfReport]]:
-    """Return an initial trajectory, where learning started if not there, and what was learned.
+def _fixed_and_learned(study: Study, kin: list[Cell], out: Path | str) -> dict[str, tuple[Trajectory, PsfReport]]:
+    """Return a fixed trajectory, where learning started if not there, and what was learned.
 
     What was learned is labelled by parameterization and further axes.
     """
-    trajectories = {"initial": cells.folder(kin[0], out).trajectory("initial")}
+    trajectories = {"fixed": cells.folder(kin[0], out).trajectory("initial")}
     for cell in kin:
         if not cell.is_fixed:
             label, folder = study.label(cell.values, "parameterization", *study.further), cells.folder(cell, out)

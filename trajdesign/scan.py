@@ -42,6 +42,10 @@ from trajdesign.trajectory import MAX_K_ERROR_FOV, Trajectory, fit_residual
 _FILES = ("image.npy", "reconstruction.png", "raw.h5", "scan.json")
 
 
+#: What the images of a scan are called where people read: that of the file, and what the run makes of the same object.
+LABELS = {"image": "scan of the file", "promised": "the run's own k"}
+
+
 @dataclass(frozen=True)
 class Scanned:
     """What a virtual scan shows.
@@ -272,7 +276,11 @@ def _write(scanned: Scanned, to: dict[str, Path]) -> None:
     np.save(content, scanned.image)
     to["image.npy"].write_bytes(content.getbuffer())
     images = {"image": scanned.image, "promised": scanned.promised}
-    shown = {name: image for name, image in images.items() if image is not None}
-    scores = {name: {"PSNR": scanned.facts[name]["psnr"], "SSIM": scanned.facts[name]["ssim"]} for name in shown}
+    shown = {LABELS[name]: image for name, image in images.items() if image is not None}
+    scores = {
+        label: {"PSNR": scanned.facts[name]["psnr"], "SSIM": scanned.facts[name]["ssim"]}
+        for name, label in LABELS.items()
+        if label in shown
+    }
     plots.save(plots.reconstructions(scanned.reference, shown, scores), to["reconstruction.png"])
     to["scan.json"].write_text(to_json(scanned.facts) + "\n", encoding="utf-8")

@@ -24,10 +24,20 @@ class Scanner:
         ``"axis"``: they hold for each axis alone.
     nucleus
         Key of `trajdesign.units.GAMMA`.
-    gradient_raster, adc_raster, rf_raster, block_raster
-        Rasters, s.
-    adc_dead_time, rf_dead_time, rf_ringdown_time
-        Times during which nothing may follow or precede the event, s.
+    gradient_raster
+        From one gradient sample to the next, s.
+    adc_raster
+        Dwell times and the starts of readouts are multiples of it, s.
+    rf_raster
+        From one sample of an RF pulse to the next, s; the starts of pulses and readouts are multiples of it.
+    block_raster
+        Durations of Pulseq's blocks are multiples of it, s.
+    adc_dead_time
+        Between the start of a block and its readout, and between the readout and the end of the block, s.
+    rf_dead_time
+        Between the start of a block and its RF pulse, s.
+    rf_ringdown_time
+        Between an RF pulse and the end of its block, s.
     label_segments
         Whether each distinct sequence of blocks carries a label ``TRID`` of its own, as GE's converters need.
     gamma

@@ -1,6 +1,5 @@
 """The JSON Schema of config files, from the models of the tables and the signatures of the plug-ins."""
 
-import inspect
 from typing import Any
 
 from trajdesign import config, plugins
@@ -25,7 +24,7 @@ def schema() -> dict[str, Any]:
         properties[key.lower()] = table
     for key, model in (("scanner", Scanner), ("acquisition", Acquisition)):
         for name, text in plugins.explained(model).items():
-            properties[key]["properties"][name]["description"] = text
+            properties[key]["properties"][name]["description"] = plugins.plain(text)
     _open_scanner(properties["scanner"]["properties"])
     limits = properties["limits"]["properties"]
     limits["constraints"]["items"] = _name("constraint")
@@ -74,10 +73,10 @@ def _options(kind: str, name: str) -> dict[str, Any]:
     properties = model.get("properties", {})
     for option, text in plugins.explained(plugin).items():
         if option in properties:
-            properties[option]["description"] = text
+            properties[option]["description"] = plugins.plain(text)
     return {
         "title": name,
-        "description": (inspect.getdoc(plugin) or "").partition("\n")[0],
+        "description": plugins.plain(plugins.summary(plugin)),
         "type": "object",
         "properties": properties,
         "required": model.get("required", []),

@@ -59,7 +59,7 @@ def _table(key: str, model: type[Any]) -> Iterator[str]:
     """Yield the lines of a table of our own."""
     explained = plugins.explained(model)
     text = (inspect.getdoc(model) or "").partition("\n\nParameters\n")[0]
-    yield from (f"# {line}".rstrip() for line in _plain(text).splitlines())
+    yield from (f"# {line}".rstrip() for line in plugins.plain(text).splitlines())
     yield f"[{key}]"
     if is_dataclass(model):
         values = {f.name: f.default for f in fields(model)}
@@ -79,7 +79,10 @@ def _table(key: str, model: type[Any]) -> Iterator[str]:
             yield from _line(name, value, explained.get(name, ""), commented=name in by_profile)
     if key == "limits":
         for name in plugins.names("constraint"):
-            yield from ("", f"#[limits.options.{name}]  # {_summary('constraint', name)}")
+            yield from (
+                "",
+                f"#[limits.options.{name}]  # {_summary('constraint', name)}",
+            )
             yield from _options("constraint", name, commented=True)
     yield ""
 
@@ -97,8 +100,7 @@ def _plugin_table(key: str, default: str | None) -> Iterator[str]:
 
 
 def _summary(kind: str, name: str) -> str:
-    first = (inspect.getdoc(plugins.find(kind, name)) or "").partition("\n")[0].removeprefix("Return ")
-    return _plain(first[:1].upper() + first[1:])
+    return plugins.plain(plugins.summary(plugins.find(kind, name)))
 
 
 def _options(kind: str, name: str, *, commented: bool) -> Iterator[str]:
@@ -109,13 +111,9 @@ def _options(kind: str, name: str, *, commented: bool) -> Iterator[str]:
         yield from _line(option, value, explained.get(option, ""), commented=commented)
 
 
-def _plain(text: str) -> str:
-    return text.replace("``", "").replace("`", "")
-
-
 def _line(key: str, value: Any, comment: str, *, commented: bool = False) -> Iterator[str]:
     """Yield a key with its value and what it means, at its end where that fits; one without a value is a comment."""
-    comment = _plain(comment)
+    comment = plugins.plain(comment)
     if value is MISSING:
         shown, comment = "", f"Needed. {comment}"
     else:

@@ -11,6 +11,7 @@ therefore a uniform quadratic B-spline, and its control points ``k[p]`` sit on t
 The time axis starts at the first gradient sample; the first ADC sample follows `Acquisition.adc_delay` later.
 """
 
+import html
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -32,6 +33,9 @@ FORMAT = "trajdesign/1"
 TIMINGS = ("adc_raster", "rf_raster", "block_raster", "adc_dead_time", "rf_dead_time", "rf_ringdown_time")
 #: Largest distance between k in a file and k of the trajectory that it plays, in 1/FOV.
 MAX_K_ERROR_FOV = 1e-3
+
+#: Width of the picture of a trajectory, and about how many points of a shot it has.
+_PIXELS, _MOST_POINTS = 320, 400
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,23 @@ class Trajectory:
             )
         if not self.k.is_floating_point():
             raise InputError(f"k is of {self.k.dtype}; it must be real, of floating point, in 1/m.")
+
+    def __repr__(self) -> str:
+        return f"Trajectory({self.name!r}: {self._facts()})"
+
+    def _facts(self) -> str:
+        acquisition = self.acquisition
+        matrix = " x ".join(map(str, acquisition.matrix))
+        fov = " x ".join(f"{1e3 * extent:g}" for extent in acquisition.fov)
+        return (
+            f"{acquisition.n_shots} shots of {acquisition.n_samples} samples, {1e3 * acquisition.readout:g} ms, "
+            f"matrix {matrix}, FOV {fov} mm, {self.scanner.nucleus}"
+        )
+
+    def _repr_html_(self) -> str:
+        """Show k-space in a notebook: every shot in every plane, and the box of k_max."""
+        planes = [_svg(self, plane) for plane in ((0, 1), (0, 2), (1, 2)) if max(plane) < self.acquisition.n_dims]
+        return f"<figure>{''.join(planes)}<figcaption>{html.escape(self.name)}: {self._facts()}</figcaption></figure>"
 
     @property
     def gradient(self) -> Tensor:
@@ -120,6 +141,28 @@ class Trajectory:
                 name=np.array(self.name),
                 **{f"{timing}_s": getattr(self.scanner, timing) for timing in TIMINGS},
             )
+
+
+def _svg(trajectory: Trajectory, plane: tuple[int, int]) -> str:
+    """Return the shots in a plane of k-space as an SVG picture, the first axis to the right, the second up."""
+    k = trajectory.k_adc.detach().double().cpu()[..., list(plane)].numpy()
+    k = k[:, :: max(1, k.shape[1] // _MOST_POINTS)]
+    (width, height), size = (trajectory.acquisition.k_max[axis] for axis in plane), _PIXELS
+    scale = size / 2 / 1.06 / max(width, height, float(np.nanmax(np.abs(k), initial=0.0)))
+    at = size / 2 + scale * k * [1, -1]
+    shots = "".join(
+        f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in shot[np.isfinite(shot).all(axis=1)])}" '
+        f'stroke="hsl({260 - 200 * i / max(1, len(at) - 1):.0f} 70% 45%)"/>'
+        for i, shot in enumerate(at)
+    )
+    x, y = (size / 2 - scale * edge for edge in (width, height))
+    names = " ".join(f"k{'xyz'[axis]}" for axis in plane)
+    return (
+        f'<svg width="{size}" height="{size}" viewBox="0 0 {size} {size}" role="img" aria-label="{names}" '
+        f'fill="none" style="background: white"><title>{names}, box: k_max</title>{shots}'
+        f'<rect x="{x:.1f}" y="{y:.1f}" width="{size - 2 * x:.1f}" height="{size - 2 * y:.1f}" '
+        'stroke="#555" stroke-dasharray="5 4"/></svg>'
+    )
 
 
 def _adc_times(acquisition: Acquisition, scanner: Scanner) -> np.ndarray:

@@ -22,7 +22,7 @@ import numpy as np
 
 import trajdesign
 from trajdesign import config as config_module
-from trajdesign import drawing, plugins
+from trajdesign import drawing, limits, plugins
 from trajdesign.config import Config
 from trajdesign.interfaces import Finding
 from trajdesign.psf import PsfReport
@@ -33,6 +33,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _DIGITS = 6
 _WIDEST = 512  # pixels of the image of a point spread function: wider ones keep the largest of their pixels
 ERROR_SCALE = 5.0
+LIMIT_HEADINGS = ("limit", "trajectory", "verdict", "worst", "allowed", "unit", "margin", "where")
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ def render(contents: Contents) -> str:
         lstrip_blocks=True,
     )
     environment.filters["number"] = _number
+    environment.filters["worst"] = limits.worst
     script, style = _text("plots.js") + _text("report.js"), _text("report.css")
     shown = next(iter(contents.trajectories.values()))
     return environment.get_template("report.html").render(
@@ -101,6 +103,7 @@ def render(contents: Contents) -> str:
         same=lambda labels: [(label, label) for label in labels],
         version=trajdesign.__version__,
         limits=_limits_table(contents.findings),
+        limit_headings=LIMIT_HEADINGS,
         commands=commands(contents.path, shown.scanner),
         formats=[name for name in plugins.names("exporter") if name != "pulseq"],
         config=config_module.to_toml(contents.config.to_dict()),
@@ -167,7 +170,7 @@ def _data(contents: Contents) -> dict[str, Any]:
     first = next(iter(shown.values()))
     if contents.acting is not None:
         shown["as it acts"] = contents.acting
-    limits = {f.name: f.limit for f in next(iter(contents.findings.values()))}
+    allowed = {f.name: f.limit for f in next(iter(contents.findings.values()))}
     acquisition, raster = first.acquisition, first.scanner.gradient_raster
     delay = acquisition.adc_delay(raster, first.scanner.rf_raster)
     reference = next(iter(contents.examples.values())).reference
@@ -180,8 +183,8 @@ def _data(contents: Contents) -> dict[str, Any]:
         "k_max": acquisition.k_max,
         "norm": first.scanner.limit_norm,
         "limits": {
-            "gradient": {name: limits[key] for key, name in _GRADIENT_LIMITS.items() if key in limits},
-            "slew": {"scanner": limits["slew"]},
+            "gradient": {name: allowed[key] for key, name in _GRADIENT_LIMITS.items() if key in allowed},
+            "slew": {"scanner": allowed["slew"]},
         },
         "shot_colours": {
             "light": drawing.hex_colours(acquisition.n_shots, 0.0, 0.85),
@@ -209,33 +212,27 @@ def _by_axis(values: Any) -> list[Any]:
 
 
 def _psf(report: PsfReport) -> dict[str, Any]:
-    """Return images with their edges (left, bottom, right, top; m), and profiles over offsets in m."""
-    centre = report.detail.shape[0] // 2
-    lines = {"x": (report.detail[centre], 0), "y": (report.detail[:, centre], 1)}
-    middle = [n // 2 for n in report.image.shape]
-    wide = {"x": report.image[middle[0]], "y": report.image[:, middle[1]]}
+    """Return images, wide ones first, with their edges (left, bottom, right, top), and profiles over offsets; m."""
     profiles = {}
-    for axis, (near, i) in lines.items():
-        near_at = (np.arange(len(near)) - centre) * report.detail_step[i]
-        far_at = (np.arange(len(wide[axis])) - len(wide[axis]) // 2) * report.image_step[i]
-        outside = np.abs(far_at) > np.abs(near_at).max()
-        at = np.concatenate([near_at, far_at[outside]])
-        order = np.argsort(at)
-        profiles[axis] = {"x": at[order], "y": np.concatenate([near, wide[axis][outside]])[order]}
+    for axis, values, step in zip("xy", report.profiles, report.profile_step, strict=True):
+        profiles[axis] = {"x": (np.arange(len(values)) - len(values) // 2) * step, "y": values}
     distance, mean, largest = report.over_directions()
     profiles["mean"] = {"x": distance, "y": mean}
     profiles["largest"] = {"x": distance, "y": largest}
-    images = [_psf_image(report.image, report.image_step), _psf_image(report.detail, report.detail_step)]
+    field = report.image[tuple(slice(n // 4, n // 4 + n // 2) for n in report.image.shape)]
+    images = [(report.image, report.image_step), (field, report.image_step), (report.detail, report.detail_step)]
     main_lobe = [report.main_lobe * v if math.isfinite(report.main_lobe) else 0.0 for v in report.voxel]
-    return {"images": images, "profiles": profiles, "main_lobe": main_lobe}
+    return {"images": [_psf_image(*image) for image in images], "profiles": profiles, "main_lobe": main_lobe}
 
 
 def _psf_image(values: np.ndarray, step: tuple[float, ...]) -> dict[str, Any]:
     rows, columns = values.shape
     left, bottom = -(columns // 2 + 0.5) * step[0], -(rows // 2 + 0.5) * step[1]
-    edges = [left, bottom, left + columns * step[0], bottom + rows * step[1]]
-    if (fold := math.ceil(max(rows, columns) / _WIDEST)) > 1 and rows % fold == columns % fold == 0:
-        values = values.reshape(rows // fold, fold, columns // fold, fold).max(axis=(1, 3))
+    fold = math.ceil(max(rows, columns) / _WIDEST)
+    values = np.pad(values, [(0, -n % fold) for n in values.shape], mode="edge")
+    rows, columns = (n // fold for n in values.shape)
+    values = values.reshape(rows, fold, columns, fold).max(axis=(1, 3))
+    edges = [left, bottom, left + columns * fold * step[0], bottom + rows * fold * step[1]]
     decibel = 20 * np.log10(np.maximum(values, 1e-12))
     return {"source": _png(decibel[::-1], drawing.FLOOR_DB, 0.0, "magma"), "edges": edges}
 
@@ -262,7 +259,8 @@ def _png(values: np.ndarray, low: float, high: float, colours: str) -> str:
     """Return values (y, x) between `low` and `high` as the address of a PNG image in the colours of a map."""
     rows, columns = values.shape
     index = np.rint(255 * np.clip((values - low) / (high - low), 0, 1)).astype(np.uint8)
-    lines = np.concatenate([np.zeros((rows, 1), np.uint8), index], axis=1)  # each starts with its filter: none
+    change = np.diff(index, axis=0, prepend=np.zeros((1, columns), np.uint8))
+    lines = np.concatenate([np.full((rows, 1), 2, np.uint8), change], axis=1)  # each starts with its filter: up
     chunks = (
         (b"IHDR", struct.pack(">IIBBBBB", columns, rows, 8, 3, 0, 0, 0)),  # 8 bits, colours of a palette
         (b"PLTE", drawing.palette(colours).tobytes()),

@@ -68,7 +68,7 @@ def test_a_run_goes_on_from_the_one_before_to_the_same_end(broken, whole, tmp_pa
     path = shutil.copytree(broken, tmp_path / "run")
     sorted((path / "checkpoints").iterdir())[-1].write_bytes(damage)
     said = []
-    optimize(tiny(), path, device="cpu", resume=True, say=said.append)
+    optimize(tiny(), path, device="cpu", resume=True, say=said.append, quiet=True)
     assert sums(path) == whole
     assert "damaged" in said[0]
     assert "after step 3" in said[1]
@@ -296,7 +296,7 @@ def test_a_full_disk_ends_the_run_and_what_was_kept_stays(small_disk, whole, n):
                     ballast.write(bytes(max(0, room - draw.randrange(0, 40_000))))
 
         with pytest.raises(ResourceError, match="No space left on device") as caught:
-            optimize(tiny(), path, device="cpu", baseline=False, report=fill, say=said.append)
+            optimize(tiny(), path, device="cpu", baseline=False, report=fill, say=said.append, quiet=True)
         assert caught.value.exit_code == 6
         assert str(path) in str(caught.value)
         assert len(said) == 2, "it tries three times"
@@ -333,7 +333,7 @@ def test_a_disk_that_has_room_again_in_time_loses_nothing(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
 
     try:
-        optimize(tiny(), tmp_path / "run", device="cpu", baseline=False, report=limit, say=said.append)
+        optimize(tiny(), tmp_path / "run", device="cpu", baseline=False, report=limit, say=said.append, quiet=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert len(said) == 2

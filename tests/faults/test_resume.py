@@ -35,7 +35,7 @@ def test_a_run_broken_off_after_every_step_is_bit_for_bit_the_whole_one(tmp_path
         for step in range(1, N_STEPS + 1):
             assert broken_off(config, tmp_path / "parts", stage, step, baseline=baseline) == 143
     said = []
-    assert broken_off(config, tmp_path / "parts", "none", 0, say=said.append) is None
+    assert broken_off(config, tmp_path / "parts", "none", 0, say=said.append, quiet=True) is None
     assert sums(tmp_path / "parts") == sums(tmp_path / "whole")
     assert said == [f"Going on with {tmp_path / 'parts'} after step {N_STEPS} (learned)."]
     assert {p.name for p in (tmp_path / "parts").iterdir()} == {p.name for p in (tmp_path / "whole").iterdir()}
@@ -132,10 +132,10 @@ def test_a_signal_that_is_ignored_stays_ignored(tmp_path):
 
 def test_a_finished_run_is_left_as_it_is_and_says_so(tmp_path):
     path, said = tmp_path / "run", []
-    first = optimize(tiny(), path, device="cpu", resume=True, say=said.append)
+    first = optimize(tiny(), path, device="cpu", resume=True, say=said.append, quiet=True)
     assert said == [], "there was none to go on with"
     before = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in path.iterdir()}
-    again = optimize(tiny(), path, device="cpu", resume=True, say=said.append)
+    again = optimize(tiny(), path, device="cpu", resume=True, say=said.append, quiet=True)
     assert again["learned"] == first["learned"]
     assert said == [f"{path} is finished; nothing is left to train."]
     assert {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in path.iterdir()} == before
@@ -156,7 +156,7 @@ def test_other_circumstances_are_said(tmp_path, monkeypatch):
     path, said = tmp_path / "run", []
     assert broken_off(tiny(), path, "fixed", 2) == 143
     monkeypatch.setattr(torch, "get_num_threads", lambda: 99)
-    optimize(tiny(), path, device="cpu", resume=True, say=said.append)
+    optimize(tiny(), path, device="cpu", resume=True, say=said.append, quiet=True)
     assert len(said) == 2
     assert said[1].startswith("The result will differ")
     assert "threads" in said[1]

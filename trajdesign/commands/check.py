@@ -70,7 +70,7 @@ def _check_trajectory(path: Path, foreign: Foreign, quiet: bool, json: bool, ign
         console.show_json("check", {"path": str(path), **scan, **limits.summary(trajectory, findings)})
     elif not quiet:
         rows = [
-            (f.name, f"{f.value:.5g}", f"{f.limit:.5g}", f.unit, f"{f.margin:.2%}", str(f.shot),
+            (f.name, limits.worst(f), f"{f.limit:.5g}", f.unit, f"{f.margin:z.2%}", str(f.shot),
              f"{f.time * 1e3:.3f}", "ok" if f.ok else "BROKEN")
             for f in findings
         ]  # fmt: skip

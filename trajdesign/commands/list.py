@@ -5,7 +5,7 @@ from trajdesign.commands._options import Json
 
 
 def list_(json: Json = False) -> None:
-    """Show every plug-in with its options and their defaults, and the NUFFT backends of the devices here."""
+    """Show every plug-in, its options with their defaults, meanings and units, and the NUFFT backends here."""
     from trajdesign import nufft, plugins, runtime
 
     catalogue = plugins.catalogue()
@@ -14,10 +14,13 @@ def list_(json: Json = False) -> None:
         console.show_json("list", {**catalogue, "backend": backends})
         return
     for kind, entries in catalogue.items():
-        rows = [
-            (name, entry["summary"], "\n".join(f"{key} = {value}" for key, value in entry["options"].items()))
-            for name, entry in entries.items()
-        ]
+        rows = []
+        for name, entry in entries.items():
+            rows.append((name, "", plugins.plain(entry["summary"])))
+            rows += [
+                ("", f"{key} = {value}", plugins.plain(entry["meanings"][key]))
+                for key, value in entry["options"].items()
+            ]
         console.show_list(kind, rows)
     measured = [
         (device, name, f"{1e3 * seconds:.2g} ms for a small image", "auto takes it" if not position else "")

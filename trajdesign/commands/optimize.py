@@ -76,10 +76,20 @@ def optimize(
     watching = [console.steps(quiet=quiet or not first, verbose=verbose), *loggers]
     with console.resumable(quiet=not first) as say, _together(watching) as watch:
         metrics = run(
-            settings, out, device=device, baseline=baseline, overwrite=force, resume=resume, report=watch, say=say
+            settings,
+            out,
+            device=device,
+            baseline=baseline,
+            overwrite=force,
+            resume=resume,
+            report=watch,
+            say=say,
+            quiet=quiet,
         )
     if not first:
         return
+    if not quiet:
+        console.note(f"trajdesign: Drawing the figures and {out / 'report.html'} ...")
     report.draw(out)
     if json:
         console.show_json("optimize", {"out": str(out), "report": str(out / "report.html"), **metrics})

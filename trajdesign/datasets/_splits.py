@@ -164,3 +164,15 @@ def _refuse_copies(splits: dict[str, list[Path]]) -> None:
                     raise ConfigError(
                         f"{path} in data.{split} holds what {copy} in data.{other} does; it can be in one only."
                     )
+
+
+def origin(files: Sequence[Path], people: Callable[[Path], set[str]]) -> str:
+    """Return of how many people the images in files are, or of how many files where one does not tell its patient."""
+    found: list[set[str]] = []
+    for path in files:
+        names = people(path)
+        if not names:
+            return f"{len(files)} file{'s' if len(files) != 1 else ''}"
+        same = [others for others in found if others & names]
+        found = [others for others in found if not others & names] + [names.union(*same)]
+    return f"{len(found)} people" if len(found) != 1 else "1 person"

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,11 +12,11 @@ from torch.utils.data import Dataset
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.datasets import _hdf5
-from trajdesign.datasets._grid import center_fit, centered_ifft, fit_matrix, slice_shape
 from trajdesign.datasets._coverage import require_sampled
+from trajdesign.datasets._grid import center_fit, centered_ifft, fit_matrix, slice_shape
 from trajdesign.datasets._identity import NAMES, people
 from trajdesign.datasets._raw import Volume, inspect, is_hdf5
-from trajdesign.datasets._splits import Split, expand, files_of_split, refuse_leaks, slices_of_split
+from trajdesign.datasets._splits import Split, expand, files_of_split, origin, refuse_leaks, slices_of_split
 from trajdesign.errors import ConfigError, InputError
 
 
@@ -98,9 +99,11 @@ def fastmri(
         )
     splits = {"train": expand(train, "train"), "val": expand(val, "val"), "test": expand(test, "test")}
     _hdf5.require_sound([path for paths in splits.values() for path in paths if is_hdf5(path)], key)
-    refuse_leaks(splits, lambda path: people(path, patient_pattern))
+    who = partial(people, pattern=patient_pattern)
+    refuse_leaks(splits, who)
     items: list[tuple[Volume, int]] = []
-    for path in files_of_split(splits, split):
+    files = files_of_split(splits, split)
+    for path in files:
         volume = inspect(path, key, slices)
         chosen: Sequence[int] = volume.slices
         if not splits["val"] and split != "test":
@@ -113,7 +116,7 @@ def fastmri(
             f"{counts[few]} has {few} coils and {counts[many]} has {many}, which do not fit into one batch; "
             f"set data.n_coils = {few} to compress them."
         )
-    return _KSpaces(acquisition, items, n_coils, cache_bytes)
+    return _KSpaces(acquisition, items, n_coils, cache_bytes, origin(files, who))
 
 
 class _KSpaces(Dataset[Tensor]):
@@ -125,10 +128,12 @@ class _KSpaces(Dataset[Tensor]):
         items: list[tuple[Volume, int]],
         n_coils: int,
         cache_bytes: int,
+        origin: str,
     ) -> None:
         self.acquisition = acquisition
         self.items = items
         self.n_coils = n_coils
+        self.origin = origin
         self.room = cache_bytes
         self.cache: dict[tuple[Volume, int], tuple[NDArray[np.complex64], float]] = {}
         self.peaks: dict[Volume, float] = {}

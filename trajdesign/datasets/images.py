@@ -5,6 +5,7 @@ import logging
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ from trajdesign.datasets import _chunks, _hdf5
 from trajdesign.datasets._dicom import read_series
 from trajdesign.datasets._grid import fit_matrix, slice_shape
 from trajdesign.datasets._identity import NAMES, people
-from trajdesign.datasets._splits import Split, expand, files_of_split, refuse_leaks, slices_of_split
+from trajdesign.datasets._splits import Split, expand, files_of_split, origin, refuse_leaks, slices_of_split
 from trajdesign.errors import ConfigError, InputError
 
 Plane = Literal["auto", "axial", "coronal", "sagittal"]
@@ -126,7 +127,8 @@ def images(
     splits = {name: expand(patterns, name, folders=True) for name, patterns in given.items()}
     every = [path for paths in splits.values() for path in paths]
     _hdf5.require_sound([path for path in every if path.suffix.lower() in _hdf5.ENDINGS], array)
-    refuse_leaks(splits, lambda path: people(path, patient_pattern))
+    who = partial(people, pattern=patient_pattern)
+    refuse_leaks(splits, who)
     files = files_of_split(splits, split, test_fraction)
     found: list[NDArray[np.floating]] = []
     for path in files:
@@ -152,16 +154,19 @@ def images(
             found.extend(fitted[index] / peaks)
     if not found:
         raise ConfigError(f"no slice to {split} on has enough signal; lower data.slices_min_signal.")
-    return _Slices(found, n_coils, (seed, ("train", "val", "test").index(split)))
+    return _Slices(found, n_coils, (seed, ("train", "val", "test").index(split)), origin(files, who))
 
 
 class _Slices(Dataset[Tensor]):
     """Magnitudes in memory; coils and phase are simulated anew for each item, the same ones every time."""
 
-    def __init__(self, magnitudes: list[NDArray[np.floating]], n_coils: int, stream: tuple[int, int]) -> None:
+    def __init__(
+        self, magnitudes: list[NDArray[np.floating]], n_coils: int, stream: tuple[int, int], origin: str
+    ) -> None:
         self.magnitudes = magnitudes
         self.n_coils = n_coils
         self.stream = stream
+        self.origin = origin
 
     def __len__(self) -> int:
         return len(self.magnitudes)

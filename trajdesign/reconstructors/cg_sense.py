@@ -22,7 +22,7 @@ class CGSense(Reconstructor):
     Parameters
     ----------
     iterations
-        Of conjugate gradients, from zero. Few regularize too.
+        Steps of conjugate gradients, from zero. Few regularize too.
     regularization
         Weight of the squared image, beside which a full sampling weighs about 1.
 

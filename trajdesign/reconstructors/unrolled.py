@@ -29,11 +29,13 @@ class Unrolled(Reconstructor):
     Parameters
     ----------
     iterations
-        How often both are done.
+        How often the fit and the correction are done.
     steps
-        Of conjugate gradients in each.
-    channels, levels
-        See `trajdesign.reconstructors.unet.UNet`.
+        Steps of conjugate gradients in each iteration.
+    channels
+        Features of the U-Net's first level; each level below has twice as many.
+    levels
+        Number of times the U-Net halves the image.
     checkpoint
         Keep only the image between iterations and compute the rest again on the way back: the memory of one
         iteration instead of all of them, for about a third more time.

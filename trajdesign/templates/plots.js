@@ -7,7 +7,13 @@ function ticks(low, high, about) {
   const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= 0.7 * raw);
   const found = [];
   for (let i = Math.ceil(low / step - 1e-9); i * step <= high + 1e-9 * step; i++) found.push(i * step);
-  return found.map((v) => [v, v.toFixed(Math.max(0, -Math.floor(Math.log10(step) + 1e-9))).replace("-", "−")]);
+  return found.map((v) => [v, fixed(v, Math.max(0, -Math.floor(Math.log10(step) + 1e-9)))]);
+}
+
+// A number as text, with a true minus, and none before zero.
+function fixed(value, digits) {
+  const text = value.toFixed(digits);
+  return Number(text) === 0 ? text.replace("-", "") : text.replace("-", "−");
 }
 
 function clear(canvas) {
@@ -50,12 +56,17 @@ function axes(canvas, xRange, yRange, xLabel, yLabel) {
   context.textAlign = "center";
   context.fillText(yLabel, 0, 0);
   context.restore();
-  context.beginPath();
-  context.rect(box.left, box.top, box.right - box.left, box.bottom - box.top);
-  context.clip();
+  within({ context, box });
   const x = (pixel) => xRange[0] + ((pixel - box.left) / (box.right - box.left)) * (xRange[1] - xRange[0]);
   const y = (pixel) => yRange[0] + ((box.bottom - pixel) / (box.bottom - box.top)) * (yRange[1] - yRange[0]);
   return { context, X, Y, x, y, box };
+}
+
+// Lets nothing be drawn outside the box of axes.
+function within({ context, box }) {
+  context.beginPath();
+  context.rect(box.left, box.top, box.right - box.left, box.bottom - box.top);
+  context.clip();
 }
 
 function line(context, points) {

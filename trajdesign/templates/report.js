@@ -90,7 +90,7 @@ function drawPaper(column) {
   });
   context.globalAlpha = 1;
   column.kAxes = plot;
-  column.paper.width = column.k.width;
+  column.paper.width = column.k.width; // which clears it
   column.paper.height = column.k.height;
   column.paper.getContext("2d").drawImage(column.k, 0, 0);
 }
@@ -100,10 +100,12 @@ function drawK(column) {
   if (column.key !== key) drawPaper(column);
   column.key = key;
   const plot = column.kAxes, { context, X, Y } = plot, [kx, ky] = column.trajectory.k_adc[now.shot];
+  clear(column.k); // of its axes too, which the paper brings back, and of the limits within which was drawn
   context.save();
   context.resetTransform();
   context.drawImage(column.paper, 0, 0);
   context.restore();
+  within(plot);
   const until = Math.floor(now.sample), part = now.sample - until, next = Math.min(until + 1, nSamples - 1);
   const place = [kx, ky].map((axis) => axis[until] + part * (axis[next] - axis[until]));
   const colour = data.shot_colours[theme][now.shot];
@@ -137,18 +139,19 @@ function drawWaveform(column, { key, scale, unit, label }) {
   context.lineWidth = 1;
   line(context, [[x, box.top], [x, box.bottom]]);
   dot(context, x, Y(scale * norm[j]), 4.5, ink.bad, ink.card);
-  return `${key} ${(scale * norm[j]).toPrecision(3)} of ${(scale * Math.min(...limits)).toPrecision(3)} ${unit}`;
+  const [name, least] = Object.entries(data.limits[key]).reduce((a, b) => (b[1] < a[1] ? b : a));
+  return `${key} ${fixed(scale * norm[j], 2)} of ${(scale * least).toPrecision(3)} ${unit} (${name})`;
 }
 
 function drawPlayer() {
   for (const column of columns) {
-    const [kx, ky] = drawK(column).map((v) => v.toFixed(1).replace("-", "−"));
+    const [kx, ky] = drawK(column).map((v) => fixed(v, 1));
     const facts = waveforms.map((waveform) => drawWaveform(column, waveform));
     column.readout.textContent = [`k = (${kx}, ${ky}) 1/m`, ...facts].join(" · ").replace("slew", "slew rate");
   }
   $("time").value = now.sample;
   $("shot").value = now.shot;
-  $("clock").textContent = `${(1e3 * seconds()).toFixed(3)} ms`;
+  $("clock").textContent = `${fixed(1e3 * seconds(), 3)} ms`;
   $("time").setAttribute("aria-valuetext", `shot ${now.shot}, ${$("clock").textContent}`);
   $("play").textContent = now.playing ? "❚❚ Pause" : "▶ Play";
 }
@@ -209,10 +212,11 @@ function drawPsfs() {
   for (const { psf, canvas, images } of spreads) {
     const plot = axes(canvas, [-half, half], [-half, half], "x (mm)", "y (mm)"), { context, X, Y } = plot;
     context.imageSmoothingQuality = "high";
-    images.forEach((image, i) => {
-      const [left, bottom, right, top] = psf.images[i].edges.map((edge) => 1e3 * edge);
-      if (image.complete) context.drawImage(image, X(left), Y(top), X(right) - X(left), Y(bottom) - Y(top));
-    });
+    // one image alone, the closest that fills the plot: where two met, their edge would show
+    const fills = ({ edges }) => Math.min(...edges.map(Math.abs)) >= half / 1e3;
+    const i = Math.max(0, psf.images.findLastIndex(fills));
+    const [left, bottom, right, top] = psf.images[i].edges.map((edge) => 1e3 * edge);
+    if (images[i].complete) context.drawImage(images[i], X(left), Y(top), X(right) - X(left), Y(bottom) - Y(top));
     const [rx, ry] = psf.main_lobe.map((r) => 1e3 * r * (X(1) - X(0))), [fx, fy] = data.fov.map((extent) => 500 * extent);
     context.lineWidth = 1.2;
     dashed(plot, "#fff", () => {
