@@ -40,6 +40,7 @@ LAYERS = [
     "exposure",
     "inspection stimulation acoustics",
     "scanner coils metrics seqfile plugins runtime asc arrays",
+    "seqk seqextras",
     "units seqaxis interrupt memory walled",
     "seqevents",
     "seqparse",
