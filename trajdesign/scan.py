@@ -283,4 +283,4 @@ def _write(scanned: Scanned, to: dict[str, Path]) -> None:
         if label in shown
     }
     plots.save(plots.reconstructions(scanned.reference, shown, scores), to["reconstruction.png"])
-    to["scan.json"].write_text(to_json(scanned.facts) + "\n", encoding="utf-8")
+    to["scan.json"].write_text(to_json(scanned.facts) + "\n", encoding="utf-8", newline="\n")

@@ -42,7 +42,7 @@ def good(request, tmp_path_factory):
 
 def require_sound(played):
     assert all(np.isfinite(k).all() for k in played.k)
-    assert all(np.isfinite(values).all() for values in played.pieces())
+    assert all(np.isfinite(values).all() for piece in played.pieces() for values in piece)
 
 
 # --- damage ---
@@ -165,13 +165,22 @@ def crafted():
         "shape of 5 10^7": signed(sections(SHAPES=shape(5 * 10**7, ["1", "0", "0", str(5 * 10**7 - 3)]) + "\n" + FLAT)),
         "shape of a negative run": signed(sections(SHAPES=shape(5, ["1", "0", "0", "-1"]) + "\n" + FLAT)),
         "shape beyond all": signed(sections(SHAPES=shape(9, ["1e200", "1e200", "7"]) + "\n" + FLAT)),
-        "pulses of 10^8 samples": signed(sections(BLOCKS=plays, RF=pulses, SHAPES=million)),
         "gradients of 10^8 samples": signed(sections(BLOCKS=draws, RF=pulses, SHAPES=million)),
         "extensions without end": signed(sections(EXTENSIONS="1 1 1 2\n2 1 1 1")),
         "extensions that take their number squared": signed(sections(BLOCKS=starts, EXTENSIONS=chain)),
         "labels without end": signed(sections(**{"extension LABELSET 1": many_labels})),
-        "extension that turns gradients": signed(sections(**{"extension ROTATIONS 2": "1 1 0 0 0"})),
-        "required extension": signed(sections().replace("[BLOCKS]", "RequiredExtensions ROTATIONS\n[BLOCKS]")),
+        "extension that nobody knows": signed(sections(**{"extension FUTURE 2": "1 1 0 0 0"})),
+        "required extension": signed(sections().replace("[BLOCKS]", "RequiredExtensions FUTURE\n[BLOCKS]")),
+        "rotation that stretches": signed(sections(EXTENSIONS="1 2 1 0", **{"extension ROTATIONS 2": "1 1.1 0 0 0"})),
+        "rotation by no number": signed(sections(EXTENSIONS="1 2 1 0", **{"extension ROTATIONS 2": "1 nan 0 0 0"})),
+        "two rotations of a block": signed(
+            sections(EXTENSIONS="1 2 1 2\n2 2 1 0", **{"extension ROTATIONS 2": "1 1 0 0 0"})
+        ),
+        "shims of 10^9 channels": signed(
+            sections(EXTENSIONS="1 2 1 0", **{"extension RF_SHIMS 2": "1 1000000000 1 0"})
+        ),
+        "gradient in two tables": signed(sections(TRAP="1 1e5 10 10 10 0\n2 1 10 10 10 0")),
+        "two extensions of one number": signed(sections(**{"extension LABELINC 1": "1 0 LIN"})),
         "event that is not there": signed(sections(BLOCKS="1 100 7 0 0 0 0 0")),
         "sentence that moves the cursor": signed(START + BLOCKS + "[\x1b[2J]\n"),
         "sentence without end": signed(START + BLOCKS + f"[{'A' * 10**6}]\n"),
