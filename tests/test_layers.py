@@ -41,7 +41,7 @@ LAYERS = [
     "inspection stimulation acoustics",
     "coherence",
     "scanner coils metrics seqfile plugins runtime asc arrays",
-    "units seqaxis interrupt memory walled",
+    "units seqaxis interrupt memory walled adc",
     "seqevents",
     "seqparse",
     "errors",
