@@ -53,7 +53,15 @@ def build(
         If no waveform within the limits exists.
     """
     blocks.require_dims("bssfp_2d", trajectory, 2)
-    blocks.count("n_dummies", n_dummies, 0)
+    blocks.require_plausible(
+        longest_tr=0.2,
+        flip_angle_deg=flip_angle_deg,
+        slice_thickness=slice_thickness,
+        tr=tr,
+        n_dummies=n_dummies,
+        bridge_slew=bridge_slew,
+        rf_duration=rf_duration,
+    )
     scanner, n_shots = trajectory.scanner, trajectory.acquisition.n_shots
     sequence = pp.Sequence(blocks.system(scanner))
     first, pulse = (
@@ -87,5 +95,6 @@ def build(
             events = [*events, shots.sampled(phase), pp.make_label("LIN", "SET", shot)]
         sequence.add_block(*events)
         blocks.add_wait(sequence, round(wait_tr, 9))
-    blocks.add_definitions(sequence, trajectory, waveforms, te=echo, tr=tr, slice_thickness=slice_thickness)
+    one_slice = {"slice_thickness": slice_thickness, "slice_positions": [0.0]}
+    blocks.add_definitions(sequence, trajectory, waveforms, te=echo, tr=tr, **one_slice)
     return sequence

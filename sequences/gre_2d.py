@@ -50,7 +50,7 @@ def build(
         Time from the centre of the excitation to the sample nearest to k = 0 (over all shots), s; shortest if
         None.
     tr
-        Repetition time of a slice, s; shortest if None.
+        Repetition time, in which every slice is excited once, s; shortest if None.
     n_dummies
         Repetitions without ADC before the first shot.
     noise_scan
@@ -70,8 +70,18 @@ def build(
         If no waveform within the limits exists.
     """
     blocks.require_dims("gre_2d", trajectory, 2)
-    blocks.count("n_dummies", n_dummies, 0)
-    blocks.count("n_slices", n_slices, 1)
+    blocks.require_plausible(
+        flip_angle_deg=flip_angle_deg,
+        slice_thickness=slice_thickness,
+        slice_gap=slice_gap,
+        n_slices=n_slices,
+        te=te,
+        tr=tr,
+        n_dummies=n_dummies,
+        spoiler_cycles=spoiler_cycles,
+        bridge_slew=bridge_slew,
+        rf_duration=rf_duration,
+    )
     scanner, n_shots = trajectory.scanner, trajectory.acquisition.n_shots
     sequence = pp.Sequence(blocks.system(scanner))
     pulse = blocks.slice_pulse(
@@ -90,8 +100,10 @@ def build(
     shots, segment = blocks.Shots(sequence, trajectory, waveforms), blocks.Segments(scanner)
     wait_te, te = blocks.wait("te", te, pulse.duration - pulse.centre + shots.echo, scanner.block_raster)
     shortest = pulse.duration + wait_te + shots.duration
-    wait_tr, _ = blocks.wait("tr", None if tr is None else tr / n_slices, shortest, scanner.block_raster)
+    wait_slices, tr = blocks.wait("tr", tr, n_slices * shortest, n_slices * scanner.block_raster)
+    wait_tr = round(wait_slices / n_slices, 9)
 
+    positions = [(number - (n_slices - 1) / 2) * (slice_thickness + slice_gap) for number in range(n_slices)]
     if noise_scan:
         blocks.add_noise_scan(sequence, shots, segment)
     phase_deg = 0.0
@@ -99,8 +111,7 @@ def build(
         phase_deg = (phase_deg + count * blocks.RF_SPOILING_DEG) % 360
         phase, is_dummy, shot = math.radians(phase_deg), count < n_dummies, (count - n_dummies) % n_shots
         for number in [*range(0, n_slices, 2), *range(1, n_slices, 2)]:
-            offset = (number - (n_slices - 1) / 2) * (slice_thickness + slice_gap)
-            sequence.add_block(*pulse.turned(phase, offset), *segment(shot, is_dummy))
+            sequence.add_block(*pulse.turned(phase, positions[number]), *segment(shot, is_dummy))
             blocks.add_wait(sequence, wait_te)
             events = shots.gradients(shot)
             if not is_dummy:
@@ -108,6 +119,6 @@ def build(
                 events = [*events, shots.sampled(phase), *labels]
             sequence.add_block(*events)
             blocks.add_wait(sequence, wait_tr)
-    tr = n_slices * (shortest + wait_tr)
-    blocks.add_definitions(sequence, trajectory, waveforms, te=te, tr=tr, slice_thickness=slice_thickness)
+    slices = {"slice_thickness": slice_thickness, "slice_positions": positions}
+    blocks.add_definitions(sequence, trajectory, waveforms, te=te, tr=tr, **slices)
     return sequence

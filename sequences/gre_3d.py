@@ -62,8 +62,18 @@ def build(
     LimitError
         If no waveform within the limits exists.
     """
-    blocks.count("n_dummies", n_dummies, 0)
-    blocks.count("n_partitions", n_partitions, 1)
+    blocks.require_plausible(
+        longest_tr=1.0,
+        flip_angle_deg=flip_angle_deg,
+        n_partitions=n_partitions,
+        partition_thickness=partition_thickness,
+        te=te,
+        tr=tr,
+        n_dummies=n_dummies,
+        spoiler_cycles=spoiler_cycles,
+        bridge_slew=bridge_slew,
+        rf_duration=rf_duration,
+    )
     scanner, acquisition = trajectory.scanner, trajectory.acquisition
     if acquisition.n_dims == 3:
         n_partitions, partition_thickness, slab = 1, acquisition.voxel[2], acquisition.fov[2]

@@ -57,7 +57,16 @@ def build(
         If no waveform within the limits exists.
     """
     blocks.require_dims("se_2d", trajectory, 2)
-    blocks.count("n_dummies", n_dummies, 0)
+    blocks.require_plausible(
+        slice_thickness=slice_thickness,
+        te=te,
+        tr=tr,
+        n_dummies=n_dummies,
+        crusher_cycles=crusher_cycles,
+        spoiler_cycles=spoiler_cycles,
+        bridge_slew=bridge_slew,
+        rf_duration=rf_duration,
+    )
     scanner, n_shots, raster = trajectory.scanner, trajectory.acquisition.n_shots, trajectory.scanner.block_raster
     sequence = pp.Sequence(blocks.system(scanner))
     common = {"slice_thickness": slice_thickness, "duration": rf_duration, "slew": bridge_slew}
@@ -96,5 +105,6 @@ def build(
             events = [*events, shots.sampled(0.0), pp.make_label("LIN", "SET", shot)]
         sequence.add_block(*events)
         blocks.add_wait(sequence, wait_tr)
-    blocks.add_definitions(sequence, trajectory, waveforms, te=te, tr=tr, slice_thickness=slice_thickness)
+    one_slice = {"slice_thickness": slice_thickness, "slice_positions": [0.0]}
+    blocks.add_definitions(sequence, trajectory, waveforms, te=te, tr=tr, **one_slice)
     return sequence

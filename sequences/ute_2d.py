@@ -61,8 +61,16 @@ def build(
         If no waveform within the limits exists.
     """
     blocks.require_dims("ute_2d", trajectory, *((2,) if pulse == "half" else (2, 3)))
-    blocks.count("n_dummies", n_dummies, 0)
-    blocks.between("slice_thickness", slice_thickness, 1e-4, 1, "m (is it in mm?)")
+    blocks.require_plausible(
+        longest_tr=1.0,
+        flip_angle_deg=flip_angle_deg,
+        slice_thickness=slice_thickness,
+        tr=tr,
+        n_dummies=n_dummies,
+        spoiler_cycles=spoiler_cycles,
+        bridge_slew=bridge_slew,
+        rf_duration=rf_duration,
+    )
     scanner, acquisition = trajectory.scanner, trajectory.acquisition
     away = float(trajectory.k_adc[:, 0].detach().norm(dim=-1).max()) * max(acquisition.fov)
     if away > 1:
@@ -105,5 +113,6 @@ def build(
                 events = [*events, shots.sampled(phase), *labels]
             sequence.add_block(*events)
             blocks.add_wait(sequence, wait_tr)
-    blocks.add_definitions(sequence, trajectory, waveforms, te=te, tr=tr, slice_thickness=slice_thickness)
+    slices = {"slice_thickness": slice_thickness, "slice_positions": [0.0] if pulse == "half" else []}
+    blocks.add_definitions(sequence, trajectory, waveforms, te=te, tr=tr, **slices)
     return sequence

@@ -8,7 +8,7 @@ import numpy as np
 import pypulseq as pp
 import pytest
 
-from trajdesign import blocks, seqfile
+from trajdesign import adc, seqfile
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.inspection import describe, inspect
 from trajdesign.scanner import Scanner
@@ -273,11 +273,11 @@ def test_pieces_are_those_of_pypulseq_and_of_every_divisor():
             with pytest.raises(
                 ConfigError, match=f"{n} ADC samples of {dwell * 1e6:g} us .*nearest lengths"
             ) as refusal:
-                blocks.adc_segment(n, dwell, raster)
+                adc.segment(n, dwell, raster)
             for near in re.findall(r"are (\d+) and (\d+)", str(refusal.value))[0]:
-                assert blocks.adc_segment(int(near), dwell, raster) >= 4
+                assert adc.segment(int(near), dwell, raster) >= 4
             continue
-        found = blocks.adc_segment(n, dwell, raster)
+        found = adc.segment(n, dwell, raster)
         assert found == (n if n <= 8192 else max(valid))
         system = pp.Opts(grad_raster_time=raster, adc_raster_time=1e-7, adc_samples_limit=8192)
         count, length = pp.calc_adc_segments(n, dwell, system)

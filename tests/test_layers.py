@@ -42,7 +42,7 @@ LAYERS = [
     "coherence",
     "scanner coils metrics seqfile plugins runtime asc arrays",
     "seqk seqextras",
-    "units seqaxis interrupt memory walled",
+    "units seqaxis interrupt memory walled adc",
     "seqevents",
     "seqparse",
     "errors",

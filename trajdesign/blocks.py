@@ -1,16 +1,19 @@
 """What sequence templates are made of, in pypulseq's terms: pulses, events of a shot, waits, labels, definitions."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pypulseq as pp
 
+from trajdesign import adc
 from trajdesign.errors import ConfigError, LimitError
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory
+from trajdesign.units import plausible
 from trajdesign.waveform import ShotWaveforms
 
 #: Increment of the phase in RF spoiling, degrees (Zur et al., MRM 1991, doi:10.1002/mrm.1910210210).
@@ -20,10 +23,6 @@ RF_SPOILING_DEG = 117.0
 TOLERANCE = 1e-6
 
 _TIME_BANDWIDTH = 4.0
-
-#: The common interpreters take ADC events of at most so many equal pieces of at most so many samples, a multiple of so
-#: many.
-_MOST_PIECES, _LONGEST_ADC, _ADC_DIVISOR = 128, 8192, 4
 
 
 def system(scanner: Scanner) -> pp.Opts:
@@ -124,9 +123,9 @@ def slice_pulse(
     LimitError
         If the slice needs more gradient than the scanner has.
     """
-    between("flip_angle_deg", flip_angle_deg, 0, 90 if use == "excitation" else 180, "degrees")
-    between("slice_thickness", slice_thickness, 1e-4, 1, "m (is it in mm?)")
-    between("rf_duration", duration, 1e-4, 2e-2, "s (is it in ms?)")
+    require_plausible(slab=slice_thickness, rf_duration=duration)
+    if use == "excitation":
+        require_plausible(flip_angle_deg=flip_angle_deg)
     limits = system(scanner)
     played = _multiple(duration, 2 * limits.rf_raster_time, limits.grad_raster_time)
     length = played if shape == "sinc" else 2 * played  # of the whole sinc, s
@@ -169,8 +168,7 @@ def hard_pulse(scanner: Scanner, *, flip_angle_deg: float, duration: float) -> P
     ConfigError
         If a number makes no sense.
     """
-    between("flip_angle_deg", flip_angle_deg, 0, 90, "degrees")
-    between("rf_duration", duration, 1e-6, 2e-2, "s (is it in us?)")
+    require_plausible(flip_angle_deg=flip_angle_deg, rf_duration=duration)
     limits = system(scanner)
     rf = pp.make_block_pulse(
         flip_angle=math.radians(flip_angle_deg),
@@ -285,61 +283,45 @@ def add_definitions(
     te: float,
     tr: float,
     slice_thickness: float,
+    slice_positions: Sequence[float] = (),
 ) -> None:
-    """Write the definitions that interpreters and the exporter look for; `slice_thickness` of all partitions."""
-    acquisition, scanner = trajectory.acquisition, trajectory.scanner
-    segment = adc_segment(acquisition.n_samples, acquisition.dwell, scanner.gradient_raster)
-    fov = [*acquisition.fov, slice_thickness][:3]
-    for name, value in (
-        ("Name", plain_text(trajectory.name)),
-        ("FOV", fov),
-        ("TE", te),
-        ("TR", tr),
-        ("MaxAdcSegmentLength", segment),
-        ("PrephaserCells", shots.n_prephaser),
-        ("ReadoutCells", shots.n_readout),
-        ("RewinderCells", shots.n_rewinder),
-    ):
-        sequence.set_definition(name, value)
-
-
-def adc_segment(n_samples: int, dwell: float, raster: float) -> int:
-    """Return the length of the pieces in which interpreters take an ADC event: all of it, or the longest that fits.
-
-    Pieces are equal, a multiple of 4 samples, and end on the gradient raster (``calcAdcSeg`` of Pulseq's toolbox).
+    """Write the definitions that interpreters and the exporter look for.
 
     Parameters
     ----------
-    n_samples
-        Of the event.
-    dwell, raster
-        Dwell time and gradient raster, s.
-
-    Raises
-    ------
-    ConfigError
-        If the event is too long for one piece and cannot be split; the sentence names the nearest lengths that can.
+    sequence, trajectory, shots
+        What is played.
+    te, tr
+        Echo and repetition time, s.
+    slice_thickness
+        Of a slice, or of the slab that all partitions make, m.
+    slice_positions
+        Centres of the slices along z in the order of the label ``SLC``, m; none for a slab. With them the field of view
+        along z is what they cover, as interpreters that show and shift the slices take it.
     """
-    cell, sample = round(raster * 1e9), round(dwell * 1e9)
-    step = math.lcm(_ADC_DIVISOR, cell // math.gcd(cell, sample))
-    multiples = np.arange(step, _LONGEST_ADC + 1, step)[::-1]
-
-    def longest(n: int) -> int:
-        """Return the longest piece of `n` samples, 0 if there is none."""
-        fits = multiples[(n % multiples == 0) & (n <= _MOST_PIECES * multiples)]
-        return n if n <= _LONGEST_ADC else int(fits[0]) if len(fits) else 0
-
-    if longest(n_samples):
-        return longest(n_samples)
-    last = n_samples - n_samples % step
-    shorter = next((n for n in range(last, _LONGEST_ADC, -step) if longest(n)), _LONGEST_ADC)
-    longer = next((n for n in range(last + step, _MOST_PIECES * _LONGEST_ADC + 1, step) if longest(n)), shorter)
-    raise ConfigError(
-        f"an event of {n_samples} ADC samples of {dwell * 1e6:g} us is too long for one piece, {_LONGEST_ADC} samples, "
-        f"and interpreters cannot split it into equal ones of a multiple of {step} samples, which end on the gradient "
-        f"raster of {raster * 1e6:g} us. The nearest lengths that can be are {shorter} and {longer}: "
-        "set acquisition.n_samples."
-    )
+    acquisition, scanner = trajectory.acquisition, trajectory.scanner
+    segment = adc.segment(acquisition.n_samples, acquisition.dwell, scanner.gradient_raster)
+    positions = [round(position, 9) for position in slice_positions]
+    stack = slice_thickness + (max(positions) - min(positions) if positions else 0.0)
+    definitions: dict[str, Any] = {
+        "Name": plain_text(trajectory.name),
+        "FOV": [*acquisition.fov, stack][:3],
+        "TE": te,
+        "TR": tr,
+        "MaxAdcSegmentLength": segment,
+        "PrephaserCells": shots.n_prephaser,
+        "ReadoutCells": shots.n_readout,
+        "RewinderCells": shots.n_rewinder,
+    }
+    if positions:
+        apart = positions[1] - positions[0] if len(positions) > 1 else slice_thickness
+        definitions |= {
+            "SlicePositions": positions,
+            "SliceThickness": slice_thickness,
+            "SliceGap": round(apart - slice_thickness, 9),
+        }
+    for name, value in definitions.items():
+        sequence.set_definition(name, value)
 
 
 def plain_text(text: str) -> str:
@@ -361,29 +343,24 @@ def require_dims(name: str, trajectory: Trajectory, *n_dims: int) -> None:
         raise ConfigError(f"{name} plays {wanted} trajectories; {trajectory.name} is {trajectory.acquisition.n_dims}D.")
 
 
-def between(name: str, value: float, low: float, high: float, unit: str) -> None:
-    """Refuse a number that makes no sense, before it makes a strange sequence.
+def require_plausible(longest_tr: float = math.inf, **options: float | None) -> None:
+    """Refuse options of a sequence that are implausible in their unit, before they make a strange one.
+
+    Parameters
+    ----------
+    longest_tr
+        Of a sequence that repeats faster than others, s.
+    options
+        By name, as `trajdesign.units.plausible` knows them; None for one that is not given.
 
     Raises
     ------
     ConfigError
-        If `value` is not above `low` (or at it, unless that is 0) and at most `high`.
+        That names the likely slip.
     """
-    if not (low <= value <= high and value > 0):
-        lowest = "above 0" if low == 0 else f"at least at {low:g}"
-        raise ConfigError(f"{name} is {value:g}; it lies {lowest} and at most at {high:g} {unit}.")
-
-
-def count(name: str, value: int, least: int) -> None:
-    """Refuse a count that is too small.
-
-    Raises
-    ------
-    ConfigError
-        If `value` is below `least`.
-    """
-    if value < least:
-        raise ConfigError(f"{name} is {value}; it is at least {least}.")
+    for name, value in options.items():
+        if value is not None:
+            plausible(name, value, longest_tr if name == "tr" else math.inf)
 
 
 def wait(name: str, wanted: float | None, shortest: float, raster: float) -> tuple[float, float]:

@@ -1,5 +1,6 @@
 """The figures of a run, as matplotlib figures that no global state knows of, and that show themselves in a notebook."""
 
+import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -26,12 +26,14 @@ _GAMMA_RAD = {
 GAMMA = {nucleus: gamma / (2 * math.pi) for nucleus, gamma in _GAMMA_RAD.items()}
 
 _TIME_SLIPS = {1e-6: "us", 1e-3: "ms"}
+_LENGTH_SLIPS = {1e-3: "mm", 1e-2: "cm"}
+_TURN_SLIPS = {1 / (2 * math.pi): "rad", 1 / 360: "degrees"}
 
 # quantity: (lowest plausible, highest plausible, unit, factors that slips are made of)
 _PLAUSIBLE = {
     "max_gradient": (1e-3, 1.0, "T/m", {1e-3: "mT/m", 1e-2: "G/cm"}),
     "max_slew": (1.0, 5e3, "T/m/s", {1e3: "T/m/ms", 1e-3: "mT/m/s"}),
-    "fov": (1e-3, 2.0, "m", {1e-3: "mm", 1e-2: "cm"}),
+    "fov": (1e-3, 2.0, "m", _LENGTH_SLIPS),
     "dwell": (1e-7, 1e-3, "s", _TIME_SLIPS),
     "gradient_raster": (1e-7, 1e-3, "s", _TIME_SLIPS),
     "adc_raster": (1e-9, 1e-3, "s", _TIME_SLIPS),
@@ -42,19 +44,36 @@ _PLAUSIBLE = {
     "rf_ringdown_time": (0.0, 0.1, "s", _TIME_SLIPS),
     "t2": (1e-5, 100.0, "s", _TIME_SLIPS),
     "t2_star": (1e-5, 100.0, "s", _TIME_SLIPS),
+    "te": (1e-4, 0.5, "s", _TIME_SLIPS),
+    "tr": (1e-4, 10.0, "s", _TIME_SLIPS),
+    "rf_duration": (5e-6, 2e-2, "s", _TIME_SLIPS),
+    "flip_angle_deg": (0.01, 90.0, "degrees", {}),
+    "slab": (1e-4, 1.0, "m", _LENGTH_SLIPS),
+    "slice_thickness": (1e-4, 0.3, "m", _LENGTH_SLIPS),
+    "slice_gap": (0.0, 0.1, "m", _LENGTH_SLIPS),
+    "partition_thickness": (1e-4, 0.1, "m", _LENGTH_SLIPS),
+    "spoiler_cycles": (0.0, 100.0, "turns of phase", _TURN_SLIPS),
+    "crusher_cycles": (0.0, 100.0, "turns of phase", _TURN_SLIPS),
+    "bridge_slew": (0.01, 1.0, "of the slew rate", {1e-2: "percent"}),
+    "n_dummies": (0, 10_000, "repetitions", {}),
+    "n_slices": (1, 512, "slices", {}),
+    "n_partitions": (1, 1024, "partitions", {}),
     "gamma": (1e6, 1e8, "Hz/T", {1e6: "MHz/T", 1 / (2 * math.pi): "rad/s/T"}),
 }
 
 
-def plausible(quantity: str, value: float) -> float:
+def plausible(quantity: str, value: float, at_most: float = math.inf) -> float:
     """Return `value` unchanged if it is a believable SI number for `quantity`; refuse it otherwise.
 
     Parameters
     ----------
     quantity
-        ``max_gradient``, ``max_slew``, ``fov``, ``dwell``, ``gamma``, or a raster or dead time of the `Scanner`.
+        ``max_gradient``, ``max_slew``, ``fov``, ``dwell``, ``gamma``, a raster or dead time of the `Scanner`, a
+        relaxation time, or an option of a sequence template.
     value
         The number, in SI.
+    at_most
+        A lower bound of the plausible range's end, where the use is special.
 
     Raises
     ------
@@ -62,6 +81,7 @@ def plausible(quantity: str, value: float) -> float:
         If it is not finite or outside the plausible range; the sentence names the likely slip.
     """
     low, high, unit, slips = _PLAUSIBLE[quantity]
+    high = min(high, at_most)
     if low <= value <= high:
         return value
     meant = [(name, value * factor) for factor, name in slips.items() if low <= value * factor <= high]
