@@ -72,8 +72,8 @@ def departures(file: SeqFile, groups: NDArray[np.integer]) -> NDArray[np.floatin
     for group in np.unique(groups[judged]):
         events = np.flatnonzero(judged & (groups == group))
         # at the sample nearest to the centre, where what shifts the field of view turns least
-        nearest = [int(np.square(file.k[i]).sum(axis=1).argmin()) for i in events]
-        k = np.array([file.k[i][sample] for i, sample in zip(events, nearest, strict=True)])
+        nearest = [int(np.square(file.k[int(i)]).sum(axis=1).argmin()) for i in events]
+        k = np.array([file.k[int(i)][sample] for i, sample in zip(events, nearest, strict=True)])
         phase = np.array([seen[i][sample] for i, sample in zip(events, nearest, strict=True)])
         phase += 2 * math.pi * k @ _shift(file, events)
         found[events] = _from_most(phase)
