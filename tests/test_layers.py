@@ -40,7 +40,7 @@ LAYERS = [
     "exposure",
     "inspection stimulation acoustics",
     "scanner coils metrics seqfile plugins runtime asc arrays",
-    "units seqaxis interrupt memory walled",
+    "units seqaxis interrupt memory walled randomness",
     "seqevents",
     "seqparse",
     "errors",
