@@ -42,7 +42,7 @@ LAYERS = [
     "coherence",
     "scanner coils metrics seqfile plugins runtime asc arrays",
     "seqk seqextras",
-    "units seqaxis interrupt memory walled adc",
+    "units seqaxis interrupt memory walled adc randomness",
     "seqevents",
     "seqparse",
     "errors",

@@ -1,9 +1,12 @@
 """Values and both gradients against the exact DFT in float64."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
+from faults.tiny import TINY
 
 from trajdesign import nufft as module
 from trajdesign.errors import ConfigError, DivergedError, ResourceError
@@ -215,18 +218,142 @@ def test_an_unknown_backend_names_the_known():
         nufft(image, omega, "fftw")
 
 
-def test_auto_is_the_kernel_that_measures_fastest(monkeypatch):
-    cpu = torch.device("cpu")
-    seconds = {"finufft": 3.0, "torchkbnufft": 1.0}
+def test_auto_is_finufft_on_a_cpu_and_elsewhere_the_kernel_that_measures_fastest(monkeypatch):
+    seconds = {"cufinufft": 3.0, "torchkbnufft": 1.0}
     kernels = {id(module.KERNELS[name]): time for name, time in seconds.items()}
     monkeypatch.setattr(module, "_seconds", lambda engine, device: kernels[id(engine)])
+    monkeypatch.setattr(module.CuFinufft, "runs_on", lambda self, device: device.type == "cuda")
+    gpu = torch.device("cuda")
     module.measured.cache_clear()
-    assert module.kernel("auto", cpu) is module.KERNELS["torchkbnufft"]
-    kernels[id(module.KERNELS["finufft"])] = 0.5
-    assert module.kernel("auto", cpu) is module.KERNELS["torchkbnufft"], "measured once"
+    assert module.fastest(torch.device("cpu")) == "finufft"
+    assert module.fastest(gpu) == "torchkbnufft"
+    kernels[id(module.KERNELS["cufinufft"])] = 0.5
+    assert module.fastest(gpu) == "torchkbnufft", "measured once"
     module.measured.cache_clear()
-    assert module.kernel("auto", cpu) is module.KERNELS["finufft"]
+    assert module.fastest(gpu) == "cufinufft"
     module.measured.cache_clear()
+
+
+UNUSED = """
+import sys
+from trajdesign.cli import main
+try:
+    main()
+finally:
+    assert "torchkbnufft" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize("before", ["", "sys.modules['torchkbnufft'] = None; "], ids=["there", "gone"])
+def test_torchkbnufft_is_not_imported_where_finufft_computes(tmp_path, before):
+    run = str(tmp_path / "run")
+    options = [f"--set={option}" for option in TINY]
+    commands = [["optimize", "--out", run, "--quiet", *options], ["psf", run], ["check", run]]
+    spy = UNUSED.replace("main()", f"{before}main()").replace(
+        " not in sys.modules", " not in {n for n, m in sys.modules.items() if m}"
+    )
+    for command in (["--help"], *commands):
+        done = subprocess.run([sys.executable, "-c", spy, *command], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (command, done.stderr)
+
+
+def test_a_torchkbnufft_that_cannot_be_imported_is_said_in_a_sentence(monkeypatch, tmp_path):
+    (tmp_path / "torchkbnufft.py").write_text("import torch\ntorch.without_script\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "torchkbnufft", raising=False)
+    module._kb_modules.cache_clear()
+    image, values, omega = data((6, 6))
+    for call in (
+        lambda: nufft(image, omega, "torchkbnufft"),
+        lambda: nufft_adjoint(values, omega, (6, 6), "torchkbnufft"),
+    ):
+        with pytest.raises(
+            ResourceError, match=r"torchkbnufft cannot be used with torch .*without_script.*; take finufft"
+        ):
+            call()
+    module.measured.cache_clear()
+    assert list(module.measured(torch.device("cpu"))) == ["finufft"]
+    module.measured.cache_clear()
+    monkeypatch.setitem(sys.modules, "torchkbnufft", None)
+    with pytest.raises(ResourceError, match=r"'torchkbnufft' does not run on cpu here; there are: finufft\."):
+        nufft(image, omega, "torchkbnufft")
+
+
+def as_published(shape, tolerance, oversampling, precision):
+    """Whether finufft 2.6 takes a plan, by its published rule; numbers by name as there.
+
+    The kernel must be wide enough for the tolerance, no wider than it has, and the tolerance beyond the rounding that
+    is expected of a grid: the lowest oversampling is that of the kernel, and more near the rounding.
+    """
+    factor = 0.18 * 1.4 ** (len(shape) - 1)
+    wanted = math.ceil(math.log(factor / tolerance) / (math.pi * math.sqrt(1 - 1 / oversampling)) + 1)
+    widest = 8 if precision == "complex64" and oversampling < 1.4 else 16
+    grid = max(math.ceil(oversampling * max(shape)), 2 * wanted)
+    while grid % 2 or max(prime for prime in range(2, grid + 1) if is_prime_factor(prime, grid)) > 5:
+        grid += 1
+    ratio = tolerance / (0.48 * (2.0**-23 if precision == "complex64" else 2.0**-52) * grid)
+    if wanted > widest or ratio <= 1:
+        return False
+    share = math.log(factor / tolerance) / ((wanted - 1) * math.pi)
+    lowest = 1 / (1 - share**2) if share < 1 else 2.5
+    if ratio < 10:
+        a, b, c = (0.014, 0.291, -0.043) if wanted > 8 else (0.555, -0.290, 0.071)
+        lowest += max((a / ratio + b) / ratio + c, 0)
+    return min(lowest, 2.0) <= oversampling
+
+
+def is_prime_factor(number, of):
+    """Whether a number divides, and is prime."""
+    return of % number == 0 and all(number % other for other in range(2, math.isqrt(number) + 1))
+
+
+SIZES = [(n, n) for n in (16, 41, 64, 128, 176, 256, 320, 321, 400, 512, 640, 768, 960)]
+SIZES += [(512, 64), (32, 32, 32), (41, 41, 41), (128, 128, 128), (256, 256, 32), (320, 320, 16), (512, 512, 64)]
+
+
+@pytest.mark.parametrize("version", ["2.5.1", "2.6.0", "2.6.0rc1", "2.10.dev0"])
+@pytest.mark.parametrize("dtype", REAL)
+def test_every_plan_is_one_that_newer_versions_of_finufft_take(monkeypatch, dtype, version):
+    taken = []
+
+    class Plan:
+        def __init__(self, kind, shape, n, eps, sign, *, dtype, upsampfac, nthreads, **others):
+            assert others == ({} if version == "2.5.1" else {"allow_eps_too_small": 1})
+            taken.append((shape, eps, upsampfac, dtype))
+
+    monkeypatch.setattr(module.finufft, "Plan", Plan)
+    monkeypatch.setattr(module.finufft, "__version__", version)
+    for shape in SIZES:
+        for kind in (1, 2):
+            module.Finufft._plan.__wrapped__(module.Finufft, kind, shape, 1, dtype, 1, 0)
+    refused = [plan for plan in taken if not as_published(*plan)]
+    assert len(taken) == 2 * len(SIZES)
+    assert not refused
+
+
+def test_the_published_rule_is_that_which_refused_what_we_took():
+    # the numbers of its sources: single precision, tolerance 3e-5, oversampling 1.25
+    assert as_published((128, 128), 1e-4, 2.0, "complex64")
+    assert not any(as_published((n,) * dims, 3e-5, 1.25, "complex64") for n in (176, 256) for dims in (2, 3))
+    assert not as_published((512, 512), 1e-13, 2.0, "complex128")
+
+
+@pytest.mark.parametrize("dtype", REAL)
+@pytest.mark.parametrize("shape", [(128, 128), (256, 256), (320, 320), (512, 512), (320, 24), (40, 36, 48)], ids=str)
+def test_large_plans_are_exact_at_random_points(shape, dtype):
+    generator = torch.Generator().manual_seed(0)
+    omega = (torch.rand(2000, len(shape), generator=generator, dtype=torch.float64) * 2 - 1) * math.pi
+    image = torch.randn(1, *shape, generator=generator, dtype=torch.complex128)
+    values = torch.randn(1, 2000, generator=generator, dtype=torch.complex128)
+    bound = 6e-5 if dtype == torch.complex64 else 2e-13
+    found = nufft(image.to(dtype), omega, "finufft")[:, :20]
+    assert relative(found, exact(image, omega[:20])) <= bound
+    # the adjoint at some pixels: those sums, pixel by pixel
+    back = nufft_adjoint(values.to(dtype), omega, shape, "finufft")
+    places = [tuple(int(torch.randint(n, (), generator=generator)) for n in shape) for _ in range(20)]
+    offsets = torch.tensor([[p - n // 2 for p, n in zip(place, shape, strict=True)][::-1] for place in places])
+    wanted = torch.exp(1j * (offsets.double() @ omega.T)) @ values[0]
+    assert relative(torch.stack([back[(0, *place)] for place in places]), wanted) <= bound
 
 
 def test_what_is_measured_is_a_time():

@@ -3,12 +3,14 @@
 import itertools
 import json
 import os
+import random
 import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.distributed import launcher
@@ -293,6 +295,33 @@ def test_batches_are_the_same_for_any_number_of_workers(workers):
     assert batches[0].shape == (2, 1, 2, 2)
     assert torch.equal(torch.get_rng_state(), before), "the noise of a training must not depend on its reader"
     assert list(stream(Numbers(), [], workers=workers)) == []
+
+
+class Drawn(torch.utils.data.Dataset):
+    """Items of random numbers of each generator that a reader may use."""
+
+    def __getitem__(self, index):
+        drawn = [float(torch.rand(())), float(np.random.rand()), random.random()]  # noqa: NPY002
+        return torch.tensor(drawn, dtype=torch.float64).view(1, 1, 3)
+
+
+def test_random_numbers_of_an_image_are_of_the_seed_the_epoch_and_its_index_alone():
+    batches, epochs = [[2, 1], [0, 3], [1, 0], [3, 2]], [0, 0, 1, 1]
+
+    def drawn(start=0, **options):
+        read = stream(Drawn(), batches[start:], epochs=epochs[start:], **options)
+        pairs = [(e, i) for e, indices in zip(epochs[start:], batches[start:], strict=True) for i in indices]
+        return dict(zip(pairs, (tuple(item.flatten().tolist()) for batch in read for item in batch), strict=True))
+
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    whole = drawn(seed=3)
+    assert len({value for item in whole.values() for value in item}) == 3 * 8
+    assert drawn(seed=3, workers=2) == whole
+    assert drawn(start=3, seed=3) == {key: whole[key] for key in ((1, 3), (1, 2))}
+    assert drawn(start=1, seed=3, workers=1).items() <= whole.items()
+    assert not set(drawn(seed=4).values()) & set(whole.values())
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before[1:]  # noqa: NPY002
 
 
 @pytest.mark.parametrize("workers", [0, 1])

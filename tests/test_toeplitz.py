@@ -153,3 +153,33 @@ def test_an_image_that_changes_is_not_kept():
     assert cache.of([5], slices.flip(-1)) == []
     assert cache.of([5], slices) == []
     assert len(cache.of([6], slices)) == 1  # its room is free again
+
+
+@pytest.mark.parametrize("place", [(0, 0, 0), (1, 63, 63), (0, 31, 17), (1, 1, 2)])
+@pytest.mark.parametrize(
+    "change", [lambda x: x + 1e-6, lambda x: -x, torch.conj_physical], ids=["more", "sign", "conj"]
+)
+def test_a_change_in_one_pixel_is_seen(place, change):
+    # of 8192 pixels, so that every second one would not be looked at if some were enough
+    images = torch.randn(1, 2, 64, 64, dtype=torch.complex64)
+    cache = toeplitz.SpectrumCache(2**30)
+    assert len(cache.of([5], images)) == len(cache.of([5], images.clone())) == 1
+    images[(0, *place)] = change(images[(0, *place)])
+    assert cache.of([5], images) == []
+
+
+def test_what_is_kept_after_a_break_is_what_would_be_without_one():
+    generator = torch.Generator().manual_seed(0)
+    pictures = [torch.randn(1, 2, 8, 8, generator=generator, dtype=torch.complex64) for _ in range(3)]
+    n_bytes = 2 * 16 * 16 * 8
+    for length in range(12):
+        visits = [(int(a), int(b)) for a, b in torch.randint(3, (12, 2), generator=generator)]
+        whole, part = toeplitz.SpectrumCache(2 * n_bytes), toeplitz.SpectrumCache(2 * n_bytes)
+        for step, (number, version) in enumerate(visits):
+            if step == length:
+                state, part = part.state(), toeplitz.SpectrumCache(2 * n_bytes)
+                part.load_state(state)
+            found, wanted = (cache.of([number], pictures[version]) for cache in (part, whole))
+            assert len(found) == len(wanted)
+            assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+        assert part.state() == whole.state()

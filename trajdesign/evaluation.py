@@ -64,7 +64,9 @@ def evaluate(
     indices = [own[i : i + n_at_once] for i in range(0, len(own), n_at_once)]
     scores: list[tuple[float, float, float, bool]] = []
     network.eval()
-    for batch, coil_images in zip(indices, runtime.stream(dataset, indices, device=ranks.device), strict=True):
+    for batch, coil_images in zip(
+        indices, runtime.stream(dataset, indices, seed=config.seed, device=ranks.device), strict=True
+    ):
         images = coil_images.to(ranks.device, non_blocking=True)
         image, reference = reconstruct(images, encoding, network, config, seeds[list(batch)])
         columns = [metrics.psnr(image, reference, 1.0).clamp(max=_MOST_PSNR), metrics.ssim(image, reference, 1.0)]

@@ -185,7 +185,7 @@ class Joint:
         for start in range(0, len(coil_images), n_at_once):
             part = slice(start, start + n_at_once)
             images = coil_images[part].to(device, non_blocking=True)
-            spectra = [] if normal == "chain" else self.spectra.of(numbers[part], images)
+            spectra = [] if normal == "chain" else self.spectra.of(numbers[part], coil_images[part], device)
             image, reference = reconstruct(images, cut, self.network, self.config, seeds[part], spectra)
             loss = metrics.image_loss(image, reference, settings.ssim_weight, 1.0) * (len(images) / len(coil_images))
             if loss.requires_grad:

@@ -10,6 +10,7 @@ The derivative of either with respect to omega is another transform of the image
 (Wang and Fessler, IEEE TCI 2023, doi:10.1109/TCI.2023.3240081).
 """
 
+import contextlib
 import ctypes
 import importlib.util
 import math
@@ -21,7 +22,6 @@ from typing import Any, Literal
 
 import finufft
 import torch
-import torchkbnufft
 from torch import Tensor
 
 from trajdesign.errors import ConfigError, DivergedError, ResourceError
@@ -88,9 +88,14 @@ class _Plan:
 class Finufft(PlannedKernel):
     """FINUFFT on the CPU (Barnett et al., SIAM J. Sci. Comput. 2019, doi:10.1137/18M120885X)."""
 
-    # relative tolerance and oversampling; in single precision the small grid is 4 to 10 times faster and, with the
-    # widest kernel that it allows, loses nothing that float32 images hold
-    _accuracy = {torch.complex64: (3e-5, 1.25), torch.complex128: (1e-13, 2.0)}  # noqa: RUF012
+    # Up to which longest axis, relative tolerance, oversampling. In single precision the small grid is 4 to 10 times
+    # faster and, with the widest kernel that it allows, loses nothing that float32 images hold. The tolerance only
+    # chooses the width of the kernel, so it is the loosest that does: finufft 2.6 refuses tolerances below the rounding
+    # that it expects, which grows with the grid.
+    _accuracy = {  # noqa: RUF012
+        torch.complex64: ((320, 5e-5, 1.25), (math.inf, 1.2e-4, 1.3)),
+        torch.complex128: ((450, 1e-13, 2.0), (math.inf, 5e-13, 2.0)),
+    }
 
     def runs_on(self, device: torch.device) -> bool:
         """See `Kernel.runs_on`."""
@@ -106,10 +111,13 @@ class Finufft(PlannedKernel):
     @classmethod
     @lru_cache(maxsize=8)
     def _plan(cls, kind: int, shape: tuple[int, ...], n: int, dtype: torch.dtype, threads: int, _thread: int) -> _Plan:
-        eps, upsampling = cls._accuracy[dtype]
+        eps, upsampling = next(rest for longest, *rest in cls._accuracy[dtype] if max(shape) <= longest)
         single = "complex64" if dtype == torch.complex64 else "complex128"
+        settings = {"upsampfac": upsampling, "nthreads": threads}
+        if tuple(map(int, finufft.__version__.split(".")[:2])) >= (2, 6):  # before, the option has no name
+            settings["allow_eps_too_small"] = 1  # for the few longer axes where no tolerance would do
         sign = 1 if kind == 1 else -1
-        return _Plan(finufft.Plan(kind, shape, n, eps, sign, dtype=single, upsampfac=upsampling, nthreads=threads))
+        return _Plan(finufft.Plan(kind, shape, n, eps, sign, dtype=single, **settings))
 
 
 class CuFinufft(PlannedKernel):
@@ -156,11 +164,11 @@ def _repeatable_threads(n_vectors: int) -> int:
 
 
 class TorchKbNufft(Kernel):
-    """torchkbnufft: pure torch, on any device (Muckley et al., ISMRM 2020)."""
+    """torchkbnufft: pure torch, on any device (Muckley et al., ISMRM 2020); imported when it is first used."""
 
     def runs_on(self, device: torch.device) -> bool:
         """See `Kernel.runs_on`."""
-        return True
+        return importlib.util.find_spec("torchkbnufft") is not None
 
     def type2(self, image: Tensor, omega: Tensor) -> Tensor:
         """See `Kernel.type2`."""
@@ -179,6 +187,13 @@ class TorchKbNufft(Kernel):
 
 @lru_cache(maxsize=8)
 def _kb_modules(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> tuple[Any, Any]:
+    try:
+        import torchkbnufft
+    except (ImportError, AttributeError, RuntimeError) as error:  # it needs TorchScript, which torch gives up
+        raise ResourceError(
+            f"torchkbnufft cannot be used with torch {torch.__version__}: {str(error).splitlines()[0]}; "
+            "take finufft on the CPU, or install cufinufft for a GPU."
+        ) from None
     # the default table of 2**10 steps a pixel leaves an error of 1e-3, this one of 4e-5, for no time
     settings = {"im_size": shape, "dtype": dtype, "device": torch.device(device), "table_oversamp": 2**14}
     return torchkbnufft.KbNufft(**settings), torchkbnufft.KbNufftAdjoint(**settings)
@@ -189,7 +204,7 @@ KERNELS: dict[str, Kernel] = {"finufft": Finufft(), "cufinufft": CuFinufft(), "t
 
 
 def kernel(backend: Backend, device: torch.device) -> Kernel:
-    """Return the kernel of a name; ``auto`` is the fastest one on the device, by measurement.
+    """Return the kernel of a name; ``auto`` is the `fastest` one on the device.
 
     Raises
     ------
@@ -214,15 +229,21 @@ def there(device: torch.device) -> list[str]:
 
 
 def fastest(device: torch.device) -> str:
-    """Return the name of the kernel that is fastest on a device: see `measured`."""
+    """Return the name of the kernel that is fastest on a device: on a CPU finufft, elsewhere by what is `measured`."""
+    if KERNELS["finufft"].runs_on(device):
+        return "finufft"
     seconds = measured(device)
-    return min(seconds, key=seconds.__getitem__)
+    return min(seconds, key=seconds.__getitem__, default="torchkbnufft")
 
 
 @lru_cache(maxsize=8)
 def measured(device: torch.device) -> dict[str, float]:
     """Return how long the kernels that are there take on a device for a small problem, s, timed once a process."""
-    return {name: _seconds(KERNELS[name], device) for name in there(device)}
+    seconds = {}
+    for name in there(device):
+        with contextlib.suppress(ResourceError):  # said where it is used
+            seconds[name] = _seconds(KERNELS[name], device)
+    return seconds
 
 
 def _seconds(engine: Kernel, device: torch.device) -> float:

@@ -15,7 +15,19 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from trajdesign import __version__, checkpoint, limits, lock, memory, metrics, nufft, plugins, progress, runtime
+from trajdesign import (
+    __version__,
+    checkpoint,
+    limits,
+    lock,
+    memory,
+    metrics,
+    nufft,
+    plugins,
+    progress,
+    randomness,
+    runtime,
+)
 from trajdesign.checkpoint import Keeper
 from trajdesign.config import Config
 from trajdesign.errors import DivergedError, InputError
@@ -120,11 +132,12 @@ def optimize(
             folder.checkpoints if ranks.is_first else None, signals, config.training.checkpoint_seconds, say
         )
         _require_memory(config)
-        initial = plugins.build("init", config.init, config.acquisition, config.scanner)
-        starts = [plugins.build("init", start, config.acquisition, config.scanner) for start in config.starts]
         if not (resume and folder.is_finished):
             tell(f"Reading the images (data.kind = {config.data['kind']}) ...")
-        data = _require_possible(config, [initial, *starts], ranks)
+        with randomness.drawn_from(config.seed):  # what a run is made of is the same when it goes on
+            initial = plugins.build("init", config.init, config.acquisition, config.scanner)
+            starts = [plugins.build("init", start, config.acquisition, config.scanner) for start in config.starts]
+            data = _require_possible(config, [initial, *starts], ranks)
         if not (resume and folder.is_finished):
             for split in ("val", "test"):
                 look(data[split], split, ranks, say if ranks.is_first else lambda _: None)
@@ -284,7 +297,10 @@ def train(
     started = time.perf_counter() - done.seconds
     order = itertools.islice(_order(n_images, batch_size, config.seed), done.step, end)
     shares, ahead = itertools.tee(map(ranks.shard, order))
-    batches = runtime.stream(data["train"], ahead, workers=settings.workers, device=ranks.device)
+    epochs = (step // steps_an_epoch for step in itertools.count(done.step))
+    batches = runtime.stream(
+        data["train"], ahead, seed=config.seed, epochs=epochs, workers=settings.workers, device=ranks.device
+    )
 
     def now() -> dict[str, Any]:
         return {"done": asdict(done), "joint": joint.state()}

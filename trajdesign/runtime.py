@@ -1,6 +1,7 @@
 """Where a run computes: its device, its ranks on several devices, and the processes that read ahead for it."""
 
 import contextlib
+import itertools
 import logging
 import os
 import signal
@@ -18,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from trajdesign import interrupt
+from trajdesign import interrupt, randomness
 from trajdesign.errors import ConfigError, ResourceError, TrajdesignError
 
 T = TypeVar("T")
@@ -320,9 +321,18 @@ def _first_line(error: Exception) -> str:
 
 
 def stream(
-    dataset: Dataset[Tensor], batches: Iterable[Sequence[int]], *, workers: int = 0, device: torch.device = _CPU
+    dataset: Dataset[Tensor],
+    batches: Iterable[Sequence[int]],
+    *,
+    seed: int = 0,
+    epochs: Iterable[int] | None = None,
+    workers: int = 0,
+    device: torch.device = _CPU,
 ) -> Iterator[Tensor]:
     """Yield batches of a dataset, read ahead by worker processes that live as long as the stream.
+
+    The random numbers that an item draws depend on the seed, the epoch and its index alone: see
+    `trajdesign.randomness`. So they are the same for any number of processes, and after a break.
 
     Parameters
     ----------
@@ -330,6 +340,8 @@ def stream(
         Items (coil, y, x).
     batches
         Indices of each batch.
+    seed, epochs
+        Of the random numbers; the epoch of each batch, 0 by default.
     workers
         Number of processes; 0 reads in this one, when asked. The batches are the same for any number.
     device
@@ -348,9 +360,9 @@ def stream(
         If a worker was killed.
     """
     loader = DataLoader(
-        _Batches(dataset),
+        _Batches(dataset, seed),
         batch_size=None,
-        sampler=batches,
+        sampler=zip(batches, itertools.repeat(0) if epochs is None else epochs, strict=False),
         num_workers=workers,
         pin_memory=device.type == "cuda",
         worker_init_fn=interrupt.ignore if workers else None,  # a job's end is sent to them too, and theirs is not ours
@@ -374,11 +386,16 @@ def stream(
 class _Batches(Dataset[Tensor | TrajdesignError]):
     """Whole batches; hands an error over as an item, because the loader would wrap its sentence in a traceback."""
 
-    def __init__(self, dataset: Dataset[Tensor]) -> None:
-        self.dataset = dataset
+    def __init__(self, dataset: Dataset[Tensor], seed: int) -> None:
+        self.dataset, self.seed = dataset, seed
 
-    def __getitem__(self, indices: Sequence[int]) -> Tensor | TrajdesignError:
+    def __getitem__(self, batch: tuple[Sequence[int], int]) -> Tensor | TrajdesignError:
+        indices, epoch = batch
         try:
-            return torch.stack([self.dataset[index] for index in indices])
+            return torch.stack([self._item(index, epoch) for index in indices])
         except TrajdesignError as error:
             return error
+
+    def _item(self, index: int, epoch: int) -> Tensor:
+        with randomness.drawn_from(self.seed, epoch, index):
+            return self.dataset[index]

@@ -16,7 +16,7 @@ import torch
 import torch._dynamo  # with what follows, what the children need: each would take seconds to import it
 from tiny import TINY, sums, tiny
 
-from trajdesign import checkpoint, cli, lock, nufft, report  # noqa: F401
+from trajdesign import checkpoint, cli, lock, report  # noqa: F401
 from trajdesign.optimize import optimize
 
 SETTINGS = [word for setting in TINY for word in ("--set", setting)]
@@ -166,7 +166,6 @@ def races(n, folder):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    nufft.fastest = lambda _: "finufft"  # else each child takes its time for both
     found = {}
     for name, _, n in (word.partition("=") for word in sys.argv[2:]):
         folder = Path(sys.argv[1]) / name

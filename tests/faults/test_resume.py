@@ -41,6 +41,27 @@ def test_a_run_broken_off_after_every_step_is_bit_for_bit_the_whole_one(tmp_path
     assert {p.name for p in (tmp_path / "parts").iterdir()} == {p.name for p in (tmp_path / "whole").iterdir()}
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("spectra_bytes", [0, 100000, 2**30])
+def test_a_run_whose_images_are_augmented_is_the_whole_one_wherever_it_was_broken_off(tmp_path, workers, spectra_bytes):
+    draw = random.Random(f"{workers} {spectra_bytes}")
+    options = [f"training.workers={workers}", f"training.spectra_bytes={spectra_bytes}", "training.normal=toeplitz"]
+    config = tiny("data.kind=faults.tiny:augmented", *options, "training.epochs=4")
+    optimize(config, tmp_path / "whole", device="cpu", baseline=False)
+    for step in sorted(draw.sample(range(1, 9), 4)):
+        torch.rand(draw.randrange(9))  # as another process would have drawn before
+        assert broken_off(config, tmp_path / "parts", "learned", step, baseline=False) == 143
+    assert broken_off(config, tmp_path / "parts", "none", 0, baseline=False) is None
+    assert sums(tmp_path / "parts") == sums(tmp_path / "whole")
+
+
+def test_readers_change_nothing_of_images_that_are_augmented(tmp_path):
+    for workers in (0, 1, 2):
+        config = tiny("data.kind=faults.tiny:augmented", f"training.workers={workers}")
+        optimize(config, tmp_path / f"{workers}", device="cpu", baseline=False)
+    assert sums(tmp_path / "0") == sums(tmp_path / "1") == sums(tmp_path / "2")
+
+
 def test_a_run_of_several_starts_broken_off_after_every_step_is_the_whole_one(tmp_path):
     config = tiny('start=[{angle="golden"}, {kind="rosette", turns=0.5}, {kind="radial"}]')
     metrics = optimize(config, tmp_path / "whole", device="cpu", baseline=False)

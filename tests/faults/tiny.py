@@ -2,11 +2,14 @@
 
 import hashlib
 import os
+import random
 import signal
 
+import numpy as np
 import torch
 
 from trajdesign.config import load_config
+from trajdesign.datasets.phantom import phantom
 from trajdesign.interfaces import Reconstructor
 from trajdesign.optimize import optimize
 
@@ -46,6 +49,30 @@ class Dropout(Reconstructor):
     def forward(self, images, encoding):
         magnitude = images.abs().square().sum(1, keepdim=True).add(1e-6).sqrt()
         return magnitude + self.layer(torch.nn.functional.dropout(magnitude, training=self.training))
+
+
+def augmented(acquisition, split, *, n_train=5, n_val=1, n_test=2, n_coils=2):
+    """Return the images of `phantom`, each time turned, cut out and with other noise, by any generator."""
+    images = phantom(acquisition, split, n_train=n_train, n_val=n_val, n_test=n_test, n_coils=n_coils)
+    return Augmented(images, torch.rand(()))
+
+
+class Augmented(torch.utils.data.Dataset):
+    """See `augmented`."""
+
+    def __init__(self, images, strength):
+        self.images, self.strength = images, strength
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        image = self.images[index].clone()
+        if random.random() < 0.5:
+            image = image.flip(-1)
+        if np.random.rand() < 0.5:  # noqa: NPY002
+            image[:, 3, 5] = 0
+        return image + 1e-3 * self.strength * torch.randn(image.shape, dtype=image.dtype) * (torch.rand(()) < 0.5)
 
 
 class NoNumber(Reconstructor):

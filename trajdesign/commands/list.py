@@ -10,6 +10,7 @@ def list_(json: Json = False) -> None:
 
     catalogue = plugins.catalogue()
     backends = {str(device): nufft.measured(device) for device in runtime.found()}
+    taken = {str(device): nufft.fastest(device) for device in runtime.found()}
     if json:
         console.show_json("list", {**catalogue, "backend": backends})
         return
@@ -23,9 +24,9 @@ def list_(json: Json = False) -> None:
             ]
         console.show_list(kind, rows)
     measured = [
-        (device, name, f"{1e3 * seconds:.2g} ms for a small image", "auto takes it" if not position else "")
+        (device, name, f"{1e3 * seconds:.2g} ms for a small image", "auto takes it" if name == taken[device] else "")
         for device, times in backends.items()
-        for position, (name, seconds) in enumerate(sorted(times.items(), key=lambda item: item[1]))
+        for name, seconds in sorted(times.items(), key=lambda item: item[1])
     ]
     console.show_list("NUFFT backend", measured)
     console.suggest(("config", "init", "--out", "run.toml"))
