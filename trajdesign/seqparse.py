@@ -46,6 +46,9 @@ _STRANGE = re.compile("[^\t\n\x20-\x7e\xa0-\U0010ffff]|[\u2028\u2029]")
 
 _HEADER = re.compile(r"^[ \t]*(?:\[|extension ).*$", re.MULTILINE)
 
+#: What is neither blank nor a comment.
+_LINE = re.compile(r"^[ \t]*([^ \t\n#].*)$", re.MULTILINE)
+
 _SIGNATURE = re.compile(rb"\r?\n\[SIGNATURE\][ \t]*\r?\n")
 
 _VERSION = re.compile(rb"^\[VERSION\]\s+major\s+(\w+)\s+minor\s+(\w+)\s+revision\s+(\w+)", re.MULTILINE)
@@ -235,16 +238,11 @@ class _Text:
 
     def lines(self, name: str) -> Iterator[str]:
         """Yield the lines of a section without comments and blank lines; none if it is missing."""
-        start, end = self.spans.get(name, (0, 0))
-        while start < end:
-            stop = self.text.find("\n", start, end)
-            stop = end if stop < 0 else stop
-            line = self.text[start:stop].strip(" \t")
-            start = stop + 1
-            if line and not line.startswith("#"):
-                if name != "DEFINITIONS" and not line.isascii():
-                    raise InputError(f"{line!r} is no line of [{name}].")
-                yield line
+        for found in _LINE.finditer(self.text, *self.spans.get(name, (0, 0))):
+            line = found[1].rstrip(" \t")
+            if name != "DEFINITIONS" and not line.isascii():
+                raise InputError(f"{line!r} is no line of [{name}].")
+            yield line
 
     def words(self, name: str, n_columns: int | None) -> Iterator[tuple[str, list[str]]]:
         """Yield the lines of a table and their columns."""
