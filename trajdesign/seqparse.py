@@ -128,7 +128,7 @@ def parse(content: bytes, *, signed: bool, larmor: float) -> Parsed:
     signed
         Whether a signature is demanded. One that is there has to fit either way.
     larmor
-        As of `Parsed`.
+        As of `Parsed`; the definitions ``B0`` (T) times ``Gamma`` (Hz/T) if it is not a number and they are there.
 
     Raises
     ------
@@ -153,6 +153,8 @@ def parse(content: bytes, *, signed: bool, larmor: float) -> Parsed:
     if both := sorted(tables["TRAP"].keys() & tables["GRADIENTS"].keys()):
         raise InputError(f"gradient {both[0]} is both in [TRAP] and in [GRADIENTS]; readers play either.")
     extensions = _extensions(text, version, definitions.get("RequiredExtensions", "").split())
+    if math.isnan(larmor) and {"B0", "Gamma"} <= definitions.keys():
+        larmor = number(definitions["B0"]) * number(definitions["Gamma"])
     return Parsed(version, definitions, _blocks(text), tables, _shapes(text), md5, extensions, larmor)
 
 
@@ -250,7 +252,7 @@ class _Text:
             words = line.split()
             if n_columns not in (len(words), None):
                 raise InputError(f"a line of [{name}] has not {n_columns} columns.")
-            if "_" in line:  # which Python takes for part of a number
+            if "_" in line and name in _TABLES:  # which Python takes for part of a number
                 raise InputError(f"a line of [{name}] holds an underscore.")
             yield line, words
 
@@ -258,9 +260,9 @@ class _Text:
         """Return the rows of a table by their ids."""
         rows = dict[int, str]()
         for line, (word, *_) in self.words(name, n_columns):
-            if int(word) in rows:
+            if whole(word) in rows:
                 raise InputError(f"[{name}] holds the same id twice.")
-            rows[int(word)] = line[len(word) :]
+            rows[whole(word)] = line[len(word) :]
         return rows
 
 
