@@ -173,17 +173,17 @@ def test_soft_delays_last_as_long_as_they_are_stored(tmp_path):
     sequence = foreign.fresh()
     adc = pp.make_adc(4, dwell=1e-5, delay=1e-4, system=foreign.SYSTEM)
     for duration in (5e-3, 7e-3):
-        sequence.add_block(pp.make_soft_delay("TE", default_duration=duration))
+        sequence.add_block(pp.make_soft_delay("TE_1", default_duration=duration))
         sequence.add_block(adc)
     sequence.add_block(pp.make_soft_delay("TR", offset=-1e-3, factor=2.0, default_duration=2e-3))
     path = foreign.written(sequence, tmp_path / "x.seq")
     played = seqfile.read(path)
-    assert played.soft_delays == {"TE": 2, "TR": 1}
+    assert played.soft_delays == {"TE_1": 2, "TR": 1}
     assert played.duration == pytest.approx(sequence.duration()[0], abs=1e-12)
     assert played.adcs[1].times[0] == pytest.approx(sequence.adc_times()[0][4], abs=1e-12)
     check = checks(path)["soft delays"]
     assert (check.value, check.verdict) == (3, "reported")
-    assert check.where == "TE, TR, played as long as the file stores them"
+    assert check.where == "TE_1, TR, played as long as the file stores them"
 
 
 def test_shims_weigh_the_pulse_of_each_channel(tmp_path):

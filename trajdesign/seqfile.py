@@ -46,6 +46,9 @@ _MOST_BYTES = 2**28
 #: Vertices and samples: so many, and so many for each byte, as a block of 25 bytes plays any event again.
 _FREE_POINTS, _MOST_RATIO = 2**22, 1000
 
+#: Turned blocks that are remembered: a file may turn each by another angle.
+_MOST_ROTATED = 2**12
+
 #: Straight pieces that are taken at once.
 _PART = 2**16
 
@@ -241,7 +244,8 @@ def read(path: Path | str, *, signed: bool = True, larmor: float = math.nan) -> 
     signed
         Whether the file must have a signature; one that does not fit is refused either way.
     larmor
-        Gyromagnetic ratio over 2 pi times B0, Hz, of which the file may give phases and frequencies in ppm.
+        Gyromagnetic ratio over 2 pi times B0, Hz, of which the file may give phases and frequencies in ppm; by default
+        the definitions ``Gamma`` (Hz/T) times ``B0`` (T), if the file has both.
 
     Raises
     ------
@@ -351,6 +355,8 @@ class _Player:
         else:
             key = (*events, extension)
             if key not in self.rotated:
+                if len(self.rotated) == _MOST_ROTATED:
+                    self.rotated.clear()
                 self.rotated[key] = rotated(found, rotation)
             played = self.rotated[key]
         for axis, gradient in played:

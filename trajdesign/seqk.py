@@ -1,6 +1,6 @@
 """When a Pulseq file samples, and the k-space that it then encodes, computed a part at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import overload
 
@@ -99,6 +99,7 @@ class KSpace(Sequence[np.ndarray]):
         for (_, use), moment in zip(acting, self._moments(self.centres), strict=True):
             offsets.append(-2 * moment - offsets[-1] if use == "r" else -moment)
         self.offsets = np.array(offsets)
+        self.kept: tuple[int, Sequence[np.ndarray]] = -1, []
 
     def __len__(self) -> int:
         """Return the number of ADC events."""
@@ -111,17 +112,13 @@ class KSpace(Sequence[np.ndarray]):
     def __getitem__(self, index: int | slice) -> np.ndarray | Sequence[np.ndarray]:
         """Return k at the samples of an ADC event, or of some."""
         if isinstance(index, slice):
-            return self._of(self.adcs[index])
-        return self._of([self.adcs[index]])[0]
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        """Yield k at the samples of each ADC event."""
-        for first in range(0, len(self), _PART):
-            yield from self._of(self.adcs[first : first + _PART])
+            return [self[i] for i in range(len(self))[index]]
+        part, place = divmod(range(len(self))[index], _PART)
+        if self.kept[0] != part:  # who asks for one event will ask for the next
+            self.kept = part, self._of(self.adcs[part * _PART : (part + 1) * _PART])
+        return self.kept[1][place]
 
     def _of(self, adcs: Sequence[Adc]) -> Sequence[np.ndarray]:
-        if not adcs:
-            return []
         times = np.concatenate([adc.times for adc in adcs])
         k = self._moments(times) + self.offsets[np.searchsorted(self.centres, times, side="right")]
         return np.split(k, np.cumsum([adc.count for adc in adcs])[:-1])

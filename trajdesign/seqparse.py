@@ -46,6 +46,9 @@ _STRANGE = re.compile("[^\t\n\x20-\x7e\xa0-\U0010ffff]|[\u2028\u2029]")
 
 _HEADER = re.compile(r"^[ \t]*(?:\[|extension ).*$", re.MULTILINE)
 
+#: What is neither blank nor a comment.
+_LINE = re.compile(r"^[ \t]*([^ \t\n#].*)$", re.MULTILINE)
+
 _SIGNATURE = re.compile(rb"\r?\n\[SIGNATURE\][ \t]*\r?\n")
 
 _VERSION = re.compile(rb"^\[VERSION\]\s+major\s+(\w+)\s+minor\s+(\w+)\s+revision\s+(\w+)", re.MULTILINE)
@@ -125,7 +128,7 @@ def parse(content: bytes, *, signed: bool, larmor: float) -> Parsed:
     signed
         Whether a signature is demanded. One that is there has to fit either way.
     larmor
-        As of `Parsed`.
+        As of `Parsed`; the definitions ``B0`` (T) times ``Gamma`` (Hz/T) if it is not a number and they are there.
 
     Raises
     ------
@@ -150,6 +153,8 @@ def parse(content: bytes, *, signed: bool, larmor: float) -> Parsed:
     if both := sorted(tables["TRAP"].keys() & tables["GRADIENTS"].keys()):
         raise InputError(f"gradient {both[0]} is both in [TRAP] and in [GRADIENTS]; readers play either.")
     extensions = _extensions(text, version, definitions.get("RequiredExtensions", "").split())
+    if math.isnan(larmor) and {"B0", "Gamma"} <= definitions.keys():
+        larmor = number(definitions["B0"]) * number(definitions["Gamma"])
     return Parsed(version, definitions, _blocks(text), tables, _shapes(text), md5, extensions, larmor)
 
 
@@ -235,16 +240,11 @@ class _Text:
 
     def lines(self, name: str) -> Iterator[str]:
         """Yield the lines of a section without comments and blank lines; none if it is missing."""
-        start, end = self.spans.get(name, (0, 0))
-        while start < end:
-            stop = self.text.find("\n", start, end)
-            stop = end if stop < 0 else stop
-            line = self.text[start:stop].strip(" \t")
-            start = stop + 1
-            if line and not line.startswith("#"):
-                if name != "DEFINITIONS" and not line.isascii():
-                    raise InputError(f"{line!r} is no line of [{name}].")
-                yield line
+        for found in _LINE.finditer(self.text, *self.spans.get(name, (0, 0))):
+            line = found[1].rstrip(" \t")
+            if name != "DEFINITIONS" and not line.isascii():
+                raise InputError(f"{line!r} is no line of [{name}].")
+            yield line
 
     def words(self, name: str, n_columns: int | None) -> Iterator[tuple[str, list[str]]]:
         """Yield the lines of a table and their columns."""
@@ -252,7 +252,7 @@ class _Text:
             words = line.split()
             if n_columns not in (len(words), None):
                 raise InputError(f"a line of [{name}] has not {n_columns} columns.")
-            if "_" in line:  # which Python takes for part of a number
+            if "_" in line and name in _TABLES:  # which Python takes for part of a number
                 raise InputError(f"a line of [{name}] holds an underscore.")
             yield line, words
 
@@ -260,9 +260,9 @@ class _Text:
         """Return the rows of a table by their ids."""
         rows = dict[int, str]()
         for line, (word, *_) in self.words(name, n_columns):
-            if int(word) in rows:
+            if whole(word) in rows:
                 raise InputError(f"[{name}] holds the same id twice.")
-            rows[int(word)] = line[len(word) :]
+            rows[whole(word)] = line[len(word) :]
         return rows
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import random
 import resource
+import tracemalloc
 from functools import partial
 
 import foreign
@@ -203,6 +204,38 @@ def test_crafted_files_are_refused_in_a_sentence(tmp_path):
         require_sentence(code, out, err)
         assert len(err) < 1200, name
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500 * 2**10, "KiB"
+
+
+def repeated(row, n=10000):
+    return "\n".join(row.format(i) for i in range(1, n + 1))
+
+
+@pytest.mark.parametrize(
+    "replaced",
+    [
+        {"BLOCKS": repeated("{} 1 0 0 0 0 0 0")},
+        {"BLOCKS": repeated("{} 10 1 1 0 0 1 1")},  # k alone would be 48 MB
+        {"TRAP": repeated("{} 1e5 10 10 10 0"), "GRADIENTS": "", "BLOCKS": "1 100 0 1 0 0 0 0"},
+        {"RF": repeated("{0} {0} 1 2 0 2 0 0 0 0 0 u")},
+        {"EXTENSIONS": repeated("{} 1 1 0")},
+        {"extension LABELSET 1": repeated("{} 0 LIN")},
+        {"SHAPES": repeated("shape_id {}\nnum_samples 4\n0\n1\n1\n0")},
+        {"SHAPES": shape(10000, ["0.5"] * 10000, 3) + "\n" + shape(4, "0110") + "\n" + FLAT},
+        {"ADC": "1 10 2000 20 0 0 0 0 0\n" + 10000 * "#\n"},
+        {"ADC": "1 10 2000 20 0 0 0 0 0" + 10000 * "\n"},
+    ],
+)
+def test_a_long_file_takes_no_more_than_some_times_its_size(tmp_path, replaced):
+    ramp = {"TRAP": "1 1e5 10 10 10 0", "ADC": "1 200 200 10 0 0 0 0 0"}
+    path = tmp_path / "a.seq"
+    path.write_text(sections(**{**ramp, **replaced}))
+    seqfile.read(path, signed=False)
+    tracemalloc.start()
+    played = seqfile.read(path, signed=False)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    require_sound(played)
+    assert peak < 50 * path.stat().st_size
 
 
 def test_what_is_no_file_is_refused_at_once(tmp_path, monkeypatch):
