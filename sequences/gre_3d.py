@@ -1,7 +1,8 @@
 """Spoiled 3D gradient echo: a stack of any 2D trajectory, one for each partition, or a true 3D trajectory.
 
 As gre_2d, with a slab instead of a slice. In a stack the prephaser also encodes the partition, and the rewinder undoes
-it; all shots of a partition follow each other.
+it; all shots of a partition follow each other. Where the scanner needs a label for each distinct sequence of blocks, z
+has blocks of its own before and after the shot: they differ by a factor alone, so that one label serves all partitions.
 """
 
 import math
@@ -83,18 +84,29 @@ def build(
     pulse = blocks.slice_pulse(
         scanner, flip_angle_deg=flip_angle_deg, slice_thickness=slab, duration=rf_duration, slew=bridge_slew
     )
+    is_apart = scanner.label_segments and n_partitions > 1
     # designed for the partition that needs most, and scaled for the others, so that all have the same timing in plane
     encoding = [(partition - n_partitions // 2) / slab for partition in range(n_partitions)]
     spoiler = spoiler_cycles / partition_thickness
+    before, after = encoding[0] - pulse.after, spoiler - encoding[0]
     most = waveform.design(
         trajectory,
-        gz_prephaser=encoding[0] - pulse.after,
-        gz_rewinder=spoiler - encoding[0],
+        gz_prephaser=0.0 if is_apart else before,
+        gz_rewinder=0.0 if is_apart else after,
         bridge_slew=bridge_slew,
     )
+    encode, rewind = (
+        pp.make_trapezoid("z", area=area, max_slew=bridge_slew * sequence.system.max_slew, system=sequence.system)
+        for area in (before, after)
+    )
+    time_encode, time_rewind = (
+        blocks.ceil(pp.calc_duration(event), scanner.block_raster) if is_apart else 0.0 for event in (encode, rewind)
+    )
     shots, segment = blocks.Shots(sequence, trajectory, most), blocks.Segments(scanner)
-    wait_te, te = blocks.wait("te", te, pulse.duration - pulse.centre + shots.echo, scanner.block_raster)
-    wait_tr, tr = blocks.wait("tr", tr, pulse.duration + wait_te + shots.duration, scanner.block_raster)
+    to_echo = pulse.duration - pulse.centre + time_encode + shots.echo
+    wait_te, te = blocks.wait("te", te, to_echo, scanner.block_raster)
+    played = pulse.duration + wait_te + time_encode + shots.duration + time_rewind
+    wait_tr, tr = blocks.wait("tr", tr, played, scanner.block_raster)
 
     if noise_scan:
         blocks.add_noise_scan(sequence, shots, segment)
@@ -103,17 +115,18 @@ def build(
         phase_deg = (phase_deg + count * blocks.RF_SPOILING_DEG) % 360
         phase, is_dummy = math.radians(phase_deg), count < n_dummies
         partition, shot = divmod(max(count - n_dummies, 0), acquisition.n_shots)
-        sequence.add_block(*pulse.turned(phase), *segment(shot, partition, is_dummy))
+        scales = (encoding[partition] - pulse.after) / before, (spoiler - encoding[partition]) / after
+        sequence.add_block(*pulse.turned(phase), *segment(shot, None if is_apart else partition, is_dummy))
         blocks.add_wait(sequence, wait_te)
-        events = shots.gradients(
-            shot,
-            prephaser=(encoding[partition] - pulse.after) / (encoding[0] - pulse.after),
-            rewinder=(spoiler - encoding[partition]) / (spoiler - encoding[0]),
-        )
+        if is_apart:
+            sequence.add_block(pp.scale_grad(encode, scales[0]), pp.make_delay(time_encode))
+        events = shots.gradients(shot, *([] if is_apart else scales))
         if not is_dummy:
             labels = pp.make_label("LIN", "SET", shot), pp.make_label("PAR", "SET", partition)
             events = [*events, shots.sampled(phase), *labels]
         sequence.add_block(*events)
+        if is_apart:
+            sequence.add_block(pp.scale_grad(rewind, scales[1]), pp.make_delay(time_rewind))
         blocks.add_wait(sequence, wait_tr)
     blocks.add_definitions(sequence, trajectory, most, te=te, tr=tr, slice_thickness=slab)
     return sequence

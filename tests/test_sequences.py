@@ -75,13 +75,45 @@ def test_distinct_shots_are_labelled_where_the_scanner_needs_it(tmp_path, name):
         block = sequence.get_block(key)
         labels = [label.value for label in (getattr(block, "label", None) or {}).values() if label.label == "TRID"]
         current = labels[0] if labels else current
-        gradients = tuple(int(event) for event in events[2:5])
+        # trapezoids may differ by a factor
+        gradients = tuple(
+            (event.rise_time, event.flat_time, event.fall_time, event.delay) if event.type == "trap" else int(number)
+            for event, number in zip((block.gx, block.gy, block.gz), events[2:5], strict=True)
+            if event is not None
+        )
         shapes.setdefault(current, []).append((gradients, block.adc is not None))
     # the blocks of a label are the same every time that it occurs
     for played in shapes.values():
         period = next(n for n in range(1, len(played) + 1) if played == played[:n] * (len(played) // n))
         assert period <= 6
     assert len(shapes) >= 3
+
+
+def test_one_label_serves_all_partitions(tmp_path):
+    scanner, table = Scanner(**with_profile({"profile": "ge"})), {"kind": "gre_3d", "n_partitions": 4, "n_dummies": 2}
+    for spoiler_cycles in (0.0, 2.0):
+        table["spoiler_cycles"] = spoiler_cycles
+        report = export(pattern("spiral", scanner), tmp_path / f"{spoiler_cycles}.seq", options={"sequence": table})
+        assert report["n_partitions"] == 4
+        sequence = play(tmp_path / f"{spoiler_cycles}.seq", scanner)
+        labels = sequence.evaluate_labels(evolution="blocks")["TRID"]
+        assert set(labels) == {1, 2, 3, 4}  # of the dummies and three shots, where it was 13
+        kz = sequence.calculate_kspace()[0][2].reshape(12, -1)
+        encoded = (sequence.evaluate_labels(evolution="adc")["PAR"] - 2) / 16e-3
+        assert kz == pytest.approx(np.broadcast_to(encoded[:, None], kz.shape), abs=1e-2)
+        # every repetition leaves the same moment along z, from one pulse to the next
+        times = sequence.rf_times()[0]
+        left = [moments(sequence, *pair)[2] for pair in itertools.pairwise(times)]
+        assert np.ptp(left) < 0.02
+    assert left[0] == pytest.approx(2 / 4e-3 + left_by_pulse(sequence), abs=0.1)
+
+
+def left_by_pulse(sequence):
+    """Moment of the slab gradient before the pulse's centre, which nothing rephases, 1/m."""
+    block = sequence.get_block(1)
+    times = np.array([0, block.gz.rise_time]) + block.gz.delay
+    held = block.rf.delay + block.rf.center - times[1]
+    return block.gz.amplitude * (block.gz.rise_time / 2 + held)
 
 
 def test_slices_are_interleaved_and_excited_where_they_are(tmp_path):
@@ -91,6 +123,10 @@ def test_slices_are_interleaved_and_excited_where_they_are(tmp_path):
     assert report["n_slices"] == 5
     assert report["tr"] == pytest.approx(0.1, abs=5 * scanner.block_raster)
     sequence = play(tmp_path / "x.seq", scanner)
+    # names and meaning as in Pulseq's demonstrations, whose interpreters show and shift slices by them
+    wanted = {"SlicePositions": [-12e-3, -6e-3, 0, 6e-3, 12e-3], "SliceThickness": 5e-3, "SliceGap": 1e-3}
+    for name, value in {**wanted, "FOV": [0.22, 0.22, 29e-3]}.items():
+        assert np.atleast_1d(sequence.definitions[name]) == pytest.approx(np.atleast_1d(value), abs=1e-9)
     pulses = [block for block in map(sequence.get_block, sequence.block_events) if block.rf is not None]
     places = [block.rf.freq_offset / block.gz.amplitude for block in pulses[:5]]
     assert places == pytest.approx([-12e-3, 0, 12e-3, -6e-3, 6e-3], abs=1e-6)
@@ -196,6 +232,27 @@ def test_three_dimensions_meet_the_limits_as_vectors():
         ("bssfp_2d", {"te": 5e-3}, "no option"),
         ("se_2d", {"te": 2e-3}, "te is 0.002 s; the shortest possible is"),
         ("se_2d", {"rf_duration": 2.0}, "is it in ms"),
+        ("se_2d", {"te": 30.0}, r"te is 30 s, outside .* 0\.5 s; is it in ms\? Then write 0\.03\."),
+        ("gre_2d", {"te": 5.0}, r"te is 5 s, .* in ms\? Then write 0\.005\."),
+        ("gre_3d", {"te": 5.0}, "te is 5 s, .* in ms"),
+        ("gre_2d", {"tr": 20.0}, "tr is 20 s, .* in ms"),
+        ("se_2d", {"tr": 500.0}, "tr is 500 s, .* in ms"),
+        ("gre_3d", {"tr": 8.0}, "tr is 8 s, .* to 1 s; is it in ms"),
+        ("bssfp_2d", {"tr": 5.0}, r"tr is 5 s, .* to 0\.2 s; is it in ms"),
+        ("ute_2d", {"tr": 5.0}, "tr is 5 s, .* to 1 s; is it in ms"),
+        ("gre_2d", {"tr": float("nan")}, "tr: Input should be a finite number"),
+        ("gre_2d", {"flip_angle_deg": 0.0}, "flip_angle_deg is 0 degrees"),
+        ("gre_2d", {"slice_thickness": 5.0}, "slice_thickness is 5 m, .* in mm"),
+        ("bssfp_2d", {"slice_thickness": 5.0}, "slice_thickness is 5 m, .* in mm"),
+        ("gre_2d", {"slice_gap": 1.0}, "slice_gap is 1 m, .* in mm"),
+        ("gre_2d", {"slice_gap": -1e-3}, "slice_gap is -0.001 m"),
+        ("gre_3d", {"partition_thickness": 4.0}, "partition_thickness is 4 m, .* in mm"),
+        ("gre_2d", {"spoiler_cycles": 720.0}, r"spoiler_cycles is 720 .* in degrees\? Then write 2\."),
+        ("se_2d", {"crusher_cycles": -1.0}, "crusher_cycles is -1"),
+        ("ute_2d", {"bridge_slew": 70.0}, r"bridge_slew is 70 .* in percent\? Then write 0\.7"),
+        ("gre_2d", {"n_slices": 1000}, "n_slices is 1000"),
+        ("se_2d", {"n_dummies": 10**6}, "n_dummies is 1e.06"),
+        ("gre_2d", {"n_slices": 5, "tr": 0.02}, r"tr is 0\.02 s; the shortest possible is 0\.0[2-9]"),
         ("ute_2d", {}, "from the centre out; radial starts"),
         ("ute_2d", {"pulse": "soft"}, "pulse"),
     ],

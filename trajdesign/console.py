@@ -210,7 +210,9 @@ def show_scan(path: Path, out: Path, facts: dict[str, Any]) -> None:
         for name, label in LABELS.items()
         if name in facts
     ]
-    show(f"{path}: virtual scan, in {out}", ("image", "PSNR (dB)", "SSIM", "NRMSE"), rows, left=("image",))
+    slices = facts["n_slices"]
+    which = f" (slice {facts['slice']} of 0 to {slices - 1}, the worst)" if slices > 1 else ""
+    show(f"{path}: virtual scan{which}, in {out}", ("image", "PSNR (dB)", "SSIM", "NRMSE"), rows, left=("image",))
     if "promised" in facts:
         say(
             f"The scan of the file differs from what the run makes of the same object on its own k by "

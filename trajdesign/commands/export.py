@@ -82,7 +82,7 @@ def export(
         console.show(f"{out}, as read back", ("fact", "value", "unit"), rows, left=("fact", "unit"))
         if out.suffix == ".seq":
             by_its_run = ("--reconstruct", path) if path.is_dir() else ()
-            console.suggest(
-                ("check", out, *config_module.options_of(trajectory.scanner, profile)),
-                ("scan", out, *by_its_run, "--out", out.with_suffix("")),
-            )
+            check = "check", out, *config_module.options_of(trajectory.scanner, profile)
+            scan = "scan", out, *by_its_run, "--out", out.with_suffix("")
+            is_flat = trajectory.acquisition.n_dims == 2 and "n_partitions" not in facts  # volumes cannot be scanned
+            console.suggest(check, *([scan] if is_flat else []))
