@@ -36,6 +36,7 @@ RUNS = {
     "samples, cg, penalty": [
         "parameterization.kind=samples",
         "reconstructor.kind=cg_sense",
+        "reconstructor.iterations=3",
         "limits.method=penalty",
         "training.normal=chain",
         "training.noise=0",
