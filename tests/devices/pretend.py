@@ -107,7 +107,7 @@ def _is_written(argument):
 
 
 def _require_one_device(func, args, kwargs):
-    """Refuse what CUDA refuses: of the CPU may be numbers, unless they are written or joined, and places of an index."""
+    """Refuse what CUDA refuses: of the CPU may be the places of an index, and a number, if it is only read."""
     name, schema = func._schema.name, func._schema.arguments
     if name in _INDEXING and isinstance(args[0], Pretend):
         args, schema = (args[0], *args[2:]), [schema[0], *schema[2:]]
