@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from benchmarks import common, exporting, foreign, memory, peers, physics, roofline, scaling, step, tables
+from benchmarks import common, exporting, first_light, foreign, memory, peers, physics, roofline, scaling, step, tables
 
 OURS = ["ours", "ours, toeplitz", "ours, chain"]
 
@@ -173,6 +173,41 @@ def test_what_is_no_sequence_says_why(tmp_path):
 def test_the_scanner_page_has_the_tables_of_foreign_files():
     page = (tables.READMES[1].parent / "docs" / "scanner.md").read_text()
     assert (common.RESULTS / "foreign.md").read_text() in page
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's account of a process")
+def test_first_light_goes_through_all_that_a_device_has_to_show(tmp_path):
+    assert first_light.main(["--quick", "--device", "cpu", "--out", str(tmp_path)]) == 0
+    result = json.loads((tmp_path / "first_light.json").read_text())
+    assert result["ok"] is True
+    assert list(result["sections"]) == list(first_light.SECTIONS)
+    sections = {name: section["result"] for name, section in result["sections"].items()}
+    rows = sections["kernels"]["rows"]
+    assert {row["kernel"] for row in rows} == {"finufft", "torchkbnufft"}
+    for row in rows:
+        bound = 1e-3 if row["kernel"] == "torchkbnufft" or row["dtype"] == "torch.complex64" else 1e-10
+        assert max(row["forward_error"], row["adjoint_error"], row["gradient_error"]) < bound
+    assert {"projection", "encode", "network and loss", "optimizer"} <= set(sections["step"]["parts"])
+    assert sections["memory"]["peak_bytes"] > 0
+    assert sections["run"]["resumed_distance_fov"] == 0
+    assert all(limit["ok"] for limit in sections["run"]["limits"])
+    assert sections["tests"]["passed"] > 0
+    assert [row["way"] for row in sections["physics"]["rows"]][:3] == OURS
+    assert torch.__version__.startswith(result["machine"]["packages"]["torch"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a device that is missing")
+def test_first_light_writes_down_what_failed_and_goes_on(tmp_path):
+    words = ["--quick", "--out", str(tmp_path), "--sections", "kernels", "memory"]
+    assert first_light.main([*words, "--device", "cuda"]) == 1
+    sections = json.loads((tmp_path / "first_light.json").read_text())["sections"]
+    assert list(sections) == ["kernels", "memory"]
+    for section in sections.values():
+        assert section["ok"] is False
+        assert "device 'cuda' is not available" in section["error"]
+    assert first_light.main([*words, "--device", "cpu", "--budget", "0"]) == 1
+    sections = json.loads((tmp_path / "first_light.json").read_text())["sections"]
+    assert [section["error"] for section in sections.values()] == 2 * ["no time was left"]
 
 
 def test_the_readme_has_a_block_for_each_script():

@@ -104,6 +104,7 @@ class Parameterization(nn.Module, ABC):
     """A learnable trajectory, made from an initial one that it reproduces before the first step.
 
     Calling it returns the Trajectory. Learnable tensors are scaled so that a learning rate near 0.01 suits them.
+    They live on the device of the initial trajectory, and `to` moves both.
     """
 
     def __init__(self, initial: Trajectory) -> None:

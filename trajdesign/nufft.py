@@ -142,11 +142,21 @@ class CuFinufft(PlannedKernel):
     def _plan(
         cls, kind: int, shape: tuple[int, ...], n: int, dtype: torch.dtype, device: torch.device, stream: int
     ) -> _Plan:
-        cufinufft = importlib.import_module("cufinufft")
         single = "complex64" if dtype == torch.complex64 else "complex128"
         settings = {"gpu_device_id": device.index or 0, "gpu_stream": ctypes.c_void_p(stream)}
         sign = 1 if kind == 1 else -1
-        return _Plan(cufinufft.Plan(kind, shape, n, cls._accuracy[dtype], sign, dtype=single, **settings))
+        try:
+            cufinufft = importlib.import_module("cufinufft")
+            return _Plan(cufinufft.Plan(kind, shape, n, cls._accuracy[dtype], sign, dtype=single, **settings))
+        except (
+            ImportError,
+            OSError,
+            RuntimeError,
+        ) as error:  # of another CUDA, or without memory, which it does not say
+            raise ResourceError(
+                f"cufinufft cannot be used on {device}: {str(error).rstrip('.')}; is it built for this CUDA, and is "
+                "memory of the GPU free? Where cufinufft is not installed, torchkbnufft takes its place."
+            ) from None
 
 
 def _repeatable_threads(n_vectors: int) -> int:

@@ -1,8 +1,8 @@
 """A pretend accelerator: tensors that compute on the CPU, but live elsewhere and refuse to meet those of the CPU.
 
-It is strict where CUDA is: tensors of both devices in one operation are an error, unless one has no dimension or is an
-index; so is what leaves the device without being asked to, as ``.numpy()`` does. What its tensors hold is computed by
-the very kernels of the CPU, so that numbers of both can be compared to rounding.
+It is strict where CUDA is: tensors of both devices in one operation are an error, and so is what leaves the device
+without being asked to, as ``.numpy()`` does. What its tensors hold is computed by the very kernels of the CPU, so that
+numbers of both can be compared to rounding.
 """
 
 import functools
@@ -90,7 +90,7 @@ def _run(func, args, kwargs):
     if to is not None:
         kwargs["device"] = torch.device("cpu")
     if name != "aten::copy_":
-        _require_one_device(name, args, kwargs)
+        _require_one_device(func, args, kwargs)
     result = func(*tree_map(held, args), **tree_map(held, kwargs))
     if on_cpu:
         return result
@@ -106,10 +106,21 @@ def _is_written(argument):
     return argument.alias_info is not None and argument.alias_info.is_write
 
 
-def _require_one_device(name, args, kwargs):
+def _require_one_device(func, args, kwargs):
+    """Refuse what CUDA refuses: of the CPU may be the places of an index, and a number, if it is only read."""
+    name, schema = func._schema.name, func._schema.arguments
+    if name in _INDEXING and isinstance(args[0], Pretend):
+        args, schema = (args[0], *args[2:]), [schema[0], *schema[2:]]
+    written = [value for value, argument in zip(args, schema, strict=False) if _is_written(argument)]
     for value in tree_flatten((args, kwargs))[0]:
-        if isinstance(value, torch.Tensor) and not isinstance(value, Pretend) and value.dim() and "index" not in name:
+        if not isinstance(value, torch.Tensor) or isinstance(value, Pretend):
+            continue
+        if value.dim() or name in _JOINING or any(value is other for other in written):
             raise RuntimeError(f"{name} meets tensors of {NAME} and of the CPU, of shape {tuple(value.shape)}")
+
+
+_INDEXING = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_"}
+_JOINING = {"aten::cat", "aten::stack", "aten::dot"}
 
 
 @functools.cache

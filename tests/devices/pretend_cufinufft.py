@@ -1,7 +1,7 @@
 """cufinufft as it is published, on the pretend accelerator: the same calls and refusals, computed by finufft.
 
-From its 2.5.1: `Plan`, and the names of the options that it takes. ``test_cufinufft`` holds both against the installed
-package, where there is one.
+`Plan` is that of 2.3 to 2.5; of the options, those that all of them take. ``test_cufinufft`` holds both against the
+installed package, where there is one.
 """
 
 import ctypes
@@ -28,8 +28,6 @@ OPTIONS = (
     "gpu_device_id",
     "gpu_stream",
     "modeord",
-    "gpu_np",
-    "debug",
 )
 
 

@@ -11,6 +11,7 @@ import torch
 from devices import pretend, pretend_cufinufft
 
 from trajdesign import nufft
+from trajdesign.errors import ResourceError
 
 
 def exact(image, omega):
@@ -54,6 +55,22 @@ def test_a_conjugate_that_is_put_off_is_none_in_memory():
     values = torch.randn(1, 5, dtype=torch.complex128)
     found = nufft.nufft_adjoint(values.conj(), omega, (8, 8), "finufft")
     torch.testing.assert_close(found, nufft.nufft_adjoint(values.conj().clone(), omega, (8, 8), "finufft"))
+
+
+@pytest.mark.parametrize("reason", [ImportError("no CUDA"), OSError("no CUDA"), RuntimeError("no CUDA")])
+def test_one_that_does_not_work_here_is_said(device, monkeypatch, reason):
+    if device.type != pretend.NAME:
+        pytest.skip("the installed one works")
+
+    def fail(*_, **__):
+        raise reason
+
+    monkeypatch.setattr(pretend_cufinufft, "Plan", fail)
+    image = torch.ones(1, 7, 9, dtype=torch.complex64, device=device)
+    with pytest.raises(
+        ResourceError, match=r"cufinufft cannot be used on pretend:0: no CUDA; is it built for this CUDA"
+    ):
+        nufft.nufft(image, torch.ones(3, 2, device=device), "cufinufft")
 
 
 def test_the_calls_are_those_that_the_installed_package_takes(monkeypatch):
