@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import trajdesign
+from trajdesign.errors import ResourceError
 
 Verdict = Literal["ok", "missing", "absent", "failed"]
 
@@ -153,6 +154,8 @@ def _test(name: str, compute: Callable[[], float], limit: float) -> Finding:
     """Compute an error and compare it; that it cannot be computed is a failure, too."""
     try:
         error = compute()
+    except ResourceError as reason:
+        return Finding("test", name, str(reason), "missing", "make room, or set TMPDIR to a folder that has some")
     except Exception as reason:
         return Finding("test", name, f"{type(reason).__name__}: {reason}", "failed", "please report it")
     ok = error <= limit

@@ -234,7 +234,7 @@ class _Run:
         stage = keeper.name
         for start in starts[len(tried) :]:
             number = len(tried) + 1
-            keeper.name = f"{stage} {number:02d}"  # which sorts before that of the stage
+            keeper.name = f"{stage} {number:04d}"  # which sorts before that of the stage
             keeper.before["best"] = state.get("best")
             trained = train(
                 self.config, start, self.data, "learned", self.ranks, partial(_as_start, self.report, number), keeper,

@@ -100,3 +100,11 @@ def test_a_study_without_room_says_so(tmp_path, n_bytes):
         code, _, err = called("study", tmp_path / "study.toml", "--out", tmp_path / "out", "--device", "cpu", "--quiet")
     assert (code, "Traceback" in err, "File too large" in err) == (6, False, True), err
     assert not [path for path in tmp_path.rglob(".*") if path.is_file()]
+
+
+def test_a_doctor_without_room_does_not_say_that_it_is_our_bug():
+    with room(100):
+        code, out, err = called("doctor")
+    assert (code, err) == (6, "")
+    assert "File too large" in out.getvalue()
+    assert "report it" not in out.getvalue()
