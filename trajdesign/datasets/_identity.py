@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trajdesign import walled
 from trajdesign.arrays import npz_sums
-from trajdesign.datasets import _dicom, _header, _hdf5
+from trajdesign.datasets import _dicom, _hdf5, _header
 from trajdesign.errors import ConfigError
 
 #: Names of patients as studies, BIDS and IXI give them to files and folders.

@@ -67,7 +67,8 @@ def index(group: h5py.Group, matrix: Matrix, path: Path) -> Index:
     ------
     InputError
         If a line is missing, or one side of k-space as in partial Fourier scans, there is more than one contrast,
-        phase, repetition, set or partition, lines are read backwards, or acquisitions do not fit the matrix, or are not as long as they say.
+        phase, repetition, set or partition, lines are read backwards, or acquisitions do not fit the matrix, or are
+        not as long as they say.
     """
     rows = _hdf5.table(_hdf5.member(group, "data"))
     if not {"head", "data"} <= set(rows.dtype.names or ()) or rows.dtype["head"].names is None:

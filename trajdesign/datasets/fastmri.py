@@ -11,8 +11,8 @@ from torch.utils.data import Dataset
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.datasets import _hdf5
-from trajdesign.datasets._grid import center_fit, centered_ifft, fit_matrix, slice_shape
 from trajdesign.datasets._coverage import require_sampled
+from trajdesign.datasets._grid import center_fit, centered_ifft, fit_matrix, slice_shape
 from trajdesign.datasets._identity import NAMES, people
 from trajdesign.datasets._raw import Volume, inspect, is_hdf5
 from trajdesign.datasets._splits import Split, expand, files_of_split, refuse_leaks, slices_of_split
