@@ -435,3 +435,18 @@ def until(true, seconds=120):
     while not true():
         assert time.monotonic() < end, "it never came"
         time.sleep(0.05)
+
+
+def test_data_that_are_missing_are_named_before_any_cell_is_trained(load, tmp_path):
+    text = BASE.format(reconstructor=UNET).replace("n_train = 2\nn_val = 1\nn_test = 3\n", "")
+    text += "[grid]\nshots = [4, 8]\nset = ['here', 'none', 'spent']\n[choice.set.here]\ndata = {kind = 'phantom'}\n"
+    text += f"[choice.set.none]\ndata = {{kind = 'images', train = ['{tmp_path}/none*.nii']}}\n"
+    text += "[choice.set.spent]\ndata = {kind = 'phantom', n_test = 0}\n"
+    asked = load(text)
+    with pytest.raises(InputError) as caught:
+        cells.train(asked, tmp_path / "out", device="cpu")
+    sentence = str(caught.value)
+    assert sentence.startswith("8 of 12 cells have no data to train with: radial-04-fixed-unet-s0-none and 3 more: ")
+    assert f"'{tmp_path}/none*.nii' names no file" in sentence
+    assert "radial-04-fixed-unet-s0-spent and 3 more: n_test is 0" in sentence
+    assert not (tmp_path / "out").exists()

@@ -1,4 +1,3 @@
-import gzip
 import os
 import subprocess
 import sys
@@ -388,6 +387,19 @@ def test_wrong_image_files_are_refused(tmp_path):
     assert len(images(ACQUISITION, "test", test=[str(tmp_path / "two.npz")], array="b")) == 3
 
 
+@pytest.mark.parametrize("shape", [(0, 8, 8), (4, 0, 8), (4, 8, 0), (4, 0, 8, 8)])
+@pytest.mark.parametrize("ending", [".npy", ".npz", ".h5"])
+def test_arrays_without_numbers_are_refused(tmp_path, ending, shape):
+    path = tmp_path / f"a{ending}"
+    if ending == ".h5":
+        with h5py.File(path, "w") as file:
+            file["a"] = np.zeros(shape)
+    else:
+        save(path, np.zeros(shape))
+    with pytest.raises(InputError, match=r"slices of . x . pixels"):
+        images(ACQUISITION, "test", test=[str(path)])
+
+
 def test_pixels_of_implausible_shape_are_refused(tmp_path):
     file = write_nifti(tmp_path / "a.nii", "LPS", zooms=(1e-6, 1.0, 3.0))
     with pytest.raises(InputError, match=r"a\.nii: 20 x 30 pixels of 1 x 1e-06"):
@@ -630,175 +642,3 @@ def test_real_raw_data_give_the_publishers_reconstruction():
         published = file["reconstruction_rss"][0]
     np.testing.assert_allclose(rss(dataset[0]), published / published.max(), atol=1e-5)
     check_contract(fastmri(ACQUISITION, "test", test=[f"{folder}/*.h5"]), 8)
-
-
-# ---- raw data that was not measured as a whole
-
-
-def h5_of(path, kspace, xml=None, **arrays):
-    """Write k-space (coil, y, x) of one slice as fastMRI does."""
-    with h5py.File(path, "w") as file:
-        file["kspace"] = kspace[None].astype(np.complex64)
-        for name, values in {"ismrmrd_header": xml, **arrays}.items():
-            if values is not None:
-                file[name] = values
-    return str(path)
-
-
-def masked(shape, keep):
-    """Return random k-space (coil, y, x) where `keep(y, x)`, counted from the centre, and zeros elsewhere."""
-    kspace = np.random.default_rng(0).normal(size=(2, *shape)) + 1j
-    y, x = np.ogrid[tuple(slice(-(n // 2), n - n // 2) for n in shape)]
-    return kspace * (keep(y, x) & np.ones(shape, bool))
-
-
-@pytest.mark.parametrize(
-    ("keep", "sentence"),
-    [
-        (lambda y, x: x >= -15, "slice 0 along x has 15 of 48 positions before .* partial Fourier"),
-        (lambda y, x: x < 18, "along x has 24 of 48 positions before the centre of k-space and 18 from"),
-        (lambda y, x: y >= -30, "along y has 30 of 96 positions before"),
-        (lambda y, x: x % 2 == 0, "line 1 along x of slice 0 is zero, one of 23 between lines"),
-        (lambda y, x: (x % 4 == 0) | (abs(x) < 8), "line 1 along x of slice 0 is zero, one of 21 between lines"),
-        (lambda y, x: x != 3, "line 27 along x of slice 0 is zero, one of 1 between lines"),
-        (lambda y, x: (y / 48) ** 2 + (x / 24) ** 2 <= 1, "2[0-9]% of slice 0 .* elliptical"),
-    ],
-)
-def test_kspace_that_was_not_measured_as_a_whole_is_refused(tmp_path, keep, sentence):
-    file = h5_of(tmp_path / "a.h5", masked((96, 48), keep))
-    with pytest.raises(InputError, match=sentence) as caught:
-        fastmri(ACQUISITION, "test", test=[file])
-    assert "give them to 'images'" in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "keep",
-    [
-        lambda y, x: (x >= -20) & (x < 17),  # as fastMRI's files are padded
-        lambda y, x: abs(y) < 30,
-        lambda y, x: (x + 3 * y) % 41 != 0,  # noise of whole numbers is zero here and there
-    ],
-)
-def test_kspace_padded_with_zeros_on_both_sides_is_that_of_a_lower_resolution(tmp_path, keep):
-    kspace = masked((48, 48), keep)
-    found = fastmri(ACQUISITION, "test", test=[h5_of(tmp_path / "a.h5", kspace)])[0].numpy()
-    image = fourier(48).conj().T @ kspace @ fourier(48).conj()
-    np.testing.assert_allclose(found, image / np.sqrt((np.abs(image) ** 2).sum(0)).max(), atol=1e-5)
-
-
-def test_a_mask_that_leaves_out_columns_is_refused(tmp_path):
-    kspace, mask = masked((48, 48), lambda y, x: True), np.arange(48) % 4 == 0
-    with pytest.raises(InputError, match="its mask leaves out columns"):
-        fastmri(ACQUISITION, "test", test=[h5_of(tmp_path / "a.h5", kspace, mask=mask)])
-    assert len(fastmri(ACQUISITION, "test", test=[h5_of(tmp_path / "b.h5", kspace, mask=mask | True)])) == 1
-
-
-def fastmri_header(encoded=(640, 368), encoded_fov=(280, 161), recon=(320, 320), fov=(140, 140), lines=(0, 321, 161)):
-    limits = "".join(f"<{name}>{n}</{name}>" for name, n in zip(("minimum", "maximum", "center"), lines, strict=True))
-    spaces = "".join(
-        f"<{name}><matrixSize><x>{matrix[0]}</x><y>{matrix[1]}</y><z>1</z></matrixSize>"
-        + (f"<fieldOfView_mm><x>{size[0]}</x><y>{size[1]}</y><z>4.5</z></fieldOfView_mm>" if size else "")
-        + f"</{name}>"
-        for name, matrix, size in (("encodedSpace", encoded, encoded_fov), ("reconSpace", recon, fov))
-    )
-    return (
-        f'<ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD"><encoding>{spaces}<encodingLimits><kspace_encoding_step_1>'
-        f"{limits}</kspace_encoding_step_1></encodingLimits></encoding></ismrmrdHeader>"
-    )
-
-
-@pytest.mark.parametrize(
-    ("shape", "facts", "crop"),
-    [
-        ((640, 368), {}, (320, 320)),
-        ((640, 368), {"encoded_fov": (), "fov": ()}, (320, 320)),  # by the matrices, as fastMRI's own code
-        ((640, 322), {}, (320, 280)),  # as many columns as lines were measured: 161 mm of them, 140 wanted
-        ((320, 320), {}, (320, 320)),  # without oversampling
-        ((640, 320), {}, (320, 320)),
-    ],
-)
-def test_the_field_of_view_is_that_of_the_array_whatever_the_header_calls_its_matrix(tmp_path, shape, facts, crop):
-    kspace = masked(shape, lambda y, x: (abs(y) < 30) & (abs(x) < 30))
-    acquisition = Acquisition(fov=(0.14, 0.14), matrix=(64, 64))
-    found = fastmri(acquisition, "test", test=[h5_of(tmp_path / "a.h5", kspace, fastmri_header(**facts))])
-    image = center_fit(fourier(shape[0]).conj().T @ kspace @ fourier(shape[1]).conj(), crop)
-    expected = fit_matrix(image, (140 / crop[0], 140 / crop[1]), acquisition)
-    np.testing.assert_allclose(found[0].numpy(), expected / np.sqrt((np.abs(expected) ** 2).sum(0)).max(), atol=1e-5)
-
-
-def test_a_header_of_another_array_is_refused(tmp_path):
-    file = h5_of(tmp_path / "a.h5", masked((96, 48), lambda y, x: True), fastmri_header())
-    with pytest.raises(InputError, match=r"96 x 48 samples, but its ISMRMRD header is of .* 640 x 368 .* 320 x 320"):
-        fastmri(ACQUISITION, "test", test=[file])
-
-
-# ---- who is in which split
-
-
-@pytest.mark.parametrize(
-    ("train", "test", "refused"),
-    [
-        ("p1", "P1", True),
-        ("p1", "p2", False),
-        ("xxxxxxxx", "xxxxxxxx", False),  # as the name was taken away
-        ("anonymous", "anonymous", False),
-        ("ANON001", "ANON001", True),
-    ],
-)
-@pytest.mark.parametrize("kind", ["images", "fastmri"])
-def test_the_identities_of_hdf5_files_are_told_apart(tmp_path, kind, train, test, refused):
-    for n, name in enumerate((train, test)):
-        with h5py.File(tmp_path / f"{n}.h5", "w") as file:
-            values = coil_images(9, 1, (8, 8), seed=n)[:, 0]
-            file["kspace"] = np.abs(values) if kind == "images" else values.astype(np.complex64)
-            file.attrs["patient_id"] = name
-    table = {"kind": kind, "train": [str(tmp_path / "0.h5")], "test": [str(tmp_path / "1.h5")]}
-    if refused:
-        with pytest.raises(ConfigError, match=rf"patient '{train.lower()}' is in data\.test"):
-            plugins.build("data", table, ACQUISITION, "train")
-    else:
-        assert len(plugins.build("data", table, ACQUISITION, "train")) > 0
-
-
-def test_a_name_counts_for_raw_data_too(tmp_path):
-    for n in range(2):
-        write_h5(tmp_path / f"sub-01_run-{n}.h5", coil_images(1, 1, (8, 8), seed=n))
-    with pytest.raises(ConfigError, match="patient 'sub-01'"):
-        fastmri(
-            ACQUISITION, "test", train=[str(tmp_path / "sub-01_run-0.h5")], test=[str(tmp_path / "sub-01_run-1.h5")]
-        )
-
-
-@pytest.mark.parametrize("split", ["val", "test"])
-@pytest.mark.parametrize("ending", [".npy", ".npz", ".nii", ".nii.gz"])
-def test_a_copy_under_another_name_is_refused_packed_or_not(tmp_path, ending, split):
-    if ending.startswith(".nii"):
-        write_nifti(tmp_path / f"a{ending}", "LPS")
-        whole = (tmp_path / f"a{ending}").read_bytes()
-        whole = gzip.decompress(whole) if ending == ".nii.gz" else whole
-        (tmp_path / "b.nii.gz").write_bytes(gzip.compress(whole, 1, mtime=7))
-        copy = "b.nii.gz"
-    else:
-        save(tmp_path / f"a{ending}", numbered(9))
-        copy = save(tmp_path / "b.npy", numbered(9))
-    files = {"train": [str(tmp_path / f"a{ending}")], split: [str(tmp_path / copy)]}
-    with pytest.raises(ConfigError, match=rf"b\.np[yz]|b\.nii\.gz in data\.{split} holds what .* in data\.train does"):
-        images(ACQUISITION, "train", **files)
-
-
-def test_a_home_of_nobody_is_refused():
-    with pytest.raises(InputError, match=r"~no_such_user.a\.npy cannot be read"):
-        images(ACQUISITION, "test", test=["~no_such_user/a.npy"])
-
-
-@pytest.mark.parametrize("shape", [(0, 8, 8), (4, 0, 8), (4, 8, 0), (4, 0, 8, 8)])
-@pytest.mark.parametrize("ending", [".npy", ".npz", ".h5"])
-def test_arrays_without_numbers_are_refused(tmp_path, ending, shape):
-    path = tmp_path / f"a{ending}"
-    if ending == ".h5":
-        with h5py.File(path, "w") as file:
-            file["a"] = np.zeros(shape)
-    else:
-        save(path, np.zeros(shape))
-    with pytest.raises(InputError, match=r"slices of . x . pixels"):
-        images(ACQUISITION, "test", test=[str(path)])

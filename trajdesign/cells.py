@@ -24,7 +24,7 @@ from trajdesign.config import differences
 from trajdesign.errors import ConfigError, InputError, LimitError, OutputError, ResourceError, TrajdesignError
 from trajdesign.files import atomic_path, require_own
 from trajdesign.interrupt import Signals
-from trajdesign.optimize import optimize
+from trajdesign.optimize import datasets, optimize
 from trajdesign.run import RunFolder, to_json
 from trajdesign.study import Cell, Study
 
@@ -83,8 +83,8 @@ def train(
     OutputError
         If the folder is taken, a finished cell is of another config than the study asks for now, or another process
         trains one of them.
-    ConfigError
-        If there is no such share.
+    ConfigError, InputError
+        If there is no such share, or the data of a cell cannot be used: all are looked at before the first is trained.
     ResourceError
         If the device is missing.
     """
@@ -94,12 +94,14 @@ def train(
     cells = of_share(study, share)
     with _own_share(share, Path(out)):
         _require_room(cells, Path(out), resume=resume, whole=cells == study.cells)
-        with atomic_path(Path(out) / "study.toml") as temporary:
-            temporary.write_text(study.text, encoding="utf-8", newline="\n")
         done = [cell for cell in cells if outcome(cell, out).is_final]
         waiting = [cell for cell in cells if cell not in done]
         for cell in waiting:
             lock.require_free(require_own(folder(cell, out).path))
+        _require_data(waiting)
+        with atomic_path(Path(out) / "study.toml") as temporary:
+            temporary.write_text(study.text, encoding="utf-8", newline="
+")
         for cell in done:
             report(cell, outcome(cell, out))
         trained = _one_by_one(waiting, out, device) if jobs == 1 else _side_by_side(waiting, out, devices)
@@ -194,6 +196,30 @@ def _require_room(cells: list[Cell], out: Path, *, resume: bool, whole: bool) ->
                     f"{f' (and {len(found) - 1} more)' if len(found) > 1 else ''}; "
                     "remove it, or choose another --out."
                 )
+
+
+def _require_data(waiting: list[Cell]) -> None:
+    """Refuse cells whose data cannot be used, before any is trained; what several share is looked at once."""
+    sharing: dict[str, list[Cell]] = {}
+    for cell in waiting:
+        acquisition = cell.config.acquisition
+        sharing.setdefault(repr((cell.config.data, acquisition.matrix, acquisition.fov)), []).append(cell)
+    failed: list[tuple[TrajdesignError, list[Cell]]] = []
+    for group in sharing.values():
+        try:
+            datasets(group[0].config)
+        except Exception as error:
+            known = errors.known(error)
+            if known is not None:  # a bug is told by its cell
+                failed.append((known, group))
+    if failed:
+        n_cells = sum(len(group) for _, group in failed)
+        said = " ".join(f"{_named(group)}: {error}" for error, group in failed)
+        raise type(failed[0][0])(f"{n_cells} of {len(waiting)} cells have no data to train with: {said}")
+
+
+def _named(group: list[Cell]) -> str:
+    return group[0].name + (f" and {len(group) - 1} more" if len(group) > 1 else "")
 
 
 def _train_cell(cell: Cell, out: Path | str, device: str) -> None:

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import h5py
 import ismrmrd
 import numpy as np
 import pytest
@@ -106,6 +107,34 @@ def test_a_patient_of_two_headers_is_not_split(tmp_path):
     files = [write(tmp_path / f"{n}.h5", objects(1, 1), patient="me") for n in range(2)]
     with pytest.raises(ConfigError, match=r"patient 'me' is in data\.test"):
         fastmri(ACQUISITION, "test", train=files[:1], test=files[1:])
+
+
+OLD = """<?xml version="1.0"?><ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD"><measurementInformation>
+<protocolName>old</protocolName></measurementInformation><encoding><encodedSpace><matrixSize><x>48</x><y>48</y>
+</matrixSize><fieldOfView_mm><x>220</x><y>220</y></fieldOfView_mm></encodedSpace>{}</encoding></ismrmrdHeader>"""
+
+
+@pytest.mark.parametrize("said", ["", "<trajectory>Cartesian</trajectory>", "<trajectory/>"])
+def test_headers_of_older_versions_need_not_have_what_the_newest_schema_asks_for(tmp_path, said):
+    image = objects(2, 2)
+    file = write(tmp_path / "a.h5", image)
+    with h5py.File(file, "a") as opened:
+        opened["dataset/xml"][0] = OLD.format(said)
+    np.testing.assert_allclose(fastmri(ACQUISITION, "test", test=[file])[1].numpy(), expected(image)[1], atol=1e-5)
+
+
+def test_a_trajectory_that_no_header_calls_cartesian_is_refused(tmp_path):
+    def add(readout):
+        values = readout.data.copy()
+        readout.resize(48, 1, 2)
+        readout.data[:] = values
+
+    file = write(tmp_path / "a.h5", objects(1, 1), change=add)
+    assert len(fastmri(ACQUISITION, "test", test=[file])) == 1
+    with h5py.File(file, "a") as opened:
+        opened["dataset/xml"][0] = OLD.format("")
+    with pytest.raises(InputError, match="its header does not say that it is Cartesian"):
+        fastmri(ACQUISITION, "test", test=[file])
 
 
 def raised(counter):

@@ -25,6 +25,8 @@ class Matrix:
     n_readout: int
     n_lines: int
     centre: int
+    is_cartesian: bool = True
+    """Whether the header says so; where it says nothing, acquisitions without a trajectory are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +81,8 @@ def index(group: h5py.Group, matrix: Matrix, path: Path) -> Index:
     heads, references = heads[numbers], references[numbers]
     if not len(heads):
         raise InputError(f"{path} holds no line of k-space.")
+    if not matrix.is_cartesian and (heads["trajectory_dimensions"] > 0).any():
+        raise InputError(f"{path} has a trajectory, and its header does not say that it is Cartesian.")
     for counter in _COUNTERS:
         if len(found := np.unique(heads["idx"][counter])) > 1:
             raise InputError(f"{path} holds {len(found)} of the counter {counter}; keep one of them in a file.")

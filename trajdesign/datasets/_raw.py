@@ -140,13 +140,14 @@ def _read_bart(path: Path, number: int) -> NDArray:
 
 def _matrix(header: Header, path: Path) -> _mrd.Matrix:
     """Return what the header says of a measurement."""
-    if header.trajectory != "cartesian":
+    if header.trajectory not in ("cartesian", ""):
         raise InputError(f"{path} holds no Cartesian k-space; reconstruct it, and give the images to 'images'.")
     if not all(2 <= size < 2**16 for size in header.encoded.matrix):
         raise InputError(f"{path}: the encoded matrix of its header is {header.encoded.matrix}.")
     n_readout, n_lines = (int(size) for size in header.encoded.matrix)
     centre = header.lines[2]
-    return _mrd.Matrix(n_readout, n_lines, int(centre) if 0 <= centre < 2**16 else n_lines // 2)
+    n_centre = int(centre) if 0 <= centre < 2**16 else n_lines // 2
+    return _mrd.Matrix(n_readout, n_lines, n_centre, is_cartesian=header.trajectory == "cartesian")
 
 
 def _field_of_view(

@@ -37,9 +37,10 @@ def expand(patterns: Sequence[str], option: str, *, folders: bool = False) -> li
         try:
             path = Path(pattern).expanduser()
             path.exists()
-        except (OSError, RuntimeError) as error:  # too long; the home of nobody
-            reason = getattr(error, "strerror", None) or str(error).rstrip(".")
-            raise InputError(f"data.{option}: {pattern} cannot be read: {reason}.") from None
+        except RuntimeError:
+            raise InputError(f"data.{option}: {pattern!r} names the home of nobody who is known here.") from None
+        except OSError as error:  # as too long a name
+            raise InputError(f"data.{option}: {pattern} cannot be read: {error.strerror or error}.") from None
         if path.exists() and not path.is_file() and not (folders and path.is_dir()):
             raise InputError(f"data.{option}: {path} is not a regular file; name files or a glob.")
         # not Path.glob: it takes no absolute pattern, and finds hidden files

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import warnings
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,11 +129,14 @@ def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray]
     """
     ismrmrd = _library()
     with contextlib.closing(ismrmrd.Dataset(io.BytesIO(path.read_bytes()), create_if_needed=False)) as file:
-        header = ismrmrd.xsd.CreateFromDocument(file.read_xml_header())
+        # not by the library's classes, which in each version lack another element
+        header = ElementTree.fromstring(file.read_xml_header())
         cycles = np.stack([file.read_acquisition(i).traj for i in range(file.number_of_acquisitions())])
-    extent, acquisition = header.encoding[0].encodedSpace.fieldOfView_mm, trajectory.acquisition
-    fov = np.array([extent.x, extent.y, extent.z][: acquisition.n_dims]) * 1e-3
-    if not np.allclose(fov, acquisition.fov):
+    acquisition = trajectory.acquisition
+    extent = header.find("{*}encoding/{*}encodedSpace/{*}fieldOfView_mm")
+    sizes = [] if extent is None else [float(extent.findtext(f"{{*}}{axis}", "nan")) for axis in "xyz"]
+    fov = np.array(sizes[: acquisition.n_dims]) * 1e-3
+    if fov.shape != (acquisition.n_dims,) or not np.allclose(fov, acquisition.fov):
         raise LimitError(f"the written header has the field of view {fov} m, not {acquisition.fov}.")
     return {"mrd": cycles.astype(float) / fov}, {}
 

@@ -1,0 +1,115 @@
+"""K-space that was measured as a whole, and over which field of view."""
+
+import h5py
+import numpy as np
+import pytest
+
+from trajdesign import Acquisition
+from trajdesign.datasets._grid import center_fit, fit_matrix
+from trajdesign.datasets.fastmri import fastmri
+from trajdesign.errors import InputError
+
+ACQUISITION = Acquisition(matrix=(48, 48))
+
+
+def fourier(n):
+    """Matrix of the centred orthonormal discrete Fourier transform."""
+    at = np.arange(n) - n // 2
+    return np.exp(-2j * np.pi * np.outer(at, at) / n) / np.sqrt(n)
+
+
+def h5_of(path, kspace, xml=None, **arrays):
+    """Write k-space (coil, y, x) of one slice as fastMRI does."""
+    with h5py.File(path, "w") as file:
+        file["kspace"] = kspace[None].astype(np.complex64)
+        for name, values in {"ismrmrd_header": xml, **arrays}.items():
+            if values is not None:
+                file[name] = values
+    return str(path)
+
+
+def masked(shape, keep):
+    """Return random k-space (coil, y, x) where `keep(y, x)`, counted from the centre, and zeros elsewhere."""
+    kspace = np.random.default_rng(0).normal(size=(2, *shape)) + 1j
+    y, x = np.ogrid[tuple(slice(-(n // 2), n - n // 2) for n in shape)]
+    return kspace * (keep(y, x) & np.ones(shape, bool))
+
+
+@pytest.mark.parametrize(
+    ("keep", "sentence"),
+    [
+        (lambda y, x: x >= -15, "slice 0 along x has 15 of 48 positions before .* partial Fourier"),
+        (lambda y, x: x < 18, "along x has 24 of 48 positions before the centre of k-space and 18 from"),
+        (lambda y, x: y >= -30, "along y has 30 of 96 positions before"),
+        (lambda y, x: x % 2 == 0, "line 1 along x of slice 0 is zero, one of 23 between lines"),
+        (lambda y, x: (x % 4 == 0) | (abs(x) < 8), "line 1 along x of slice 0 is zero, one of 21 between lines"),
+        (lambda y, x: x != 3, "line 27 along x of slice 0 is zero, one of 1 between lines"),
+        (lambda y, x: (y / 48) ** 2 + (x / 24) ** 2 <= 1, "2[0-9]% of slice 0 .* elliptical"),
+    ],
+)
+def test_kspace_that_was_not_measured_as_a_whole_is_refused(tmp_path, keep, sentence):
+    file = h5_of(tmp_path / "a.h5", masked((96, 48), keep))
+    with pytest.raises(InputError, match=sentence) as caught:
+        fastmri(ACQUISITION, "test", test=[file])
+    assert "give them to 'images'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "keep",
+    [
+        lambda y, x: (x >= -20) & (x < 17),  # as fastMRI's files are padded
+        lambda y, x: abs(y) < 30,
+        lambda y, x: (x + 3 * y) % 41 != 0,  # noise of whole numbers is zero here and there
+    ],
+)
+def test_kspace_padded_with_zeros_on_both_sides_is_that_of_a_lower_resolution(tmp_path, keep):
+    kspace = masked((48, 48), keep)
+    found = fastmri(ACQUISITION, "test", test=[h5_of(tmp_path / "a.h5", kspace)])[0].numpy()
+    image = fourier(48).conj().T @ kspace @ fourier(48).conj()
+    np.testing.assert_allclose(found, image / np.sqrt((np.abs(image) ** 2).sum(0)).max(), atol=1e-5)
+
+
+def test_a_mask_that_leaves_out_columns_is_refused(tmp_path):
+    kspace, mask = masked((48, 48), lambda y, x: True), np.arange(48) % 4 == 0
+    with pytest.raises(InputError, match="its mask leaves out columns"):
+        fastmri(ACQUISITION, "test", test=[h5_of(tmp_path / "a.h5", kspace, mask=mask)])
+    assert len(fastmri(ACQUISITION, "test", test=[h5_of(tmp_path / "b.h5", kspace, mask=mask | True)])) == 1
+
+
+def fastmri_header(encoded=(640, 368), encoded_fov=(280, 161), recon=(320, 320), fov=(140, 140), lines=(0, 321, 161)):
+    limits = "".join(f"<{name}>{n}</{name}>" for name, n in zip(("minimum", "maximum", "center"), lines, strict=True))
+    spaces = "".join(
+        f"<{name}><matrixSize><x>{matrix[0]}</x><y>{matrix[1]}</y><z>1</z></matrixSize>"
+        + (f"<fieldOfView_mm><x>{size[0]}</x><y>{size[1]}</y><z>4.5</z></fieldOfView_mm>" if size else "")
+        + f"</{name}>"
+        for name, matrix, size in (("encodedSpace", encoded, encoded_fov), ("reconSpace", recon, fov))
+    )
+    return (
+        f'<ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD"><encoding>{spaces}<encodingLimits><kspace_encoding_step_1>'
+        f"{limits}</kspace_encoding_step_1></encodingLimits></encoding></ismrmrdHeader>"
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "facts", "crop"),
+    [
+        ((640, 368), {}, (320, 320)),
+        ((640, 368), {"encoded_fov": (), "fov": ()}, (320, 320)),  # by the matrices, as fastMRI's own code
+        ((640, 322), {}, (320, 280)),  # as many columns as lines were measured: 161 mm of them, 140 wanted
+        ((320, 320), {}, (320, 320)),  # without oversampling
+        ((640, 320), {}, (320, 320)),
+    ],
+)
+def test_the_field_of_view_is_that_of_the_array_whatever_the_header_calls_its_matrix(tmp_path, shape, facts, crop):
+    kspace = masked(shape, lambda y, x: (abs(y) < 30) & (abs(x) < 30))
+    acquisition = Acquisition(fov=(0.14, 0.14), matrix=(64, 64))
+    found = fastmri(acquisition, "test", test=[h5_of(tmp_path / "a.h5", kspace, fastmri_header(**facts))])
+    image = center_fit(fourier(shape[0]).conj().T @ kspace @ fourier(shape[1]).conj(), crop)
+    expected = fit_matrix(image, (140 / crop[0], 140 / crop[1]), acquisition)
+    np.testing.assert_allclose(found[0].numpy(), expected / np.sqrt((np.abs(expected) ** 2).sum(0)).max(), atol=1e-5)
+
+
+def test_a_header_of_another_array_is_refused(tmp_path):
+    file = h5_of(tmp_path / "a.h5", masked((96, 48), lambda y, x: True), fastmri_header())
+    with pytest.raises(InputError, match=r"96 x 48 samples, but its ISMRMRD header is of .* 640 x 368 .* 320 x 320"):
+        fastmri(ACQUISITION, "test", test=[file])
