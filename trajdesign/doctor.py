@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import trajdesign
+from trajdesign.errors import installing
 
 Verdict = Literal["ok", "missing", "absent", "failed"]
 
@@ -92,7 +93,7 @@ def _packages() -> Iterator[Finding]:
             if extra is None:
                 yield Finding("package", name, "not installed", "missing", f"pip install {name}")
             else:
-                yield Finding("package", name, "not installed", "absent", f"pip install trajdesign[{extra}]")
+                yield Finding("package", name, "not installed", "absent", installing(extra))
 
 
 def _folders() -> Iterator[Finding]:

@@ -119,9 +119,8 @@ def optimize(
         _require_memory(config)
         initial = plugins.build("init", config.init, config.acquisition, config.scanner)
         starts = [plugins.build("init", start, config.acquisition, config.scanner) for start in config.starts]
-        if not (resume and folder.is_finished):
-            tell(f"Reading the images (data.kind = {config.data['kind']}) ...")
-        data = _require_possible(config, [initial, *starts], ranks)
+        with progress.taking_long(tell, f"Reading the images (data.kind = {config.data['kind']}) ..."):
+            data = _require_possible(config, [initial, *starts], ranks)
         with lock.one_writer(folder.path) if ranks.is_first else contextlib.nullcontext():
             goes_on = ranks.is_first and resume and folder.reopen(config)
             if goes_on and folder.is_finished:
