@@ -139,7 +139,9 @@ def visit_math(translator, node):
 
 def visit_math_block(translator, node):
     """Write a formula of its own."""
-    translator.body.append(f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>')
+    translator.body.append(
+        f'<div class="math" style="padding: 0.4em 0">{tex2mathml(node.astext(), as_block=True)}</div>'
+    )
     raise nodes.SkipNode
 
 

@@ -7,6 +7,7 @@ trajectory and the network trained with it, RUN:fixed for its fixed start. The s
 reconstruct_kspace.png.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from trajdesign import compare, metrics, plots, plugins
 from trajdesign.config import from_tables
 from trajdesign.datasets.fastmri import fastmri
 from trajdesign.encoding import Encoding
+from trajdesign.errors import TrajdesignError
 from trajdesign.evaluation import reconstruct
 from trajdesign.study import merge
 
@@ -47,4 +49,12 @@ def main(kspace: str, *runs: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description="Reconstruct measured k-space as runs would have sampled it.")
+    parser.add_argument("kspace", metavar="FILE.h5", help="fully sampled multi-coil k-space, as of fastMRI or ISMRMRD")
+    parser.add_argument("runs", metavar="RUN[:STAGE]", nargs="+", help="run folder; RUN:fixed for its fixed start")
+    given = parser.parse_args()
+    try:
+        main(given.kspace, *given.runs)
+    except TrajdesignError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)

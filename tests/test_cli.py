@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -771,3 +772,24 @@ def test_a_run_goes_on_without_its_settings_and_not_with_others(first, trajdesig
     refused(2, "optimize", "--out", path, "--resume", "--force", mentions=["--force"])
     refused(3, "optimize", "--out", tmp_path / "none", "--resume", mentions=["config.toml"])
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["export", "run", "--format", "n"], ["neurospin", "npz"]),
+        (["export", "run", "--sequence", "gre"], ["gre_2d", "gre_3d"]),
+        (["optimize", "--set", "init.kind=r"], ["init.kind=radial", "init.kind=rosette"]),
+        (["optimize", "--set", "reconstructor.k"], [f"reconstructor.kind={n}" for n in plugins.names("reconstructor")]),
+        (["optimize", "--log", "t"], ["tensorboard"]),
+    ],
+)
+def test_a_shell_completes_names_of_plugins(words, wanted):
+    settings = {
+        "_TRAJDESIGN_COMPLETE": "complete_zsh",
+        "_TYPER_COMPLETE_ARGS": shlex.join(["trajdesign", *words]),
+    }
+    program = [sys.executable, "-c", "from trajdesign.cli import app; app(prog_name='trajdesign')"]
+    done = subprocess.run(program, env=os.environ | settings, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert re.findall(r'"([\w.=]+)"', done.stdout) == wanted

@@ -48,7 +48,7 @@ def test_what_is_missing_and_what_brings_it(monkeypatch):
     monkeypatch.setattr(metadata, "version", without)
     findings = {finding.name: finding for finding in doctor.examine()}
     assert (findings["finufft"].verdict, findings["finufft"].remedy) == ("missing", "pip install finufft")
-    assert (findings["sigpy"].verdict, findings["sigpy"].remedy) == ("absent", "pip install trajdesign[espirit]")
+    assert (findings["sigpy"].verdict, findings["sigpy"].remedy) == ("absent", 'pip install -e ".[espirit]"')
     assert "device" not in {finding.kind for finding in findings.values()}, "nothing is imported without all packages"
 
 

@@ -315,3 +315,17 @@ def test_a_script_of_the_gallery_asks_imports_what_there_is_and_shows(path):
     used = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "td"]
     assert {"Acquisition", "Scanner"} <= {node.attr for node in used} <= set(dir(td))
     assert ast.unparse(tree.body[-1]) == "plt.show()"
+
+
+def test_reconstruct_kspace_says_in_one_sentence_what_is_wrong(tmp_path):
+    def ended(*words):
+        command = [sys.executable, EXAMPLES / "reconstruct_kspace.py", *words]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    without = ended()
+    assert without.returncode == 2
+    assert "required: FILE.h5, RUN" in without.stderr
+    missing = ended("none.h5", "run")
+    assert missing.returncode == 3
+    assert len(missing.stderr.splitlines()) == 1
+    assert missing.stderr.startswith("run")

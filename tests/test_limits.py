@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from trajdesign import limits
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, LimitError
 from trajdesign.inits.spiral import spiral
+from trajdesign.interfaces import Finding
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory
 
@@ -131,3 +133,22 @@ def test_the_summary_of_a_violation_is_not_ok():
     assert limits.summary(trajectory, limits.check(trajectory))["ok"] is False
     # not even when the findings at hand are all kept: the hardware's limits are always part of the verdict
     assert limits.summary(trajectory, limits.check(trajectory, []))["ok"] is False
+
+
+@pytest.mark.parametrize("end", [0, -1])
+def test_the_place_of_a_finding_lies_inside_the_readout(end):
+    trajectory = spiral(Acquisition(matrix=(32, 32), n_shots=2, n_samples=400), Scanner())
+    k = trajectory.k.clone()
+    k[1, end, 0] = 3 * trajectory.acquisition.k_max[0]  # at a control point half a raster outside
+    for finding in limits.check(trajectory.with_k(k)):
+        assert 0 <= finding.time <= trajectory.acquisition.readout
+        assert finding.shot == 1
+        assert "-0.000 ms" not in limits.describe(finding)
+    assert limits.check(trajectory.with_k(k), ["extent"])[0].time == (0 if end == 0 else trajectory.acquisition.readout)
+
+
+def test_what_rounding_made_of_zero_is_zero():
+    still = Finding("slew", 2.986e-11, 200.0, "T/m/s", 0, 0.0, 0)
+    assert limits.worst(still) == "0"
+    assert limits.worst(replace(still, value=1e-3)) == "0.001"
+    assert limits.worst(replace(still, value=math.nan)) == "nan"

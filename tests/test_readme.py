@@ -1,5 +1,6 @@
 """The README and the docs say what the program does: their commands run, their tables and code are right."""
 
+import ast
 import re
 import runpy
 import shlex
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import tomli_w
 import typer.main
+from docutils.utils.math.latex2mathml import tex2mathml
 
 import trajdesign as td
 from trajdesign import cli, errors, plugins, study
@@ -211,3 +213,48 @@ def test_the_ring_plugin_of_the_docs_works(tmp_path, monkeypatch):
     assert all(finding.ok for finding in td.check(trajectory))
     k = trajectory.k.norm(dim=-1)
     assert float((k - k[:, :1]).abs().max()) < 1e-9
+
+
+def test_the_notebook_runs_and_shows_what_it_says(tmp_path, monkeypatch, capsys):
+    """Cell by cell; the value at the end of a cell is shown in the way that Jupyter asks for."""
+    monkeypatch.chdir(tmp_path)
+    names, shown = {}, []
+    for cell in blocks((ROOT / "docs" / "notebook.md").read_text(encoding="utf-8"), "python"):
+        tree = ast.parse(cell)
+        last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+        exec(compile(tree, "cell", "exec"), names)
+        value = eval(compile(ast.Expression(last.value), "cell", "eval"), names) if last else None
+        if value is not None:
+            shown.append(next((way for way in ("_repr_png_", "_repr_html_") if hasattr(value, way)), ""))
+            if shown[-1]:
+                assert getattr(value, shown[-1])()[:4] in (b"\x89PNG", "<fig", "<tab")
+    assert shown == ["_repr_html_", "_repr_html_", *["_repr_png_"] * 3, "", ""]
+    assert (tmp_path / names["page"]).read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert names["facts"]["max_k_error_fov"] < 1e-6
+    out = capsys.readouterr().out
+    assert "Training on 16 slices, validating on 2 slices, testing on 4 slices." in out
+    assert out.count("learned: done") == 1
+
+
+def test_built_pages_ask_nothing_of_the_network():
+    """Formulas are MathML, and every formula of the docs is one that the renderer knows."""
+    conf = (ROOT / "docs" / "conf.py").read_text(encoding="utf-8")
+    assert 'html_math_renderer = "mathml"' in conf
+    assert "mathjax" not in conf
+    n_formulas = 0
+    for path in (ROOT / "docs").rglob("*.md"):
+        text = re.sub(r"^```.*?^```|`[^`]*`", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        for block, inline in re.findall(r"\$\$(.+?)\$\$|(?<![\\$])\$([^$]+?)\$", text, flags=re.DOTALL):
+            n_formulas += 1
+            assert tex2mathml((block or inline).strip(), as_block=bool(block)).startswith("<math")
+            assert not re.search(r"frac\s*\d", block + inline), "it would take 12 for one number"
+    assert n_formulas > 100
+
+
+def test_no_page_speaks_of_an_index_that_has_no_such_package():
+    for path in [*PAGES, *(ROOT / "trajdesign").rglob("*.py"), ROOT / "examples" / "gallery" / "README.rst"]:
+        assert not re.search(r"pip install ['\"]?trajdesign", path.read_text(encoding="utf-8")), path
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    for path in PAGES:
+        for extra in re.findall(r"pip install -e \"\.\[(\w+)\]", path.read_text(encoding="utf-8")):
+            assert extra in extras, path

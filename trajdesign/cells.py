@@ -100,8 +100,7 @@ def train(
             lock.require_free(require_own(folder(cell, out).path))
         _require_data(waiting)
         with atomic_path(Path(out) / "study.toml") as temporary:
-            temporary.write_text(study.text, encoding="utf-8", newline="
-")
+            temporary.write_text(study.text, encoding="utf-8", newline="\n")
         for cell in done:
             report(cell, outcome(cell, out))
         trained = _one_by_one(waiting, out, device) if jobs == 1 else _side_by_side(waiting, out, devices)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trajdesign import memory
-from trajdesign.errors import ConfigError, ResourceError
+from trajdesign.errors import ConfigError, missing
 
 # In units of half the field of view: where the conductors lie, and their width. A ring this close runs
 # through the corners of the image, so the width keeps the field finite there.
@@ -234,7 +234,7 @@ def espirit_maps(calibration: Tensor, shape: Sequence[int]) -> Tensor:
     try:
         from sigpy.mri.app import EspiritCalib
     except ImportError:
-        raise ResourceError("ESPIRiT needs sigpy, which is not installed: pip install trajdesign[espirit].") from None
+        raise missing("ESPIRiT", "sigpy", "espirit") from None
     width = min(calibration.shape[2:])
     whole = _fit(calibration, shape).cpu().numpy()
     maps = [EspiritCalib(kspace, calib_width=width, show_pbar=False).run() for kspace in whole]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import trajdesign
-from trajdesign.errors import ResourceError
+from trajdesign.errors import ResourceError, installing
 
 Verdict = Literal["ok", "missing", "absent", "failed"]
 
@@ -93,7 +93,7 @@ def _packages() -> Iterator[Finding]:
             if extra is None:
                 yield Finding("package", name, "not installed", "missing", f"pip install {name}")
             else:
-                yield Finding("package", name, "not installed", "absent", f"pip install trajdesign[{extra}]")
+                yield Finding("package", name, "not installed", "absent", installing(extra))
 
 
 def _folders() -> Iterator[Finding]:

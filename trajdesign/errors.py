@@ -85,3 +85,13 @@ def known(error: Exception) -> TrajdesignError | None:
     if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
         return ResourceError("out of memory; take a smaller batch, matrix or number of coils.")
     return None
+
+
+def missing(what: str, package: str, extra: str) -> ResourceError:
+    """Return the error that a package of an extra is not installed, with what installs it."""
+    return ResourceError(f"{what} needs {package}, which is not installed: {installing(extra)} in the clone.")
+
+
+def installing(extra: str) -> str:
+    """Return the command that installs an extra: from the clone, because the package is on no index."""
+    return f'pip install -e ".[{extra}]"'

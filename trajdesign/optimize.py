@@ -132,15 +132,16 @@ def optimize(
             folder.checkpoints if ranks.is_first else None, signals, config.training.checkpoint_seconds, say
         )
         _require_memory(config)
-        if not (resume and folder.is_finished):
-            tell(f"Reading the images (data.kind = {config.data['kind']}) ...")
-        with randomness.drawn_from(config.seed):  # what a run is made of is the same when it goes on
+        with (
+            progress.taking_long(tell, f"Reading the images (data.kind = {config.data['kind']}) ..."),
+            randomness.drawn_from(config.seed),  # what a run is made of is the same when it goes on
+        ):
             initial = plugins.build("init", config.init, config.acquisition, config.scanner)
             starts = [plugins.build("init", start, config.acquisition, config.scanner) for start in config.starts]
             data = _require_possible(config, [initial, *starts], ranks)
-        if not (resume and folder.is_finished):
-            for split in ("val", "test"):
-                look(data[split], split, ranks, say if ranks.is_first else lambda _: None)
+            if not (resume and folder.is_finished):
+                for split in ("val", "test"):
+                    look(data[split], split, ranks, say if ranks.is_first else lambda _: None)
         with lock.one_writer(folder.path) if ranks.is_first else contextlib.nullcontext():
             goes_on = ranks.is_first and resume and folder.reopen(config)
             if goes_on and folder.is_finished:

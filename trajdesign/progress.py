@@ -1,7 +1,9 @@
 """What a training says while it goes on: where it is, how many images it has, and how many steps that makes."""
 
+import contextlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -23,6 +25,19 @@ def listeners(say: Say | None, report: Watch | None, ranks: Ranks, *, quiet: boo
     say = say or (_print if talks else _ignore)
     report = report or (validations(_print) if talks else _ignore)
     return (say, report, say if talks else _ignore) if ranks.is_first else (say, _ignore, _ignore)
+
+
+@contextlib.contextmanager
+def taking_long(tell: Say, sentence: str, seconds: float = 1.0) -> Iterator[None]:
+    """Say a sentence if the block is not done after some seconds: what is refused at once is one sentence alone."""
+    timer = threading.Timer(seconds, tell, [sentence])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
 
 
 def _ignore(_: object) -> None:

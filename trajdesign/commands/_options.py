@@ -14,12 +14,36 @@ if TYPE_CHECKING:
     from trajdesign.scanner import Scanner
     from trajdesign.trajectory import Trajectory
 
+#: Tables of the config that name a plug-in.
+_PLUGIN_TABLES = ("init", "parameterization", "reconstructor", "data", "response")
+
+
+def names_of(kind: str) -> Callable[[str], list[str]]:
+    """Return what completes the name of a plug-in in a shell."""
+
+    def complete(incomplete: str) -> list[str]:
+        from trajdesign import plugins
+
+        return [name for name in plugins.names(kind) if name.startswith(incomplete)]
+
+    return complete
+
+
+def _settings(incomplete: str) -> list[str]:
+    """Complete a setting that names a plug-in."""
+    every = (f"{kind}.kind={name}" for kind in _PLUGIN_TABLES for name in names_of(kind)(""))
+    return [setting for setting in every if setting.startswith(incomplete)]
+
+
 RunPath = Annotated[Path, typer.Argument(help="Run folder or .npz file.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there already.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, ...")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=V", help="Change one setting; repeatable.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=V", help="Change one setting; repeatable.", autocompletion=_settings),
+]
 Ignore = Annotated[
     list[str] | None,
     typer.Option(help="Limit of the image, not of the hardware, that need not hold: receiver, extent."),

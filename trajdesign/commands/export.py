@@ -20,6 +20,7 @@ from trajdesign.commands._options import (
     Profile,
     Quiet,
     RunPath,
+    names_of,
 )
 
 _UNITS = {
@@ -38,10 +39,17 @@ def export(
     path: RunPath,
     out: Annotated[Path, typer.Option(help="File to write.", show_default=False)],
     format: Annotated[
-        str, typer.Option(help="An exporter: pulseq, neurospin, mrd, bart, csv, npz, or your own.")
+        str,
+        typer.Option(
+            help="An exporter: pulseq, neurospin, mrd, bart, csv, npz, or your own.",
+            autocompletion=names_of("exporter"),
+        ),
     ] = "pulseq",
     pulseq_version: Annotated[str | None, typer.Option(help="Pulseq: 1.5.0 or 1.4.1.")] = None,
-    sequence: Annotated[str | None, typer.Option(help="Pulseq: template, or a .py file of yours.")] = None,
+    sequence: Annotated[
+        str | None,
+        typer.Option(help="Pulseq: template, or a .py file of yours.", autocompletion=names_of("sequence")),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="OPTION=V", help="Of the exporter, or sequence.OPTION=V; repeatable."),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trajdesign import console, lock
-from trajdesign.commands._options import Device, Force, Json, Quiet, Set
+from trajdesign.commands._options import Device, Force, Json, Quiet, Set, names_of
 from trajdesign.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,7 +38,10 @@ def optimize(
         bool, typer.Option("--resume", help="Go on with the run in --out; other settings need not be given again.")
     ] = False,
     log: Annotated[
-        list[str] | None, typer.Option(help="Log every step: tensorboard, or module:function; repeatable.")
+        list[str] | None,
+        typer.Option(
+            help="Log every step: tensorboard, or module:function; repeatable.", autocompletion=names_of("logger")
+        ),
     ] = None,
     force: Force = False,
     quiet: Quiet = False,

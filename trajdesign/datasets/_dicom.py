@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trajdesign import walled
-from trajdesign.errors import InputError, ResourceError
+from trajdesign.errors import InputError, missing
 
 # Of all images of a folder together.
 _MOST_BYTES = 2**32
@@ -113,7 +113,7 @@ def _read(path: Path) -> _Image:
     try:
         import pydicom
     except ImportError:
-        raise ResourceError("DICOM needs pydicom, which is not installed: pip install trajdesign[dicom].") from None
+        raise missing("DICOM", "pydicom", "dicom") from None
     content = walled.read_bytes(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what does not keep to the standard; what matters is refused

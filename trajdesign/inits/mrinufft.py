@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from trajdesign.acquisition import Acquisition
-from trajdesign.errors import ConfigError, LimitError, ResourceError
+from trajdesign.errors import ConfigError, LimitError, missing
 from trajdesign.inits._fastest import Fastest, curve_through
 from trajdesign.inits._feasible import Bounds, feasible, inside, require_time
 from trajdesign.plugins import nearest
@@ -71,7 +71,7 @@ def _points(pattern: str, options: dict[str, Any], acquisition: Acquisition, n_p
     try:
         from mrinufft import trajectories
     except ImportError:
-        raise ResourceError("mri-nufft is not installed: pip install trajdesign[mrinufft].") from None
+        raise missing("init.kind = mrinufft", "mri-nufft", "mrinufft") from None
     prefix = f"initialize_{acquisition.n_dims}D_"
     known = [name.removeprefix(prefix) for name in dir(trajectories) if name.startswith(prefix)]
     if pattern not in known:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from trajdesign.errors import ResourceError
+from trajdesign.errors import missing
 from trajdesign.files import require_own
 from trajdesign.interfaces import Progress
 
@@ -34,7 +34,7 @@ def tensorboard(run: Path) -> Iterator[Callable[[Progress], None]]:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise ResourceError("tensorboard is not installed: pip install trajdesign[tensorboard].") from None
+        raise missing("--log tensorboard", "tensorboard", "tensorboard") from None
     writers: dict[str, SummaryWriter] = {}
     psnr: dict[str, float] = {}
 
