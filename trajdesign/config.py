@@ -266,12 +266,13 @@ def with_profile(scanner: dict[str, Any]) -> dict[str, Any]:
     name = own.pop("profile", None)
     if name is None:
         return own
-    if not str(name).endswith(".toml") and name not in profiles():
+    is_file = walled.ending(str(name)) == ".toml"
+    if not is_file and name not in profiles():
         raise ConfigError(f"unknown scanner profile {name!r}{plugins.nearest(str(name), [*profiles(), 'FILE.toml'])}")
-    if not str(name).endswith(".toml"):
+    if not is_file:
         return {**_built_in(name), **own}
     site = read_toml(name)
-    if str(site.get("profile", "")).endswith(".toml"):
+    if walled.ending(str(site.get("profile", ""))) == ".toml":
         raise ConfigError(f"{name} builds on {site['profile']}; a profile builds on a built-in one.")
     return {**with_profile(site), **own}
 

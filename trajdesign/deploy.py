@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from trajdesign import plugins
+from trajdesign import plugins, walled
 from trajdesign.encoding import Encoding
 from trajdesign.errors import ConfigError
 from trajdesign.files import atomic_path
@@ -53,7 +53,7 @@ def export_network(run: Path | str, path: Path | str, *, stage: str | None = Non
         If the file exists and may not be replaced.
     """
     path, folder = Path(path), RunFolder(run)
-    if path.suffix != ".pt2":
+    if walled.ending(path) != ".pt2":
         raise ConfigError(f"{path}: a program of torch.export ends in .pt2.")
     config, stages = folder.config(), folder.stages()
     if stage not in (None, *stages):
@@ -72,8 +72,9 @@ def export_network(run: Path | str, path: Path | str, *, stage: str | None = Non
     with torch.no_grad():
         exported = torch.export.export(program, tuple(inputs), dynamic_shapes=tuple(many for _ in inputs))
     about = {**_INPUTS, "run": config.name, "stage": stage or stages[-1], "matrix": config.acquisition.matrix}
-    with atomic_path(path, overwrite=overwrite) as temporary:
-        torch.export.save(exported, temporary, extra_files={"trajdesign.json": json.dumps(about)})
+    # as a stream, because torch looks at a name's ending itself
+    with atomic_path(path, overwrite=overwrite) as temporary, temporary.open("wb") as stream:
+        torch.export.save(exported, stream, extra_files={"trajdesign.json": json.dumps(about)})
 
 
 class _Program(nn.Module):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from trajdesign import limits, plugins
+from trajdesign import limits, plugins, walled
 from trajdesign.errors import ConfigError, LimitError
 from trajdesign.files import atomic_path
 from trajdesign.trajectory import Trajectory
@@ -73,8 +73,8 @@ def export(
     table = plugins.resolve("exporter", {**(options or {}), "kind": format})
     exporter = plugins.find("exporter", table.pop("kind"))
     module = sys.modules[exporter.__module__]
-    suffix = getattr(module, "SUFFIX", path.suffix)
-    if path.suffix != suffix:
+    suffix = getattr(module, "SUFFIX", walled.ending(path))
+    if walled.ending(path) != suffix.lower():
         raise ConfigError(f"{path} must end in {suffix} for the format {format!r}.")
     if not hasattr(module, "read_back"):
         raise ConfigError(f"exporter {format!r} has no function read_back, so its files cannot be proved.")

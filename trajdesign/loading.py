@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trajdesign import sampled
+from trajdesign import sampled, walled
 from trajdesign.acquisition import Acquisition
 from trajdesign.arrays import Kind, read_npz, require_arrays
 from trajdesign.errors import ConfigError, InputError
@@ -56,7 +56,7 @@ def load(path: Path | str, scanner: Scanner | None = None) -> Trajectory:
         If the file is missing, damaged, lacks a key, holds a value that is not finite, or its `k_adc` is not what
         its `k` plays; if the samples of a foreign one cannot be met on the raster to a tenth of 1/FOV.
     """
-    if Path(path).suffix.lower() in sampled.COMPLETE:
+    if walled.ending(path) in sampled.COMPLETE:
         try:
             return require_close(*load_sampled(path, scanner=scanner or Scanner()), path)
         except ConfigError as error:
@@ -223,7 +223,7 @@ def is_ours(path: Path | str) -> bool:
     InputError
         If it is an ``.npz`` file that cannot be read.
     """
-    return Path(path).suffix.lower() == ".npz" and "format" in read_npz(path)
+    return walled.ending(path) == ".npz" and "format" in read_npz(path)
 
 
 def _smallest_matrix(extent: Iterable[float]) -> tuple[int, ...]:

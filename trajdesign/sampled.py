@@ -71,9 +71,9 @@ def read(path: Path | str) -> Samples:
         ".seq": _pulseq,
         ".bin": _neurospin,
     }
-    if path.suffix.lower() not in readers:
+    if walled.ending(path) not in readers:
         raise InputError(f"{path} is of no known kind of trajectory; known: {', '.join(readers)}.")
-    found = readers[path.suffix.lower()](path)
+    found = readers[walled.ending(path)](path)
     if found.k.ndim != 3 or found.k.dtype.kind != "f":
         raise InputError(f"{path} holds {found.k.dtype} of shape {found.k.shape}, not a real (shot, sample, dim).")
     if found.k.shape[-1] not in (2, 3):

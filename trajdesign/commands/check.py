@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trajdesign import console
+from trajdesign import console, walled
 from trajdesign.commands._options import (
     Dwell,
     Foreign,
@@ -50,7 +50,7 @@ def check(
 ) -> None:
     """Check every limit: the worst value, where it is, and the margin. Exit code 4 if one is broken."""
     foreign = Foreign(k_unit, dwell, fov, matrix, profile, max_gradient, max_slew)
-    if path.suffix == ".seq":
+    if walled.ending(path) == ".seq":
         ok = _check_file(path, foreign.scanner(), quiet, json, nerves, nerve_limit, bands, band_limit, out)
     else:
         ok = _check_trajectory(path, foreign, quiet, json, ignore or [])

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from trajdesign import console
+from trajdesign import console, walled
 from trajdesign.commands._options import (
     Dwell,
     Force,
@@ -80,7 +80,7 @@ def export(
             if not isinstance(value, dict)
         ]
         console.show(f"{out}, as read back", ("fact", "value", "unit"), rows, left=("fact", "unit"))
-        if out.suffix == ".seq":
+        if walled.ending(out) == ".seq":
             by_its_run = ("--reconstruct", path) if path.is_dir() else ()
             console.suggest(
                 ("check", out, *config_module.options_of(trajectory.scanner, profile)),

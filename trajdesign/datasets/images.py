@@ -129,12 +129,12 @@ def images(
     remedy = "split by patient, or set data.patient_pattern"
     refuse_leaks(splits, lambda path: patient_in_name(path, patient_pattern), remedy)
     files = files_of_split(splits, split, test_fraction)
-    _hdf5.require_sound([path for path in files if path.suffix.lower() in _hdf5.ENDINGS], array)
+    _hdf5.require_sound([path for path in files if walled.ending(path) in _hdf5.ENDINGS], array)
     found: list[NDArray[np.floating]] = []
     for path in files:
         if path.is_dir():
             volume, pixel = read_series(path)
-        elif path.name.lower().endswith((".nii", ".nii.gz")):
+        elif _is_nifti(path):
             volume, pixel = _read_nifti(path, plane)
         else:
             volume, pixel = _read_array(path, array, slice_axis, transpose)
@@ -173,6 +173,11 @@ class _Slices(Dataset[Tensor]):
         return receive(self.magnitudes[index], self.n_coils, np.random.default_rng((*self.stream, index)))
 
 
+def _is_nifti(path: Path) -> bool:
+    inner = path.with_suffix("") if walled.ending(path) == ".gz" else path
+    return walled.ending(inner) == ".nii"
+
+
 def _read_nifti(path: Path, plane: Plane) -> tuple[NDArray, tuple[float, float]]:
     """Return a volume (slice, contrast, y, x) and its pixel size along y and x, mm."""
     try:
@@ -205,7 +210,7 @@ def _nifti(path: Path) -> Any:
     at the end of a compressed one is compared.
     """
     with walled.opened(path) as (stream, size):
-        content = gzip.GzipFile(fileobj=stream) if path.suffix.lower() == ".gz" else stream
+        content = gzip.GzipFile(fileobj=stream) if walled.ending(path) == ".gz" else stream
         start = content.read(_NIFTI_1)
         kind = nibabel.Nifti1Image
         if not kind.header_class.may_contain_header(start):
@@ -232,7 +237,7 @@ def _nifti(path: Path) -> Any:
 
 def _read_array(path: Path, name: str, slice_axis: int, transpose: bool) -> tuple[NDArray, tuple[float, float]]:
     """Return a volume (slice, contrast, y, x) and the pixel size (1, 1)."""
-    ending = path.suffix.lower()
+    ending = walled.ending(path)
     if ending == ".cfl":
         return _bart_magnitude(path), (1.0, 1.0)
     if ending == ".npz":

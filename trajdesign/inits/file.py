@@ -1,11 +1,11 @@
 """A trajectory from a file."""
 
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 
+from trajdesign import walled
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError
 from trajdesign.inits._feasible import feasible, inside
@@ -57,7 +57,7 @@ def file(
     LimitError
         If the scanner cannot play it.
     """
-    if k_unit is None and Path(path).suffix.lower() == ".npz":
+    if k_unit is None and walled.ending(path) == ".npz":
         found = load(path)
     else:
         found = require_close(
