@@ -4,8 +4,11 @@ import math
 from dataclasses import dataclass
 
 from trajdesign.errors import ConfigError
+from trajdesign.scanner import Scanner
 from trajdesign.units import plausible
 
+# What a dwell time may be off a raster, s.
+_SAME_TIME = 1e-10
 # More than any scanner has; what fits into memory is asked where it is needed.
 _MOST_PIXELS, _MOST = 4096, 2**20
 
@@ -94,3 +97,16 @@ class Acquisition:
         """
         start = (gradient_raster - self.dwell) / 2
         return (math.ceil(start / rf_raster - 1e-6) * rf_raster) - start
+
+
+def unplayable(acquisition: Acquisition, scanner: Scanner) -> str:
+    """Return a sentence on why a scanner's receiver cannot sample as the acquisition says; empty if it can."""
+    dwell, raster = acquisition.dwell, scanner.adc_raster
+    n = max(1, round(dwell / raster))
+    if abs(dwell - n * raster) <= _SAME_TIME:
+        return ""
+    near = {f"{m * raster:.9g}" for m in (math.floor(dwell / raster), math.ceil(dwell / raster)) if m}
+    return (
+        f"the dwell time of {dwell:.9g} s is no multiple of the scanner's ADC raster of {raster:.9g} s; "
+        f"the nearest are {' and '.join(sorted(near, key=float))} s."
+    )

@@ -154,7 +154,7 @@ def _require_finite(trajectory: Trajectory) -> None:
 
 def _save_k(path: Path, trajectory: Trajectory, k: dict[str, np.ndarray], report: Mapping[str, Any]) -> None:
     """Write k as read back, with what a reconstruction needs to know."""
-    acquisition = trajectory.acquisition
+    acquisition, scanner = trajectory.acquisition, trajectory.scanner
     facts = {"te": "te_s", "tr": "tr_s", "md5": "seq_md5"}
     arrays: dict[str, Any] = {**k, **{key: np.array(report[fact]) for fact, key in facts.items() if fact in report}}
     with path.open("wb") as stream:
@@ -163,6 +163,8 @@ def _save_k(path: Path, trajectory: Trajectory, k: dict[str, np.ndarray], report
             dwell_s=acquisition.dwell,
             fov_m=np.array(acquisition.fov),
             matrix=np.array(acquisition.matrix),
+            nucleus=np.array(scanner.nucleus),
+            gamma_hz_per_t=scanner.gamma,
             name=np.array(trajectory.name),
             **arrays,
         )

@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from trajdesign import plugins
-from trajdesign.acquisition import Acquisition
+from trajdesign.acquisition import Acquisition, unplayable
 from trajdesign.errors import ConfigError, LimitError
 from trajdesign.interfaces import Constraint, Finding
 from trajdesign.scanner import Scanner
@@ -13,6 +16,10 @@ from trajdesign.trajectory import Trajectory
 
 Options = Mapping[str, Mapping[str, Any]]
 """The options of each constraint by its name, as in the config's tables ``[limits.options.NAME]``."""
+
+
+# Part of a limit that the digits of a file's gradients (float32) may add.
+_FILE_ROUNDING = 1e-5
 
 
 def standard() -> list[str]:
@@ -64,7 +71,15 @@ def check(trajectory: Trajectory, names: list[str] | None = None, options: Optio
         Constraints to check; the `standard` ones by default.
     options
         Of the constraints, by name.
+
+    Raises
+    ------
+    LimitError
+        If the scanner's receiver cannot sample at all with the acquisition's dwell time.
     """
+    wrong = unplayable(trajectory.acquisition, trajectory.scanner)
+    if wrong:
+        raise LimitError(f"{trajectory.name}: {wrong}")
     return [c.check(trajectory) for c in constraints(trajectory.acquisition, trajectory.scanner, names, options)]
 
 
@@ -80,6 +95,34 @@ def require(trajectory: Trajectory, names: list[str] | None = None, options: Opt
     broken = [describe(f) for f in findings if not f.ok]
     if broken:
         raise LimitError(f"{trajectory.name} breaks {len(broken)} limit(s): {'; '.join(broken)}.")
+    return findings
+
+
+def check_whole(gradient: NDArray[np.floating], before: int, scanner: Scanner) -> list[Finding]:
+    """Return the worst gradient and slew rate of whole shots, which start and end at rest.
+
+    Parameters
+    ----------
+    gradient
+        Of all that is played (shot, cell, dim), T/m.
+    before
+        Cells before the readout; times are after its start.
+    scanner
+        Its limits, norm and raster.
+    """
+    order = 2 if scanner.limit_norm == "vector" else np.inf
+    at_rest = np.pad(gradient, ((0, 0), (1, 1), (0, 0)))
+    slew = np.diff(at_rest, axis=1) / scanner.gradient_raster
+    findings = []
+    for name, vectors, limit, unit, first in (
+        ("gradient, whole shot", gradient, scanner.max_gradient, "T/m", -before),
+        ("slew, whole shot", slew, scanner.max_slew, "T/m/s", -before - 0.5),
+    ):
+        size = np.linalg.norm(vectors, ord=order, axis=-1)
+        shot, index = np.unravel_index(int(np.argmax(np.nan_to_num(size, nan=np.inf))), size.shape)
+        time = (first + float(index)) * scanner.gradient_raster
+        n_broken = int((~(size / limit - 1 <= _FILE_ROUNDING)).sum())
+        findings.append(Finding(name, float(size[shot, index]), limit, unit, int(shot), time, n_broken, _FILE_ROUNDING))
     return findings
 
 

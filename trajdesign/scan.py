@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trajdesign import metrics, plots, plugins, seqfile
+from trajdesign import metrics, plots, plugins, sampled, seqfile
 from trajdesign.acquisition import Acquisition
 from trajdesign.config import Config
 from trajdesign.density import density_compensation
@@ -25,6 +25,7 @@ from trajdesign.nufft import nufft_adjoint
 from trajdesign.reconstructors.adjoint import root_sum_of_squares
 from trajdesign.response import actual, k_of_file
 from trajdesign.run import RunFolder, to_json
+from trajdesign.scanner import Scanner
 from trajdesign.seqfile import SeqFile
 from trajdesign.signal import receiver_noise, signal
 from trajdesign.trajectory import Trajectory, fit_residual
@@ -148,6 +149,7 @@ def scan(
             "n_shots": acquisition.n_shots,
             "n_samples": acquisition.n_samples,
             "duration": played.duration,
+            **sampled.nucleus(played, path),
             "echo_time": echo,
             "t2_star": t2_star,
             "off_resonance": [float(np.min(off_resonance)), float(np.max(off_resonance))],
@@ -155,7 +157,8 @@ def scan(
             "seed": seed,
         }
         scanned = _compared(coil_images, seen, k, acquisition, trained, facts)
-        mrd.write(to["raw.h5"], kspace.numpy(), k.numpy(), acquisition, slice_thickness=_fov(played, path)[2])
+        of = Scanner(**sampled.nucleus(played, path))
+        mrd.write(to["raw.h5"], kspace.numpy(), k.numpy(), acquisition, of, slice_thickness=_fov(played, path)[2])
         _write(scanned, to)
     return scanned
 

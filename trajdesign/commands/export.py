@@ -17,9 +17,13 @@ from trajdesign.commands._options import (
     Matrix,
     MaxGradient,
     MaxSlew,
+    Nucleus,
     Profile,
     Quiet,
     RunPath,
+    ScannerOptions,
+    ScannerSettings,
+    open_trajectory,
 )
 
 _UNITS = {
@@ -57,13 +61,16 @@ def export(
     profile: Profile = None,
     max_gradient: MaxGradient = None,
     max_slew: MaxSlew = None,
+    nucleus: Nucleus = None,
+    scanner: ScannerSettings = None,
 ) -> None:
     """Write the trajectory for a scanner, and prove from the written file that it will be played."""
     from trajdesign import config as config_module
     from trajdesign.export import export as write
     from trajdesign.run import RunFolder
 
-    trajectory = Foreign(k_unit, dwell, fov, matrix, profile, max_gradient, max_slew).open(path)
+    asked = ScannerOptions(profile, max_gradient, max_slew, nucleus, scanner)
+    trajectory, _ = open_trajectory(path, Foreign(k_unit, dwell, fov, matrix), asked)
     options = config_module.parse_options(set_ or [])
     if pulseq_version is not None:
         options["pulseq_version"] = pulseq_version
