@@ -100,13 +100,22 @@ class Acquisition:
 
 
 def unplayable(acquisition: Acquisition, scanner: Scanner) -> str:
-    """Return a sentence on why a scanner's receiver cannot sample as the acquisition says; empty if it can."""
+    """Return a sentence on why a scanner cannot sample as the acquisition says; empty if it can."""
     dwell, raster = acquisition.dwell, scanner.adc_raster
-    n = max(1, round(dwell / raster))
-    if abs(dwell - n * raster) <= _SAME_TIME:
-        return ""
-    near = {f"{m * raster:.9g}" for m in (math.floor(dwell / raster), math.ceil(dwell / raster)) if m}
-    return (
-        f"the dwell time of {dwell:.9g} s is no multiple of the scanner's ADC raster of {raster:.9g} s; "
-        f"the nearest are {' and '.join(sorted(near, key=float))} s."
-    )
+    if not _is_multiple(dwell, raster):
+        near = [f"{m * raster:.9g}" for m in (math.floor(dwell / raster), math.ceil(dwell / raster)) if m]
+        return (
+            f"the dwell time of {dwell:.9g} s is no multiple of the scanner's ADC raster of {raster:.9g} s; "
+            f"the nearest {'is' if len(near) == 1 else 'are'} {' and '.join(near)} s."
+        )
+    if not _is_multiple(scanner.gradient_raster, scanner.rf_raster):
+        return (
+            f"the gradient raster of {scanner.gradient_raster:.9g} s is no multiple of the RF raster of "
+            f"{scanner.rf_raster:.9g} s, on which ADC events start."
+        )
+    return ""
+
+
+def _is_multiple(time: float, raster: float) -> bool:
+    n = round(time / raster)
+    return n > 0 and abs(time - n * raster) <= _SAME_TIME

@@ -26,6 +26,10 @@ class _Table(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
 
+class _OneTable(_Table):
+    scanner: Scanner
+
+
 class Limits(_Table):
     """Table ``[limits]``: which constraints hold in training, and how they are enforced.
 
@@ -263,9 +267,9 @@ def scanner_settings(table: dict[str, Any]) -> dict[str, Any]:
     """
     settings = with_profile(table)
     try:
-        scanner = pydantic.TypeAdapter(Scanner).validate_python(settings)
+        scanner = _OneTable(scanner=settings).scanner
     except pydantic.ValidationError as error:
-        raise ConfigError(_sentence(error, ["scanner"])) from None
+        raise ConfigError(_sentence(error)) from None
     return {key: getattr(scanner, key) for key in settings}
 
 
@@ -363,9 +367,9 @@ def _apply(tables: dict[str, Any], override: str) -> None:
     table[parts[-1]] = value
 
 
-def _sentence(error: pydantic.ValidationError, under: Sequence[str] = ()) -> str:
+def _sentence(error: pydantic.ValidationError) -> str:
     first = error.errors()[0]
-    path = [*under, *(str(part) for part in first["loc"])]
+    path = [str(part) for part in first["loc"]]
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         homes = [f"{table}.{path[-1]}" for table in _known([]) if path[-1] in _known([table])]
         hint = f"; did you mean {homes[0]!r}?" if homes else plugins.nearest(path[-1], _known(path[:-1]))

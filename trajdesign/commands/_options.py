@@ -186,7 +186,7 @@ def _note_fit(path: Path, trajectory: "Trajectory", residual: tuple[float, float
     rough = " (corners or noise, which no amplifier plays)" if largest > _NOTED else ""
     reach = float((trajectory.k_adc.abs() / trajectory.k.new_tensor(acquisition.k_max)).max())
     doubts = [f"k reaches {reach:.2g} of what that matrix holds"] if reach < _SHORT else []
-    doubts += ["these are large voxels"] if max(acquisition.voxel) > _COARSE else []
+    doubts += ["these are large voxels"] if not foreign.matrix and max(acquisition.voxel) > _COARSE else []
     console.note(
         f"Fitted {path} onto the {trajectory.scanner.gradient_raster * 1e6:g} us raster: "
         f"largest residual {largest:.3g}/FOV{rough}, rms {rms:.3g}/FOV.\n"

@@ -169,6 +169,11 @@ def shapes(file: h5py.File) -> dict[str, tuple[int, ...]]:
     return {name: found.shape for name, found in members.items() if isinstance(found, h5py.Dataset)}
 
 
+def is_raw(file: h5py.File) -> bool:
+    """Return whether a file holds raw data of ISMRMRD."""
+    return is_own(file, "dataset") and isinstance(file["dataset"], h5py.Group) and has(file["dataset"], "xml")
+
+
 def is_own(of: h5py.Group, name: str) -> bool:
     """Return whether a member lies in the file itself."""
     return has(of, name) and of.id.links.get_info(_encoded(name)).type == h5py.h5l.TYPE_HARD

@@ -88,21 +88,14 @@ def patient(path: Path) -> str | None:
         return None
     with _hdf5.opened(path) as file:
         name = _hdf5.attribute(file, "patient_id")
-        if name is None and _has_header(file):
+        if name is None and _hdf5.is_raw(file):
             root = _parsed(_hdf5.text(file["dataset"], "xml"), path)
             name = root.findtext("{*}subjectInformation/{*}patientID")
     return name
 
 
-def _has_header(file: h5py.File) -> bool:
-    """Return whether there is a header of ISMRMRD's own layout."""
-    if not _hdf5.is_own(file, "dataset") or not isinstance(file["dataset"], h5py.Group):
-        return False
-    return _hdf5.has(file["dataset"], "xml")
-
-
 def _is_mrd(file: h5py.File, key: str) -> bool:
-    return not _hdf5.has(file, key) and _has_header(file) and _hdf5.has(file["dataset"], "data")
+    return not _hdf5.has(file, key) and _hdf5.is_raw(file) and _hdf5.has(file["dataset"], "data")
 
 
 def _shape(data: h5py.Dataset, key: str, path: Path) -> tuple[int, ...]:

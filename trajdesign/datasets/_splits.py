@@ -34,7 +34,10 @@ def expand(patterns: Sequence[str], option: str, *, folders: bool = False) -> li
         raise ConfigError(f"data.{option} is {patterns!r}; it is a list of paths or globs: [{patterns!r}].")
     files: dict[Path, None] = {}
     for pattern in patterns:
-        path = Path(pattern).expanduser()
+        try:
+            path = Path(pattern).expanduser()
+        except RuntimeError:
+            raise InputError(f"data.{option}: {pattern!r} is in the home of a user whom nobody knows here.") from None
         if path.exists() and not path.is_file() and not (folders and path.is_dir()):
             raise InputError(f"data.{option}: {path} is not a regular file; name files or a glob.")
         # not Path.glob: it takes no absolute pattern, and finds hidden files
@@ -60,7 +63,8 @@ def files_of_split(splits: dict[str, list[Path]], split: Split, test_fraction: f
         return splits[split]
     if splits["train"] and (split == "val" or test_fraction > 0):
         return splits["train"]
-    raise ConfigError(f"no images to {split} on: data.{split} is empty; give it paths or globs.")
+    remedy = ", or keep a part of the training images by data.test_fraction" if split == "test" else ""
+    raise ConfigError(f"no images to {split} on: data.{split} is empty; give it paths or globs{remedy}.")
 
 
 def slices_of_split(

@@ -245,6 +245,8 @@ def _read_array(path: Path, name: str, slice_axis: int, transpose: bool) -> tupl
         volume = arrays[_choose({key: a.shape for key, a in arrays.items()}, name, path)]
     elif ending in _hdf5.ENDINGS:
         with _hdf5.opened(path) as file:
+            if _hdf5.is_raw(file) and name not in _hdf5.shapes(file):
+                raise InputError(f"{path} is raw data (ISMRMRD), no images; data.kind = 'fastmri' reads that.")
             data = _hdf5.member(file, _choose(_hdf5.shapes(file), name, path))
             _require_real(data.dtype, path)
             if math.prod(data.shape) > _MAX_VOXELS:

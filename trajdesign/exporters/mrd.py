@@ -26,8 +26,8 @@ def mrd(
     """Write header and trajectory (Inati et al., MRM 2017, doi:10.1002/mrm.26089) for Gadgetron, mrpro and others.
 
     ``traj`` of each acquisition is in cycles per field of view, as the user parameter ``trajectory_units`` of the
-    header's trajectory description says; the data are zeros of one channel. The header's user parameters ``nucleus`` and
-    ``gamma_hz_per_t`` say whose signal it is; its resonance frequency is that of 1H, as the format has it.
+    header's trajectory description says; the data are zeros of one channel. The header's user parameters ``nucleus``
+    and ``gamma_hz_per_t`` say whose signal it is; its resonance frequency is that of 1H, as the format has it.
 
     Parameters
     ----------
