@@ -18,8 +18,8 @@ Options = Mapping[str, Mapping[str, Any]]
 """The options of each constraint by its name, as in the config's tables ``[limits.options.NAME]``."""
 
 
-# Part of a limit that the digits of a file's gradients (float32) may add.
-_FILE_ROUNDING = 1e-5
+#: Part of a limit that the digits of a file's gradients (float32) may add.
+FILE_ROUNDING = 1e-5
 
 
 def standard() -> list[str]:
@@ -121,8 +121,8 @@ def check_whole(gradient: NDArray[np.floating], before: int, scanner: Scanner) -
         size = np.linalg.norm(vectors, ord=order, axis=-1)
         shot, index = np.unravel_index(int(np.argmax(np.nan_to_num(size, nan=np.inf))), size.shape)
         time = (first + float(index)) * scanner.gradient_raster
-        n_broken = int((~(size / limit - 1 <= _FILE_ROUNDING)).sum())
-        findings.append(Finding(name, float(size[shot, index]), limit, unit, int(shot), time, n_broken, _FILE_ROUNDING))
+        n_broken = int((~(size / limit - 1 <= FILE_ROUNDING)).sum())
+        findings.append(Finding(name, float(size[shot, index]), limit, unit, int(shot), time, n_broken, FILE_ROUNDING))
     return findings
 
 
@@ -140,7 +140,7 @@ def summary(trajectory: Trajectory, findings: list[Finding]) -> dict[str, Any]:
     The hardware's limits are part of it, and of its verdict ``ok``, whether they are among the findings or not.
     ``n_broken`` counts the limits that are broken, and ``n_violations`` of each the times at which it is.
     """
-    every = {f.name: f for f in [*findings, *check(trajectory, ["gradient", "slew"])]}
+    every = {f.name: f for f in [*check(trajectory, ["gradient", "slew"]), *findings]}
     return {
         "max_gradient": every["gradient"].value,
         "max_slew": every["slew"].value,

@@ -1,7 +1,7 @@
 """``trajdesign check``."""
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -88,6 +88,7 @@ def _check_trajectory(
     scanner = trajectory.scanner
     findings = limits.check(trajectory, limits.without(ignore))
     if found is not None and found.gradient is not None:
+        findings = [replace(finding, rounding=limits.FILE_ROUNDING) for finding in findings]
         findings += limits.check_whole(found.gradient, found.before, scanner)
     ok = all(f.ok for f in findings)
     source = _source({} if found is None else found.nucleus, options, is_ours=found is None)
