@@ -285,7 +285,11 @@ def test_a_start_is_an_init_or_the_init_with_other_options():
 def test_a_scanner_is_known_by_its_profile_whatever_its_limits():
     for name in config.profiles():
         timing = config.with_profile({"profile": name})
-        found = config.profile_of(Scanner(**timing, max_gradient=30e-3, max_slew=100.0, limit_norm="axis"))
-        assert config.with_profile({"profile": found}) == timing, "philips plays with the numbers of siemens"
-    assert config.profile_of(Scanner(**config.with_profile({"profile": "ge"}))) == "ge"
-    assert config.profile_of(Scanner(adc_dead_time=11e-6)) is None
+        words = config.options_of(Scanner(**timing, max_gradient=30e-3, max_slew=100.0))
+        rest = ["--max-gradient", "0.03", "--max-slew", "100.0"]
+        of_profile = [] if timing == config.with_profile({"profile": "siemens"}) else ["--profile", name]
+        assert words == [*of_profile, *rest], "philips plays with the numbers of siemens"
+    almost = Scanner(**{**config.with_profile({"profile": "ge"}), "adc_dead_time": 11e-6}, limit_norm="axis")
+    words = config.options_of(almost)
+    assert words[:2] == ["--profile", "ge"]
+    assert words[-4:] == ["--scanner", "limit_norm=axis", "--scanner", "adc_dead_time=1.1e-05"]

@@ -1,6 +1,7 @@
 """Imports point down: every module imports only from lines below its own."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -217,3 +218,12 @@ def test_heavy_packages_are_imported_when_needed(module, heavy):
     code = f"import sys, {module}; print(*[m for m in {heavy.split()!r} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split() == []
+
+
+def test_one_function_tells_kinds_of_files_by_name():
+    """Whoever asks for ``.suffix`` or ``endswith(".x")`` itself would forget that names may be in capitals."""
+    asks = re.compile(r"""\.suffix\b|endswith\(\(?["']\.(?!kind)""")
+    # names of temporary files, an ending that pypulseq demands, members of archives
+    may = {"walled", "files", "exporters.pulseq", "arrays"}
+    found = {name for name, path in modules().items() if name not in may and asks.search(path.read_text())}
+    assert found == set(), "use trajdesign.walled.ending"

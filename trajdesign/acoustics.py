@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from trajdesign import walled
 from trajdesign.asc import read_asc
 from trajdesign.errors import ConfigError, InputError
 
@@ -96,7 +97,7 @@ def parse_bands(text: str) -> list[Band]:
     InputError
         If the file cannot be read or names no band.
     """
-    if text.lower().endswith(".asc"):
+    if walled.ending(text) == ".asc":
         return read_bands(text)
     try:
         return [Band(*map(float, pair.split(":", 1))) for pair in text.split(",")]

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -49,6 +50,10 @@ def program(
     ] = False,
 ) -> None:
     """Say what is common to all commands."""
+    try:
+        Path.cwd()
+    except OSError:  # libraries that are loaded later end the process where it is gone
+        raise errors.ResourceError("the working directory was removed; change to one that is there.") from None
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """The configuration of a run: TOML tables as checked models, with a default for everything."""
 
+import copy
 import re
 import tomllib
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import pydantic
 import tomli_w
 
 from trajdesign import plugins, walled
-from trajdesign.acquisition import Acquisition
+from trajdesign.acquisition import Acquisition, unplayable
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.scanner import Scanner
 
@@ -23,6 +24,10 @@ _PLUGIN_TABLES = ("init", "parameterization", "reconstructor", "data")
 
 class _Table(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+
+class _OneTable(_Table):
+    scanner: Scanner
 
 
 class Limits(_Table):
@@ -150,6 +155,9 @@ class Config(_Table):
         if self.response:
             self.response.update(plugins.resolve("response", self.response))
         self._resolve_constraints()
+        wrong = unplayable(self.acquisition, self.scanner)
+        if wrong:
+            raise ConfigError(f"config acquisition.dwell: {wrong}")
         return self
 
     def _resolve_constraints(self) -> None:
@@ -193,11 +201,24 @@ def load_config(path: Path | str | None = None, overrides: list[str] | None = No
     ConfigError
         If a key is unknown (the sentence names the nearest one) or a value does not fit.
     """
-    tables = {} if path is None else read_toml(path)
+    written = {} if path is None else read_toml(path)
+    tables = copy.deepcopy(written)
     # kinds first: another kind drops the options of the old one, but none that is given here
     for override in sorted(overrides or [], key=lambda text: not text.partition("=")[0].strip().endswith(".kind")):
         _apply(tables, override)
-    return from_tables(tables)
+    try:
+        return from_tables(tables)
+    except ConfigError as error:
+        is_of_file = path is not None and _wrong(written) == str(error)
+        raise ConfigError(f"{path}: {error}" if is_of_file else str(error)) from None
+
+
+def _wrong(tables: dict[str, Any]) -> str:
+    try:
+        from_tables(tables)
+    except ConfigError as error:
+        return str(error)
+    return ""
 
 
 def from_tables(tables: dict[str, Any]) -> Config:
@@ -234,18 +255,42 @@ def profiles() -> list[str]:
     return sorted(file.stem for file in _PROFILES.glob("*.toml"))
 
 
-def profile_of(scanner: Scanner) -> str | None:
-    """Return the first built-in profile whose rasters and dead times the scanner has, or None if there is none."""
-    matches = (n for n in profiles() if all(getattr(scanner, key) == v for key, v in _built_in(n).items()))
-    return next(matches, None)
+def scanner_settings(table: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a `Scanner` that a table ``[scanner]`` and its profile give, and no others.
+
+    Raises
+    ------
+    InputError
+        If the profile's file is missing or no TOML.
+    ConfigError
+        If there is no such profile or setting, or a value does not fit.
+    """
+    settings = with_profile(table)
+    try:
+        scanner = _OneTable(scanner=settings).scanner
+    except pydantic.ValidationError as error:
+        raise ConfigError(_sentence(error)) from None
+    return {key: getattr(scanner, key) for key in settings}
 
 
 def options_of(scanner: Scanner, profile: str | None = None) -> list[str]:
-    """Return the options of the commands that name a scanner, whose profile is found where it is not given."""
-    profile = profile or profile_of(scanner)
-    is_usual = profile in (None, profile_of(Scanner()))  # that of the defaults goes without saying
+    """Return the options with which ``check`` takes a file for a scanner, whose profile is found if it is not given.
+
+    The nucleus is not among them: a file says it.
+    """
+    missing = {name: _beyond(name, scanner) for name in ([profile] if profile else [None, *profiles()])}
+    best = min(missing, key=lambda name: len(missing[name]))  # of several the first: the default goes without saying
     limits = ["--max-gradient", str(scanner.max_gradient), "--max-slew", str(scanner.max_slew)]
-    return limits if is_usual else ["--profile", str(profile), *limits]
+    more = [word for key, value in missing[best].items() for word in ("--scanner", f"{key}={value}")]
+    return [*(["--profile", best] if best else []), *limits, *more]
+
+
+def _beyond(profile: str | None, scanner: Scanner) -> dict[str, Any]:
+    """Return the settings of a scanner that its limits and a profile do not give, and a check needs."""
+    of_profile = Scanner(**with_profile({"profile": profile} if profile else {}))
+    elsewhere = ("max_gradient", "max_slew", "nucleus", "gamma", "label_segments")
+    keys = [field.name for field in fields(Scanner) if field.name not in elsewhere]
+    return {key: getattr(scanner, key) for key in keys if getattr(scanner, key) != getattr(of_profile, key)}
 
 
 def _built_in(name: str) -> dict[str, Any]:
@@ -266,14 +311,18 @@ def with_profile(scanner: dict[str, Any]) -> dict[str, Any]:
     name = own.pop("profile", None)
     if name is None:
         return own
-    if not str(name).endswith(".toml") and name not in profiles():
+    is_file = walled.ending(str(name)) == ".toml"
+    if not is_file and name not in profiles():
         raise ConfigError(f"unknown scanner profile {name!r}{plugins.nearest(str(name), [*profiles(), 'FILE.toml'])}")
-    if not str(name).endswith(".toml"):
+    if not is_file:
         return {**_built_in(name), **own}
     site = read_toml(name)
-    if str(site.get("profile", "")).endswith(".toml"):
+    if walled.ending(str(site.get("profile", ""))) == ".toml":
         raise ConfigError(f"{name} builds on {site['profile']}; a profile builds on a built-in one.")
-    return {**with_profile(site), **own}
+    try:
+        return {**scanner_settings(site), **own}
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
 
 
 def read_toml(path: Path | str) -> dict[str, Any]:
@@ -322,7 +371,9 @@ def _sentence(error: pydantic.ValidationError) -> str:
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"unknown config key {'.'.join(path)!r}{plugins.nearest(path[-1], _known(path[:-1]))}"
+        homes = [f"{table}.{path[-1]}" for table in _known([]) if path[-1] in _known([table])]
+        hint = f"; did you mean {homes[0]!r}?" if homes else plugins.nearest(path[-1], _known(path[:-1]))
+        return f"unknown config key {'.'.join(path)!r}{hint}"
     return f"config {'.'.join(path)}: {first['msg']} (given: {first['input']!r})."
 
 
@@ -331,7 +382,7 @@ def _known(path: list[str]) -> list[str]:
     table: Any = Config
     for part in path:
         table = table.model_fields[part].annotation
-    return [f.name for f in fields(table)] if is_dataclass(table) else list(table.model_fields)
+    return [f.name for f in fields(table)] if is_dataclass(table) else list(getattr(table, "model_fields", ()))
 
 
 def _without_none(value: Any) -> Any:

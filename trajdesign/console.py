@@ -221,7 +221,7 @@ def show_scan(path: Path, out: Path, facts: dict[str, Any]) -> None:
         )
 
 
-def show_checks(path: Path, checks: Sequence["Check"]) -> None:
+def show_checks(title: str, checks: Sequence["Check"]) -> None:
     """Print the verdicts on a Pulseq file."""
     from trajdesign.inspection import text
 
@@ -235,7 +235,7 @@ def show_checks(path: Path, checks: Sequence["Check"]) -> None:
         )
         for check in checks
     ]
-    show(str(path), ("rule", "worst", "allowed", "where", ""), rows, left=("rule", "allowed", "where", ""))
+    show(title, ("rule", "worst", "allowed", "where", ""), rows, left=("rule", "allowed", "where", ""))
     n_broken = sum(check.verdict == "broken" for check in checks)
     say(
         f"{n_broken or 'No'} rule{'s' if n_broken != 1 else ''} broken. These are estimates: keeping them does not "

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from trajdesign import plugins
+from trajdesign import plugins, walled
 from trajdesign.encoding import Encoding
 from trajdesign.errors import ConfigError
 from trajdesign.files import atomic_path
@@ -54,7 +54,7 @@ def export_network(run: Path | str, path: Path | str, *, stage: str | None = Non
         If the file exists and may not be replaced.
     """
     path, folder = Path(path), RunFolder(run)
-    if path.suffix != ".pt2":
+    if walled.ending(path) != ".pt2":
         raise ConfigError(f"{path}: a program of torch.export ends in .pt2.")
     config, stages = folder.config(), folder.stages()
     if stage not in (None, *stages):

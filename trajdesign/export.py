@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from trajdesign import limits, plugins
+from trajdesign import limits, plugins, walled
 from trajdesign.errors import ConfigError, LimitError
 from trajdesign.files import atomic_path
 from trajdesign.trajectory import MAX_K_ERROR_FOV, Trajectory
@@ -70,8 +70,8 @@ def export(
     table = plugins.resolve("exporter", {**(options or {}), "kind": format})
     exporter = plugins.find("exporter", table.pop("kind"))
     module = sys.modules[exporter.__module__]
-    suffix = getattr(module, "SUFFIX", path.suffix)
-    if path.suffix != suffix:
+    suffix = getattr(module, "SUFFIX", walled.ending(path))
+    if walled.ending(path) != suffix.lower():
         raise ConfigError(f"{path} must end in {suffix} for the format {format!r}.")
     if not hasattr(module, "read_back"):
         raise ConfigError(f"exporter {format!r} has no function read_back, so its files cannot be proved.")
@@ -151,7 +151,7 @@ def _require_finite(trajectory: Trajectory) -> None:
 
 def _save_k(path: Path, trajectory: Trajectory, k: dict[str, np.ndarray], report: Mapping[str, Any]) -> None:
     """Write k as read back, with what a reconstruction needs to know."""
-    acquisition = trajectory.acquisition
+    acquisition, scanner = trajectory.acquisition, trajectory.scanner
     facts = {"te": "te_s", "tr": "tr_s", "md5": "seq_md5"}
     arrays: dict[str, Any] = {**k, **{key: np.array(report[fact]) for fact, key in facts.items() if fact in report}}
     with path.open("wb") as stream:
@@ -160,6 +160,8 @@ def _save_k(path: Path, trajectory: Trajectory, k: dict[str, np.ndarray], report
             dwell_s=acquisition.dwell,
             fov_m=np.array(acquisition.fov),
             matrix=np.array(acquisition.matrix),
+            nucleus=np.array(scanner.nucleus),
+            gamma_hz_per_t=scanner.gamma,
             name=np.array(trajectory.name),
             **arrays,
         )

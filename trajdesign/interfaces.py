@@ -23,7 +23,7 @@ from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory, point_times
 
 # Part of a limit that rounding may add to a waveform exactly at it.
-_ROUNDING = 1e-9
+ROUNDING = 1e-9
 
 
 class Init(Protocol):
@@ -142,11 +142,13 @@ class Finding:
     """After the first gradient sample, s; within the readout."""
     n_violations: int
     """At how many times of all shots the limit is broken."""
+    rounding: float = ROUNDING
+    """Part of the limit that rounding alone may add."""
 
     @property
     def ok(self) -> bool:
         """Whether the limit is kept; false for a value that is not a number."""
-        return self.value / self.limit - 1 <= _ROUNDING
+        return self.value / self.limit - 1 <= self.rounding
 
     @property
     def margin(self) -> float:
@@ -200,7 +202,7 @@ class Constraint(ABC):
         From Peng et al., CVPR 2022, eq. 15, doi:10.48550/arXiv.2204.02480.
         """
         excess = self.measure(trajectory) / self.limit - 1
-        return torch.nn.functional.threshold(excess, _ROUNDING, 0.0).mean()
+        return torch.nn.functional.threshold(excess, ROUNDING, 0.0).mean()
 
     def check(self, trajectory: Trajectory) -> Finding:
         """Return the worst value, and where it is."""
@@ -215,7 +217,7 @@ class Constraint(ABC):
         time = min(max(float(time), 0.0), trajectory.acquisition.readout)
         worst = float(values[shot, index])
         value = worst if math.isfinite(worst) else math.nan
-        n_violations = int((~(values / self.limit - 1 <= _ROUNDING)).sum())
+        n_violations = int((~(values / self.limit - 1 <= ROUNDING)).sum())
         return Finding(self.name, value, self.limit, self.unit, shot, time, n_violations)
 
     def norm(self, vectors: Tensor) -> Tensor:

@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from trajdesign import plugins
-from trajdesign.acquisition import Acquisition
+from trajdesign.acquisition import Acquisition, unplayable
 from trajdesign.errors import ConfigError, LimitError
 from trajdesign.interfaces import Constraint, Finding
 from trajdesign.scanner import Scanner
@@ -15,6 +18,10 @@ Options = Mapping[str, Mapping[str, Any]]
 """The options of each constraint by its name, as in the config's tables ``[limits.options.NAME]``."""
 
 _NOTHING = 1e-9  # parts of a limit that are rounding
+
+
+#: Part of a limit that the digits of a file's gradients (float32) may add.
+FILE_ROUNDING = 1e-5
 
 
 def standard() -> list[str]:
@@ -66,7 +73,15 @@ def check(trajectory: Trajectory, names: list[str] | None = None, options: Optio
         Constraints to check; the `standard` ones by default.
     options
         Of the constraints, by name.
+
+    Raises
+    ------
+    LimitError
+        If the scanner's receiver cannot sample at all with the acquisition's dwell time.
     """
+    wrong = unplayable(trajectory.acquisition, trajectory.scanner)
+    if wrong:
+        raise LimitError(f"{trajectory.name}: {wrong}")
     return [c.check(trajectory) for c in constraints(trajectory.acquisition, trajectory.scanner, names, options)]
 
 
@@ -90,6 +105,34 @@ def worst(finding: Finding) -> str:
     return f"{finding.value if not abs(finding.value) < _NOTHING * finding.limit else 0.0:.5g}"
 
 
+def check_whole(gradient: NDArray[np.floating], before: int, scanner: Scanner) -> list[Finding]:
+    """Return the worst gradient and slew rate of whole shots, which start and end at rest.
+
+    Parameters
+    ----------
+    gradient
+        Of all that is played (shot, cell, dim), T/m.
+    before
+        Cells before the readout; times are after its start.
+    scanner
+        Its limits, norm and raster.
+    """
+    order = 2 if scanner.limit_norm == "vector" else np.inf
+    at_rest = np.pad(gradient, ((0, 0), (1, 1), (0, 0)))
+    slew = np.diff(at_rest, axis=1) / scanner.gradient_raster
+    findings = []
+    for name, vectors, limit, unit, first in (
+        ("gradient, whole shot", gradient, scanner.max_gradient, "T/m", -before),
+        ("slew, whole shot", slew, scanner.max_slew, "T/m/s", -before - 0.5),
+    ):
+        size = np.linalg.norm(vectors, ord=order, axis=-1)
+        shot, index = np.unravel_index(int(np.argmax(np.nan_to_num(size, nan=np.inf))), size.shape)
+        time = (first + float(index)) * scanner.gradient_raster
+        n_broken = int((~(size / limit - 1 <= FILE_ROUNDING)).sum())
+        findings.append(Finding(name, float(size[shot, index]), limit, unit, int(shot), time, n_broken, FILE_ROUNDING))
+    return findings
+
+
 def describe(finding: Finding) -> str:
     """Return one clause about a finding: the value, the limit and the place."""
     return (
@@ -104,7 +147,7 @@ def summary(trajectory: Trajectory, findings: list[Finding]) -> dict[str, Any]:
     The hardware's limits are part of it, and of its verdict ``ok``, whether they are among the findings or not.
     ``n_broken`` counts the limits that are broken, and ``n_violations`` of each the times at which it is.
     """
-    every = {f.name: f for f in [*findings, *check(trajectory, ["gradient", "slew"])]}
+    every = {f.name: f for f in [*check(trajectory, ["gradient", "slew"]), *findings]}
     return {
         "max_gradient": every["gradient"].value,
         "max_slew": every["slew"].value,

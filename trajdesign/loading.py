@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trajdesign import sampled
+from trajdesign import sampled, walled
 from trajdesign.acquisition import Acquisition
 from trajdesign.arrays import Kind, read_npz, require_arrays
 from trajdesign.errors import ConfigError, InputError
-from trajdesign.scanner import Scanner
+from trajdesign.scanner import Scanner, with_nucleus
 from trajdesign.trajectory import FORMAT, TIMINGS, Trajectory, fit, fit_residual, n_points
 from trajdesign.units import plausible
 
@@ -48,7 +48,7 @@ def load(path: Path | str, scanner: Scanner | None = None) -> Trajectory:
     path
         The ``.npz`` file, or a Pulseq ``.seq`` file or NeuroSpin's ``.bin``.
     scanner
-        Of those two, which do not tell; by default `Scanner` as it is.
+        Of those two, which do not tell; by default `Scanner` as it is, for the nucleus of the file.
 
     Raises
     ------
@@ -56,9 +56,10 @@ def load(path: Path | str, scanner: Scanner | None = None) -> Trajectory:
         If the file is missing, damaged, lacks a key, holds a value that is not finite, or its `k_adc` is not what
         its `k` plays; if the samples of a foreign one cannot be met on the raster to a tenth of 1/FOV.
     """
-    if Path(path).suffix.lower() in sampled.COMPLETE:
+    if walled.ending(path) in sampled.COMPLETE:
         try:
-            return require_close(*load_sampled(path, scanner=scanner or Scanner()), path)
+            found = sampled.read(path)
+            return require_close(*placed(found, path, scanner=_for_nucleus(scanner, found, path)), path)
         except ConfigError as error:
             raise InputError(f"{path} cannot be read by itself: {error}") from None
     arrays = read_npz(path)
@@ -144,7 +145,7 @@ def load_sampled(
     path
         The file.
     scanner
-        Limits and rasters to fit under.
+        Limits and rasters to fit under; of the nucleus of the file, where that tells.
     k_unit
         ``"1/m"``, ``"rad/m"``, ``"1/fov"`` (cycles per field of view, +-matrix/2) or ``"normalized"`` (+-0.5).
     acquisition_fov
@@ -165,13 +166,35 @@ def load_sampled(
     ------
     ConfigError
         If the unit is unknown or not the file's, something is missing, ``normalized`` is used without a matrix, or the
-        file is one that `load` reads.
+        file is one that `load` reads, or for another nucleus than the scanner.
     InputError
         If `trajdesign.sampled.read` refuses the file, or its magnitude contradicts the unit.
     """
+    found = sampled.read(path)
+    scanner = _for_nucleus(scanner, found, path)
+    return placed(
+        found, path, scanner=scanner, k_unit=k_unit, acquisition_fov=acquisition_fov, dwell=dwell, matrix=matrix
+    )
+
+
+def _for_nucleus(scanner: Scanner | None, found: sampled.Samples, path: Path | str) -> Scanner:
+    """Return a scanner for the nucleus of a file; refuse one for another."""
+    return Scanner(**with_nucleus({} if scanner is None else asdict(scanner), found.nucleus, path))
+
+
+def placed(
+    found: sampled.Samples,
+    path: Path | str,
+    *,
+    scanner: Scanner,
+    k_unit: str | None = None,
+    acquisition_fov: tuple[float, ...] | None = None,
+    dwell: float | None = None,
+    matrix: tuple[int, ...] | None = None,
+) -> tuple[Trajectory, tuple[float, float]]:
+    """Fit what was read of a file onto the gradient raster, as `load_sampled` does, for whatever nucleus."""
     if is_ours(path):
         raise ConfigError(f"{path} says its unit, dwell time and field of view itself; leave them out.")
-    found = sampled.read(path)
     unit = _agreed("k unit", k_unit, found.unit, path)
     if unit not in _K_UNITS:
         raise ConfigError(f"k unit {unit!r} is unknown; it is one of {', '.join(_K_UNITS)}.")
@@ -223,7 +246,7 @@ def is_ours(path: Path | str) -> bool:
     InputError
         If it is an ``.npz`` file that cannot be read.
     """
-    return Path(path).suffix.lower() == ".npz" and "format" in read_npz(path)
+    return walled.ending(path) == ".npz" and "format" in read_npz(path)
 
 
 def _smallest_matrix(extent: Iterable[float]) -> tuple[int, ...]:

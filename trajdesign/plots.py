@@ -12,7 +12,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from trajdesign import drawing
+from trajdesign import drawing, walled
 from trajdesign.acoustics import Band
 from trajdesign.constraints.gradient import Gradient
 from trajdesign.constraints.receiver import Receiver
@@ -38,7 +38,7 @@ def save(figure: Figure, path: Path | str, *, dpi: float = 150) -> None:
     ConfigError
         If the file name ends otherwise.
     """
-    ending = Path(path).suffix.lower()
+    ending = walled.ending(path)
     if ending not in _METADATA:
         raise ConfigError(f"{path}: a figure's file name ends in {', '.join(_METADATA)}, not in {ending!r}.")
     stream = io.BytesIO()  # which is never full: what writes PDF does not close a file in order that is

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trajdesign import cells, files, limits, metrics, plots, plugins, study_plots, webpage
+from trajdesign import cells, files, limits, metrics, plots, plugins, study_plots, walled, webpage
 from trajdesign import config as config_module
 from trajdesign.compare import Stage
 from trajdesign.encoding import Encoding
@@ -75,7 +75,7 @@ def write(path: Path | str, out: Path | str) -> None:
     InputError
         If the run is not finished or a file is damaged.
     """
-    ending = Path(out).suffix.lower()
+    ending = walled.ending(out)
     if ending not in (".html", ".pdf"):
         raise ConfigError(f"{out}: a report's file name ends in .html or .pdf, not in {ending!r}.")
     contents = _contents(path)

@@ -254,7 +254,7 @@ def load(path: Path | str) -> Trajectory:
 
 def is_complete(path: Path) -> bool:
     """Whether `load` reads it: a run folder, or a file that tells all of itself."""
-    return path.is_dir() or path.suffix.lower() in sampled.COMPLETE or loading.is_ours(path)
+    return path.is_dir() or walled.ending(path) in sampled.COMPLETE or loading.is_ours(path)
 
 
 def _sum(state: dict[str, torch.Tensor]) -> str:

@@ -1,8 +1,9 @@
 """Trajectories that other programs wrote: their k, and what their files say of it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,8 @@ from trajdesign import seqfile, walled
 from trajdesign.acquisition import Acquisition
 from trajdesign.arrays import read_cfl, read_npy, read_npz
 from trajdesign.errors import ConfigError, InputError
+from trajdesign.scanner import told_nucleus
+from trajdesign.seqparse import number
 
 #: Endings of files that say themselves what their k is.
 COMPLETE = (".seq", ".bin")
@@ -40,6 +43,12 @@ class Samples:
         Field of view (m) and pixels along each axis.
     raster
         Where k are control points and no samples: the gradient raster, s.
+    nucleus
+        ``nucleus`` and ``gamma`` of a `Scanner`, where the file tells.
+    gradient
+        Of whole shots (shot, cell, dim), T/m, where the file has more of them than the readout.
+    before
+        Cells of `gradient` before the readout.
     """
 
     k: NDArray[np.float64]
@@ -48,6 +57,9 @@ class Samples:
     fov: tuple[float, ...] | None = None
     matrix: tuple[int, ...] | None = None
     raster: float | None = None
+    nucleus: dict[str, Any] = field(default_factory=dict)
+    gradient: NDArray[np.float64] | None = None
+    before: int = 0
 
 
 def read(path: Path | str) -> Samples:
@@ -71,9 +83,9 @@ def read(path: Path | str) -> Samples:
         ".seq": _pulseq,
         ".bin": _neurospin,
     }
-    if path.suffix.lower() not in readers:
+    if walled.ending(path) not in readers:
         raise InputError(f"{path} is of no known kind of trajectory; known: {', '.join(readers)}.")
-    found = readers[path.suffix.lower()](path)
+    found = readers[walled.ending(path)](path)
     if found.k.ndim != 3 or found.k.dtype.kind != "f":
         raise InputError(f"{path} holds {found.k.dtype} of shape {found.k.shape}, not a real (shot, sample, dim).")
     if found.k.shape[-1] not in (2, 3):
@@ -89,6 +101,21 @@ def read(path: Path | str) -> Samples:
     except ConfigError as error:
         raise InputError(f"{path}: {error}") from None
     return found
+
+
+def nucleus(played: seqfile.SeqFile, path: Path | str) -> dict[str, Any]:
+    """Return ``nucleus`` and ``gamma`` of a `Scanner` from the definitions of a Pulseq file, where they are there.
+
+    Raises
+    ------
+    InputError
+        If they make no sense.
+    """
+    gamma = played.definitions.get("Gamma")
+    try:
+        return told_nucleus(played.definitions.get("Nucleus"), None if gamma is None else number(gamma))
+    except (ConfigError, InputError, ValueError) as error:
+        raise InputError(f"{path}: definitions Nucleus and Gamma: {error}") from None
 
 
 def _only_array(path: Path) -> NDArray:
@@ -122,11 +149,11 @@ def _pulseq(path: Path) -> Samples:
         fov = tuple(float(extent) for extent in played.definitions.get("FOV", "").split())[:n_dims] or None
     except ValueError:
         fov = None
-    return Samples(k[..., :n_dims], "1/m", dwell=dwells.pop(), fov=fov)
+    return Samples(k[..., :n_dims], "1/m", dwell=dwells.pop(), fov=fov, nucleus=nucleus(played, path))
 
 
 def _neurospin(path: Path) -> Samples:
-    """Integrate the gradients; the parts of a shot before and after its readout are left out."""
+    """Integrate the gradients; k are of the readout alone, and the gradient of the whole shots."""
     content = walled.read_bytes(path)
     try:
         with np.errstate(invalid="ignore"):  # of what is not finite, which is refused
@@ -142,11 +169,15 @@ def _neurospin(path: Path) -> Samples:
             raise InputError(f"{path} is damaged: {n_shots} shots of {n_cells} steps, {oversampling:g} samples each.")
         start = body[: n_shots * n_dims].reshape(n_shots, 1, n_dims)
         n_ends = (2 if version > 4.5 else 1) * n_shots * n_dims
-        gradient = body[n_ends : n_ends + n_shots * n_cells * n_dims].reshape(n_shots, n_cells, n_dims)
+        cells = body[n_ends : n_ends + n_shots * n_cells * n_dims].reshape(n_shots, n_cells, n_dims)
         with np.errstate(invalid="ignore"):
-            k = start + np.cumsum(np.pad(gradient, ((0, 0), (1, 0), (0, 0))), 1) * largest * gamma * _NEUROSPIN_RASTER
+            gradient = cells * largest
+            k = start + np.cumsum(np.pad(gradient, ((0, 0), (1, 0), (0, 0))), 1) * gamma * _NEUROSPIN_RASTER
         dwell = np.floor(_NEUROSPIN_RASTER / oversampling / _DWELL_RASTER + 1e-6) * _DWELL_RASTER
         pixels = tuple(int(n) for n in matrix)
+        of_gamma = told_nucleus(None, float(gamma))
+    except ConfigError as error:
+        raise InputError(f"{path}: {error}") from None
     except (ValueError, IndexError, OverflowError) as error:
         raise InputError(f"{path} is not NeuroSpin's file of gradients, or damaged ({type(error).__name__}).") from None
     return Samples(
@@ -156,4 +187,7 @@ def _neurospin(path: Path) -> Samples:
         fov=tuple(float(extent) for extent in fov),
         matrix=pixels,
         raster=_NEUROSPIN_RASTER,
+        nucleus=of_gamma,
+        gradient=gradient,
+        before=before,
     )

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trajdesign import metrics, plots, plugins, seqfile
+from trajdesign import metrics, plots, plugins, sampled, seqfile
 from trajdesign.acquisition import Acquisition
 from trajdesign.config import Config
 from trajdesign.density import density_compensation
@@ -36,6 +36,7 @@ from trajdesign.reception import (
 from trajdesign.reconstructors.adjoint import root_sum_of_squares
 from trajdesign.response import actual, k_of_file
 from trajdesign.run import RunFolder, to_json
+from trajdesign.scanner import Scanner
 from trajdesign.signal import receiver_noise
 from trajdesign.trajectory import MAX_K_ERROR_FOV, Trajectory, fit_residual
 
@@ -168,6 +169,7 @@ def scan(
             "n_shots": acquisition.n_shots,
             "n_samples": acquisition.n_samples,
             "duration": played.duration,
+            **sampled.nucleus(played, path),
             "t2_star": t2_star,
             "t2": t2,
             "off_resonance": [float(np.min(off_resonance)), float(np.max(off_resonance))],
@@ -188,7 +190,8 @@ def scan(
         errors = [one.facts.get("nrmse_to_promised", one.facts["image"]["nrmse"]) for one, _, _ in scans]
         scanned, kspace, k = scans[int(np.argmax(errors))]
         scanned.facts["nrmse_of_slices"] = errors
-        mrd.write(to["raw.h5"], kspace.numpy(), k.numpy(), acquisition, slice_thickness=thickness(played, path))
+        of = Scanner(**sampled.nucleus(played, path))
+        mrd.write(to["raw.h5"], kspace.numpy(), k.numpy(), acquisition, of, slice_thickness=thickness(played, path))
         _write(scanned, to)
     return scanned
 

@@ -1,10 +1,12 @@
 """Scanner: what the hardware can play."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from trajdesign.errors import ConfigError
-from trajdesign.units import GAMMA, plausible
+from trajdesign.units import GAMMA, nucleus_of, plausible, same_nucleus
 
 LimitNorm = Literal["vector", "axis"]
 
@@ -72,3 +74,38 @@ class Scanner:
             raise ConfigError(f"limit_norm is {self.limit_norm!r}; it is 'vector' or 'axis'.")
         for quantity in (f.name for f in fields(self) if f.name not in ("limit_norm", "nucleus", "label_segments")):
             plausible(quantity, getattr(self, quantity))
+
+
+def told_nucleus(nucleus: str | None, gamma: float | None) -> dict[str, Any]:
+    """Return ``nucleus`` and ``gamma`` of a `Scanner` from what a file says of them; nothing if it says neither.
+
+    Raises
+    ------
+    ConfigError
+        If the nucleus or the number is none.
+    """
+    if nucleus is None and gamma is None:
+        return {}
+    if gamma is not None and plausible("gamma", gamma) and nucleus not in GAMMA:
+        nucleus = nucleus_of(gamma) or nucleus or "1H"  # other programs have other names, or none
+    told = Scanner(nucleus=str(nucleus), gamma=gamma or 0.0)
+    return {"nucleus": told.nucleus, "gamma": told.gamma}
+
+
+def with_nucleus(given: Mapping[str, Any], told: Mapping[str, Any], path: Path | str) -> dict[str, Any]:
+    """Return the settings of a `Scanner` that are given, with the nucleus that a file tells (`told_nucleus`).
+
+    Raises
+    ------
+    ConfigError
+        If another one is given.
+    """
+    asked = {key: given[key] for key in ("nucleus", "gamma") if given.get(key)}
+    if asked and told:
+        wanted = Scanner(**asked)
+        if not same_nucleus(wanted.gamma, told["gamma"]):
+            raise ConfigError(
+                f"{path} is for {told['nucleus']} (gamma {told['gamma'] * 1e-6:.6g} MHz/T), "
+                f"not for {wanted.nucleus} ({wanted.gamma * 1e-6:.6g} MHz/T)."
+            )
+    return {**given, **told}

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from trajdesign import walled
 from trajdesign.asc import read_asc, value
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.plugins import nearest
@@ -202,6 +203,6 @@ def nerve_model(name: str) -> NerveModel:
     """
     if name in COILS:
         return COILS[name]
-    if name.lower().endswith(".asc"):
+    if walled.ending(name) == ".asc":
         return Safe.read(name)
     raise ConfigError(f"unknown nerve model {name!r}, and no path to an .asc file{nearest(name, list(COILS))}")

@@ -25,6 +25,9 @@ _GAMMA_RAD = {
 #: Gyromagnetic ratio over 2 pi of each nucleus, in Hz/T.
 GAMMA = {nucleus: gamma / (2 * math.pi) for nucleus, gamma in _GAMMA_RAD.items()}
 
+# Tables differ by less for one nucleus (shielding, rounding), and the ratios of two by far more.
+_SAME_NUCLEUS = 1e-3
+
 _TIME_SLIPS = {1e-6: "us", 1e-3: "ms"}
 _LENGTH_SLIPS = {1e-3: "mm", 1e-2: "cm"}
 _TURN_SLIPS = {1 / (2 * math.pi): "rad", 1 / 360: "degrees"}
@@ -60,6 +63,16 @@ _PLAUSIBLE = {
     "n_partitions": (1, 1024, "partitions", {}),
     "gamma": (1e6, 1e8, "Hz/T", {1e6: "MHz/T", 1 / (2 * math.pi): "rad/s/T"}),
 }
+
+
+def same_nucleus(gamma: float, other: float) -> bool:
+    """Whether two gyromagnetic ratios over 2 pi are of one nucleus: within 0.1 %, as tables of one differ."""
+    return math.isclose(gamma, other, rel_tol=_SAME_NUCLEUS)
+
+
+def nucleus_of(gamma: float) -> str | None:
+    """Return the key of `GAMMA` for a gyromagnetic ratio over 2 pi, Hz/T; None if it is of none."""
+    return next((nucleus for nucleus, known in GAMMA.items() if same_nucleus(gamma, known)), None)
 
 
 def plausible(quantity: str, value: float, at_most: float = math.inf) -> float:

@@ -21,6 +21,11 @@ MOST_TEXT = 2**23
 _FREE_BYTES, _MOST_RATIO = 2**25, 100
 
 
+def ending(path: Path | str) -> str:
+    """Return the ending of a file's name, with its dot, in lower case: all that ever decides a kind of file by name."""
+    return Path(path).suffix.lower()
+
+
 @contextmanager
 def opened(path: Path | str, most: int = MOST_BYTES) -> Iterator[tuple[IO[bytes], int]]:
     """Open a regular file.

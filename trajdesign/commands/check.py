@@ -1,13 +1,13 @@
 """``trajdesign check``."""
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
-from trajdesign import console
+from trajdesign import console, walled
 from trajdesign.commands._options import (
     Dwell,
     Foreign,
@@ -18,12 +18,19 @@ from trajdesign.commands._options import (
     Matrix,
     MaxGradient,
     MaxSlew,
+    Nucleus,
     Profile,
     Quiet,
+    ScannerOptions,
+    ScannerSettings,
+    open_trajectory,
+    refuse,
 )
 
-if TYPE_CHECKING:
-    from trajdesign.scanner import Scanner
+_OF_FILES = (
+    "of whole .seq files alone; a readout has no prephaser and no repetition yet: export it, and check the file."
+)
+_OF_TRAJECTORIES = "of trajectories alone; a .seq file says it itself, and all of its rules hold."
 
 
 def check(
@@ -34,14 +41,20 @@ def check(
     profile: Profile = None,
     max_gradient: MaxGradient = None,
     max_slew: MaxSlew = None,
+    nucleus: Nucleus = None,
+    scanner: ScannerSettings = None,
     nerves: Annotated[
         str | None, typer.Option(help=".seq: nerve model, a coil (xrm, whole, ...) or a site's .asc file.")
     ] = None,
-    nerve_limit: Annotated[float, typer.Option(help=".seq: part of its limit that is allowed.")] = 0.8,
+    nerve_limit: Annotated[
+        float | None, typer.Option(help=".seq: part of its limit that is allowed.", show_default="0.8")
+    ] = None,
     bands: Annotated[
         str | None, typer.Option(help=".seq: where the coil rings: CENTRE:WIDTH,... in Hz, or a site's .asc file.")
     ] = None,
-    band_limit: Annotated[float, typer.Option(help=".seq: amplitude allowed there, T/m.")] = math.inf,
+    band_limit: Annotated[
+        float | None, typer.Option(help=".seq: amplitude allowed there, T/m.", show_default="any")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help=".seq: figure to write.", show_default=False)] = None,
     k_unit: KUnit = None,
     dwell: Dwell = None,
@@ -49,62 +62,86 @@ def check(
     matrix: Matrix = None,
 ) -> None:
     """Check every limit: the worst value, where it is, and the margin. Exit code 4 if one is broken."""
-    foreign = Foreign(k_unit, dwell, fov, matrix, profile, max_gradient, max_slew)
-    if path.suffix == ".seq":
-        ok = _check_file(path, foreign.scanner(), quiet, json, nerves, nerve_limit, bands, band_limit, out)
+    foreign = Foreign(k_unit, dwell, fov, matrix)
+    options = ScannerOptions(profile, max_gradient, max_slew, nucleus, scanner)
+    if walled.ending(path) == ".seq":
+        foreign.refuse(_OF_TRAJECTORIES)
+        refuse({"--ignore": ignore}, _OF_TRAJECTORIES)
+        if bands is None:
+            refuse({"--band-limit": band_limit}, "it is of the --bands; give them too.")
+        ok = _check_file(path, options, quiet, json, nerves, nerve_limit, bands, band_limit, out)
     else:
-        ok = _check_trajectory(path, foreign, quiet, json, ignore or [])
+        of_files = {"--nerves": nerves, "--nerve-limit": nerve_limit, "--bands": bands, "--band-limit": band_limit}
+        refuse({**of_files, "--out": out}, _OF_FILES)
+        ok = _check_trajectory(path, foreign, options, quiet, json, ignore or [])
     if not ok:
         raise typer.Exit(4)
 
 
-def _check_trajectory(path: Path, foreign: Foreign, quiet: bool, json: bool, ignore: list[str]) -> bool:
+def _check_trajectory(
+    path: Path, foreign: Foreign, options: ScannerOptions, quiet: bool, json: bool, ignore: list[str]
+) -> bool:
     """Check the trajectory of a run or of an .npz file, and print every limit."""
     from trajdesign import limits
 
-    trajectory = foreign.open(path)
+    trajectory, found = open_trajectory(path, foreign, options)
+    scanner = trajectory.scanner
     findings = limits.check(trajectory, limits.without(ignore))
+    if found is not None and found.gradient is not None:
+        findings = [replace(finding, rounding=limits.FILE_ROUNDING) for finding in findings]
+        findings += limits.check_whole(found.gradient, found.before, scanner)
     ok = all(f.ok for f in findings)
+    source = _source({} if found is None else found.nucleus, options, is_ours=found is None)
     if json:
         scan = {"matrix": trajectory.acquisition.matrix, "fov": trajectory.acquisition.fov}
-        console.show_json("check", {"path": str(path), **scan, **limits.summary(trajectory, findings)})
+        of = {"nucleus": scanner.nucleus, "gamma": scanner.gamma, "nucleus_from": source}
+        console.show_json("check", {"path": str(path), **scan, **of, **limits.summary(trajectory, findings)})
     elif not quiet:
         rows = [
             (f.name, limits.worst(f), f"{f.limit:.5g}", f.unit, f"{f.margin:z.2%}", str(f.shot),
              f"{f.time * 1e3:.3f}", "ok" if f.ok else "BROKEN")
             for f in findings
         ]  # fmt: skip
-        title = f"{trajectory.name}: limits ({trajectory.scanner.limit_norm} norm)"
+        title = f"{trajectory.name}: limits ({scanner.limit_norm} norm, {scanner.nucleus})"
         headings = ("limit", "worst", "allowed", "unit", "margin", "shot", "time (ms)", "")
         console.show(title, headings, rows, left=("limit", "unit", ""))
+        _say_assumed(source)
         if ok:
             file = path / "trajectory.seq" if path.is_dir() else path.with_suffix(".seq")
-            console.suggest(("export", path, *foreign.words(), "--format", "pulseq", "--out", file))
+            given = [*foreign.words(), *options.words()]
+            console.suggest(("export", path, *given, "--format", "pulseq", "--out", file))
     return ok
 
 
 def _check_file(
     path: Path,
-    scanner: "Scanner",
+    options: ScannerOptions,
     quiet: bool,
     json: bool,
     nerves: str | None,
-    nerve_limit: float,
+    nerve_limit: float | None,
     bands: str | None,
-    band_limit: float,
+    band_limit: float | None,
     out: Path | None,
 ) -> bool:
     """Check a whole Pulseq file, and print every rule."""
-    from trajdesign import acoustics, inspection, plots, seqfile
+    from trajdesign import acoustics, inspection, plots, sampled, seqfile
     from trajdesign.exposure import expose
     from trajdesign.stimulation import nerve_model
 
     ringing = [] if bands is None else acoustics.parse_bands(bands)
     model = nerve_model(nerves or "whole")
     file = seqfile.read(path, signed=False)
-    own = nerves is not None
+    told = sampled.nucleus(file, path)
+    scanner, source = options.of_file(told, path), _source(told, options)
     exposure = expose(
-        file, scanner, model, nerve_limit=nerve_limit, is_own_coil=own, bands=ringing, band_limit=band_limit
+        file,
+        scanner,
+        model,
+        nerve_limit=0.8 if nerve_limit is None else nerve_limit,
+        is_own_coil=nerves is not None,
+        bands=ringing,
+        band_limit=math.inf if band_limit is None else band_limit,
     )
     checks = [*inspection.inspect(file, scanner), *exposure.checks]
     if out is not None:
@@ -113,9 +150,23 @@ def _check_file(
     if json:
         rules = [{**asdict(check), "verdict": check.verdict} for check in checks]
         figure = None if out is None else str(out)
-        console.show_json("check", {"path": str(path), "ok": ok, "figure": figure, "checks": rules})
+        of = {"nucleus": scanner.nucleus, "gamma": scanner.gamma, "nucleus_from": source}
+        console.show_json("check", {"path": str(path), "ok": ok, **of, "figure": figure, "checks": rules})
     elif not quiet:
-        console.show_checks(path, checks)
+        console.show_checks(f"{path}, {scanner.nucleus} (gamma {scanner.gamma * 1e-6:.6g} MHz/T)", checks)
+        _say_assumed(source)
         if ok:
             console.suggest(("scan", path, "--out", path.with_suffix("")))
     return ok
+
+
+def _source(told: dict[str, Any], options: ScannerOptions, *, is_ours: bool = False) -> str:
+    """Return where the nucleus is from."""
+    if is_ours or told:
+        return "file"
+    return "options" if options.settings().keys() & {"nucleus", "gamma"} else "assumed"
+
+
+def _say_assumed(source: str) -> None:
+    if source == "assumed":
+        console.say("The file does not say its nucleus; 1H is assumed. --nucleus gives another, as 23Na.")

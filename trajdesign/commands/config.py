@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from trajdesign import console, files
-from trajdesign.commands._options import Force, Json, Quiet, Set
+from trajdesign.commands._options import Force, Json, Quiet, Set, refuse
 
 config = typer.Typer(name="config", help="Make, show and describe config files.", no_args_is_help=True)
 
@@ -21,6 +21,7 @@ def init(
     from trajdesign.template import template
 
     if out is None:
+        refuse({"--force": force, "--quiet": quiet}, "it is for a file; give its --out too.")
         console.say(template().rstrip("\n"))
         return
     files.write_text(out, template(), overwrite=force)
@@ -59,6 +60,7 @@ def schema(
 
     text = to_json(describe())
     if out is None:
+        refuse({"--force": force}, "it is for a file; give its --out too.")
         console.say(text)
     else:
         files.write_text(out, text + "\n", overwrite=force)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from trajdesign import console
+from trajdesign import console, walled
 from trajdesign.commands._options import (
     Dwell,
     Force,
@@ -17,10 +17,14 @@ from trajdesign.commands._options import (
     Matrix,
     MaxGradient,
     MaxSlew,
+    Nucleus,
     Profile,
     Quiet,
     RunPath,
+    ScannerOptions,
+    ScannerSettings,
     names_of,
+    open_trajectory,
 )
 
 _UNITS = {
@@ -65,13 +69,16 @@ def export(
     profile: Profile = None,
     max_gradient: MaxGradient = None,
     max_slew: MaxSlew = None,
+    nucleus: Nucleus = None,
+    scanner: ScannerSettings = None,
 ) -> None:
     """Write the trajectory for a scanner, and prove from the written file that it will be played."""
     from trajdesign import config as config_module
     from trajdesign.export import export as write
     from trajdesign.run import RunFolder
 
-    trajectory = Foreign(k_unit, dwell, fov, matrix, profile, max_gradient, max_slew).open(path)
+    asked = ScannerOptions(profile, max_gradient, max_slew, nucleus, scanner)
+    trajectory, _ = open_trajectory(path, Foreign(k_unit, dwell, fov, matrix), asked)
     options = config_module.parse_options(set_ or [])
     if pulseq_version is not None:
         options["pulseq_version"] = pulseq_version
@@ -88,7 +95,7 @@ def export(
             if not isinstance(value, dict)
         ]
         console.show(f"{out}, as read back", ("fact", "value", "unit"), rows, left=("fact", "unit"))
-        if out.suffix == ".seq":
+        if walled.ending(out) == ".seq":
             by_its_run = ("--reconstruct", path) if path.is_dir() else ()
             check = "check", out, *config_module.options_of(trajectory.scanner, profile)
             scan = "scan", out, *by_its_run, "--out", out.with_suffix("")

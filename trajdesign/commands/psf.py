@@ -6,7 +6,18 @@ from typing import Annotated
 import typer
 
 from trajdesign import console
-from trajdesign.commands._options import Dwell, Foreign, Fov, Json, KUnit, Matrix, Quiet, RunPath
+from trajdesign.commands._options import (
+    Dwell,
+    Foreign,
+    Fov,
+    Json,
+    KUnit,
+    Matrix,
+    Quiet,
+    RunPath,
+    ScannerOptions,
+    open_trajectory,
+)
 
 
 def psf(
@@ -28,7 +39,8 @@ def psf(
     foreign = Foreign(k_unit, dwell, fov, matrix)
     paths = [path] if compare is None else [compare, path]
     # of two, the options are for the one that needs them
-    reports = [measure((Foreign() if len(paths) > 1 and is_complete(p) else foreign).open(p)) for p in paths]
+    needy = [p for p in paths if not is_complete(p)] or paths
+    reports = [measure(open_trajectory(p, foreign if p in needy else Foreign(), ScannerOptions())[0]) for p in paths]
     plots.save(plots.psf_figure(*reports), out)
     if json:
         documents = [{"path": str(p), **r.to_dict()} for p, r in zip(paths, reports, strict=True)]

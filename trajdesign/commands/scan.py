@@ -5,8 +5,11 @@ from typing import Annotated
 
 import typer
 
-from trajdesign import console
-from trajdesign.commands._options import Force, Json, Quiet
+from trajdesign import console, walled
+from trajdesign.commands._options import Force, Json, Quiet, refuse
+from trajdesign.errors import InputError
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 def scan(
@@ -23,7 +26,7 @@ def scan(
     noise: Annotated[
         float, typer.Option(min=0, help="Noise of a pixel of one coil, as part of the brightest pixel.")
     ] = 0.0,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the noise.", show_default="0")] = None,
     force: Force = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -34,6 +37,11 @@ def scan(
     from trajdesign.signal import read_off_resonance
     from trajdesign.trajectory import MAX_K_ERROR_FOV
 
+    if not noise:
+        refuse({"--seed": seed}, "it is of the noise; give --noise too.")
+    with walled.opened(path, walled.MOST_RAW) as (stream, _):
+        if stream.read(len(_HDF5)) == _HDF5:
+            raise InputError(f"{path} is raw data (HDF5, as ISMRMRD), no Pulseq file; a scan takes a .seq file.")
     facts = scan_object(
         path,
         out=out,
@@ -44,7 +52,7 @@ def scan(
         t2=t2,
         off_resonance=read_off_resonance(off_resonance),
         noise=noise,
-        seed=seed,
+        seed=seed or 0,
         overwrite=force,
     ).facts
     if json:

@@ -52,7 +52,7 @@ class Volume:
 
 def is_hdf5(path: Path) -> bool:
     """Return whether a file is read as HDF5, to be looked at by `trajdesign.datasets._hdf5.require_sound` first."""
-    return path.suffix.lower() != ".cfl"
+    return walled.ending(path) != ".cfl"
 
 
 def inspect(path: Path, key: str, slices: Sequence[int]) -> Volume:

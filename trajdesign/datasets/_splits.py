@@ -66,7 +66,8 @@ def files_of_split(splits: dict[str, list[Path]], split: Split, test_fraction: f
         return splits[split]
     if splits["train"] and (split == "val" or test_fraction > 0):
         return splits["train"]
-    raise ConfigError(f"no images to {split} on: data.{split} is empty; give it paths or globs.")
+    remedy = ", or keep a part of the training images by data.test_fraction" if split == "test" else ""
+    raise ConfigError(f"no images to {split} on: data.{split} is empty; give it paths or globs{remedy}.")
 
 
 def slices_of_split(

@@ -126,7 +126,7 @@ def images(
     given = {"train": train, "val": val, "test": test}
     splits = {name: expand(patterns, name, folders=True) for name, patterns in given.items()}
     every = [path for paths in splits.values() for path in paths]
-    _hdf5.require_sound([path for path in every if path.suffix.lower() in _hdf5.ENDINGS], array)
+    _hdf5.require_sound([path for path in every if walled.ending(path) in _hdf5.ENDINGS], array)
     who = partial(people, pattern=patient_pattern)
     refuse_leaks(splits, who)
     files = files_of_split(splits, split, test_fraction)
@@ -134,7 +134,7 @@ def images(
     for path in files:
         if path.is_dir():
             volume, pixel = read_series(path)
-        elif path.name.lower().endswith((".nii", ".nii.gz")):
+        elif _is_nifti(path):
             volume, pixel = _read_nifti(path, plane)
         else:
             volume, pixel = _read_array(path, array, slice_axis, transpose)
@@ -176,6 +176,11 @@ class _Slices(Dataset[Tensor]):
         return receive(self.magnitudes[index], self.n_coils, np.random.default_rng((*self.stream, index)))
 
 
+def _is_nifti(path: Path) -> bool:
+    inner = path.with_suffix("") if walled.ending(path) == ".gz" else path
+    return walled.ending(inner) == ".nii"
+
+
 def _read_nifti(path: Path, plane: Plane) -> tuple[NDArray, tuple[float, float]]:
     """Return a volume (slice, contrast, y, x) and its pixel size along y and x, mm."""
     try:
@@ -212,7 +217,7 @@ def _nifti(path: Path) -> Any:
     at the end of a compressed one is compared.
     """
     with walled.opened(path) as (stream, size):
-        content = gzip.GzipFile(fileobj=stream) if path.suffix.lower() == ".gz" else stream
+        content = gzip.GzipFile(fileobj=stream) if walled.ending(path) == ".gz" else stream
         start = content.read(_NIFTI_1)
         kind = nibabel.Nifti1Image
         if not kind.header_class.may_contain_header(start):
@@ -249,7 +254,7 @@ def _silent() -> logging.Logger:
 
 def _read_array(path: Path, name: str, slice_axis: int, transpose: bool) -> tuple[NDArray, tuple[float, float]]:
     """Return a volume (slice, contrast, y, x) and the pixel size (1, 1)."""
-    ending = path.suffix.lower()
+    ending = walled.ending(path)
     if ending == ".cfl":
         return _bart_magnitude(path), (1.0, 1.0)
     if ending == ".npz":
@@ -257,7 +262,7 @@ def _read_array(path: Path, name: str, slice_axis: int, transpose: bool) -> tupl
         volume = arrays[_choose({key: a.shape for key, a in arrays.items()}, name, path)]
     elif ending in _hdf5.ENDINGS:
         with _hdf5.opened(path) as file:
-            if _hdf5.is_mrd(file):
+            if _hdf5.is_mrd(file) and name not in _hdf5.shapes(file):
                 raise InputError(f"{path} holds raw data of ISMRMRD; use data.kind = 'fastmri'.")
             data = _hdf5.member(file, _choose(_hdf5.shapes(file), name, path))
             _require_real(data.dtype, path)

@@ -49,7 +49,7 @@ def csv(trajectory: Trajectory, path: Path) -> dict[str, Any]:
         [
             f"{name}: readout gradients, without prephaser and rewinder",
             "rows are samples at the centres of the gradient raster; straight lines between them are played",
-            f"gradient raster {scanner.gradient_raster:.9g} s; gamma {scanner.gamma:.12g} Hz/T",
+            f"gradient raster {scanner.gradient_raster:.9g} s; gamma {scanner.gamma:.12g} Hz/T ({scanner.nucleus})",
             f"{acquisition.n_samples} ADC samples every {acquisition.dwell:.9g} s, "
             f"the first {abs(round(float(trajectory.adc_times[0]), 12)):.9g} s after a shot's first row",
             f"field of view {' '.join(f'{extent:.9g}' for extent in acquisition.fov)} m",

@@ -11,6 +11,7 @@ import numpy as np
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, LimitError
+from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory
 from trajdesign.units import GAMMA
 
@@ -28,7 +29,8 @@ def mrd(
     """Write header and trajectory (Inati et al., MRM 2017, doi:10.1002/mrm.26089) for Gadgetron, mrpro and others.
 
     ``traj`` of each acquisition is in cycles per field of view, as the user parameter ``trajectory_units`` of the
-    header's trajectory description says; the data are zeros of one channel.
+    header's trajectory description says; the data are zeros of one channel. The header's user parameters ``nucleus``
+    and ``gamma_hz_per_t`` say whose signal it is; its resonance frequency is that of 1H, as the format has it.
 
     Parameters
     ----------
@@ -54,7 +56,15 @@ def mrd(
     acquisition = trajectory.acquisition
     no_signal = np.zeros((1, acquisition.n_shots, acquisition.n_samples), dtype=np.complex64)
     k = trajectory.k_adc.detach().cpu().double().numpy()
-    write(path, no_signal, k, acquisition, field_strength=field_strength, slice_thickness=slice_thickness)
+    write(
+        path,
+        no_signal,
+        k,
+        acquisition,
+        trajectory.scanner,
+        field_strength=field_strength,
+        slice_thickness=slice_thickness,
+    )
     return {"n_acquisitions": acquisition.n_shots}
 
 
@@ -63,6 +73,7 @@ def write(
     kspace: np.ndarray,
     k: np.ndarray,
     acquisition: Acquisition,
+    scanner: Scanner,
     *,
     field_strength: float = 3.0,
     slice_thickness: float = 5e-3,
@@ -79,6 +90,8 @@ def write(
         Where it was sampled (shot, sample, dim), 1/m.
     acquisition
         Field of view, matrix and timing for the header.
+    scanner
+        Nucleus and gamma for the header.
     field_strength, slice_thickness
         As for `mrd`.
 
@@ -93,7 +106,7 @@ def write(
     cycles = k * np.array(acquisition.fov)
     content = io.BytesIO()  # HDF5 ends the process where a disk is full
     with contextlib.closing(ismrmrd.Dataset(content)) as file:
-        header = _header(acquisition, len(kspace), round(GAMMA["1H"] * field_strength), slice_thickness)
+        header = _header(acquisition, scanner, len(kspace), round(GAMMA["1H"] * field_strength), slice_thickness)
         file.write_xml_header(header.toXML("utf-8"))
         for shot, position in enumerate(cycles):
             readout = ismrmrd.Acquisition()
@@ -138,11 +151,15 @@ def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray]
     fov = np.array(sizes[: acquisition.n_dims]) * 1e-3
     if fov.shape != (acquisition.n_dims,) or not np.allclose(fov, acquisition.fov):
         raise LimitError(f"the written header has the field of view {fov} m, not {acquisition.fov}.")
+    scanner, of = trajectory.scanner, "{*}userParameters/{*}userParameter"
+    told = header.findtext(f"{of}String/{{*}}value"), float(header.findtext(f"{of}Double/{{*}}value", "nan"))
+    if told != (scanner.nucleus, scanner.gamma):
+        raise LimitError(f"the written header says {told} of the nucleus, not {scanner.nucleus} and {scanner.gamma!r}.")
     return {"mrd": cycles.astype(float) / fov}, {}
 
 
 def _header(
-    acquisition: Acquisition, n_coils: int, frequency: int, slice_thickness: float
+    acquisition: Acquisition, scanner: Scanner, n_coils: int, frequency: int, slice_thickness: float
 ) -> "ismrmrd.xsd.ismrmrdHeader":
     """Return the header of one encoding, with the frequency of 1H, Hz."""
     xsd = _library().xsd
@@ -167,8 +184,15 @@ def _header(
     )
     conditions = xsd.experimentalConditionsType(H1resonanceFrequency_Hz=frequency)
     system = xsd.acquisitionSystemInformationType(receiverChannels=n_coils)
+    of = xsd.userParametersType(
+        userParameterDouble=[xsd.userParameterDoubleType(name="gamma_hz_per_t", value=scanner.gamma)],
+        userParameterString=[xsd.userParameterStringType(name="nucleus", value=scanner.nucleus)],
+    )
     return xsd.ismrmrdHeader(
-        experimentalConditions=conditions, acquisitionSystemInformation=system, encoding=[encoding]
+        experimentalConditions=conditions,
+        acquisitionSystemInformation=system,
+        encoding=[encoding],
+        userParameters=of,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pypulseq as pp
 
-from trajdesign import blocks, coherence, plugins, seqfile
+from trajdesign import blocks, coherence, plugins, sampled, seqfile
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, InputError, LimitError
 from trajdesign.response import k_of_file
@@ -73,6 +73,9 @@ def pulseq(
         raise LimitError(f"sequence {table['kind']!r}: {error}.") from None
     if not isinstance(played, pp.Sequence):
         raise ConfigError(f"build of sequence {table['kind']!r} returned no pypulseq.Sequence.")
+    # of the rest of the scanner nothing: a file is to be checked against the one that plays it
+    played.set_definition("Nucleus", trajectory.scanner.nucleus)
+    played.set_definition("Gamma", repr(trajectory.scanner.gamma))
     # pypulseq appends its own suffix to any other name
     written = path if path.suffix == SUFFIX else path.with_name(path.name + SUFFIX)
     md5 = played.write(str(written), check_timing=False, v141_compat=pulseq_version == "1.4.1")
@@ -115,6 +118,9 @@ def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray]
         ours = seqfile.read(path)
     except InputError as error:
         raise LimitError(f"the written file does not read back: {error}") from None
+    told = sampled.nucleus(ours, path)
+    if told != {"nucleus": scanner.nucleus, "gamma": scanner.gamma}:
+        raise LimitError(f"the written file says {told} of the nucleus, not {scanner.nucleus} and {scanner.gamma!r}.")
     _require_limits(ours, scanner)
     theirs = _k_of_pypulseq(path, scanner, ours.labels)
     labels = ours.labels

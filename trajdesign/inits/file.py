@@ -1,15 +1,15 @@
 """A trajectory from a file."""
 
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 
+from trajdesign import sampled, walled
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError
 from trajdesign.inits._feasible import feasible, inside
-from trajdesign.loading import load, load_sampled, require_close
+from trajdesign.loading import load, placed, require_close
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory, n_points
 
@@ -37,7 +37,7 @@ def file(
     acquisition
         Must be that of the file, as far as the file tells.
     scanner
-        Its rasters must be those of the file; its limits may differ.
+        Its rasters must be those of the file; its limits and nucleus may differ.
     path
         The file, relative to the working directory.
     k_unit
@@ -57,11 +57,12 @@ def file(
     LimitError
         If the scanner cannot play it.
     """
-    if k_unit is None and Path(path).suffix.lower() == ".npz":
+    if k_unit is None and walled.ending(path) == ".npz":
         found = load(path)
     else:
         found = require_close(
-            *load_sampled(
+            *placed(
+                sampled.read(path),
                 path,
                 scanner=scanner,
                 k_unit=k_unit,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from trajdesign.arrays import read_npz
 from trajdesign.errors import InputError
-from trajdesign.walled import read_text
+from trajdesign.walled import ending, read_text
 
 _LARGEST = 10.0  # of a response; resonances of real gradient systems stay below 2
 
@@ -59,7 +59,7 @@ def girf(gradient: Tensor, raster: float, *, path: str) -> Tensor:
 @lru_cache(maxsize=4)
 def _read(path: str, changed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return frequencies (n,), Hz, and the response (axis, n), read once for each time that the file `changed`."""
-    if path.endswith(".csv"):
+    if ending(path) == ".csv":
         rows = [line for line in read_text(path).splitlines() if line.partition("#")[0].strip()]
         try:
             table = np.loadtxt(rows or ["0"], delimiter=",", comments="#", ndmin=2)  # of none numpy makes a warning
