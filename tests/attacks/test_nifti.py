@@ -92,10 +92,10 @@ def crafted():
         "minus one axis": (".nii", nifti(dim=[-1, 12, 10, 4, 1, 1, 1, 1])),
         "overflow": (".nii", nifti(kind=nibabel.Nifti2Image, dim=[3, 2**62, 2**62, 16, 1, 1, 1, 1])),
         "negative axes of 64 bits": (".nii", nifti(kind=nibabel.Nifti2Image, dim=[3, -12, -10, 4, 1, 1, 1, 1])),
-        "offset inside the header": (".nii.gz", gzip.compress(nifti(vox_offset=347), mtime=0) + bomb),
+        "offset inside the header": (".nii.gz", gzip.compress(nifti(vox_offset=347, magic=b"ni1"), mtime=0) + bomb),
         "offset inside the header of NIfTI-2": (
             ".nii.gz",
-            gzip.compress(nifti(kind=nibabel.Nifti2Image, vox_offset=539), mtime=0) + bomb,
+            gzip.compress(nifti(kind=nibabel.Nifti2Image, vox_offset=539, magic=b"ni2"), mtime=0) + bomb,
         ),
         "offset of another file": (".nii", nifti(vox_offset=0, magic=b"ni1")),
         "offset of 8 EiB": (".nii", nifti(kind=nibabel.Nifti2Image, vox_offset=2**63 - 16)),
