@@ -152,8 +152,10 @@ def _total_time(file: SeqFile) -> Check:
 
 
 def _extensions(file: SeqFile) -> list[Check]:
-    """Report delays that a user may still change, and extensions that this reader passes over."""
+    """Report delays that a user may still change, weights of channels, and extensions that this reader passes over."""
     checks = []
+    if n_shimmed := sum(pulse.shim is not None for _, pulse in file.pulses):
+        checks.append(Check("RF shims", n_shimmed, None, "", "B1 is of the channel that plays most", ok=True))
     if file.soft_delays:
         delays = ", ".join(file.soft_delays)
         where = f"{delays}, played as long as the file stores them"

@@ -120,7 +120,7 @@ class Pulse:
         Offsets that `amplitude` lacks, rad and Hz: the phase at time t after `delay` is more by
         ``phase + 2 pi frequency t``. Not a number where a file gives them in ppm of an unknown field.
     shim
-        Largest weight of any transmit channel, if the channels play the pulse with weights of their own.
+        Largest weight of any transmit channel; None if all channels play the pulse as it is.
     """
 
     use: str
@@ -131,7 +131,7 @@ class Pulse:
     envelope: Envelope
     phase: float
     frequency: float
-    shim: float = 1.0
+    shim: float | None = None
 
     @property
     def times(self) -> np.ndarray:
@@ -146,12 +146,16 @@ class Pulse:
     @property
     def peak(self) -> float:
         """Largest magnitude, Hz; of the channel that plays most."""
-        return abs(self.scale) * self.shim * self.envelope.peak
+        return abs(self._weight) * self.envelope.peak
 
     @property
     def energy(self) -> float:
         """Integral of the squared magnitude, Hz^2 s; of the channel that plays most."""
-        return (self.scale * self.shim) ** 2 * self.envelope.energy
+        return self._weight**2 * self.envelope.energy
+
+    @property
+    def _weight(self) -> float:
+        return self.scale * (1.0 if self.shim is None else self.shim)
 
 
 @dataclass(frozen=True)

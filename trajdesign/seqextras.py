@@ -57,7 +57,7 @@ def decode_extensions(parsed: Parsed, first: int) -> Extras:
         if kind not in parsed.extensions:
             raise InputError(f"a block uses an extension of number {kind}, of which the file has no section.")
         extension = parsed.extensions[kind]
-        known = extension.rows[reference].split() if extension.rows else []
+        known = extension.rows[reference].split() if extension.name in EXTENSIONS else []
         found.setdefault(extension.name, []).append(known)
     for name in ("ROTATIONS", "DELAYS", "RF_SHIMS"):
         if len(found.get(name, ())) > 1:

@@ -273,7 +273,7 @@ class _Player:
         self.gradients: dict[tuple[int, float], Gradient | None] = {}
         self.rotated: dict[tuple[int, ...], list[tuple[int, Gradient]]] = {}
         self.envelopes: dict[tuple[int, ...], Envelope] = {}
-        self.pulses: dict[tuple[int, float], Pulse] = {}
+        self.pulses: dict[tuple[int, float | None], Pulse] = {}
         self.receivers: dict[int, Receiver] = {}
         self.extras: dict[int, Extras] = {0: Extras()}
         self.first_played: dict[int, tuple[int, int, Gradient]] = {}
@@ -334,13 +334,12 @@ class _Player:
         )
 
     def _pulse(self, event: int, shim: float | None, block: int, duration: float) -> Pulse:
-        weight = 1.0 if shim is None else shim
-        if (event, weight) not in self.pulses:
+        if (event, shim) not in self.pulses:
             n_known = len(self.envelopes)
-            self.pulses[event, weight] = replace(decode_pulse(self.parsed, event, self.envelopes), shim=weight)
+            self.pulses[event, shim] = replace(decode_pulse(self.parsed, event, self.envelopes), shim=shim)
             if len(self.envelopes) > n_known:
-                self._count(len(self.pulses[event, weight].times))
-        pulse = self.pulses[event, weight]
+                self._count(len(self.pulses[event, shim].times))
+        pulse = self.pulses[event, shim]
         if pulse.end > duration + SAME_TIME:
             raise InputError(f"RF pulse {event} lasts longer than block {block}.")
         return pulse

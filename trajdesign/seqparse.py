@@ -32,6 +32,8 @@ _TABLES = {
     "EXTENSIONS": (4, 4),
 }
 
+_SECTIONS = {f"[{name}]": name for name in (*_TABLES, "VERSION", "DEFINITIONS", "SHAPES")}
+
 #: Columns of the extensions that are played, with the id (of RF shims it depends on the channels). A wait for a trigger
 #: counts as no time.
 EXTENSIONS = {"LABELSET": 3, "LABELINC": 3, "TRIGGERS": 5, "DELAYS": 5, "ROTATIONS": 5, "RF_SHIMS": None}
@@ -221,7 +223,9 @@ class _Text:
         self.spans = {"": (0, headers[0].start() if headers else len(text))}
         for header, following in zip(headers, [*headers[1:], None], strict=True):
             line = header[0].strip(" \t")
-            name = line[1:-1] if line.startswith("[") and line.endswith("]") else " ".join(line.split())
+            name = _SECTIONS.get(line, " ".join(line.split()))
+            if not line.isascii():
+                raise InputError(f"the section {line!r} is unknown to this reader.")
             if name in self.spans:
                 raise InputError(f"the section {line!r} occurs twice.")
             self.spans[name] = header.end(), following.start() if following else len(text)
@@ -231,12 +235,8 @@ class _Text:
     def require_sections(self) -> None:
         """Refuse a section that no reader knows."""
         for name in self.spans:
-            if (
-                name
-                and name not in (*_TABLES, "VERSION", "DEFINITIONS", "SHAPES")
-                and not name.startswith("extension ")
-            ):
-                raise InputError(f"the section [{name}] is unknown to this reader.")
+            if name and name not in _SECTIONS.values() and not name.startswith("extension "):
+                raise InputError(f"the section {name} is unknown to this reader.")
 
     def lines(self, name: str) -> Iterator[str]:
         """Yield the lines of a section without comments and blank lines; none if it is missing."""

@@ -170,6 +170,8 @@ def crafted():
         "extensions without end": signed(sections(EXTENSIONS="1 1 1 2\n2 1 1 1")),
         "extensions that take their number squared": signed(sections(BLOCKS=starts, EXTENSIONS=chain)),
         "labels without end": signed(sections(**{"extension LABELSET 1": many_labels})),
+        "extension in brackets": signed(sections() + "[extension LABELINC 2]\n1 0 LIN\n"),
+        "extension of another digit": signed(sections() + "extension LABELINC ٢\n1 0 LIN\n"),
         "extension that nobody knows": signed(sections(**{"extension FUTURE 2": "1 1 0 0 0"})),
         "required extension": signed(sections().replace("[BLOCKS]", "RequiredExtensions FUTURE\n[BLOCKS]")),
         "rotation that stretches": signed(sections(EXTENSIONS="1 2 1 0", **{"extension ROTATIONS 2": "1 1.1 0 0 0"})),
