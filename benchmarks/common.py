@@ -182,9 +182,9 @@ def save(
     result |= {"size": asdict(settings.size), "repeats": settings.repeats, "device": settings.device}
     result |= {"columns": dict(columns), "rows": [*rows]}
     settings.out.mkdir(parents=True, exist_ok=True)
-    (settings.out / f"{written}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    (settings.out / f"{written}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8", newline="\n")
     text = markdown(result)
-    (settings.out / f"{written}.md").write_text(text + "\n", encoding="utf-8")
+    (settings.out / f"{written}.md").write_text(text + "\n", encoding="utf-8", newline="\n")
     say(text)
 
 

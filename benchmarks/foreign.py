@@ -224,10 +224,10 @@ def save(rows: list[Row], planted: list[Row], longest: float, out: Path) -> None
     command = f"python -m benchmarks.foreign FOLDER --longest {longest:g}"
     result = {"command": command, "machine": machine, "packages": packages, "rows": rows, "faults": planted}
     out.mkdir(parents=True, exist_ok=True)
-    (out / "foreign.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    (out / "foreign.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8", newline="\n")
     tail = f"`{command}` with {', '.join(f'{name} {v}' for name, v in packages.items() if v)} on {machine}."
     text = "\n\n".join([table(COLUMNS, rows), table(FAULT_COLUMNS, planted), tail])
-    (out / "foreign.md").write_text(text + "\n", encoding="utf-8")
+    (out / "foreign.md").write_text(text + "\n", encoding="utf-8", newline="\n")
     say(text)
 
 

@@ -35,7 +35,7 @@ def main(first: str, second: str, out: str) -> None:
                 f"SSIM {row['ssim']:.4f}; lost {row['psnr_lost']:.2f} dB (p = {row['psnr_p']:.0e}), "
                 f"{row['ssim_lost']:.4f} (p = {row['ssim_p']:.0e})"
             )
-    Path(out, "exchange.json").write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+    Path(out, "exchange.json").write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8", newline="\n")
 
 
 def trained(owner: RunFolder, images: RunFolder, out: Path) -> dict:

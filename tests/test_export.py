@@ -318,6 +318,22 @@ def test_a_damaged_file_is_refused_before_pypulseq_can_hang_on_it(tmp_path):
             exporter.read_back(tmp_path / "x.seq", trajectory)
 
 
+def test_a_seq_file_has_lf_where_the_system_has_other_lines(tmp_path, monkeypatch):
+    # pypulseq opens text as the system does: on Windows it writes CR LF, and signs what it reads back, which is LF
+    trajectory = spokes(Acquisition(matrix=(16, 16), n_shots=2, n_samples=64, dwell=8e-6), Scanner())
+    exporter.pulseq(trajectory, tmp_path / "here.seq")
+
+    def on_windows(path, mode):
+        return open(path, mode, newline=None if mode == "r" else "\r\n")  # noqa: PTH123
+
+    monkeypatch.setattr(sys.modules["pypulseq.Sequence.write_seq"], "open", on_windows, raising=False)
+    exporter.pulseq(trajectory, tmp_path / "there.seq")
+    monkeypatch.undo()
+    assert b"\r" not in (tmp_path / "there.seq").read_bytes()
+    assert (tmp_path / "there.seq").read_bytes() == (tmp_path / "here.seq").read_bytes()
+    assert exporter.read_back(tmp_path / "there.seq", trajectory)[1]["md5"] == seqfile.read(tmp_path / "here.seq").md5
+
+
 def test_the_module_imports_no_pypulseq():
     code = "import sys, trajdesign.export, trajdesign.cli; sys.exit('pypulseq' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,11 +1,14 @@
+import ast
 import os
 import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+import trajdesign
 from trajdesign.errors import OutputError, ResourceError
 from trajdesign.files import atomic_path
 
@@ -94,3 +97,23 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path):
         time.sleep(0.05)
         process.kill()
     assert path.read_text() == "old"
+
+
+def test_text_is_written_with_lf_on_every_system():
+    # only Windows would show it: who writes text says how its lines end
+    calls = [
+        (path.name, node)
+        for path in Path(trajdesign.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    ]
+    texts = []
+    for name, call in calls:
+        words = [
+            word.value for word in (*call.args, *(k.value for k in call.keywords)) if isinstance(word, ast.Constant)
+        ]
+        is_opened = call.func.attr in ("open", "fdopen") and any(word in ("w", "a", "x", "wt") for word in words)
+        if is_opened or (call.func.attr == "write_text" and ast.unparse(call.func.value) != "files"):
+            texts.append((name, [k.value.value for k in call.keywords if k.arg == "newline"]))
+    assert len(texts) > 9
+    assert {name for name, newline in texts if newline != ["\n"]} == set()

@@ -41,6 +41,7 @@ LAYERS = [
     "inspection stimulation acoustics",
     "coherence",
     "scanner coils metrics seqfile plugins runtime asc arrays",
+    "seqk seqextras",
     "units seqaxis interrupt memory walled adc",
     "seqevents",
     "seqparse",

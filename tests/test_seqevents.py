@@ -34,12 +34,16 @@ def test_offsets_are_in_rad_and_hz(tmp_path):
 def test_ppm_are_of_the_field_that_is_given(tmp_path):
     # 127.728 MHz: -3.45 ppm are -440.6616 Hz, and 0.01 rad/MHz are 1.27728 rad
     text = FILES["1.5.0"].replace("1 10 2 3 0 2 3 0 0 0 0 e", "1 10 2 3 0 2 3 -3.45 0.01 10 0.5 e")
-    path = write(tmp_path, signed(text.replace("1 10 2000 20 0 0 0 0 0", "1 10 2000 20 2 -0.01 1 0.25 0")))
+    text = text.replace("1 10 2000 20 0 0 0 0 0", "1 10 2000 20 2 -0.01 1 0.25 0")
+    path = write(tmp_path, signed(text))
     played = seqfile.read(path, larmor=LARMOR)
     (_, pulse), *_ = played.pulses
     assert (pulse.frequency, pulse.phase) == pytest.approx((10 - 440.6616, 0.5 + 1.27728), rel=1e-12)
     assert (played.adcs[0].frequency, played.adcs[0].phase) == pytest.approx((1 + 255.456, 0.25 - 1.27728), rel=1e-12)
-    unknown = seqfile.read(path)
+    told = signed(path.read_text().partition("\n[SIG")[0].replace("Name by hand", "Gamma 42.576e6\nB0 3"))
+    (_, pulse), *_ = seqfile.read(write(tmp_path, told)).pulses
+    assert (pulse.frequency, pulse.phase) == pytest.approx((10 - 440.6616, 0.5 + 1.27728), rel=1e-12)
+    unknown = seqfile.read(write(tmp_path, signed(text)))
     assert all(math.isnan(x) for x in (unknown.pulses[0][1].phase, unknown.adcs[0].frequency))
 
 

@@ -194,7 +194,8 @@ def test_a_joint_that_is_not_zero_is_seen(tmp_path, version):
         ("2 1000 0 0 1 0 0", "2 1000 0 0 9 0 0", "damaged: KeyError 9"),
         ("2 1000 0 0 1 0 0", "2 inf 0 0 1 0 0", "inf is no finite number"),
         ("2 1000 0 0 1 0 0", "2 1000 0 0 1 0", "columns"),
-        ("2 1000 0 0 1 0 0", "2 1000 0 0 1 -1 0", "oversampled"),
+        ("2 1000 0 0 1 0 0", "2 1000 0 0 1 -1 0", "oversampled by 2 and has 8 samples; their number must be odd"),
+        ("2 1000 0 0 1 0 0", "2 1000 0 0 1 -2 0", "the shape -2 of times"),
         ("2 8 0 2 3", "2 7 0 2 3", "lasts longer"),
         ("2 8 0 2 3", "2 -8 0 2 3", "lasts"),
         ("1 10 2000 20", "1 10 2000 70", "lasts longer"),
@@ -206,16 +207,32 @@ def test_a_joint_that_is_not_zero_is_seen(tmp_path, version):
         ("1 10 2 3 0 2 3", "1 10 2 3 0 2 37", "RF pulse 1 lasts longer"),
         ("1 10 2 3 0 2 3", "1 10 2 3 0 5 3", "has its centre"),
         ("1 10 2 3 0", "1 10 2 3 4", "4 samples at 3 times"),
-        ("extension LABELSET 1", "extension DELAYS 1", "does not play"),
-        ("Name by hand", "RequiredExtensions ROTATIONS", "ROTATIONS may change"),
+        ("extension LABELSET 1", "extension DELAYS 1", "has not 5 columns"),
+        ("extension LABELSET 1", "extension FUTURE 1", "FUTURE may change"),
+        ("Name by hand", "RequiredExtensions ROTATIONS FUTURE", "FUTURE may change"),
         ("Name by hand", "GradientRasterTime 2e-05", "both"),
         ("AdcRasterTime 1e-07\nBlockDurationRaster 1e-05", "", "BlockDurationRaster is missing"),
-        ("extension LABELSET 1", "extension ROTATIONS 1", "does not play"),
+        (
+            "1 0 LIN",
+            "1 0 LIN\n\nextension LABELINC 1\n1 0 LIN",
+            "LABELINC or the number 1 of an extension occurs twice",
+        ),
+        (
+            "1 0 LIN",
+            "1 0 LIN\n\nextension LABELSET 2\n1 0 LIN",
+            "LABELSET or the number 1 of an extension occurs twice",
+        ),
+        ("1 0 LIN", "1 0 LIN\n\nextension  LABELSET  1\n1 0 LIN", "occurs twice"),
+        ("1 0 LIN", "1 0 LIN\n1 1 LIN", "same id twice"),
+        ("extension LABELSET 1", "extension LABELSET 2", "number 1, of which the file has no section"),
+        ("[TRAP]\n", "[TRAP]\n2 1e5 10 10 10 0\n", r"gradient 2 is both in \[TRAP\] and in \[GRADIENTS\]"),
+        ("shape_id 5", "shape_id 4", "shape 4 occurs twice"),
+        ("[SHAPES]", "[SHAPES]\n7", "damaged"),
         ("1 1 1 0", "1 1 1 1", "comes back to 1"),
         ("1 1 1 0", "1 1 2 0", "damaged: KeyError 2"),
         ("1 0 LIN", "1 0.5 LIN", "a label cannot be 0.5"),
         ("1 0 LIN", "1 3e9 LIN", "32 bits"),
-        ("1 0 LIN", "1 0", "damaged"),
+        ("1 0 LIN", "1 0", "has not 3 columns"),
         ("1 0 LIN", "1 0 LIN\nextension LABELSET 1", "occurs twice"),
         ("[TRAP]", "[TRAPS]", "unknown"),
         ("[TRAP]", "[RF]", "twice"),
@@ -380,24 +397,60 @@ def test_what_is_set_comes_before_what_is_added(tmp_path):
 
 def test_a_signature_may_be_missing_but_not_wrong(tmp_path):
     text = FILES["1.5.0"]
-    unsigned = write(tmp_path, text.encode())
-    with pytest.raises(InputError, match="no signature"):
-        seqfile.read(unsigned)
-    played = seqfile.read(unsigned, signed=False)
-    assert played.md5 == ""
-    assert len(played.adcs) == 2
+    # a comment in place of the hash is no signature
+    for content in (text.encode(), text.encode() + b"\n[SIGNATURE]\n# to be done\n"):
+        unsigned = write(tmp_path, content)
+        with pytest.raises(InputError, match="no signature"):
+            seqfile.read(unsigned)
+        played = seqfile.read(unsigned, signed=False)
+        assert played.md5 == ""
+        assert len(played.adcs) == 2
     for content in (
         signed(text).replace(b"by hand", b"by foot"),
         signed(text)[:-10],
-        signed(text).replace(b"\n", b"\r\n"),
         signed(text).replace(b"Type md5\n", b"[SIGNATURE]\n"),
         signed(text) + b"[TRAP]\n1 9e9 10 10 10 0\n",
         signed(text) + signed(text),
+        signed(text) + b"\n[SIGNATURE]\n# to be done\n",
+        text.encode() + b"\n[SIGNATURE]\nType md5\n",
+        text.encode() + b"\n[SIGNATURE]\nHash\n",
     ):
         with pytest.raises(InputError):
             seqfile.read(write(tmp_path, content), signed=False)
-    with pytest.raises(InputError, match="CR LF"):
-        seqfile.read(write(tmp_path, signed(text).replace(b"\n", b"\r\n")))
+
+
+def test_a_signature_covers_lines_and_not_how_they_end(tmp_path):
+    plain = signed(FILES["1.5.0"])
+    windows = signed(FILES["1.5.0"].replace("\n", "\r\n"))
+    md5 = [
+        hashlib.md5(body).hexdigest()
+        for body in (FILES["1.5.0"].encode(), FILES["1.5.0"].encode().replace(b"\n", b"\r\n"))
+    ]
+    wanted = seqfile.read(write(tmp_path, plain))
+    # as it was signed, as text mode of Windows writes what was signed before, and as other programs take it back
+    for content, signature in (
+        (plain, md5[0]),
+        (plain.replace(b"\n", b"\r\n"), md5[0]),
+        (windows, md5[1]),
+        (windows.replace(b"\r\n", b"\n"), md5[1]),
+    ):
+        played = seqfile.read(write(tmp_path, content))
+        assert played.md5 == signature
+        np.testing.assert_array_equal(played.k_adc, wanted.k_adc)
+        with pytest.raises(InputError, match="does not fit its signature"):
+            seqfile.read(write(tmp_path, content.replace(b"by hand", b"by foot")))
+        with pytest.raises(InputError, match=r"readers take differently|does not fit"):
+            seqfile.read(write(tmp_path, content.replace(b"# Pulseq", b"# \rPulseq")))
+
+
+@pytest.mark.parametrize("version", ["1.2.0", "1.3.1", "1.6.0"])
+@pytest.mark.parametrize("is_signed", [True, False])
+def test_the_sentence_about_another_version_names_it(tmp_path, version, is_signed):
+    _, minor, revision = version.split(".")
+    text = f"[VERSION]\nmajor 1\nminor {minor}\nrevision {revision}\n\n[BLOCKS]\n1 1 0 0 0 0 0\n\n[DELAYS]\n1 20000\n"
+    for demanded in (True, False):
+        with pytest.raises(InputError, match=rf"the format version is {version}; this reader knows 1\.4\.0"):
+            seqfile.read(write(tmp_path, signed(text) if is_signed else text.encode()), signed=demanded)
 
 
 @pytest.mark.parametrize(("like", "version"), [("1.4.1", "1.4.0"), ("1.4.1", "1.4.2"), ("1.5.0", "1.5.1")])
@@ -419,7 +472,8 @@ def test_a_jump_is_found(tmp_path, version):
     # nothing is played between the end of block 2 and the start of block 4
     assert played.k_adc[1, :, 0] == pytest.approx(seqfile.read(write(tmp_path, signed(text))).k_adc[0, :, 0])
     assert not played.sampled(1e-5, 1.0)[0, 12:17].any()
-    assert played.pieces()[2][:, 0].max() == pytest.approx(1000)
+    (_, _, end, _), *_ = played.pieces()
+    assert end[:, 0].max() == pytest.approx(1000)
 
 
 def test_ramps_may_be_missing_and_events_empty(tmp_path):
@@ -451,7 +505,7 @@ def test_damage_to_an_unsigned_file_is_an_error_or_a_number(tmp_path):
         except InputError:
             continue
         assert all(np.isfinite(k).all() for k in played.k)
-        assert all(np.isfinite(v).all() for v in played.pieces())
+        assert all(np.isfinite(v).all() for piece in played.pieces() for v in piece)
     for length in range(0, len(text), 7):
         try:
             seqfile.read(write(tmp_path, text[:length].encode()), signed=False)

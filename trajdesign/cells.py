@@ -91,7 +91,7 @@ def train(
     cells = of_share(study, share)
     _require_room(cells, Path(out), resume=resume, whole=cells == study.cells)
     with atomic_path(Path(out) / "study.toml") as temporary:
-        temporary.write_text(study.text, encoding="utf-8")
+        temporary.write_text(study.text, encoding="utf-8", newline="\n")
     done = [cell for cell in cells if outcome(cell, out).is_final]
     waiting = [cell for cell in cells if cell not in done]
     for cell in waiting:
@@ -189,7 +189,7 @@ def _write_failure(cell: Cell, out: Path | str, error: TrajdesignError) -> None:
     status = "skipped" if cell.classic and isinstance(error, LimitError) else "failed"
     failure = {"status": status, "sentence": str(error), "exit_code": error.exit_code}
     with atomic_path(folder(cell, out).path / _FAILURE) as temporary:
-        temporary.write_text(to_json(failure) + "\n", encoding="utf-8")
+        temporary.write_text(to_json(failure) + "\n", encoding="utf-8", newline="\n")
 
 
 def _one_by_one(cells: list[Cell], out: Path | str, device: str) -> Generator[Cell, None, None]:

@@ -60,7 +60,7 @@ def atomic_path(path: Path | str, *, overwrite: bool = True, beside: Path | None
 def write_text(path: Path | str, text: str, *, overwrite: bool) -> None:
     """Write a text file in UTF-8, as `atomic_path` does."""
     with atomic_path(path, overwrite=overwrite) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def is_folder(path: Path) -> bool:

@@ -6,7 +6,7 @@ elsewhere returns a list of `Check` from ``(SeqFile, Scanner)`` too.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,6 +42,9 @@ _WINDOW = 10.0
 
 #: A field of view in m that is believed; others are in another unit or were never set.
 _FOVS = (1e-3, 2.0)
+
+#: ADC events that are taken at once.
+_PART = 256
 
 Rule = Literal["at most", "at least", "multiple of", "equal to"]
 
@@ -99,18 +102,18 @@ def inspect(file: SeqFile, scanner: Scanner) -> list[Check]:
     scanner
         Limits, rasters, dead times, gamma. With ``limit_norm`` "axis" the vector norms are only reported.
     """
-    pieces = file.pieces()
     return [
         _signature(file),
         _total_time(file),
-        *_amplitudes(file, scanner, pieces),
+        *_extensions(file),
+        *_amplitudes(file, scanner),
         *_jumps(file, scanner),
         *_rasters(file, scanner),
         *_dead_times(file, scanner),
         *_adc_rules(file, scanner),
         _receiver_phase(file),
         *_k_space(file),
-        *_effort(file, scanner, pieces),
+        *_effort(file, scanner),
         *_b1(file, scanner),
     ]
 
@@ -148,19 +151,40 @@ def _total_time(file: SeqFile) -> Check:
     return Check("total time", file.duration, planned[0], "s", "", ok, "equal to", is_advice=True)
 
 
-def _amplitudes(file: SeqFile, scanner: Scanner, pieces: tuple[np.ndarray, np.ndarray, np.ndarray]) -> list[Check]:
-    """Gradient and slew rate of each axis and of the vector; what jumps has its own check."""
-    times, start, end = pieces
+def _extensions(file: SeqFile) -> list[Check]:
+    """Report delays that a user may still change, and extensions that this reader passes over."""
     checks = []
-    for name, unit, limit, ends in (
-        ("gradient", "T/m", scanner.max_gradient, (start, end)),
-        ("slew rate", "T/m/s", scanner.max_slew, ((end - start) / np.diff(times)[:, None],)),
+    if file.soft_delays:
+        delays = ", ".join(file.soft_delays)
+        where = f"{delays}, played as long as the file stores them"
+        checks.append(Check("soft delays", sum(file.soft_delays.values()), None, "", where, ok=True))
+    if file.ignored:
+        checks.append(
+            Check("unknown extensions", len(file.ignored), 0, "", ", ".join(file.ignored), ok=False, is_advice=True)
+        )
+    return checks
+
+
+def _amplitudes(file: SeqFile, scanner: Scanner) -> list[Check]:
+    """Gradient and slew rate of each axis and of the vector; what jumps has its own check."""
+    worst, times = np.zeros((2, 4)), np.zeros((2, 4))
+    for edges, start, end, slope in file.pieces():
+        for kind, ends in enumerate(((start, end), (slope,))):
+            sizes = np.max([np.column_stack([np.abs(v), np.linalg.norm(v, axis=1)]) for v in ends], axis=0)
+            top = sizes.argmax(axis=0)
+            larger = sizes[top, range(4)] > worst[kind]
+            worst[kind] = np.where(larger, sizes[top, range(4)], worst[kind])
+            times[kind] = np.where(larger, edges[top], times[kind])
+    checks = []
+    for kind, (name, unit, limit) in enumerate(
+        (("gradient", "T/m", scanner.max_gradient), ("slew rate", "T/m/s", scanner.max_slew))
     ):
-        sizes = np.max([np.column_stack([np.abs(v), np.linalg.norm(v, axis=1)]) for v in ends], axis=0) / scanner.gamma
         for column, part in enumerate((*AXES, "vector")):
             is_limited = part != "vector" or scanner.limit_norm == "vector"
-            where = _at(file, times, f", {part}" if part in AXES else "")
-            checks.append(_worst(f"{name} {part}", sizes[:, column], limit if is_limited else None, unit, where))
+            where = _at(file, times[kind, column:], f", {part}" if part in AXES else "")
+            size = worst[kind, column] / scanner.gamma
+            found = [size] if any(len(t) for t, _ in file.waveforms) else []
+            checks.append(_worst(f"{name} {part}", found, limit if is_limited else None, unit, where))
     return checks
 
 
@@ -293,32 +317,50 @@ def _longest_piece(file: SeqFile) -> int:
 
 def _k_space(file: SeqFile) -> list[Check]:
     """How far and how fast k goes while the ADC samples, compared with the FOV."""
-    k = np.concatenate([np.zeros((0, 3)), *file.k])
-    checks = [_report(f"largest k {axis}", float(np.abs(k[:, i]).max(initial=0)), "1/m") for i, axis in enumerate(AXES)]
     fov = np.array(file.numbers("FOV"))
     is_known = len(fov) == 3 and bool(np.all((fov >= _FOVS[0]) & (fov <= _FOVS[1])))
-    extent = np.ptp(k, axis=0) if len(k) else np.zeros(3)
-    # spectroscopy has no extent, so without an FOV that says what is imaged it is a warning
-    extents = extent * (fov if is_known else 1.0)
+    pixels = fov if is_known else np.ones(3)
+    low, high, fastest, when = np.full(3, np.inf), np.full(3, -np.inf), 0.0, 0.0
+    for times, dwell, k in _readouts(file):
+        low, high = np.minimum(low, k.min(axis=0)), np.maximum(high, k.max(axis=0))
+        steps = [values_at(times, t, g, "right") * dwell * pixels[i] for i, (t, g) in enumerate(file.waveforms)]
+        speed = np.linalg.norm(steps, axis=0)
+        if speed.max() > fastest or not when:
+            fastest, when = float(speed.max()), float(times[speed.argmax()])
+    if not file.adcs:
+        low = high = np.zeros(3)
+    checks = [_report(f"largest k {axis}", float(max(-low[i], high[i])), "1/m") for i, axis in enumerate(AXES)]
+    extent = float(np.max((high - low) * pixels))
     unit = "1/FOV" if is_known else "1/m"
-    checks.append(
-        Check("k-space extent", float(extents.max()), 1.0, unit, "", bool(extents.max() >= 1), "at least", not is_known)
-    )
+    # spectroscopy has no extent: a warning without an FOV, or where no gradient plays while the ADC samples
+    is_advice = not is_known or not fastest
+    checks.append(Check("k-space extent", extent, 1.0, unit, "", extent >= 1, "at least", is_advice))
     if is_known and file.adcs:
-        times = np.concatenate([adc.times for adc in file.adcs])
-        dwell = np.concatenate([np.full(len(adc.times), adc.dwell) for adc in file.adcs])
-        steps = [values_at(times, t, g, "right") * dwell * fov[i] for i, (t, g) in enumerate(file.waveforms)]
-        speed, where = np.linalg.norm(steps, axis=0), _at(file, times)
-        checks.append(_worst("k step between samples", speed, 1.0, unit, where, rounding=_DWELL_ROUNDING))
+        where = _at(file, np.array([when]))
+        checks.append(_worst("k step between samples", [fastest], 1.0, unit, where, rounding=_DWELL_ROUNDING))
     return checks
 
 
-def _effort(file: SeqFile, scanner: Scanner, pieces: tuple[np.ndarray, np.ndarray, np.ndarray]) -> list[Check]:
+def _readouts(file: SeqFile) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield times (sample,), s, dwell times (sample,), s, and k (sample, 3), 1/m, of some ADC events at a time."""
+    for first in range(0, len(file.adcs), _PART):
+        adcs = file.adcs[first : first + _PART]
+        times = np.concatenate([adc.times for adc in adcs])
+        yield (
+            times,
+            np.repeat([adc.dwell for adc in adcs], [adc.count for adc in adcs]),
+            np.concatenate(file.k[first : first + _PART]),
+        )
+
+
+def _effort(file: SeqFile, scanner: Scanner) -> list[Check]:
     """RMS gradient, and the part of the time with any gradient, of each axis."""
-    times, a, b = pieces
-    lengths = np.diff(times) / file.duration if file.duration else np.diff(times)
-    rms = np.sqrt(lengths @ (a**2 + a * b + b**2) / 3) / scanner.gamma
-    duty = lengths @ ((a != 0) | (b != 0))
+    square, duty = np.zeros(3), np.zeros(3)
+    for times, a, b, _ in file.pieces():
+        lengths = np.diff(times) / file.duration if file.duration else np.diff(times)
+        square += lengths @ (a**2 + a * b + b**2) / 3
+        duty += lengths @ ((a != 0) | (b != 0))
+    rms = np.sqrt(square) / scanner.gamma
     return [
         *(_report(f"RMS gradient {axis}", float(rms[i]), "T/m") for i, axis in enumerate(AXES)),
         *(_report(f"duty cycle {axis}", float(duty[i]), "") for i, axis in enumerate(AXES)),

@@ -124,7 +124,7 @@ def _figures(contents: Contents) -> dict[str, plots.Figure]:
 
 def _write_page(contents: Contents, out: Path | str) -> None:
     with atomic_path(out) as temporary:
-        temporary.write_text(webpage.render(contents), encoding="utf-8")
+        temporary.write_text(webpage.render(contents), encoding="utf-8", newline="\n")
 
 
 def _summary(contents: Contents) -> str:

@@ -1,6 +1,6 @@
 """From the gradients that are played to those that act: the response of the gradient system."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ def actual(trajectory: Trajectory, response: Mapping[str, Any]) -> Trajectory:
     return trajectory.with_k(torch.cat([trajectory.k[:, :1], trajectory.k[:, :1] + steps], dim=1))
 
 
-def k_of_file(played: SeqFile, response: Mapping[str, Any]) -> tuple[np.ndarray, ...]:
+def k_of_file(played: SeqFile, response: Mapping[str, Any]) -> Sequence[np.ndarray]:
     """Return k at the samples of each ADC event (sample, 3), 1/m, with the response to everything that a file plays.
 
     Parameters

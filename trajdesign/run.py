@@ -71,7 +71,7 @@ class RunFolder:
         self.checkpoints.clear()
         files.sweep(self.path)
         with atomic_path(self.path / "config.toml") as temporary:
-            temporary.write_text(config_module.to_toml(config.to_dict()), encoding="utf-8")
+            temporary.write_text(config_module.to_toml(config.to_dict()), encoding="utf-8", newline="\n")
 
     def reopen(self, config: Config) -> bool:
         """Return whether it holds a run to go on with, without what a killed one left half written.
@@ -126,16 +126,16 @@ class RunFolder:
         """Write ``history.csv``: one row a validation."""
         with (
             self._replacing("history.csv") as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as stream,
+            temporary.open("w", newline="\n", encoding="utf-8") as stream,
         ):
-            writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
+            writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         """Write ``metrics.json``."""
         with self._replacing("metrics.json") as temporary:
-            temporary.write_text(to_json(metrics) + "\n", encoding="utf-8")
+            temporary.write_text(to_json(metrics) + "\n", encoding="utf-8", newline="\n")
 
     def metrics(self) -> dict[str, Any]:
         """Read ``metrics.json``."""

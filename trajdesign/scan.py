@@ -273,4 +273,4 @@ def _write(scanned: Scanned, to: dict[str, Path]) -> None:
     shown = {name: image for name, image in images.items() if image is not None}
     scores = {name: {"PSNR": scanned.facts[name]["psnr"], "SSIM": scanned.facts[name]["ssim"]} for name in shown}
     plots.save(plots.reconstructions(scanned.reference, shown, scores), to["reconstruction.png"])
-    to["scan.json"].write_text(to_json(scanned.facts) + "\n", encoding="utf-8")
+    to["scan.json"].write_text(to_json(scanned.facts) + "\n", encoding="utf-8", newline="\n")

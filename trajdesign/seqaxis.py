@@ -1,10 +1,12 @@
 """The waveform of one gradient axis: how events join, where they do not, and its exact values and moments."""
 
+from array import array
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
+from trajdesign.errors import InputError
 from trajdesign.seqevents import SAME_TIME, Gradient
 
 #: Part of the larger event's peak that two values may differ by and be one: a file keeps six digits of each.
@@ -45,11 +47,11 @@ class Jump:
 
 @dataclass
 class Axis:
-    """The waveform of one axis as it grows, event by event."""
+    """The waveform of one axis as it grows, event by event: vertices of which none are closer than `SAME_TIME`."""
 
     axis: int
-    times: list[np.ndarray] = field(default_factory=lambda: [np.zeros(1)])
-    values: list[np.ndarray] = field(default_factory=lambda: [np.zeros(1)])
+    times: "array[float]" = field(default_factory=lambda: array("d", [0.0]))
+    values: "array[float]" = field(default_factory=lambda: array("d", [0.0]))
     jumps: list[Jump] = field(default_factory=list)
     # of the last vertex: when, how much, in which block, of an event of which peak, and whether it is stored
     time: float = 0.0
@@ -68,6 +70,8 @@ class Axis:
         if times[0] - self.time > SAME_TIME:
             self._fall()
             self._append(times[:1], np.zeros(1))
+        elif times[1] - self.time <= SAME_TIME:
+            raise InputError(f"two gradients of block {block} or before it overlap on {'xyz'[self.axis]}.")
         self._step(float(event.values[0]), block, event.peak)
         self._append(times[1:], event.values[1:])
         self.block, self.peak, self.is_stored = block, event.peak, event.is_end_stored
@@ -77,7 +81,7 @@ class Axis:
         self._fall()
         if len(self.times) == 1:
             return np.empty(0), np.empty(0)
-        return np.concatenate(self.times), np.concatenate(self.values)
+        return np.frombuffer(self.times), np.frombuffer(self.values)
 
     def _fall(self) -> None:
         """Go to 0 at once, as no event follows."""
@@ -93,8 +97,8 @@ class Axis:
         self.is_stored = True
 
     def _append(self, times: np.ndarray, values: np.ndarray) -> None:
-        self.times.append(times)
-        self.values.append(values)
+        self.times.frombytes(times.tobytes())
+        self.values.frombytes(values.tobytes())
         self.time, self.value = float(times[-1]), float(values[-1])
 
 
@@ -102,26 +106,47 @@ def values_at(when: np.ndarray, t: np.ndarray, g: np.ndarray, side: Literal["lef
     """Return a waveform at times, from the left or right where it jumps; 0 outside it."""
     if len(t) < 2:
         return np.zeros_like(when)
-    i = np.searchsorted(t, when, side=side) - 1
-    is_outside = (i < 0) | (i >= len(t) - 1)
-    i[is_outside] = 0
-    values: np.ndarray = g[i] + _slopes(t, g)[i] * (when - t[i])
+    i, is_outside = _lines_at(when, t, side)
+    values: np.ndarray = g[i] + _slopes(t, g, i) * (when - t[i])
     values[is_outside] = 0
     return values
 
 
-def moment_at(when: np.ndarray, t: np.ndarray, g: np.ndarray) -> np.ndarray:
-    """Return the exact integral of a piecewise linear waveform from the start to each time."""
+def slopes_at(when: np.ndarray, t: np.ndarray, g: np.ndarray) -> np.ndarray:
+    """Return the slope of a waveform right after times; 0 outside it."""
     if len(t) < 2:
         return np.zeros_like(when)
-    areas = np.append(0.0, np.cumsum(np.diff(t) * (g[1:] + g[:-1]) / 2))
+    i, is_outside = _lines_at(when, t, "right")
+    slopes = _slopes(t, g, i)
+    slopes[is_outside] = 0
+    return slopes
+
+
+def areas_of(t: np.ndarray, g: np.ndarray) -> np.ndarray:
+    """Return the integral of a waveform from its start to each vertex."""
+    return np.append(0.0, np.cumsum(np.diff(t) * (g[1:] + g[:-1]) / 2))
+
+
+def moment_at(when: np.ndarray, t: np.ndarray, g: np.ndarray, areas: np.ndarray) -> np.ndarray:
+    """Return the exact integral of a waveform, whose `areas_of` are known, from its start to each time."""
+    if len(t) < 2:
+        return np.zeros_like(when)
     inside = np.clip(when, t[0], t[-1])
     i = np.clip(np.searchsorted(t, inside, side="right") - 1, 0, len(t) - 2)
     u = inside - t[i]
-    moments: np.ndarray = areas[i] + u * (g[i] + _slopes(t, g)[i] * u / 2)
+    moments: np.ndarray = areas[i] + u * (g[i] + _slopes(t, g, i) * u / 2)
     return moments
 
 
-def _slopes(t: np.ndarray, g: np.ndarray) -> np.ndarray:
-    """Return the slope of each piece; 0 at a jump, which lasts no time."""
-    return np.divide(np.diff(g), np.diff(t), out=np.zeros(len(t) - 1), where=np.diff(t) > 0)
+def _lines_at(when: np.ndarray, t: np.ndarray, side: Literal["left", "right"]) -> tuple[np.ndarray, np.ndarray]:
+    """Return which of the straight lines between vertices holds each time, and whether none does."""
+    i = np.searchsorted(t, when, side=side) - 1
+    is_outside = (i < 0) | (i >= len(t) - 1)
+    i[is_outside] = 0
+    return i, is_outside
+
+
+def _slopes(t: np.ndarray, g: np.ndarray, i: np.ndarray) -> np.ndarray:
+    """Return the slope of some lines; 0 of a jump, which lasts no time."""
+    lengths = t[i + 1] - t[i]
+    return np.divide(g[i + 1] - g[i], lengths, out=np.zeros(len(i)), where=lengths > 0)

@@ -11,6 +11,9 @@ import numpy as np
 from trajdesign.errors import InputError
 from trajdesign.seqparse import MOST_POINTS, Parsed, number
 
+#: In place of a shape of times: two samples a raster, on its centres and edges.
+_OVERSAMPLED = -1
+
 #: Times closer than this are one time; every raster is far longer, and rounding far shorter, s.
 SAME_TIME = 1e-10
 
@@ -19,9 +22,6 @@ _EXCITATION_DEG = 90.01
 
 #: A longer pulse of a 1.4 file, s, whose frequency is that of fat, ppm, at a usual field, MHz, saturates.
 _SATURATION, _FAT, _FIELDS = 6e-3, (-3.5, -3.4), (63.87, 127.73, 298.04)
-
-#: Of one block; a list without a bound, and blocks that start anywhere in it, would take its length squared.
-_MOST_EXTENSIONS = 1000
 
 USES = "erispou"
 
@@ -56,6 +56,54 @@ class Gradient:
 
 
 @dataclass(frozen=True)
+class Envelope:
+    """The shape of pulses, which many of them may share.
+
+    Parameters
+    ----------
+    times
+        Of the samples, from the start of the first (sample,), s.
+    samples
+        (sample,), complex.
+    duration
+        To the end of the last sample, s.
+    is_sampled
+        Whether each sample lasts one raster; otherwise straight lines join them.
+    """
+
+    times: np.ndarray
+    samples: np.ndarray
+    duration: float
+    is_sampled: bool
+
+    @cached_property
+    def peak(self) -> float:
+        """Largest magnitude."""
+        return float(np.abs(self.samples).max())
+
+    @cached_property
+    def energy(self) -> float:
+        """Integral of the squared magnitude, s."""
+        power = np.abs(self.samples) ** 2
+        if self.is_sampled:
+            return float(power.mean()) * self.duration
+        mixed = (self.samples[:-1] * self.samples[1:].conj()).real
+        return float(np.diff(self.times) @ (power[:-1] + mixed + power[1:])) / 3
+
+    @cached_property
+    def area(self) -> float:
+        """Magnitude of the sum of all samples times their distances, s."""
+        return float(abs(np.sum(self.samples[:-1] * np.diff(self.times))))
+
+    @cached_property
+    def centre(self) -> float:
+        """The middle between the first and the last sample of the peak, s."""
+        magnitude = np.abs(self.samples)
+        top = np.flatnonzero(magnitude >= 0.99999 * magnitude.max())
+        return float(self.times[top[0]] + self.times[top[-1]]) / 2
+
+
+@dataclass(frozen=True)
 class Pulse:
     """An RF event.
 
@@ -66,38 +114,44 @@ class Pulse:
         none; there, a pulse over 90.01 degrees refocuses, or saturates if it is long and at the frequency of fat.
     delay, centre, end
         Times in its block of the first sample's start, the centre, and the last sample's end, s.
-    times, amplitude
-        Of the samples after `delay` (sample,), s, and complex, Hz.
-    is_sampled
-        Whether each sample lasts one raster; otherwise straight lines join them.
+    scale, envelope
+        The amplitude is their product, Hz.
     phase, frequency
         Offsets that `amplitude` lacks, rad and Hz: the phase at time t after `delay` is more by
         ``phase + 2 pi frequency t``. Not a number where a file gives them in ppm of an unknown field.
+    shim
+        Largest weight of any transmit channel, if the channels play the pulse with weights of their own.
     """
 
     use: str
     delay: float
     centre: float
     end: float
-    times: np.ndarray
-    amplitude: np.ndarray
-    is_sampled: bool
+    scale: float
+    envelope: Envelope
     phase: float
     frequency: float
+    shim: float = 1.0
+
+    @property
+    def times(self) -> np.ndarray:
+        """Of the samples after `delay` (sample,), s."""
+        return self.envelope.times
+
+    @property
+    def amplitude(self) -> np.ndarray:
+        """Of the samples (sample,), complex, Hz, before weights of channels."""
+        return self.scale * self.envelope.samples
 
     @property
     def peak(self) -> float:
-        """Largest magnitude, Hz."""
-        return float(np.abs(self.amplitude).max())
+        """Largest magnitude, Hz; of the channel that plays most."""
+        return abs(self.scale) * self.shim * self.envelope.peak
 
-    @cached_property
+    @property
     def energy(self) -> float:
-        """Integral of the squared magnitude, Hz^2 s."""
-        power = np.abs(self.amplitude) ** 2
-        if self.is_sampled:
-            return float(power.mean()) * (self.end - self.delay)
-        mixed = (self.amplitude[:-1] * self.amplitude[1:].conj()).real
-        return float(np.diff(self.times) @ (power[:-1] + mixed + power[1:])) / 3
+        """Integral of the squared magnitude, Hz^2 s; of the channel that plays most."""
+        return (self.scale * self.shim) ** 2 * self.envelope.energy
 
 
 @dataclass(frozen=True)
@@ -113,7 +167,9 @@ class Receiver:
     delay
         From the block's start to the first sample's start, s.
     phase, frequency, modulation
-        As of `trajdesign.seqfile.Adc`.
+        Of the receiver, rad, Hz, and rad (sample,): its phase at time t after `delay` is
+        ``phase + 2 pi frequency t``, and the modulation, if there is one, more. Not a number where a file gives them
+        in ppm of an unknown field.
     """
 
     count: int
@@ -122,6 +178,11 @@ class Receiver:
     phase: float
     frequency: float
     modulation: np.ndarray | None
+
+    @property
+    def times(self) -> np.ndarray:
+        """Of the samples, after the block's start (sample,), s."""
+        return self.delay + (np.arange(self.count) + 0.5) * self.dwell
 
 
 def decode_gradient(parsed: Parsed, event: int, before: float) -> Gradient | None:
@@ -137,7 +198,7 @@ def decode_gradient(parsed: Parsed, event: int, before: float) -> Gradient | Non
         The gradient at the start of the block, Hz/m, from which a 1.4 file continues.
     """
     traps = parsed.tables["TRAP"]
-    found = _trapezoid(traps[event]) if event in traps else _arbitrary(parsed, event, before)
+    found = _trapezoid(traps[event].split()) if event in traps else _arbitrary(parsed, event, before)
     if len(found.times) < 2:
         if found.values.any():
             raise InputError(f"gradient {event} has an amplitude and no duration.")
@@ -158,31 +219,38 @@ def _trapezoid(row: list[str]) -> Gradient:
 
 
 def _arbitrary(parsed: Parsed, event: int, before: float) -> Gradient:
-    row = parsed.tables["GRADIENTS"][event]
+    row = parsed.tables["GRADIENTS"][event].split()
     raster = parsed.raster("GradientRasterTime")
     amplitude, delay = number(row[0]), number(row[-1]) * 1e-6
     values = amplitude * parsed.shapes[int(row[-3])]
-    time_id = int(row[-2])
+    time_id, n = int(row[-2]), len(values)
     if time_id > 0:  # vertices anywhere on the raster's edges; the first and last are the event's edges
         times = delay + parsed.shapes[time_id] * raster
-        if len(times) != len(values) or len(times) < 2:
-            raise InputError(f"gradient {event} has {len(values)} values at {len(times)} times.")
+        if len(times) != n or n < 2:
+            raise InputError(f"gradient {event} has {n} values at {len(times)} times.")
         return Gradient(times, values, times)
-    if time_id < 0 or len(values) < 2:
-        raise InputError(f"gradient {event} is oversampled or has one sample; this reader does not play it.")
     if parsed.is_old:
+        if time_id < 0 or n < 2:
+            raise InputError(f"gradient {event} is oversampled or has one sample, which version 1.4 does not know.")
         first, last = (before if delay == 0 else 0.0), 1.5 * values[-1] - 0.5 * values[-2]
     else:
         first, last = number(row[1]), number(row[2])
-    n = len(values)
-    times = delay + np.concatenate([[0.0], np.arange(n) + 0.5, [n]]) * raster
+    if time_id == _OVERSAMPLED:
+        if n % 2 == 0:
+            raise InputError(f"gradient {event} is oversampled by 2 and has {n} samples; their number must be odd.")
+        inside = np.arange(n + 2) / 2  # on each edge and centre of the raster between the event's edges
+    elif time_id == 0:
+        inside = np.concatenate([[0.0], np.arange(n) + 0.5, [n]])
+    else:
+        raise InputError(f"gradient {event} has the shape {time_id} of times; 0 and -1 are known beside shapes.")
+    times = delay + inside * raster
     values = np.concatenate([[first], values, [last]])
     return Gradient(times, values, times[[0, -1]], is_sampled=True, is_end_stored=not parsed.is_old)
 
 
 def decode_adc(parsed: Parsed, event: int) -> Receiver:
     """Return an ADC event."""
-    row = parsed.tables["ADC"][event]
+    row = parsed.tables["ADC"][event].split()
     count, dwell, delay = int(row[0]), number(row[1]) * 1e-9, number(row[2]) * 1e-6
     if not (0 < count <= MOST_POINTS and dwell > 0 and delay >= 0):
         raise InputError(f"ADC {event} has {count} samples of {dwell:g} s after {delay:g} s.")
@@ -202,55 +270,41 @@ def decode_offsets(parsed: Parsed, row: list[str]) -> tuple[float, float]:
     return phase, frequency
 
 
-def decode_labels(parsed: Parsed, extension: int) -> list[tuple[bool, str, int]]:
-    """Return what a list of extensions does to labels: whether it adds, the label, and the number.
-
-    What is set comes before what is added: interpreters keep the two apart, and writers sort a list by id.
-    """
-    changes, seen = list[tuple[bool, str, int]](), set[int]()
-    while extension:
-        if extension in seen or len(seen) == _MOST_EXTENSIONS:
-            raise InputError(f"the list of extensions comes back to {extension}, or has more than {_MOST_EXTENSIONS}.")
-        seen.add(extension)
-        kind, reference, extension = (int(entry) for entry in parsed.tables["EXTENSIONS"][extension])
-        if kind in parsed.labels:
-            is_added, rows = parsed.labels[kind]
-            changes.append((is_added, *rows[reference]))
-    return sorted(changes, key=lambda change: change[0])
-
-
-def decode_pulse(parsed: Parsed, event: int) -> Pulse:
-    """Return an RF event."""
-    row = parsed.tables["RF"][event]
-    raster = parsed.raster("RadiofrequencyRasterTime")
-    magnitude = np.abs(number(row[0]) * parsed.shapes[int(row[1])])
-    phase = parsed.shapes[int(row[2])] if int(row[2]) else np.zeros_like(magnitude)
-    amplitude = magnitude * np.exp(2j * np.pi * phase)
-    time_id, delay = int(row[3]), number(row[4 if parsed.is_old else 5]) * 1e-6
-    times = (parsed.shapes[time_id] if time_id else np.arange(len(magnitude)) + 0.5) * raster
-    if len(times) != len(magnitude) or delay < 0 or times[0] < 0 or np.any(np.diff(times) < 0):
-        raise InputError(f"RF pulse {event} has {len(magnitude)} samples at {len(times)} times, or runs backwards.")
-    duration = float(times[-1]) if time_id else len(magnitude) * raster
+def decode_pulse(parsed: Parsed, event: int, envelopes: dict[tuple[int, ...], Envelope]) -> Pulse:
+    """Return an RF event; `envelopes` are those that the file's events share, and gain one that is new."""
+    row = parsed.tables["RF"][event].split()
+    key = (int(row[1]), int(row[2]), int(row[3]))
+    if key not in envelopes:
+        envelopes[key] = _envelope(parsed, event, *key)
+    envelope = envelopes[key]
+    scale, delay = number(row[0]), number(row[4 if parsed.is_old else 5]) * 1e-6
+    duration = envelope.duration
+    phase, frequency = decode_offsets(parsed, row[-2:] if parsed.is_old else row[-5:-1])
     if parsed.is_old:
-        use = _use(amplitude, times, duration, number(row[-2]))
-        peak = np.flatnonzero(magnitude >= 0.99999 * magnitude.max())
-        centre = float(times[peak[0]] + times[peak[-1]]) / 2
+        use, centre = _use(abs(scale) * envelope.area, duration, number(row[-2])), envelope.centre
     else:
         use, centre = row[-1], number(row[4]) * 1e-6
         if use not in USES or len(use) != 1:
             raise InputError(f"RF pulse {event} has the use {use!r}; known are {', '.join(USES)}.")
-    if not 0 <= centre <= duration:
-        raise InputError(f"RF pulse {event} has its centre at {centre:g} s of {duration:g} s.")
-    phase, frequency = decode_offsets(parsed, row[-2:] if parsed.is_old else row[-5:-1])
-    return Pulse(
-        use, delay, delay + centre, delay + duration, times, amplitude, not time_id, phase=phase, frequency=frequency
-    )
+    if delay < 0 or not 0 <= centre <= duration:
+        raise InputError(f"RF pulse {event} has its centre at {centre:g} s of {duration:g} s, after {delay:g} s.")
+    return Pulse(use, delay, delay + centre, delay + duration, scale, envelope, phase, frequency)
 
 
-def _use(amplitude: np.ndarray, times: np.ndarray, duration: float, offset: float) -> str:
-    """Return the use of a pulse from its flip angle, duration (s) and frequency offset (Hz)."""
-    flip_deg = 360 * abs(np.sum(amplitude[:-1] * np.diff(times)))
-    if flip_deg <= _EXCITATION_DEG:
+def _envelope(parsed: Parsed, event: int, magnitude_id: int, phase_id: int, time_id: int) -> Envelope:
+    raster = parsed.raster("RadiofrequencyRasterTime")
+    magnitude = parsed.shapes[magnitude_id]
+    phase = parsed.shapes[phase_id] if phase_id else np.zeros_like(magnitude)
+    times = (parsed.shapes[time_id] if time_id else np.arange(len(magnitude)) + 0.5) * raster
+    if len(times) != len(magnitude) or times[0] < 0 or np.any(np.diff(times) < 0):
+        raise InputError(f"RF pulse {event} has {len(magnitude)} samples at {len(times)} times, or runs backwards.")
+    duration = float(times[-1]) if time_id else len(magnitude) * raster
+    return Envelope(times, magnitude * np.exp(2j * np.pi * phase), duration, not time_id)
+
+
+def _use(turns: float, duration: float, offset: float) -> str:
+    """Return the use of a pulse from its flip angle (turns), duration (s) and frequency offset (Hz)."""
+    if 360 * turns <= _EXCITATION_DEG:
         return "e"
     is_fat = any(_FAT[0] <= offset / megahertz <= _FAT[1] for megahertz in _FIELDS)
     return "s" if duration > _SATURATION and is_fat else "r"

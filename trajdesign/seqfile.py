@@ -12,24 +12,30 @@ Specification: https://pulseq.github.io/specification.pdf.
 """
 
 import math
-from collections.abc import Sequence
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
 
 from trajdesign import walled
 from trajdesign.errors import InputError
-from trajdesign.seqaxis import Axis, Jump, moment_at, values_at
+from trajdesign.seqaxis import Axis, Jump, slopes_at, values_at
 from trajdesign.seqevents import (
     SAME_TIME,
+    Envelope,
     Gradient,
     Pulse,
+    Receiver,
     decode_adc,
     decode_gradient,
-    decode_labels,
     decode_pulse,
 )
+from trajdesign.seqextras import Extras, decode_extensions, rotated
+from trajdesign.seqk import Adc, KSpace
 from trajdesign.seqparse import MOST_POINTS, Parsed, number, parse
 
 _RASTERS = ("GradientRasterTime", "RadiofrequencyRasterTime", "BlockDurationRaster")
@@ -40,37 +46,14 @@ _MOST_BYTES = 2**28
 #: Vertices and samples: so many, and so many for each byte, as a block of 25 bytes plays any event again.
 _FREE_POINTS, _MOST_RATIO = 2**22, 1000
 
+#: Turned blocks that are remembered: a file may turn each by another angle.
+_MOST_ROTATED = 2**12
+
+#: Straight pieces that are taken at once.
+_PART = 2**16
+
 #: Beyond it, s, times lose the digits that rasters need.
 _LONGEST = 1e5
-
-
-@dataclass(frozen=True)
-class Adc:
-    """One played ADC event.
-
-    Parameters
-    ----------
-    index
-        Of its block in `SeqFile.block_numbers`.
-    delay
-        From the block's start to the first sample's start, s.
-    dwell
-        Time per sample, s.
-    times
-        Of the samples, after the start of the file (sample,), s.
-    phase, frequency, modulation
-        Of the receiver, rad, Hz, and rad (sample,): its phase at time t after `delay` is
-        ``phase + 2 pi frequency t``, and the modulation, if there is one, more. Not a number where a file gives them
-        in ppm of an unknown field.
-    """
-
-    index: int
-    delay: float
-    dwell: float
-    times: np.ndarray
-    phase: float
-    frequency: float
-    modulation: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -109,6 +92,11 @@ class SeqFile:
     labels
         Per label that the file uses, its value at each ADC event (adc,), 0 before it is first set. The labels of a
         block act before its ADC event.
+    soft_delays
+        Name of a delay that the user may change at the scanner -> number of its blocks. They are played as long as the
+        file stores them.
+    ignored
+        Extensions that blocks use, this reader does not know, and the file does not require.
     """
 
     version: str
@@ -119,12 +107,14 @@ class SeqFile:
     block_edges: np.ndarray
     pulses: tuple[tuple[int, Pulse], ...]
     adcs: tuple[Adc, ...]
-    k: tuple[np.ndarray, ...]
+    k: Sequence[np.ndarray]
     waveforms: tuple[tuple[np.ndarray, np.ndarray], ...]
     gradients: tuple[tuple[int, int, Gradient], ...]
     jumps: tuple[Jump, ...]
     edge: float
     labels: dict[str, np.ndarray]
+    soft_delays: dict[str, int]
+    ignored: tuple[str, ...]
 
     @property
     def duration(self) -> float:
@@ -139,7 +129,7 @@ class SeqFile:
     @property
     def adc_times(self) -> np.ndarray:
         """Times of the ADC samples (adc, sample), s, if all events have one length."""
-        return _stacked([adc.times for adc in self.adcs], (0, 0))
+        return _stacked((adc.times for adc in self.adcs), (0, 0))
 
     @property
     def k_adc(self) -> np.ndarray:
@@ -165,30 +155,42 @@ class SeqFile:
     def without_noise(self) -> "SeqFile":
         """Return the file without the ADC events that sample no object: before any excitation, or of a noise scan."""
         noise, start = self.labels.get("NOISE", np.zeros(len(self.adcs))), self.excitations.min(initial=math.inf)
-        kept = [i for i, adc in enumerate(self.adcs) if not noise[i] and adc.times[0] >= start]
+        kept = [not noise[i] and adc.times[0] >= start for i, adc in enumerate(self.adcs)]
         labels = {name: values[kept] for name, values in self.labels.items()}
-        return replace(self, adcs=tuple(self.adcs[i] for i in kept), k=tuple(self.k[i] for i in kept), labels=labels)
+        adcs, k = tuple(compress(self.adcs, kept)), tuple(compress(self.k, kept))
+        return replace(self, adcs=adcs, k=k, labels=labels)
 
     def block_at(self, time: float) -> int:
         """Return the number of the block that plays at a time, s."""
         index = int(np.searchsorted(self.block_edges, time, side="right")) - 1
         return int(self.block_numbers[min(max(index, 0), len(self.block_numbers) - 1)])
 
-    def pieces(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the straight pieces of which the gradient of all axes consists.
+    def pieces(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield the straight pieces of which the gradient of all axes consists, some at a time.
 
-        Returns
-        -------
+        Every vertex of every axis is an end of pieces, however close it is to one of another axis. Where only rounding
+        separates the two, a piece lies between them in which nothing has time to happen: there only the axis of the
+        largest slope counts.
+
+        Yields
+        ------
         times
             Between which each piece lies (piece + 1,), s.
         start, end
             The gradient at both ends of each piece (piece, 3), Hz/m; they differ from the neighbour's at jumps.
+        slope
+            Of each piece (piece, 3), Hz/m/s.
         """
-        times = np.unique(np.concatenate([t for t, _ in self.waveforms]))
-        times = times[np.append(True, np.diff(times) > SAME_TIME)] if len(times) else times
-        start = np.stack([values_at(times[:-1], t, g, "right") for t, g in self.waveforms], axis=1)
-        end = np.stack([values_at(times[1:], t, g, "left") for t, g in self.waveforms], axis=1)
-        return times, start, end
+        vertices = np.unique(np.concatenate([t for t, _ in self.waveforms]))
+        for first in range(0, len(vertices) - 1, _PART):
+            times = vertices[first : first + _PART + 1]
+            start = np.stack([values_at(times[:-1], t, g, "right") for t, g in self.waveforms], axis=1)
+            end = np.stack([values_at(times[1:], t, g, "left") for t, g in self.waveforms], axis=1)
+            slope = np.stack([slopes_at(times[:-1], t, g) for t, g in self.waveforms], axis=1)
+            is_short = np.diff(times)[:, None] <= SAME_TIME
+            size = np.abs(slope)
+            slope[is_short & (size < size.max(axis=1, keepdims=True))] = 0
+            yield times, start, end, slope
 
     def extremes(self, gamma: float, norm: str = "vector") -> tuple[float, float]:
         """Return the largest gradient (T/m) and slew rate (T/m/s) of the whole file, all axes together.
@@ -200,17 +202,18 @@ class SeqFile:
         norm
             ``"vector"``: of the vector of the three axes; ``"axis"``: of the largest axis.
         """
-        times, start, end = self.pieces()
         order = 2 if norm == "vector" else np.inf
-        slew = (end - start) / np.diff(times)[:, None]
-        gradient, rate = (
-            float(np.linalg.norm(v, ord=order, axis=1).max(initial=0)) / gamma for v in (np.append(start, end, 0), slew)
-        )
+        gradient = rate = 0.0
+        for _, start, end, slope in self.pieces():
+            gradient, rate = (
+                max(largest, *(float(np.linalg.norm(v, ord=order, axis=1).max()) / gamma for v in values))
+                for largest, values in ((gradient, (start, end)), (rate, (slope,)))
+            )
         return gradient, math.inf if self.jumps else rate
 
-    def k_of(self, waveforms: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, ...]:
+    def k_of(self, waveforms: Sequence[tuple[np.ndarray, np.ndarray]]) -> Sequence[np.ndarray]:
         """Return k at the samples of each ADC event (sample, 3), 1/m, if other waveforms were played."""
-        return _k(self.block_edges, self.pulses, self.adcs, waveforms)
+        return KSpace(self.block_edges, self.pulses, self.adcs, waveforms)
 
     def sampled(self, raster: float, gamma: float, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Return the gradient at the centres of raster cells (3, cell), T/m, not the means over the cells.
@@ -241,7 +244,8 @@ def read(path: Path | str, *, signed: bool = True, larmor: float = math.nan) -> 
     signed
         Whether the file must have a signature; one that does not fit is refused either way.
     larmor
-        Gyromagnetic ratio over 2 pi times B0, Hz, of which the file may give phases and frequencies in ppm.
+        Gyromagnetic ratio over 2 pi times B0, Hz, of which the file may give phases and frequencies in ppm; by default
+        the definitions ``Gamma`` (Hz/T) times ``B0`` (T), if the file has both.
 
     Raises
     ------
@@ -267,88 +271,128 @@ class _Player:
         self.rasters = {name: parsed.raster(name) for name in _RASTERS}
         self.axes = [Axis(axis) for axis in range(3)]
         self.gradients: dict[tuple[int, float], Gradient | None] = {}
-        self.pulses: dict[int, Pulse] = {}
+        self.rotated: dict[tuple[int, ...], list[tuple[int, Gradient]]] = {}
+        self.envelopes: dict[tuple[int, ...], Envelope] = {}
+        self.pulses: dict[tuple[int, float], Pulse] = {}
+        self.receivers: dict[int, Receiver] = {}
+        self.extras: dict[int, Extras] = {0: Extras()}
         self.first_played: dict[int, tuple[int, int, Gradient]] = {}
         self.n_points = 0
-        self.changes: dict[int, list[tuple[bool, str, int]]] = {}
         self.labels: dict[str, int] = {}
 
     def play(self) -> SeqFile:
         """Return what the blocks add up to."""
-        blocks = self.parsed.tables["BLOCKS"]
-        if not blocks:
+        blocks = self.parsed.blocks
+        if not len(blocks):
             raise InputError("the file has no blocks.")
-        edges, pulses, adcs = [0], list[tuple[int, Pulse]](), list[Adc]()  # edges in rasters, which add up exactly
-        labels = list[dict[str, int]]()
+        edges = array("q", [0])  # in rasters, which add up exactly
+        pulses, adcs = list[tuple[int, Pulse]](), list[Adc]()
+        labels: dict[str, array[int]] = {}
+        soft_delays, ignored = Counter[str](), set[str]()
         raster = self.rasters["BlockDurationRaster"]
-        for index, (block, row) in enumerate(blocks.items()):
-            cells, rf, *gradients, adc, extension = (int(entry) for entry in row)
+        for index, row in enumerate(blocks):
+            block, cells, rf, *gradients, adc, extension = row.tolist()
             clock, duration = edges[-1] * raster, cells * raster
             if cells < 0 or not clock + duration < _LONGEST:
                 raise InputError(f"block {block} lasts {cells} rasters; a file lasts at most {_LONGEST:g} s.")
             edges.append(edges[-1] + cells)
+            extras = self._extras(extension)
             if rf:
-                pulses.append((index, self._pulse(rf, block, duration)))
-            for axis, event in zip(self.axes, gradients, strict=True):
-                if event:
-                    self._gradient(event, axis, block, clock, duration)
-            if extension:
-                self._label(extension)
+                pulses.append((index, self._pulse(rf, extras.shim, block, duration)))
+            if any(gradients):
+                self._gradients(gradients, extension, block, clock, duration)
+            self._label(extras)
+            if extras.hint is not None:
+                soft_delays[extras.hint] += 1
+            ignored |= extras.ignored
             if adc:
-                adcs.append(self._adc(adc, index, block, clock, duration))
-                labels.append(dict(self.labels))
+                adcs.append(Adc(index, clock, self._receiver(adc, block, duration)))
+                for name, value in self.labels.items():
+                    labels.setdefault(name, array("q", bytes(8 * (len(adcs) - 1)))).append(value)
         waveforms = tuple(axis.waveform() for axis in self.axes)
-        block_edges = np.array(edges) * raster
+        block_edges = np.frombuffer(edges, dtype=np.int64) * raster
         return SeqFile(
             version=self.parsed.version,
             definitions=self.parsed.definitions,
             md5=self.parsed.md5,
             rasters=self.rasters,
-            block_numbers=np.array(list(blocks)),
+            block_numbers=blocks[:, 0].copy(),
             block_edges=block_edges,
             pulses=tuple(pulses),
             adcs=tuple(adcs),
-            k=_k(block_edges, pulses, adcs, waveforms),
+            k=KSpace(block_edges, pulses, adcs, waveforms),
             waveforms=waveforms,
             gradients=tuple(self.first_played.values()),
             jumps=tuple(sorted((j for axis in self.axes for j in axis.jumps), key=lambda j: (j.time, j.axis))),
             edge=max((abs(float(g.values[i])) for g in self.gradients.values() if g for i in (0, -1)), default=0.0),
-            labels={name: np.array([at.get(name, 0) for at in labels], dtype=np.int64) for name in self.labels},
+            labels={
+                name: np.frombuffer(labels.get(name, array("q", bytes(8 * len(adcs)))), dtype=np.int64)
+                for name in self.labels
+            },
+            soft_delays=dict(soft_delays),
+            ignored=tuple(sorted(ignored)),
         )
 
-    def _pulse(self, event: int, block: int, duration: float) -> Pulse:
-        if event not in self.pulses:
-            self.pulses[event] = decode_pulse(self.parsed, event)
-            self._count(len(self.pulses[event].times))
-        if self.pulses[event].end > duration + SAME_TIME:
+    def _pulse(self, event: int, shim: float | None, block: int, duration: float) -> Pulse:
+        weight = 1.0 if shim is None else shim
+        if (event, weight) not in self.pulses:
+            n_known = len(self.envelopes)
+            self.pulses[event, weight] = replace(decode_pulse(self.parsed, event, self.envelopes), shim=weight)
+            if len(self.envelopes) > n_known:
+                self._count(len(self.pulses[event, weight].times))
+        pulse = self.pulses[event, weight]
+        if pulse.end > duration + SAME_TIME:
             raise InputError(f"RF pulse {event} lasts longer than block {block}.")
-        return self.pulses[event]
+        return pulse
 
-    def _gradient(self, event: int, axis: Axis, block: int, clock: float, duration: float) -> None:
+    def _gradients(self, events: list[int], extension: int, block: int, clock: float, duration: float) -> None:
+        found = [
+            self._gradient(event, axis, block, clock, duration) for event, axis in zip(events, self.axes, strict=True)
+        ]
+        rotation = self.extras[extension].rotation
+        if rotation is None:
+            played = [(axis, gradient) for axis, gradient in enumerate(found) if gradient]
+        else:
+            key = (*events, extension)
+            if key not in self.rotated:
+                if len(self.rotated) == _MOST_ROTATED:
+                    self.rotated.clear()
+                self.rotated[key] = rotated(found, rotation)
+            played = self.rotated[key]
+        for axis, gradient in played:
+            self._count(len(gradient.times))
+            self.axes[axis].add(block, clock, gradient)
+
+    def _gradient(self, event: int, axis: Axis, block: int, clock: float, duration: float) -> Gradient | None:
+        if not event:
+            return None
         before = axis.value_at(clock) if self.parsed.is_old else 0.0
         if (event, before) not in self.gradients:
             self.gradients[event, before] = decode_gradient(self.parsed, event, before)
         found = self.gradients[event, before]
         if found is None:
-            return
-        self._count(len(found.times))
+            return None
         if found.times[-1] > duration + SAME_TIME:
             raise InputError(f"gradient {event} lasts longer than block {block}.")
         self.first_played.setdefault(event, (block, axis.axis, found))
-        axis.add(block, clock, found)
+        return found
 
-    def _adc(self, event: int, index: int, block: int, clock: float, duration: float) -> Adc:
-        found = decode_adc(self.parsed, event)
+    def _receiver(self, event: int, block: int, duration: float) -> Receiver:
+        if event not in self.receivers:
+            self.receivers[event] = decode_adc(self.parsed, event)
+        found = self.receivers[event]
         self._count(found.count)
-        times = found.delay + (np.arange(found.count) + 0.5) * found.dwell
-        if times[-1] > duration:
+        if found.delay + (found.count - 0.5) * found.dwell > duration:
             raise InputError(f"ADC {event} lasts longer than block {block}.")
-        return Adc(index, found.delay, found.dwell, clock + times, found.phase, found.frequency, found.modulation)
+        return found
 
-    def _label(self, extension: int) -> None:
-        if extension not in self.changes:
-            self.changes[extension] = decode_labels(self.parsed, extension)
-        for is_added, name, value in self.changes[extension]:
+    def _extras(self, extension: int) -> Extras:
+        if extension not in self.extras:
+            self.extras[extension] = decode_extensions(self.parsed, extension)
+        return self.extras[extension]
+
+    def _label(self, extras: Extras) -> None:
+        for is_added, name, value in extras.labels:
             self.labels[name] = value + (self.labels.get(name, 0) if is_added else 0)
 
     def _count(self, n: int) -> None:
@@ -357,29 +401,9 @@ class _Player:
             raise InputError(f"the file plays more than {self.most} vertices and samples, too many for its size.")
 
 
-def _stacked(parts: Sequence[np.ndarray], empty: tuple[int, ...]) -> np.ndarray:
+def _stacked(parts: Iterable[np.ndarray], empty: tuple[int, ...]) -> np.ndarray:
+    parts = list(parts)
     lengths = {len(part) for part in parts}
     if len(lengths) > 1:
         raise InputError(f"the ADC events have different numbers of samples: {', '.join(map(str, sorted(lengths)))}.")
     return np.stack(parts) if parts else np.empty(empty)
-
-
-def _k(
-    edges: np.ndarray,
-    pulses: Sequence[tuple[int, Pulse]],
-    adcs: Sequence[Adc],
-    waveforms: Sequence[tuple[np.ndarray, np.ndarray]],
-) -> tuple[np.ndarray, ...]:
-    """Return k at the samples of each ADC event (sample, 3), 1/m, as the pulses reset and refocus it."""
-    if not adcs:
-        return ()
-    acting = [(edges[i] + pulse.centre, pulse.use) for i, pulse in pulses if pulse.use in "eur"]
-    centres = np.array([time for time, _ in acting])
-    at_pulses = np.stack([moment_at(centres, t, g) for t, g in waveforms], axis=1)
-    offsets = [np.zeros(3)]
-    for (_, use), moment in zip(acting, at_pulses, strict=True):
-        offsets.append(-2 * moment - offsets[-1] if use == "r" else -moment)
-    times = np.concatenate([adc.times for adc in adcs])
-    k = np.stack([moment_at(times, t, g) for t, g in waveforms], axis=1)
-    k += np.array(offsets)[np.searchsorted(centres, times, side="right")]
-    return tuple(np.split(k, np.cumsum([len(adc.times) for adc in adcs])[:-1]))

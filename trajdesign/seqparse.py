@@ -6,8 +6,9 @@ Specification: https://pulseq.github.io/specification.pdf.
 import hashlib
 import math
 import re
+from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -15,21 +16,25 @@ from trajdesign.errors import InputError
 
 VERSIONS = ("1.4.0", "1.4.1", "1.4.2", "1.5.0", "1.5.1")
 
+#: Since when a file names the extensions that a reader must know: the others may be passed over.
+_NAMES_REQUIRED = "1.5.1"
+
 #: A bound that no sensible file reaches, so that a hostile one cannot fill the memory: samples and vertices.
 MOST_POINTS = 50_000_000
 
-#: Columns of each table after the id, in versions 1.4 and 1.5.
+#: Columns of each table with the id, in versions 1.4 and 1.5.
 _TABLES = {
-    "BLOCKS": (7, 7),
-    "RF": (7, 11),
-    "GRADIENTS": (4, 6),
-    "TRAP": (5, 5),
-    "ADC": (5, 8),
-    "EXTENSIONS": (3, 3),
+    "BLOCKS": (8, 8),
+    "RF": (8, 12),
+    "GRADIENTS": (5, 7),
+    "TRAP": (6, 6),
+    "ADC": (6, 9),
+    "EXTENSIONS": (4, 4),
 }
 
-#: Extensions that leave pulses, gradients and times as they are; a wait for a trigger counts as no time.
-_HARMLESS = ("LABELSET", "LABELINC", "TRIGGERS")
+#: Columns of the extensions that are played, with the id (of RF shims it depends on the channels). A wait for a trigger
+#: counts as no time.
+EXTENSIONS = {"LABELSET": 3, "LABELINC": 3, "TRIGGERS": 5, "DELAYS": 5, "ROTATIONS": 5, "RF_SHIMS": None}
 
 #: Samples of all shapes: so many, and so many for each line that holds them, as what is constant takes three lines.
 _FREE_POINTS, _MOST_RATIO = 2**20, 100
@@ -39,7 +44,30 @@ _MOST_LABELS = 64
 #: Ends of lines that readers take differently, and other characters that are no text.
 _STRANGE = re.compile("[^\t\n\x20-\x7e\xa0-\U0010ffff]|[\u2028\u2029]")
 
+_HEADER = re.compile(r"^[ \t]*(?:\[|extension ).*$", re.MULTILINE)
+
+#: What is neither blank nor a comment.
+_LINE = re.compile(r"^[ \t]*([^ \t\n#].*)$", re.MULTILINE)
+
 _SIGNATURE = re.compile(rb"\r?\n\[SIGNATURE\][ \t]*\r?\n")
+
+_VERSION = re.compile(rb"^\[VERSION\]\s+major\s+(\w+)\s+minor\s+(\w+)\s+revision\s+(\w+)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Extension:
+    """A section of one type of extension.
+
+    Parameters
+    ----------
+    name
+        ``LABELSET`` and so on.
+    rows
+        Id -> the other columns, as text.
+    """
+
+    name: str
+    rows: dict[int, str]
 
 
 @dataclass(frozen=True)
@@ -52,24 +80,27 @@ class Parsed:
         Of the file format.
     definitions
         As text.
+    blocks
+        Id, duration in rasters, and ids of the events (block, 8).
     tables
-        Per table, id -> the other columns, as text.
+        Per table of events, id -> the other columns, as text.
     shapes
         Id -> decompressed samples (sample,).
     md5
         The signature, which fits the content; empty if the file has none.
-    labels
-        Type of an extension -> whether it adds to labels (or sets them), and id -> label and number.
+    extensions
+        Number of a type of extension -> its section.
     larmor
         Frequency of which the file may give offsets in ppm, Hz; not a number if it is unknown.
     """
 
     version: str
     definitions: dict[str, str]
-    tables: dict[str, dict[int, list[str]]]
+    blocks: np.ndarray
+    tables: dict[str, dict[int, str]]
     shapes: dict[int, np.ndarray]
     md5: str
-    labels: dict[int, tuple[bool, dict[int, tuple[str, int]]]]
+    extensions: dict[int, Extension]
     larmor: float
 
     @property
@@ -97,36 +128,39 @@ def parse(content: bytes, *, signed: bool, larmor: float) -> Parsed:
     signed
         Whether a signature is demanded. One that is there has to fit either way.
     larmor
-        As of `Parsed`.
+        As of `Parsed`; the definitions ``B0`` (T) times ``Gamma`` (Hz/T) if it is not a number and they are there.
 
     Raises
     ------
     InputError
         If anything is damaged, contradicts the format or is unknown.
     """
-    body, md5 = _verified(content, signed)
-    sections = _sections(body.decode("utf-8"))
-    if "VERSION" not in sections:
+    body, md5 = _verified(content)
+    if signed and not md5:
+        if found := _VERSION.search(content):
+            _require_known(b".".join(found.groups()).decode())
+        raise InputError("the file has no signature; it is truncated or was not signed.")
+    text = _Text(body.decode("utf-8").replace("\r\n", "\n"))
+    if "VERSION" not in text.spans:
         raise InputError("the section [VERSION] is missing; this is no Pulseq text file.")
-    parts = _pairs(sections["VERSION"])
+    parts = _pairs(text.lines("VERSION"))
     version = ".".join(parts.get(part, "?") for part in ("major", "minor", "revision"))
+    _require_known(version)
+    text.require_sections()
+    column = not version.startswith("1.4")
+    definitions = _pairs(text.lines("DEFINITIONS"))
+    tables = {name: text.rows(name, n[column]) for name, n in _TABLES.items() if name != "BLOCKS"}
+    if both := sorted(tables["TRAP"].keys() & tables["GRADIENTS"].keys()):
+        raise InputError(f"gradient {both[0]} is both in [TRAP] and in [GRADIENTS]; readers play either.")
+    extensions = _extensions(text, version, definitions.get("RequiredExtensions", "").split())
+    if math.isnan(larmor) and {"B0", "Gamma"} <= definitions.keys():
+        larmor = number(definitions["B0"]) * number(definitions["Gamma"])
+    return Parsed(version, definitions, _blocks(text), tables, _shapes(text), md5, extensions, larmor)
+
+
+def _require_known(version: str) -> None:
     if version not in VERSIONS:
         raise InputError(f"the format version is {version}; this reader knows {', '.join(VERSIONS)}.")
-    tables = {}
-    for name, columns in _TABLES.items():
-        rows = [line.split() for line in sections.get(name, [])]
-        n_columns = 1 + columns[not version.startswith("1.4")]
-        if any(len(row) != n_columns for row in rows):
-            raise InputError(f"a line of [{name}] has not {n_columns} columns.")
-        if any("_" in line for line in sections.get(name, [])):  # which Python takes for part of a number
-            raise InputError(f"a line of [{name}] holds an underscore.")
-        tables[name] = {int(row[0]): row[1:] for row in rows}
-        if len(tables[name]) != len(rows):
-            raise InputError(f"[{name}] holds the same id twice.")
-    definitions = _pairs(sections.get("DEFINITIONS", []))
-    for extension in definitions.get("RequiredExtensions", "").split():
-        _require_harmless(extension)
-    return Parsed(version, definitions, tables, _shapes(sections.get("SHAPES", [])), md5, _labels(sections), larmor)
 
 
 def number(text: str) -> float:
@@ -144,85 +178,132 @@ def whole(text: str) -> int:
     return int(text)
 
 
-def _verified(content: bytes, signed: bool) -> tuple[bytes, str]:
-    """Return what was signed, and the signature."""
+def _verified(content: bytes) -> tuple[bytes, str]:
+    """Return what was signed, and the signature; an empty one if there is none.
+
+    A file may have been written with other ends of lines than those that were signed: they change nothing.
+    """
     places = list(_SIGNATURE.finditer(content))
     if not places:
-        if signed:
-            raise InputError("the file has no signature; it is truncated or was not signed.")
         return content, ""
     body, signature = content[: places[-1].start()], content[places[-1].end() :]
-    if any(
-        line.strip() and line.split()[0] not in (b"Type", b"Hash") and line[:1] != b"#"
-        for line in signature.splitlines()
-    ):
+    lines = [line.split() for line in signature.splitlines() if line.strip() and line[:1] != b"#"]
+    if any(words[0] not in (b"Type", b"Hash") for words in lines):
         raise InputError("the file goes on after its signature, which does not cover that.")
+    if not lines:
+        return body, ""
     stored = re.search(rb"^Hash ([0-9a-f]{32})\s*$", signature, re.MULTILINE)
-    md5 = hashlib.md5(body, usedforsecurity=False).hexdigest()
-    if stored is None or stored[1].decode() != md5:
-        lines = " (its lines end in CR LF, which a signature of LF lines does not fit)" if b"\r\n" in body else ""
-        raise InputError(f"the file does not fit its signature; it is truncated or was changed{lines}.")
-    return body, md5
+    plain = body.replace(b"\r\n", b"\n")
+    signed = (
+        hashlib.md5(text, usedforsecurity=False).hexdigest() for text in (body, plain, b"\r\n".join(plain.split(b"\n")))
+    )
+    if stored is None or stored[1].decode() not in signed:
+        raise InputError("the file does not fit its signature; it is truncated or was changed.")
+    return body, stored[1].decode()
 
 
-def _require_harmless(extension: str) -> None:
-    if extension not in _HARMLESS:
-        raise InputError(f"the extension {extension} may change gradients or timing; this reader does not play it.")
-
-
-def _sections(text: str) -> dict[str, list[str]]:
-    """Split the text into sections: name and lines without comments and blank lines.
+class _Text:
+    """The text of a file, whose lines are taken one by one: as a list they would take many times the file.
 
     Lines end where every reader ends them: a line that only some see could hide what is played from a check.
+
+    Parameters
+    ----------
+    text
+        Whose lines end in LF.
     """
-    text = text.replace("\r\n", "\n")
-    if strange := _STRANGE.search(text):
-        raise InputError(f"the file holds the character {strange[0]!r}, which readers take differently.")
-    sections: dict[str, list[str]] = {}
-    lines: list[str] | None = None
-    for whole_line in text.split("\n"):
-        line = whole_line.strip(" \t")
-        if not line or line.startswith("#"):
-            continue
-        if line.startswith(("[", "extension ")):
-            name = _section(line)
-            if name in sections:
+
+    def __init__(self, text: str) -> None:
+        if strange := _STRANGE.search(text):
+            raise InputError(f"the file holds the character {strange[0]!r}, which readers take differently.")
+        self.text = text
+        headers = list(_HEADER.finditer(text))
+        self.spans = {"": (0, headers[0].start() if headers else len(text))}
+        for header, following in zip(headers, [*headers[1:], None], strict=True):
+            line = header[0].strip(" \t")
+            name = line[1:-1] if line.startswith("[") and line.endswith("]") else " ".join(line.split())
+            if name in self.spans:
                 raise InputError(f"the section {line!r} occurs twice.")
-            lines = sections[name] = []
-        elif lines is None:
+            self.spans[name] = header.end(), following.start() if following else len(text)
+        if any(self.lines("")):
             raise InputError("the file has text before its first section.")
-        else:
+
+    def require_sections(self) -> None:
+        """Refuse a section that no reader knows."""
+        for name in self.spans:
+            if (
+                name
+                and name not in (*_TABLES, "VERSION", "DEFINITIONS", "SHAPES")
+                and not name.startswith("extension ")
+            ):
+                raise InputError(f"the section [{name}] is unknown to this reader.")
+
+    def lines(self, name: str) -> Iterator[str]:
+        """Yield the lines of a section without comments and blank lines; none if it is missing."""
+        for found in _LINE.finditer(self.text, *self.spans.get(name, (0, 0))):
+            line = found[1].rstrip(" \t")
             if name != "DEFINITIONS" and not line.isascii():
                 raise InputError(f"{line!r} is no line of [{name}].")
-            lines.append(line)
-    return sections
+            yield line
+
+    def words(self, name: str, n_columns: int | None) -> Iterator[tuple[str, list[str]]]:
+        """Yield the lines of a table and their columns."""
+        for line in self.lines(name):
+            words = line.split()
+            if n_columns not in (len(words), None):
+                raise InputError(f"a line of [{name}] has not {n_columns} columns.")
+            if "_" in line and name in _TABLES:  # which Python takes for part of a number
+                raise InputError(f"a line of [{name}] holds an underscore.")
+            yield line, words
+
+    def rows(self, name: str, n_columns: int | None) -> dict[int, str]:
+        """Return the rows of a table by their ids."""
+        rows = dict[int, str]()
+        for line, (word, *_) in self.words(name, n_columns):
+            if whole(word) in rows:
+                raise InputError(f"[{name}] holds the same id twice.")
+            rows[whole(word)] = line[len(word) :]
+        return rows
 
 
-def _section(line: str) -> str:
-    """Return the name of the section that a line starts."""
-    if line.startswith("extension "):
-        _require_harmless(line.split()[1])
-        return line
-    if line not in (f"[{name}]" for name in (*_TABLES, "VERSION", "DEFINITIONS", "SHAPES")):
-        raise InputError(f"the section {line} is unknown to this reader.")
-    return line[1:-1]
+def _blocks(text: _Text) -> np.ndarray:
+    n_columns = _TABLES["BLOCKS"][0]
+    numbers = array("q")
+    for _, words in text.words("BLOCKS", n_columns):
+        numbers.extend(map(int, words))
+    blocks = np.frombuffer(numbers, dtype=np.int64).reshape(-1, n_columns)
+    if len(np.unique(blocks[:, 0])) != len(blocks):
+        raise InputError("[BLOCKS] holds the same id twice.")
+    return blocks
 
 
-def _labels(sections: dict[str, list[str]]) -> dict[int, tuple[bool, dict[int, tuple[str, int]]]]:
-    """Return the labels of the sections of extensions, as `Parsed` holds them."""
-    labels = {}
-    for section, lines in sections.items():
-        _, extension, kind = section.split() if section.startswith("extension ") else ("", "", "0")
-        if extension in ("LABELSET", "LABELINC"):
-            rows = [line.split() for line in lines]
-            labels[whole(kind)] = extension == "LABELINC", {whole(i): (name, _counter(word)) for i, word, name in rows}
-    names = {name for _, rows in labels.values() for name, _ in rows.values()}
-    if len(names) > _MOST_LABELS:  # each is kept for each ADC event
-        raise InputError(f"the file uses {len(names)} labels; {_MOST_LABELS} are read.")
-    return labels
+def _extensions(text: _Text, version: str, required: list[str]) -> dict[int, Extension]:
+    """Return the sections of extensions by their numbers.
+
+    Refused are those that change what is played in a way that is unknown: what the file requires, and any of a file
+    that is too old to say what it requires.
+    """
+    sections = [name for name in text.spans if name.startswith("extension ")]
+    found = [name.split()[1] for name in sections]
+    for name in (*required, *(() if version >= _NAMES_REQUIRED else found)):
+        if name not in EXTENSIONS:
+            raise InputError(f"the extension {name} may change gradients or timing; this reader does not play it.")
+    if "ROTATIONS" in found and version.startswith("1.4"):
+        raise InputError(f"the extension ROTATIONS is none of version {version}; it came with 1.5.1.")
+    extensions = dict[int, Extension]()
+    for section, name in zip(sections, found, strict=True):
+        _, _, kind = section.split()
+        if whole(kind) in extensions or found.count(name) > 1:
+            raise InputError(f"the extension {name} or the number {kind} of an extension occurs twice.")
+        rows = text.rows(section, EXTENSIONS[name]) if name in EXTENSIONS else {}
+        extensions[whole(kind)] = Extension(name, rows)
+    labels = {row.split()[1] for e in extensions.values() if e.name.startswith("LABEL") for row in e.rows.values()}
+    if len(labels) > _MOST_LABELS:  # each is kept for each ADC event
+        raise InputError(f"the file uses {len(labels)} labels; {_MOST_LABELS} are read.")
+    return extensions
 
 
-def _counter(text: str) -> int:
+def counter(text: str) -> int:
     """Return the whole number that a label is given; interpreters keep it in 32 bits."""
     value = number(text)
     if value != int(value) or not abs(value) < 2**31:
@@ -230,7 +311,7 @@ def _counter(text: str) -> int:
     return int(value)
 
 
-def _pairs(lines: list[str]) -> dict[str, str]:
+def _pairs(lines: Iterator[str]) -> dict[str, str]:
     pairs = dict[str, str]()
     for line in lines:
         key, *rest = line.split(None, 1)
@@ -240,28 +321,37 @@ def _pairs(lines: list[str]) -> dict[str, str]:
     return pairs
 
 
-def _shapes(lines: list[str]) -> dict[int, np.ndarray]:
-    starts = [i for i, line in enumerate(lines) if line.startswith("shape_id")]
-    shapes = {}
-    total, most = 0, min(MOST_POINTS, _FREE_POINTS + _MOST_RATIO * len(lines))
-    for start, end in pairwise([*starts, len(lines)]):
-        shape_id = whole(lines[start].split()[1])
-        label, word = lines[start + 1].split()
-        count = whole(word)
-        total += count
-        if label != "num_samples" or count < 1 or total > most:
-            raise InputError(f"shape {shape_id} announces {label} {word}.")
-        data = np.array([number(line) for line in lines[start + 2 : end]])
-        shape = data if len(data) == count else _decompress(data, count, shape_id)
-        if shape_id in shapes:
+def _shapes(text: _Text) -> dict[int, np.ndarray]:
+    shapes = dict[int, np.ndarray]()
+    total, most = (
+        0,
+        min(MOST_POINTS, _FREE_POINTS + _MOST_RATIO * text.text.count("\n", *text.spans.get("SHAPES", (0, 0)))),
+    )
+    lines = text.lines("SHAPES")
+    line = next(lines, "")
+    while line:
+        word, shape_id, *_ = line.split()
+        label, count = next(lines, "").split()
+        total += whole(count)
+        if word != "shape_id" or label != "num_samples" or whole(count) < 1 or total > most:
+            raise InputError(f"{word} {shape_id} announces {label} {count}.")
+        data = array("d")
+        for line in lines:
+            if line.startswith("shape_id"):
+                break
+            data.append(number(line))
+        else:
+            line = ""
+        shape = np.array(data) if len(data) == whole(count) else _decompress(data, whole(count), shape_id)
+        if whole(shape_id) in shapes:
             raise InputError(f"shape {shape_id} occurs twice.")
-        shapes[shape_id] = shape
+        shapes[whole(shape_id)] = shape
     return shapes
 
 
-def _decompress(data: np.ndarray, count: int, shape_id: int) -> np.ndarray:
+def _decompress(data: "array[float]", count: int, shape_id: str) -> np.ndarray:
     """Undo the run-length code of the derivative: after a value twice in a row comes how often it repeats."""
-    steps, lengths = list[float](), list[int]()
+    steps, lengths = array("d"), array("q")
     i = 0
     while i < len(data):
         run = 1
@@ -274,7 +364,7 @@ def _decompress(data: np.ndarray, count: int, shape_id: int) -> np.ndarray:
         i += 1 if run == 1 else 3
     if sum(lengths) != count:
         raise InputError(f"shape {shape_id} has {sum(lengths)} samples instead of {count}.")
-    shape = np.cumsum(np.repeat(steps, lengths))
+    shape: np.ndarray = np.cumsum(np.repeat(np.frombuffer(steps), np.frombuffer(lengths, dtype=np.int64)))
     if not math.isfinite(float(shape @ shape)):
         raise InputError(f"shape {shape_id} leaves the finite numbers.")
     return shape

@@ -62,7 +62,7 @@ def collect(study: Study, out: Path | str) -> dict[str, Any]:
         ]
     for ending, text in (("json", to_json(table) + "\n"), ("csv", _csv(rows)), ("md", _markdown(table))):
         with atomic_path(Path(out) / f"table.{ending}") as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8", newline="\n")
     return table
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import random
 import resource
+import tracemalloc
 from functools import partial
 
 import foreign
@@ -42,7 +43,7 @@ def good(request, tmp_path_factory):
 
 def require_sound(played):
     assert all(np.isfinite(k).all() for k in played.k)
-    assert all(np.isfinite(values).all() for values in played.pieces())
+    assert all(np.isfinite(values).all() for piece in played.pieces() for values in piece)
 
 
 # --- damage ---
@@ -165,13 +166,22 @@ def crafted():
         "shape of 5 10^7": signed(sections(SHAPES=shape(5 * 10**7, ["1", "0", "0", str(5 * 10**7 - 3)]) + "\n" + FLAT)),
         "shape of a negative run": signed(sections(SHAPES=shape(5, ["1", "0", "0", "-1"]) + "\n" + FLAT)),
         "shape beyond all": signed(sections(SHAPES=shape(9, ["1e200", "1e200", "7"]) + "\n" + FLAT)),
-        "pulses of 10^8 samples": signed(sections(BLOCKS=plays, RF=pulses, SHAPES=million)),
         "gradients of 10^8 samples": signed(sections(BLOCKS=draws, RF=pulses, SHAPES=million)),
         "extensions without end": signed(sections(EXTENSIONS="1 1 1 2\n2 1 1 1")),
         "extensions that take their number squared": signed(sections(BLOCKS=starts, EXTENSIONS=chain)),
         "labels without end": signed(sections(**{"extension LABELSET 1": many_labels})),
-        "extension that turns gradients": signed(sections(**{"extension ROTATIONS 2": "1 1 0 0 0"})),
-        "required extension": signed(sections().replace("[BLOCKS]", "RequiredExtensions ROTATIONS\n[BLOCKS]")),
+        "extension that nobody knows": signed(sections(**{"extension FUTURE 2": "1 1 0 0 0"})),
+        "required extension": signed(sections().replace("[BLOCKS]", "RequiredExtensions FUTURE\n[BLOCKS]")),
+        "rotation that stretches": signed(sections(EXTENSIONS="1 2 1 0", **{"extension ROTATIONS 2": "1 1.1 0 0 0"})),
+        "rotation by no number": signed(sections(EXTENSIONS="1 2 1 0", **{"extension ROTATIONS 2": "1 nan 0 0 0"})),
+        "two rotations of a block": signed(
+            sections(EXTENSIONS="1 2 1 2\n2 2 1 0", **{"extension ROTATIONS 2": "1 1 0 0 0"})
+        ),
+        "shims of 10^9 channels": signed(
+            sections(EXTENSIONS="1 2 1 0", **{"extension RF_SHIMS 2": "1 1000000000 1 0"})
+        ),
+        "gradient in two tables": signed(sections(TRAP="1 1e5 10 10 10 0\n2 1 10 10 10 0")),
+        "two extensions of one number": signed(sections(**{"extension LABELINC 1": "1 0 LIN"})),
         "event that is not there": signed(sections(BLOCKS="1 100 7 0 0 0 0 0")),
         "sentence that moves the cursor": signed(START + BLOCKS + "[\x1b[2J]\n"),
         "sentence without end": signed(START + BLOCKS + f"[{'A' * 10**6}]\n"),
@@ -194,6 +204,38 @@ def test_crafted_files_are_refused_in_a_sentence(tmp_path):
         require_sentence(code, out, err)
         assert len(err) < 1200, name
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500 * 2**10, "KiB"
+
+
+def repeated(row, n=10000):
+    return "\n".join(row.format(i) for i in range(1, n + 1))
+
+
+@pytest.mark.parametrize(
+    "replaced",
+    [
+        {"BLOCKS": repeated("{} 1 0 0 0 0 0 0")},
+        {"BLOCKS": repeated("{} 10 1 1 0 0 1 1")},  # k alone would be 48 MB
+        {"TRAP": repeated("{} 1e5 10 10 10 0"), "GRADIENTS": "", "BLOCKS": "1 100 0 1 0 0 0 0"},
+        {"RF": repeated("{0} {0} 1 2 0 2 0 0 0 0 0 u")},
+        {"EXTENSIONS": repeated("{} 1 1 0")},
+        {"extension LABELSET 1": repeated("{} 0 LIN")},
+        {"SHAPES": repeated("shape_id {}\nnum_samples 4\n0\n1\n1\n0")},
+        {"SHAPES": shape(10000, ["0.5"] * 10000, 3) + "\n" + shape(4, "0110") + "\n" + FLAT},
+        {"ADC": "1 10 2000 20 0 0 0 0 0\n" + 10000 * "#\n"},
+        {"ADC": "1 10 2000 20 0 0 0 0 0" + 10000 * "\n"},
+    ],
+)
+def test_a_long_file_takes_no_more_than_some_times_its_size(tmp_path, replaced):
+    ramp = {"TRAP": "1 1e5 10 10 10 0", "ADC": "1 200 200 10 0 0 0 0 0"}
+    path = tmp_path / "a.seq"
+    path.write_text(sections(**{**ramp, **replaced}))
+    seqfile.read(path, signed=False)
+    tracemalloc.start()
+    played = seqfile.read(path, signed=False)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    require_sound(played)
+    assert peak < 50 * path.stat().st_size
 
 
 def test_what_is_no_file_is_refused_at_once(tmp_path, monkeypatch):

@@ -36,7 +36,9 @@ def bart(trajectory: Trajectory, path: Path) -> dict[str, Any]:
     filled = np.pad(cycles, ((0, 0), (0, 0), (0, _N_AXES - acquisition.n_dims)))
     filled.astype("<c8").tofile(path)  # BART counts the first dimension fastest
     dimensions = filled.shape[::-1]
-    path.with_suffix(BESIDE).write_text(f"# Dimensions\n{' '.join(map(str, dimensions))}\n", encoding="ascii")
+    path.with_suffix(BESIDE).write_text(
+        f"# Dimensions\n{' '.join(map(str, dimensions))}\n", encoding="ascii", newline="\n"
+    )
     return {"dimensions": list(dimensions)}
 
 

@@ -57,7 +57,8 @@ def csv(trajectory: Trajectory, path: Path) -> dict[str, Any]:
         ]
     )
     formats = ["%d", "%.9g", *["%.15g"] * (2 * len(axes))]
-    np.savetxt(path, table, fmt=formats, delimiter=",", header=header, encoding="utf-8")
+    with path.open("w", encoding="utf-8", newline="\n") as stream:
+        np.savetxt(stream, table, fmt=formats, delimiter=",", header=header)
     return {"n_rows": len(table)}
 
 

@@ -76,6 +76,8 @@ def pulseq(
     # pypulseq appends its own suffix to any other name
     written = path if path.suffix == SUFFIX else path.with_name(path.name + SUFFIX)
     md5 = played.write(str(written), check_timing=False, v141_compat=pulseq_version == "1.4.1")
+    # where a system ends lines in another way, pypulseq writes those and signs these
+    written.write_bytes(written.read_bytes().replace(b"\r\n", b"\n"))
     if written != path:
         written.replace(path)
     return {"version": pulseq_version, "md5": md5}
