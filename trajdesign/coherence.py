@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trajdesign.seqevents import Pulse
-from trajdesign.seqfile import SeqFile
+from trajdesign.seqfile import Adc, SeqFile
 
 #: What six digits of a frequency in a file may turn a phase by, rad; it costs an image less than a hundredth.
 TOLERANCE = 1e-2
@@ -22,12 +22,7 @@ def received(file: SeqFile) -> tuple[NDArray[np.floating], ...]:
 
     Not a number before the first excitation, and where a file gives offsets in ppm of an unknown field.
     """
-    return tuple(
-        phase
-        - (adc.phase + 2 * math.pi * adc.frequency * (np.arange(len(adc.times)) + 0.5) * adc.dwell)
-        - (0.0 if adc.modulation is None else adc.modulation)
-        for adc, phase in zip(file.adcs, _paths(file)[:, 0], strict=True)
-    )
+    return tuple(phase - _receiver(adc) for adc, phase in zip(file.adcs, _paths(file)[:, 0], strict=True))
 
 
 def dephasing(file: SeqFile) -> tuple[NDArray[np.floating], ...]:
@@ -66,19 +61,20 @@ def departures(file: SeqFile, groups: NDArray[np.integer]) -> NDArray[np.floatin
     ndarray
         In [0, pi]; not a number for noise and where `received` is none.
     """
-    seen, found = received(file), np.full(len(file.adcs), np.nan)
+    found, paths = np.full(len(file.adcs), np.nan), _paths(file)[:, 0]
     noise = file.labels.get("NOISE", np.zeros(len(file.adcs)))
-    judged = np.array([np.isfinite(phase).all() and not n for phase, n in zip(seen, noise, strict=True)], dtype=bool)
+    # at the sample nearest to the centre, where what shifts the field of view turns least
+    k, phase = np.zeros((len(file.adcs), 3)), np.full(len(file.adcs), np.nan)
+    for i, (adc, at) in enumerate(zip(file.adcs, file.k, strict=True)):
+        nearest = int(np.square(at).sum(axis=1).argmin())
+        k[i], phase[i] = at[nearest], paths[i] - _receiver(adc)[nearest]
+    judged = np.isfinite(phase) & (noise == 0)
     for group in np.unique(groups[judged]):
         events = np.flatnonzero(judged & (groups == group))
-        # at the sample nearest to the centre, where what shifts the field of view turns least
-        nearest = [int(np.square(file.k[int(i)]).sum(axis=1).argmin()) for i in events]
-        k = np.array([file.k[int(i)][sample] for i, sample in zip(events, nearest, strict=True)])
-        phase = np.array([seen[i][sample] for i, sample in zip(events, nearest, strict=True)])
-        phase += 2 * math.pi * k @ _shift(file, events)
-        found[events] = _from_most(phase)
+        centred = phase[events] + 2 * math.pi * k[events] @ _shift(file, events)
+        found[events] = _from_most(centred)
         if len({file.adcs[i].phase for i in events}) > 1:
-            flat = min((_from_most(_unsloped(phase, along)) for along in k.T), key=np.max)
+            flat = min((_from_most(_unsloped(centred, along)) for along in k[events].T), key=np.max)
             found[events] = np.where(flat.max() <= TOLERANCE, flat, found[events])
     return found
 
@@ -89,7 +85,13 @@ def drifts(file: SeqFile, events: NDArray[np.integer]) -> NDArray[np.floating]:
     What shifts the field of view of all of them is left out.
     """
     seen, shift = received(file), _shift(file, events)
-    return np.array([np.ptp(np.unwrap(seen[i] + 2 * math.pi * file.k[i] @ shift)) for i in events])
+    return np.array([np.ptp(np.unwrap(seen[i] + 2 * math.pi * file.k[i] @ shift)) for i in events.tolist()])
+
+
+def _receiver(adc: Adc) -> NDArray[np.floating]:
+    """Return the phase of the receiver at the samples of an ADC event (sample,), rad."""
+    since = (np.arange(len(adc.times)) + 0.5) * adc.dwell
+    return adc.phase + 2 * math.pi * adc.frequency * since + (0.0 if adc.modulation is None else adc.modulation)
 
 
 def _shift(file: SeqFile, events: NDArray[np.integer]) -> NDArray[np.floating]:
@@ -97,7 +99,9 @@ def _shift(file: SeqFile, events: NDArray[np.integer]) -> NDArray[np.floating]:
     frequencies = np.array([file.adcs[i].frequency for i in events])
     if not frequencies.any():
         return np.zeros(3)
-    gradients = np.array([(file.k[i][-1] - file.k[i][0]) / max(np.ptp(file.adcs[i].times), 1e-12) for i in events])
+    gradients = np.array(
+        [(file.k[i][-1] - file.k[i][0]) / max(np.ptp(file.adcs[i].times), 1e-12) for i in events.tolist()]
+    )
     return np.linalg.lstsq(gradients, frequencies, rcond=1e-6)[0]
 
 
