@@ -393,7 +393,7 @@ def test_large_voxels_are_asked_about(trajdesign, ours, tmp_path):
     k = load(ours).k_adc.numpy()
     np.save(tmp_path / "k.npy", k)
     words = ["--dwell", "4e-6", "--fov", "0.22", "--k-unit", "1/m"]
-    assert "These are large voxels; is the unit right?" in trajdesign("check", tmp_path / "k.npy", *words)[2]
+    assert "the voxels are large; is the unit right?" in trajdesign("check", tmp_path / "k.npy", *words)[2]
     assert "is the unit right" not in trajdesign("check", tmp_path / "k.npy", *words, "--matrix", "32")[2]
 
 

@@ -210,14 +210,14 @@ def _note_fit(path: Path, trajectory: "Trajectory", residual: tuple[float, float
     rough = " (corners or noise, which no amplifier plays)" if largest > _NOTED else ""
     reach = float((trajectory.k_adc.abs() / trajectory.k.new_tensor(acquisition.k_max)).max())
     doubts = [f"k reaches {reach:.2g} of what that matrix holds"] if reach < _SHORT else []
-    doubts += ["these are large voxels"] if not foreign.matrix and max(acquisition.voxel) > _COARSE else []
+    doubts += ["the voxels are large"] if not foreign.matrix and max(acquisition.voxel) > _COARSE else []
     console.note(
         f"Fitted {path} onto the {trajectory.scanner.gradient_raster * 1e6:g} us raster: "
         f"largest residual {largest:.3g}/FOV{rough}, rms {rms:.3g}/FOV.\n"
         f"Matrix {_times(acquisition.matrix)}{'' if foreign.matrix else ', taken from k,'} at a field of view of "
         f"{_times(round(1e3 * extent, 3) for extent in acquisition.fov)} mm: "
         f"voxels of {_times(round(1e3 * size, 3) for size in acquisition.voxel)} mm."
-        + (f"\n{'; '.join(doubts).capitalize()}; is the unit right?" if doubts else "")
+        + (f"\n{'; '.join(doubts)}; is the unit right?" if doubts else "")
     )
 
 
