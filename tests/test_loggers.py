@@ -41,5 +41,5 @@ def test_a_run_goes_on_where_it_was_left_and_a_new_one_begins_anew(tmp_path):
 
 def test_without_the_package_it_says_what_brings_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(ResourceError, match=r"trajdesign\[tensorboard\]"), tensorboard(tmp_path):
+    with pytest.raises(ResourceError, match=r'pip install -e "\.\[tensorboard\]"'), tensorboard(tmp_path):
         pass

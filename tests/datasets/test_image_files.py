@@ -213,7 +213,7 @@ def test_what_is_missing_is_named(tmp_path, monkeypatch):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "image").touch()
     monkeypatch.setitem(sys.modules, "pydicom", None)
-    with pytest.raises(ResourceError, match=r"pip install trajdesign\[dicom\]"):
+    with pytest.raises(ResourceError, match=r'pip install -e "\.\[dicom\]"'):
         images(ACQUISITION, "test", test=[str(tmp_path / "a")])
 
 

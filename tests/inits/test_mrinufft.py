@@ -85,5 +85,5 @@ def test_a_path_that_is_too_long_is_refused():
 
 def test_what_is_missing_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "mrinufft", None)
-    with pytest.raises(ResourceError, match=r"pip install trajdesign\[mrinufft\]"):
+    with pytest.raises(ResourceError, match=r'pip install -e "\.\[mrinufft\]"'):
         build(PLANE, "cones")
