@@ -22,7 +22,8 @@ def fill(readme: Path, results: Path = RESULTS) -> None:
             result |= {"columns": {key: result["columns"][key] for key in block[3].split()}, "note": ""}
         return f"{block[1]}{markdown(result)}\n{block[4]}"
 
-    readme.write_text(_BLOCK.sub(table_of, readme.read_text(encoding="utf-8", newline="\n")), encoding="utf-8")
+    text = _BLOCK.sub(table_of, readme.read_text(encoding="utf-8"))
+    readme.write_text(text, encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

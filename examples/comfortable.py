@@ -49,7 +49,9 @@ def main(folder: Path, overrides: list[str] | None = None) -> None:
     runs = {"free": free, "comfortable": merge(free, parse_options(COMFORTABLE))}
     model, curves = nerve_model(COIL), {}
     for name, tables in runs.items():
-        metrics = td.optimize(from_tables({"name": name, **tables}), folder / name, baseline=False, overwrite=True)
+        metrics = td.optimize(
+            from_tables({"name": name, **tables}), folder / name, baseline=False, overwrite=True, quiet=True
+        )
         ends = {"start": td.load(folder / "free" / "initial.npz"), name: td.load(folder / name)}
         curves |= {key: model.response(k.gradient, k.scanner.gradient_raster) for key, k in ends.items()}
         before, after = (float(curves[key].max()) for key in ends)

@@ -124,7 +124,7 @@ BLANKS += ["reconstructor.kind=adjoint", "name=blanks"]
 def test_images_without_signal_are_in_no_mean_and_named(tmp_path, capsys):
     config = load_config(None, [*BLANKS, f"data.kind={__name__}:with_blanks"])
     said = []
-    written = optimize(config, tmp_path / "run", device="cpu", say=said.append)
+    written = optimize(config, tmp_path / "run", device="cpu", say=said.append, quiet=True)
     assert said == [
         "test split: 3 of 4 images have no signal (number 0, 2, 3, counted from 0: their pixels differ by less than "
         "1% of the volume's maximum); they are left out of all results."

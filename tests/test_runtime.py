@@ -190,7 +190,11 @@ def test_an_error_of_one_rank_ends_all_with_its_sentence_and_code(tmp_path):
     command = [sys.executable, "-m", "trajdesign", "optimize", "--devices", "2", "--device", "cpu", *words]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120)
-    assert (result.returncode, result.stdout, result.stderr) == (3, "", "trajdesign: slice 2 is damaged.\n")
+    assert (result.returncode, result.stdout) == (3, "")
+    # reading is announced where it takes long
+    assert result.stderr.replace("trajdesign: Reading the images (data.kind = damaged:data) ...\n", "") == (
+        "trajdesign: slice 2 is damaged.\n"
+    )
 
 
 def failure(rank, code):

@@ -384,7 +384,7 @@ def test_raw_data_are_named_as_such(trajdesign, ours, tmp_path):
     export(load(ours), tmp_path / "x.seq")
     code, _, err = trajdesign("scan", tmp_path / "x.seq", "--out", tmp_path / "o", "--object", tmp_path / "raw.h5")
     assert code == 3
-    assert "is raw data (ISMRMRD), no images; data.kind = 'fastmri' reads that" in err
+    assert "holds raw data of ISMRMRD; use data.kind = 'fastmri'" in err
     with h5py.File(tmp_path / "raw.h5") as file:
         assert "dataset" in file
 

@@ -92,13 +92,14 @@ def train(
         raise ConfigError("a study shares its cells, not their images: give --jobs or --cell instead of torchrun.")
     devices = _devices(device, jobs)
     cells = of_share(study, share)
+    _require_room(cells, Path(out), resume=resume, whole=cells == study.cells)
+    _require_data([cell for cell in cells if not outcome(cell, out).is_final])
     with _own_share(share, Path(out)):
-        _require_room(cells, Path(out), resume=resume, whole=cells == study.cells)
+        _require_room(cells, Path(out), resume=resume, whole=cells == study.cells)  # another one may have been faster
         done = [cell for cell in cells if outcome(cell, out).is_final]
         waiting = [cell for cell in cells if cell not in done]
         for cell in waiting:
             lock.require_free(require_own(folder(cell, out).path))
-        _require_data(waiting)
         with atomic_path(Path(out) / "study.toml") as temporary:
             temporary.write_text(study.text, encoding="utf-8", newline="\n")
         for cell in done:

@@ -10,6 +10,8 @@ from devices import pretend, pretend_cufinufft
 
 from trajdesign import nufft, runtime
 
+pretend.device()  # before the first backward pass of this process, which counts the devices once and for all
+
 
 def pytest_addoption(parser):
     parser.addoption("--device", default=pretend.NAME, help="where the tests of devices compute: cuda, cuda:1, ...")

@@ -68,7 +68,15 @@ def ended(child, seconds=120.0):
 
 def steps_of(config, path, log, report_to):
     def work():
-        optimize(config, path, device="cpu", resume=True, baseline=False, report=lambda p: os.write(report_to, b"."))
+        optimize(
+            config,
+            path,
+            device="cpu",
+            resume=True,
+            baseline=False,
+            quiet=True,
+            report=lambda p: os.write(report_to, b"."),
+        )
 
     return fork(work, log)
 
@@ -83,7 +91,7 @@ def kills(n, folder):
     """Kill a run that keeps every step at random moments, and start it again, until it has been killed n times."""
     draw, results = random.Random(n), []
     config = tiny("training.epochs=20", "training.validations=1")
-    ended(fork(lambda: optimize(config, folder / "whole", device="cpu", baseline=False), folder / "log"))
+    ended(fork(lambda: optimize(config, folder / "whole", device="cpu", baseline=False, quiet=True), folder / "log"))
     n_run = 0
     while len(results) < n:
         path, n_run, n_left = folder / f"run{n_run}", n_run + 1, 6
