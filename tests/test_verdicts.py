@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shlex
 import shutil
 import sys
@@ -273,9 +274,37 @@ def test_nuclei_are_told_by_their_gamma():
         assert told_nucleus(nucleus, None) == {"nucleus": nucleus, "gamma": gamma}
     assert nucleus_of(30e6) is None
     assert told_nucleus(None, None) == {}
-    for wrong in (("24Xy", None), ("1H", 0.0), (None, 267.5e6)):
+    for wrong in (("24Xy", None), ("1H", 0.0), (None, 267.5e6), (None, 30e6), ("24Xy", 30e6), ("1H", GAMMA["23Na"])):
         with pytest.raises(ConfigError):
             told_nucleus(*wrong)
+
+
+def test_a_gamma_that_is_not_of_the_nucleus_beside_it_is_refused(trajdesign, written, tmp_path):
+    """60 mT/m for protons, called 50 mT/m with a larger gamma."""
+    text = written.with_suffix(".seq").read_text().partition("\n[SIGNATURE]")[0]
+    for name, other in (("1H", 1.2 * GAMMA["1H"]), ("1H", GAMMA["23Na"]), ("23Na", GAMMA["1H"]), (None, 9e7)):
+        body = re.sub(r"\nNucleus .*", f"\nNucleus {name}" if name else "", text)
+        (tmp_path / "x.seq").write_text(re.sub(r"\nGamma .*", f"\nGamma {other:.10g}", body))
+        code, _, err = trajdesign("check", tmp_path / "x.seq")
+        assert code == 3
+        assert f"definitions Nucleus and Gamma: gamma is {other * 1e-6:.6g} MHz/T" in err
+    arrays = dict(np.load(written))
+    for name, other in (("1H", 9e7), ("23Na", GAMMA["1H"])):
+        np.savez(tmp_path / "x.npz", **{**arrays, "nucleus": np.array(name), "gamma_hz_per_t": other})
+        code, _, err = trajdesign("check", tmp_path / "x.npz")
+        assert code == 3
+        assert f"gamma is {other * 1e-6:.6g} MHz/T, and that of the nucleus {name}" in err
+    numbers = np.fromfile(written.with_suffix(".bin"), "<f4")
+    numbers[7] = 8e7  # after version, axes, field of view, matrix and oversampling
+    numbers.tofile(tmp_path / "x.bin")
+    code, _, err = trajdesign("export", tmp_path / "x.bin", "--out", tmp_path / "y.seq")
+    assert code == 3
+    assert "80 MHz/T, that of no known nucleus" in err
+    np.save(tmp_path / "k.npy", load(written).k_adc.numpy())
+    words = ["--k-unit", "1/m", "--dwell", "4e-6", "--fov", "0.22", "--nucleus", "23Na", "--scanner", "gamma=9e7"]
+    code, _, err = trajdesign("check", tmp_path / "k.npy", *words)
+    assert code == 2
+    assert "gamma is 90 MHz/T, and that of the nucleus 23Na 11.2695 MHz/T" in err
 
 
 def random_scanner(seed):
