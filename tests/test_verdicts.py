@@ -253,6 +253,21 @@ def test_check_takes_the_nucleus_of_the_file_or_says_that_it_assumes_one(trajdes
     assert "is for 23Na (gamma 11.2695 MHz/T), not for 1H (42.5775 MHz/T)" in err
 
 
+def test_export_says_that_it_assumes_a_nucleus(trajdesign, sodium, tmp_path):
+    folder, _ = sodium
+    for name, words, source in (
+        ("na.seq", [], "file"),
+        ("silent.seq", ["--nucleus", "23Na"], "options"),
+        ("silent.seq", [], "assumed"),
+    ):
+        words = [*words, "--ignore", "extent", "--max-gradient", "0.5", "--max-slew", "2000", "--json", "--force"]
+        code, out, err = trajdesign("export", folder / name, "--out", tmp_path / "x.seq", *words)
+        assert code == 0, err
+        assert json.loads(out)["nucleus_from"] == source
+        assert json.loads(out)["nucleus"] == load(tmp_path / "x.seq").scanner.nucleus
+        assert ("1H is assumed" in err) == (source == "assumed")
+
+
 def test_readers_refuse_another_nucleus_and_a_start_may_be_of_any(sodium, tmp_path):
     path = sodium[0] / "na.seq"
     with pytest.raises(ConfigError, match="is for 23Na"):
