@@ -137,7 +137,14 @@ def test_options_that_do_not_count_for_ours_are_refused_by_name(trajdesign, ours
 
 
 @pytest.mark.parametrize(
-    "words", [["--ignore", "receiver"], ["--matrix", "64"], ["--k-unit", "1/m"], ["--band-limit", "1e-3"]]
+    "words",
+    [
+        ["--ignore", "receiver"],
+        ["--matrix", "64"],
+        ["--k-unit", "1/m"],
+        ["--band-limit", "1e-3"],
+        ["--nerve-limit", "0.8"],
+    ],
 )
 def test_options_that_do_not_count_for_a_seq_file_are_refused_by_name(trajdesign, written, words):
     code, out, err = trajdesign("check", written.with_suffix(".seq"), *words)
@@ -251,6 +258,27 @@ def test_check_takes_the_nucleus_of_the_file_or_says_that_it_assumes_one(trajdes
     code, _, err = trajdesign("check", folder / "na.seq", "--nucleus", "1H")
     assert code == 2
     assert "is for 23Na (gamma 11.2695 MHz/T), not for 1H (42.5775 MHz/T)" in err
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [("80", "percent? Then write 0.8."), ("nan", ""), ("-1", ""), ("0", ""), ("1.01", ""), ("inf", "")],
+)
+def test_a_nerve_limit_that_is_no_part_of_the_limit_is_refused(trajdesign, written, value, hint):
+    words = ["--nerves", "xrm", f"--nerve-limit={value}"]
+    code, out, err = trajdesign("check", written.with_suffix(".seq"), *words)
+    assert (code, out) == (2, "")
+    assert "nerve_limit is" in err
+    assert hint in err
+
+
+@pytest.mark.parametrize(("value", "hint"), [("3", "mT/m? Then write 0.003"), ("nan", ""), ("-inf", ""), ("0", "")])
+def test_a_limit_of_a_band_that_is_no_gradient_is_refused(trajdesign, written, value, hint):
+    words = ["--bands", "500:100", f"--band-limit={value}"]
+    code, out, err = trajdesign("check", written.with_suffix(".seq"), *words)
+    assert (code, out) == (2, "")
+    assert "band_limit is" in err
+    assert hint in err
 
 
 def test_export_says_that_it_assumes_a_nucleus(trajdesign, sodium, tmp_path):

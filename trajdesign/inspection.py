@@ -112,6 +112,7 @@ def inspect(file: SeqFile, scanner: Scanner) -> list[Check]:
         *_dead_times(file, scanner),
         *_adc_rules(file, scanner),
         _receiver_phase(file),
+        _fov(file),
         *_k_space(file),
         *_effort(file, scanner),
         *_b1(file, scanner),
@@ -317,11 +318,27 @@ def _longest_piece(file: SeqFile) -> int:
     return int(length[0]) or _UNSPLIT
 
 
+def _believed(fov: tuple[float, ...]) -> bool:
+    return len(fov) == 3 and all(_FOVS[0] <= extent <= _FOVS[1] for extent in fov)
+
+
+def _fov(file: SeqFile) -> Check:
+    """Say what is not checked without a field of view; a definition of none is a warning, to lack it a report."""
+    told, fov = file.definitions.get("FOV"), file.numbers("FOV")
+    if _believed(fov):
+        return _report("FOV", max(fov), "m")
+    where = "the file does not say it" if told is None else f"{told[:64]!r}: it is x y z in m, each {_FOVS[0]:g} to {_FOVS[1]:g}"
+    where += "; k step between samples (the receiver's speed) is not checked"
+    if told is None:
+        return Check("FOV", 0.0, None, "m", where, ok=True)
+    return Check("FOV", max(fov, default=0.0), _FOVS[1], "m", where, ok=False, is_advice=True)
+
+
 def _k_space(file: SeqFile) -> list[Check]:
     """How far and how fast k goes while the ADC samples, compared with the FOV."""
-    fov = np.array(file.numbers("FOV"))
-    is_known = len(fov) == 3 and bool(np.all((fov >= _FOVS[0]) & (fov <= _FOVS[1])))
-    pixels = fov if is_known else np.ones(3)
+    fov = file.numbers("FOV")
+    is_known = _believed(fov)
+    pixels = np.array(fov) if is_known else np.ones(3)
     low, high, fastest, when = np.full(3, np.inf), np.full(3, -np.inf), 0.0, 0.0
     for times, dwell, k in _readouts(file):
         low, high = np.minimum(low, k.min(axis=0)), np.maximum(high, k.max(axis=0))

@@ -68,6 +68,8 @@ def check(
     if walled.ending(path) == ".seq":
         foreign.refuse(_OF_TRAJECTORIES)
         refuse({"--ignore": ignore}, _OF_TRAJECTORIES)
+        if nerves is None:
+            refuse({"--nerve-limit": nerve_limit}, "it is of the model of your --nerves; give it too.")
         if bands is None:
             refuse({"--band-limit": band_limit}, "it is of the --bands; give them too.")
         ok = _check_file(path, options, quiet, json, nerves, nerve_limit, bands, band_limit, out)
