@@ -73,15 +73,18 @@ def test_a_known_tone_is_heard_where_it_is(tmp_path):
 def test_from_the_command_line(written, tmp_path):
     run = CliRunner().invoke
     words = ["check", str(written), "--json", "--out", str(tmp_path / "x.png")]
-    result = run(cli.app, [*words, "--nerves", "xrm", "--nerve-limit", "5"])
+    result = run(cli.app, [*words, "--nerves", "xrm", "--nerve-limit", "1"])
     document = json.loads(result.stdout)
     assert (result.exit_code, document["ok"]) == (0, True)
     assert {"gradient vector", "nerve stimulation", "k-space extent"} <= {rule["name"] for rule in document["checks"]}
     assert (tmp_path / "x.png").stat().st_size > 10_000
     # another coil's model only warns, one's own breaks
-    for more, code in (([], 0), (["--nerves", "whole"], 4)):
-        result = run(cli.app, ["check", str(written), "--nerve-limit", "0.1", *more])
-        assert result.exit_code == code
+    result = run(cli.app, ["check", str(written), "--nerve-limit", "0.1", "--nerves", "whole"])
+    assert result.exit_code == 4
+    file = seqfile.read(written)
+    for is_own_coil, verdict in ((False, "warning"), (True, "broken")):
+        found = expose(file, SCANNER, nerve_model("whole"), nerve_limit=0.1, is_own_coil=is_own_coil)
+        assert found.checks[0].verdict == verdict
     assert "does not establish" in result.stdout
     result = run(cli.app, ["check", str(written), "--max-slew", "50", "--json"])
     broken = {rule["name"] for rule in json.loads(result.stdout)["checks"] if rule["verdict"] == "broken"}

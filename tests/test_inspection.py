@@ -151,6 +151,32 @@ def test_gradients_in_the_wrong_unit_cover_no_k_space(tmp_path):
     assert "k step between samples" not in found
 
 
+@pytest.mark.parametrize(
+    ("fov", "n_extents", "verdict"),
+    [
+        ("0.256 0.256 0.005", 3, "ok"),
+        ("220 220 5", 0, "warning"),
+        ("0 0 0", 0, "warning"),
+        ("-0.22 0.22 0.005", 2, "warning"),
+        ("0.22", 1, "warning"),
+        ("0.22 0.22", 2, "warning"),
+        ("0.22 0.22 0.005 7", 3, "warning"),
+        ("0.22 0.22 0.005 1", 4, "warning"),
+        ("foo", 0, "warning"),
+        (None, 0, "reported"),
+    ],
+)
+def test_what_is_not_checked_for_want_of_a_field_of_view_is_said(tmp_path, fov, n_extents, verdict):
+    path = foreign.written(foreign.gre(), tmp_path / "x.seq")
+    body = path.read_text().partition("\n[SIGNATURE]\n")[0]
+    path.write_text(re.sub(r"(?m)^FOV .*\n", f"FOV {fov}\n" if fov else "", body))
+    found = checks(path, signed=False)
+    assert (found["FOV"].value, found["FOV"].verdict) == (n_extents, verdict)
+    is_known = verdict == "ok"
+    assert ("k step between samples" in found) == is_known
+    assert found["FOV"].where.endswith("(the receiver's speed) is not checked") != is_known
+
+
 def test_an_unsigned_file_that_was_cut_off(tmp_path):
     path = tmp_path / "x.seq"
     foreign.gre().write(str(path), create_signature=False)

@@ -20,7 +20,17 @@ TIMINGS = [
 @pytest.mark.parametrize("nucleus", sorted(GAMMA))
 def test_gamma_is_that_of_the_nucleus_unless_given(nucleus):
     assert Scanner(nucleus=nucleus).gamma == GAMMA[nucleus]
-    assert Scanner(nucleus=nucleus, gamma=40e6).gamma == 40e6
+    assert Scanner(nucleus=nucleus, gamma=1.0009 * GAMMA[nucleus]).gamma == 1.0009 * GAMMA[nucleus]
+
+
+@pytest.mark.parametrize("nucleus", sorted(GAMMA))
+def test_the_gamma_of_another_nucleus_is_refused(nucleus):
+    for other in GAMMA.keys() - {nucleus}:
+        with pytest.raises(ConfigError, match=f"nucleus {nucleus} .* it is that of {other}"):
+            Scanner(nucleus=nucleus, gamma=GAMMA[other])
+    for part in (0.998, 1.002):
+        with pytest.raises(ConfigError, match="give one of the two"):
+            Scanner(nucleus=nucleus, gamma=part * GAMMA[nucleus])
 
 
 def test_an_unknown_nucleus_or_norm_is_refused():

@@ -12,6 +12,7 @@ from trajdesign import seqfile
 from trajdesign.errors import InputError
 from trajdesign.inspection import inspect
 from trajdesign.scanner import Scanner
+from trajdesign.units import GAMMA
 
 START = """[VERSION]
 major 1
@@ -193,8 +194,8 @@ def test_shims_weigh_the_pulse_of_each_channel(tmp_path):
     assert (shimmed.peak, plain.peak) == pytest.approx((1.5 * 250, 250))
     assert (shimmed.energy, plain.energy) == pytest.approx((1.5**2 * 250**2 * 1e-4, 250**2 * 1e-4))
     assert shimmed.envelope is plain.envelope
-    found = checks(path, gamma=4e7)
-    assert found["B1 peak"].value == pytest.approx(1.5 * 250 / 4e7)
+    found = checks(path, nucleus="19F")
+    assert found["B1 peak"].value == pytest.approx(1.5 * 250 / GAMMA["19F"])
     assert (found["RF shims"].value, found["RF shims"].verdict) == (1, "reported")
     with pytest.raises(InputError, match="3 channels have 4 numbers"):
         seqfile.read(write(tmp_path, content("1 30 1 0 0 0 0 1", shims.replace(" 1 0.5\n", "\n"))))

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shlex
 import shutil
 import sys
@@ -136,7 +137,14 @@ def test_options_that_do_not_count_for_ours_are_refused_by_name(trajdesign, ours
 
 
 @pytest.mark.parametrize(
-    "words", [["--ignore", "receiver"], ["--matrix", "64"], ["--k-unit", "1/m"], ["--band-limit", "1e-3"]]
+    "words",
+    [
+        ["--ignore", "receiver"],
+        ["--matrix", "64"],
+        ["--k-unit", "1/m"],
+        ["--band-limit", "1e-3"],
+        ["--nerve-limit", "0.8"],
+    ],
 )
 def test_options_that_do_not_count_for_a_seq_file_are_refused_by_name(trajdesign, written, words):
     code, out, err = trajdesign("check", written.with_suffix(".seq"), *words)
@@ -252,6 +260,42 @@ def test_check_takes_the_nucleus_of_the_file_or_says_that_it_assumes_one(trajdes
     assert "is for 23Na (gamma 11.2695 MHz/T), not for 1H (42.5775 MHz/T)" in err
 
 
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [("80", "percent? Then write 0.8."), ("nan", ""), ("-1", ""), ("0", ""), ("1.01", ""), ("inf", "")],
+)
+def test_a_nerve_limit_that_is_no_part_of_the_limit_is_refused(trajdesign, written, value, hint):
+    words = ["--nerves", "xrm", f"--nerve-limit={value}"]
+    code, out, err = trajdesign("check", written.with_suffix(".seq"), *words)
+    assert (code, out) == (2, "")
+    assert "nerve_limit is" in err
+    assert hint in err
+
+
+@pytest.mark.parametrize(("value", "hint"), [("3", "mT/m? Then write 0.003"), ("nan", ""), ("-inf", ""), ("0", "")])
+def test_a_limit_of_a_band_that_is_no_gradient_is_refused(trajdesign, written, value, hint):
+    words = ["--bands", "500:100", f"--band-limit={value}"]
+    code, out, err = trajdesign("check", written.with_suffix(".seq"), *words)
+    assert (code, out) == (2, "")
+    assert "band_limit is" in err
+    assert hint in err
+
+
+def test_export_says_that_it_assumes_a_nucleus(trajdesign, sodium, tmp_path):
+    folder, _ = sodium
+    for name, words, source in (
+        ("na.seq", [], "file"),
+        ("silent.seq", ["--nucleus", "23Na"], "options"),
+        ("silent.seq", [], "assumed"),
+    ):
+        words = [*words, "--ignore", "extent", "--max-gradient", "0.5", "--max-slew", "2000", "--json", "--force"]
+        code, out, err = trajdesign("export", folder / name, "--out", tmp_path / "x.seq", *words)
+        assert code == 0, err
+        assert json.loads(out)["nucleus_from"] == source
+        assert json.loads(out)["nucleus"] == load(tmp_path / "x.seq").scanner.nucleus
+        assert ("1H is assumed" in err) == (source == "assumed")
+
+
 def test_readers_refuse_another_nucleus_and_a_start_may_be_of_any(sodium, tmp_path):
     path = sodium[0] / "na.seq"
     with pytest.raises(ConfigError, match="is for 23Na"):
@@ -273,9 +317,37 @@ def test_nuclei_are_told_by_their_gamma():
         assert told_nucleus(nucleus, None) == {"nucleus": nucleus, "gamma": gamma}
     assert nucleus_of(30e6) is None
     assert told_nucleus(None, None) == {}
-    for wrong in (("24Xy", None), ("1H", 0.0), (None, 267.5e6)):
+    for wrong in (("24Xy", None), ("1H", 0.0), (None, 267.5e6), (None, 30e6), ("24Xy", 30e6), ("1H", GAMMA["23Na"])):
         with pytest.raises(ConfigError):
             told_nucleus(*wrong)
+
+
+def test_a_gamma_that_is_not_of_the_nucleus_beside_it_is_refused(trajdesign, written, tmp_path):
+    """60 mT/m for protons, called 50 mT/m with a larger gamma."""
+    text = written.with_suffix(".seq").read_text().partition("\n[SIGNATURE]")[0]
+    for name, other in (("1H", 1.2 * GAMMA["1H"]), ("1H", GAMMA["23Na"]), ("23Na", GAMMA["1H"]), (None, 9e7)):
+        body = re.sub(r"\nNucleus .*", f"\nNucleus {name}" if name else "", text)
+        (tmp_path / "x.seq").write_text(re.sub(r"\nGamma .*", f"\nGamma {other:.10g}", body))
+        code, _, err = trajdesign("check", tmp_path / "x.seq")
+        assert code == 3
+        assert f"definitions Nucleus and Gamma: gamma is {other * 1e-6:.6g} MHz/T" in err
+    arrays = dict(np.load(written))
+    for name, other in (("1H", 9e7), ("23Na", GAMMA["1H"])):
+        np.savez(tmp_path / "x.npz", **{**arrays, "nucleus": np.array(name), "gamma_hz_per_t": other})
+        code, _, err = trajdesign("check", tmp_path / "x.npz")
+        assert code == 3
+        assert f"gamma is {other * 1e-6:.6g} MHz/T, and that of the nucleus {name}" in err
+    numbers = np.fromfile(written.with_suffix(".bin"), "<f4")
+    numbers[7] = 8e7  # after version, axes, field of view, matrix and oversampling
+    numbers.tofile(tmp_path / "x.bin")
+    code, _, err = trajdesign("export", tmp_path / "x.bin", "--out", tmp_path / "y.seq")
+    assert code == 3
+    assert "80 MHz/T, that of no known nucleus" in err
+    np.save(tmp_path / "k.npy", load(written).k_adc.numpy())
+    words = ["--k-unit", "1/m", "--dwell", "4e-6", "--fov", "0.22", "--nucleus", "23Na", "--scanner", "gamma=9e7"]
+    code, _, err = trajdesign("check", tmp_path / "k.npy", *words)
+    assert code == 2
+    assert "gamma is 90 MHz/T, and that of the nucleus 23Na 11.2695 MHz/T" in err
 
 
 def random_scanner(seed):

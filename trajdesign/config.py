@@ -15,6 +15,7 @@ from trajdesign import plugins, walled
 from trajdesign.acquisition import Acquisition, unplayable
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.scanner import Scanner
+from trajdesign.units import nucleus_of
 
 _PROFILES = Path(__file__).with_name("profiles")
 _MOST_TOML = 2**20
@@ -266,6 +267,9 @@ def scanner_settings(table: dict[str, Any]) -> dict[str, Any]:
         If there is no such profile or setting, or a value does not fit.
     """
     settings = with_profile(table)
+    gamma = settings.get("gamma")
+    if isinstance(gamma, int | float) and "nucleus" not in settings:
+        settings["nucleus"] = nucleus_of(gamma) or Scanner.nucleus
     try:
         scanner = _OneTable(scanner=settings).scanner
     except pydantic.ValidationError as error:

@@ -13,6 +13,7 @@ from trajdesign.inspection import Check
 from trajdesign.scanner import Scanner
 from trajdesign.seqfile import SeqFile
 from trajdesign.stimulation import NORMAL_MODE, NerveModel
+from trajdesign.units import plausible
 
 #: A file is taken in parts of so much, s; nerves have forgotten what lies longer back than the overlap.
 _PART, _OVERLAP = 5.0, 0.2
@@ -64,7 +65,15 @@ def expose(
         Whether the model is of this scanner's coil; if not, what is above the limit is a warning.
     bands, band_limit
         Where the coil rings, and the amplitude allowed there, T/m.
+
+    Raises
+    ------
+    ConfigError
+        If a limit is implausible in its unit.
     """
+    plausible("nerve_limit", nerve_limit)
+    if band_limit != math.inf:
+        plausible("band_limit", band_limit)
     raster = scanner.gradient_raster
     worst, spectrum = (-1.0, 0), torch.zeros(0)
     for start, gradient, lead in _parts(file, scanner):

@@ -112,6 +112,7 @@ def inspect(file: SeqFile, scanner: Scanner) -> list[Check]:
         *_dead_times(file, scanner),
         *_adc_rules(file, scanner),
         _receiver_phase(file),
+        _fov(file),
         *_k_space(file),
         *_effort(file, scanner),
         *_b1(file, scanner),
@@ -317,11 +318,29 @@ def _longest_piece(file: SeqFile) -> int:
     return int(length[0]) or _UNSPLIT
 
 
+def _believed(fov: tuple[float, ...]) -> int:
+    """Return how many numbers of a field of view are one; three of three make it known."""
+    return sum(_FOVS[0] <= extent <= _FOVS[1] for extent in fov)
+
+
+def _fov(file: SeqFile) -> Check:
+    """Say what is not checked without a field of view; a definition that is none is a warning, to lack it is not."""
+    told, fov = file.definitions.get("FOV"), file.numbers("FOV")
+    n_believed = _believed(fov)
+    ok = n_believed == len(fov) == 3
+    where = "" if ok else "k step between samples (the receiver's speed) is not checked"
+    if told is None:
+        return Check("FOV", 0, None, "extents", f"not in the file; {where}", ok=True)
+    if not ok:
+        where = f"{told[:64]!r} is not x y z in m, {_FOVS[0]:g} to {_FOVS[1]:g}; {where}"
+    return Check("FOV", n_believed, 3, "extents", where, ok, "equal to", is_advice=True)
+
+
 def _k_space(file: SeqFile) -> list[Check]:
     """How far and how fast k goes while the ADC samples, compared with the FOV."""
-    fov = np.array(file.numbers("FOV"))
-    is_known = len(fov) == 3 and bool(np.all((fov >= _FOVS[0]) & (fov <= _FOVS[1])))
-    pixels = fov if is_known else np.ones(3)
+    fov = file.numbers("FOV")
+    is_known = _believed(fov) == len(fov) == 3
+    pixels = np.array(fov) if is_known else np.ones(3)
     low, high, fastest, when = np.full(3, np.inf), np.full(3, -np.inf), 0.0, 0.0
     for times, dwell, k in _readouts(file):
         low, high = np.minimum(low, k.min(axis=0)), np.maximum(high, k.max(axis=0))

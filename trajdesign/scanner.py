@@ -43,12 +43,12 @@ class Scanner:
     label_segments
         Whether each distinct sequence of blocks carries a label ``TRID`` of its own, as GE's converters need.
     gamma
-        Gyromagnetic ratio over 2 pi, Hz/T; by default that of the nucleus.
+        Gyromagnetic ratio over 2 pi, Hz/T; by default that of the nucleus, from which it may differ by 0.1 %.
 
     Raises
     ------
     ConfigError
-        If a number is implausible in its unit, or the nucleus is unknown.
+        If a number is implausible in its unit, the nucleus is unknown, or gamma is that of another one.
     """
 
     max_gradient: float = 50e-3
@@ -74,6 +74,13 @@ class Scanner:
             raise ConfigError(f"limit_norm is {self.limit_norm!r}; it is 'vector' or 'axis'.")
         for quantity in (f.name for f in fields(self) if f.name not in ("limit_norm", "nucleus", "label_segments")):
             plausible(quantity, getattr(self, quantity))
+        if not same_nucleus(self.gamma, GAMMA[self.nucleus]):
+            other = nucleus_of(self.gamma)
+            remedy = f"it is that of {other}" if other else "give one of the two"
+            raise ConfigError(
+                f"gamma is {self.gamma * 1e-6:.6g} MHz/T, and that of the nucleus {self.nucleus} "
+                f"{GAMMA[self.nucleus] * 1e-6:.6g} MHz/T; {remedy}."
+            )
 
 
 def told_nucleus(nucleus: str | None, gamma: float | None) -> dict[str, Any]:
@@ -82,12 +89,14 @@ def told_nucleus(nucleus: str | None, gamma: float | None) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        If the nucleus or the number is none.
+        If the nucleus or the number is none, or they are of two nuclei.
     """
     if nucleus is None and gamma is None:
         return {}
     if gamma is not None and plausible("gamma", gamma) and nucleus not in GAMMA:
-        nucleus = nucleus_of(gamma) or nucleus or "1H"  # other programs have other names, or none
+        nucleus = nucleus_of(gamma)  # other programs have other names, or none
+        if nucleus is None:
+            raise ConfigError(f"gamma is {gamma * 1e-6:.6g} MHz/T, that of no known nucleus ({', '.join(GAMMA)}).")
     told = Scanner(nucleus=str(nucleus), gamma=gamma or 0.0)
     return {"nucleus": told.nucleus, "gamma": told.gamma}
 

@@ -58,6 +58,8 @@ _PLAUSIBLE = {
     "spoiler_cycles": (0.0, 100.0, "turns of phase", _TURN_SLIPS),
     "crusher_cycles": (0.0, 100.0, "turns of phase", _TURN_SLIPS),
     "bridge_slew": (0.01, 1.0, "of the slew rate", {1e-2: "percent"}),
+    "nerve_limit": (1e-3, 1.0, "of the limit", {1e-2: "percent"}),
+    "band_limit": (1e-7, 0.1, "T/m", {1e-3: "mT/m", 1e-2: "G/cm"}),
     "n_dummies": (0, 10_000, "repetitions", {}),
     "n_slices": (1, 512, "slices", {}),
     "n_partitions": (1, 1024, "partitions", {}),

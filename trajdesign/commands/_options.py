@@ -76,6 +76,9 @@ ScannerSettings = Annotated[
     typer.Option("--scanner", metavar="KEY=V", help="Any other setting of [scanner], as limit_norm=axis; repeatable."),
 ]
 
+#: What is said of a file whose nucleus is neither told nor given.
+ASSUMED = "The file does not say its nucleus; 1H is assumed. --nucleus gives another, as 23Na."
+
 # Residual of a fit, 1/FOV, that is worth a word; the part of the matrix that k should reach; a large voxel, m.
 _NOTED, _SHORT, _COARSE = 0.01, 0.5, 5e-3
 
@@ -105,6 +108,12 @@ class ScannerOptions:
         from trajdesign.scanner import Scanner, with_nucleus
 
         return Scanner(**with_nucleus(self.settings(), told, path))
+
+    def nucleus_from(self, told: "Mapping[str, Any] | None") -> str:
+        """Return where the nucleus is from, if a file tells `told` of it; None is a file of ours, which always does."""
+        if told is None or told:
+            return "file"
+        return "options" if self.settings().keys() & {"nucleus", "gamma"} else "assumed"
 
     def over(self, trajectory: "Trajectory", path: Path) -> "Trajectory":
         """Return a trajectory that knows its scanner, for the same one but for what the options say.

@@ -3,12 +3,13 @@
 import math
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from trajdesign import console, walled
 from trajdesign.commands._options import (
+    ASSUMED,
     Dwell,
     Foreign,
     Fov,
@@ -67,6 +68,8 @@ def check(
     if walled.ending(path) == ".seq":
         foreign.refuse(_OF_TRAJECTORIES)
         refuse({"--ignore": ignore}, _OF_TRAJECTORIES)
+        if nerves is None:
+            refuse({"--nerve-limit": nerve_limit}, "it is of the model of your --nerves; give it too.")
         if bands is None:
             refuse({"--band-limit": band_limit}, "it is of the --bands; give them too.")
         ok = _check_file(path, options, quiet, json, nerves, nerve_limit, bands, band_limit, out)
@@ -91,7 +94,7 @@ def _check_trajectory(
         findings = [replace(finding, rounding=limits.FILE_ROUNDING) for finding in findings]
         findings += limits.check_whole(found.gradient, found.before, scanner)
     ok = all(f.ok for f in findings)
-    source = _source({} if found is None else found.nucleus, options, is_ours=found is None)
+    source = options.nucleus_from(None if found is None else found.nucleus)
     if json:
         scan = {"matrix": trajectory.acquisition.matrix, "fov": trajectory.acquisition.fov}
         of = {"nucleus": scanner.nucleus, "gamma": scanner.gamma, "nucleus_from": source}
@@ -105,7 +108,8 @@ def _check_trajectory(
         title = f"{trajectory.name}: limits ({scanner.limit_norm} norm, {scanner.nucleus})"
         headings = ("limit", "worst", "allowed", "unit", "margin", "shot", "time (ms)", "")
         console.show(title, headings, rows, left=("limit", "unit", ""))
-        _say_assumed(source)
+        if source == "assumed":
+            console.say(ASSUMED)
         if ok:
             file = path / "trajectory.seq" if path.is_dir() else path.with_suffix(".seq")
             given = [*foreign.words(), *options.words()]
@@ -133,7 +137,7 @@ def _check_file(
     model = nerve_model(nerves or "whole")
     file = seqfile.read(path, signed=False)
     told = sampled.nucleus(file, path)
-    scanner, source = options.of_file(told, path), _source(told, options)
+    scanner, source = options.of_file(told, path), options.nucleus_from(told)
     exposure = expose(
         file,
         scanner,
@@ -154,19 +158,8 @@ def _check_file(
         console.show_json("check", {"path": str(path), "ok": ok, **of, "figure": figure, "checks": rules})
     elif not quiet:
         console.show_checks(f"{path}, {scanner.nucleus} (gamma {scanner.gamma * 1e-6:.6g} MHz/T)", checks)
-        _say_assumed(source)
+        if source == "assumed":
+            console.say(ASSUMED)
         if ok:
             console.suggest(("scan", path, "--out", path.with_suffix("")))
     return ok
-
-
-def _source(told: dict[str, Any], options: ScannerOptions, *, is_ours: bool = False) -> str:
-    """Return where the nucleus is from."""
-    if is_ours or told:
-        return "file"
-    return "options" if options.settings().keys() & {"nucleus", "gamma"} else "assumed"
-
-
-def _say_assumed(source: str) -> None:
-    if source == "assumed":
-        console.say("The file does not say its nucleus; 1H is assumed. --nucleus gives another, as 23Na.")

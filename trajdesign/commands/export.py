@@ -7,6 +7,7 @@ import typer
 
 from trajdesign import console, walled
 from trajdesign.commands._options import (
+    ASSUMED,
     Dwell,
     Force,
     Foreign,
@@ -78,7 +79,8 @@ def export(
     from trajdesign.run import RunFolder
 
     asked = ScannerOptions(profile, max_gradient, max_slew, nucleus, scanner)
-    trajectory, _ = open_trajectory(path, Foreign(k_unit, dwell, fov, matrix), asked)
+    trajectory, found = open_trajectory(path, Foreign(k_unit, dwell, fov, matrix), asked)
+    source = asked.nucleus_from(None if found is None else found.nucleus)
     options = config_module.parse_options(set_ or [])
     if pulseq_version is not None:
         options["pulseq_version"] = pulseq_version
@@ -86,8 +88,11 @@ def export(
         options["sequence"] = {**options.get("sequence", {}), "kind": sequence}
     response = RunFolder(path).config().response if path.is_dir() else None
     facts = write(trajectory, out, format=format, options=options, overwrite=force, ignore=ignore, response=response)
+    if source == "assumed":
+        console.note(f"{ASSUMED} What is written says 1H, and nobody who reads it will know that it was assumed.")
     if json:
-        console.show_json("export", facts)
+        of = {"nucleus": trajectory.scanner.nucleus, "gamma": trajectory.scanner.gamma, "nucleus_from": source}
+        console.show_json("export", {**facts, **of})
     elif not quiet:
         rows = [
             (key, f"{value:.6g}" if isinstance(value, float) else str(value), _UNITS.get(key, ""))
