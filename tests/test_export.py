@@ -218,6 +218,26 @@ def test_a_template_that_plays_something_else_is_found_out(tmp_path, damage, mat
     assert [file.name for file in tmp_path.glob("*") if file.is_file()] == ["mine.py"]
 
 
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ("trajectory.k.mul_(0.5)", "away from the trajectory"),
+        ("trajectory.k.copy_(trajectory.k.flip(0))", "away from the trajectory"),
+        ("object.__setattr__(trajectory.scanner, 'max_slew', 400.0)", "slew rate"),
+    ],
+)
+def test_a_template_that_changes_the_trajectory_is_not_proven_against_its_change(tmp_path, change, match):
+    template = TEMPLATE.replace("    sequence = original", f"    {change}\n    sequence = original")
+    (tmp_path / "mine.py").write_text(template.format(damage="pass"))
+    trajectory = smooth(Acquisition(n_shots=2, n_samples=300), Scanner())
+    k = trajectory.k.clone()
+    with pytest.raises(LimitError, match=match):
+        export(trajectory, tmp_path / "x.seq", options={"sequence": str(tmp_path / "mine.py")})
+    assert torch.equal(trajectory.k, k)
+    assert trajectory.scanner == Scanner()
+    assert [file.name for file in tmp_path.glob("*") if file.is_file()] == ["mine.py"]
+
+
 def test_te_and_tr(tmp_path):
     trajectory = spokes(Acquisition(n_shots=2), Scanner())
     shortest = export(trajectory, tmp_path / "a.seq")

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
+from copy import deepcopy
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,7 @@ def export(
         raise ConfigError(f"{path} must end in {suffix} for the format {format!r}.")
     if not hasattr(module, "read_back"):
         raise ConfigError(f"exporter {format!r} has no function read_back, so its files cannot be proved.")
+    trajectory = trajectory.with_k(trajectory.k.detach())  # of which there are copies
     _require_finite(trajectory)
     limits.require(trajectory, limits.without(ignore or []))
     with ExitStack() as files:
@@ -86,8 +88,9 @@ def export(
         if getattr(module, "IS_PLAYED", False):
             k_path = path.with_name(f"{path.stem}_k.npz")
             companion = files.enter_context(atomic_path(k_path, overwrite=overwrite))
-        facts = exporter(trajectory, temporary, **table)
-        read, more = module.read_back(temporary, trajectory)
+        # of copies, so that what a template or an exporter changes in place is not what it is proven against
+        facts = exporter(deepcopy(trajectory), temporary, **table)
+        read, more = module.read_back(temporary, deepcopy(trajectory))
         report = {"format": format, "path": str(path), **compare(read, trajectory), **facts, **more}
         if companion is not None:
             arrays = {"k_adc": next(iter(read.values()))}
