@@ -207,6 +207,7 @@ _CHANGE = "; a, f, l, *rest = sequence.grad_library.data[key]; sequence.grad_lib
         ),
         ("sequence.block_events.popitem()", "ADC events"),
         ("sequence.definitions.pop('TE')", "lacks the definitions TE"),
+        ("sequence.set_definition('FOV', [0.22, 0.3, 0.005])", r"says FOV \[0.22, 0.3\] m.*\[0.22, 0.22\] m"),
     ],
 )
 def test_a_template_that_plays_something_else_is_found_out(tmp_path, damage, match):
