@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from trajdesign import plugins
 from trajdesign.acquisition import Acquisition, unplayable
 from trajdesign.errors import ConfigError, LimitError
-from trajdesign.interfaces import Constraint, Finding
+from trajdesign.interfaces import FILE_ROUNDING, Constraint, Finding
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory
 
@@ -18,10 +18,6 @@ Options = Mapping[str, Mapping[str, Any]]
 """The options of each constraint by its name, as in the config's tables ``[limits.options.NAME]``."""
 
 _NOTHING = 1e-9  # parts of a limit that are rounding
-
-
-#: Part of a limit that the digits of a file's gradients (float32) may add.
-FILE_ROUNDING = 1e-5
 
 
 def standard() -> list[str]:
