@@ -75,6 +75,9 @@ def test_only_limits_of_the_image_can_be_ignored():
             limits.without([name])
     with pytest.raises(ConfigError, match="did you mean 'receiver'"):
         limits.without(["reciever"])
+    assert limits.without(["extent"], ["stimulation", "slew"]) == ["gradient", "receiver", "slew", "stimulation"]
+    with pytest.raises(ConfigError, match="'acoustics' is not checked here"):
+        limits.without(["acoustics"], ["stimulation"])
 
 
 def test_a_projection_enforces_the_limits_on_derivatives():

@@ -25,6 +25,7 @@ def export(
     overwrite: bool = False,
     ignore: list[str] | None = None,
     response: Mapping[str, Any] | None = None,
+    constraints: limits.Options | None = None,
 ) -> dict[str, Any]:
     """Write `trajectory` to a file, and prove from the file that it plays what was meant.
 
@@ -48,6 +49,8 @@ def export(
     response
         Table of the gradient system's response, if it is known: beside k of a Pulseq file stands the ``k_actual`` that
         the response makes of it.
+    constraints
+        Options of the constraints that are to hold beside the standard ones, by name: `config.Limits.tables` of a run.
 
     Returns
     -------
@@ -78,7 +81,7 @@ def export(
         raise ConfigError(f"exporter {format!r} has no function read_back, so its files cannot be proved.")
     trajectory = trajectory.with_k(trajectory.k.detach())  # of which there are copies
     _require_finite(trajectory)
-    limits.require(trajectory, limits.without(ignore or []))
+    limits.require(trajectory, limits.without(ignore or [], constraints or ()), constraints)
     with ExitStack() as files:
         temporary = files.enter_context(atomic_path(path, overwrite=overwrite))
         if hasattr(module, "BESIDE"):

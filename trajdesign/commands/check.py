@@ -84,10 +84,12 @@ def _check_trajectory(
     """Check the trajectory of a run or of an .npz file, and print every limit."""
     from trajdesign import limits
     from trajdesign.interfaces import FILE_ROUNDING
+    from trajdesign.run import RunFolder
 
     trajectory, found = open_trajectory(path, foreign, options)
     scanner = trajectory.scanner
-    findings = limits.check(trajectory, limits.without(ignore))
+    tables = RunFolder(path).config().limits.tables if path.is_dir() else {}
+    findings = limits.check(trajectory, limits.without(ignore, tables), tables)
     if found is not None and found.gradient is not None:
         findings = [replace(finding, rounding=max(finding.rounding, FILE_ROUNDING)) for finding in findings]
         findings += limits.check_whole(found.gradient, found.before, scanner)
