@@ -550,6 +550,18 @@ def test_a_foreign_file_is_read_in_its_unit(trajdesign, foreign, tmp_path):
     assert trajdesign("check", foreign, *DESCRIPTION, "--max-slew", "50").code == 4
 
 
+def test_a_fit_that_is_another_trajectory_than_the_file_is_refused(trajdesign, foreign, tmp_path):
+    k, file = np.load(foreign)["samples"], tmp_path / "x.csv"
+    for waves, code in ((0.5, 3), (0.02, 0)):  # 1/FOV, at 125 kHz, which a raster of 10 us cannot play
+        np.savez(foreign, samples=k + waves / 0.22 * np.resize([1, -1], k.shape[1])[:, None])
+        words = (foreign, *DESCRIPTION, "--ignore", "receiver", "--ignore", "extent", "--max-slew", "5000")
+        for command in (("check",), ("export", "--format", "csv", "--out", file)):
+            result = trajdesign(command[0], *words, *command[1:])
+            assert result.code == code, result.err
+            assert ("/FOV, limit 0.1/FOV" in result.err) == (code == 3)
+        assert file.exists() == (code == 0)
+
+
 # --- what goes wrong ---
 
 
