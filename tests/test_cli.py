@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -20,6 +21,7 @@ from trajdesign.config import load_config, with_profile
 from trajdesign.inits.spiral import spiral
 from trajdesign.loading import load
 from trajdesign.scanner import Scanner
+from trajdesign.stimulation import nerve_model
 from trajdesign.trajectory import Trajectory, n_points
 
 TINY = [
@@ -257,6 +259,30 @@ def lines(run):
     yield lambda p: steps.append(f"{p.stage} {p.step}/{p.n_steps}")
     (run / "steps.txt").write_text("\\n".join([*steps, "end"]))
 """
+
+
+def test_the_limits_of_a_run_are_checked_beside_the_standard_ones(trajdesign, refused, run, tmp_path):
+    kept, file = tmp_path / "run", tmp_path / "run.seq"
+    shutil.copytree(run, kept)
+    before = set(json.loads(trajdesign("check", kept, "--json").out)["constraints"])
+    refused(2, "check", kept, "--ignore", "stimulation", mentions=["'stimulation' is not checked here"])
+    refused(2, "export", kept, "--out", file, "--ignore", "stimulation", mentions=["'stimulation' is not checked here"])
+    config = (kept / "config.toml").read_text()
+    trajectory = load(kept / "trajectory.npz")
+    nerves = nerve_model("xrm").response(trajectory.gradient, trajectory.scanner.gradient_raster).max().item()
+    for part, code in ((1.001, 0), (0.999, 4)):
+        options = f'[limits.options.stimulation]\nmodel = "xrm"\nlimit = {part * nerves!r}\n\n[reconstructor]'
+        edited = config.replace('    "slew",\n]', '    "slew",\n    "stimulation",\n]').replace(
+            "[reconstructor]", options
+        )
+        (kept / "config.toml").write_text(edited)
+        result = trajdesign("check", kept, "--json")
+        found = json.loads(result.out)["constraints"]
+        assert (result.code, set(found)) == (code, before | {"stimulation"})
+        assert found["stimulation"]["value"] == pytest.approx(nerves)
+        assert trajdesign("export", kept, "--out", file, "--force").code == code
+    refused(4, "export", kept, "--out", file, "--force", mentions=["stimulation", "of limit"])
+    assert trajdesign("check", kept, "--ignore", "stimulation").code == 0
 
 
 def test_a_run_that_is_not_repaired_says_so_and_is_not_exported(trajdesign, refused, tmp_path):
@@ -522,6 +548,18 @@ def test_a_foreign_file_is_read_in_its_unit(trajdesign, foreign, tmp_path):
     assert trajdesign("psf", foreign, *DESCRIPTION, "--out", tmp_path / "psf.png").code == 0
     # the same waveform under a weaker scanner
     assert trajdesign("check", foreign, *DESCRIPTION, "--max-slew", "50").code == 4
+
+
+def test_a_fit_that_is_another_trajectory_than_the_file_is_refused(trajdesign, foreign, tmp_path):
+    k, file = np.load(foreign)["samples"], tmp_path / "x.csv"
+    for waves, code in ((0.5, 3), (0.02, 0)):  # 1/FOV, at 125 kHz, which a raster of 10 us cannot play
+        np.savez(foreign, samples=k + waves / 0.22 * np.resize([1, -1], k.shape[1])[:, None])
+        words = (foreign, *DESCRIPTION, "--ignore", "receiver", "--ignore", "extent", "--max-slew", "5000")
+        for command in (("check",), ("export", "--format", "csv", "--out", file)):
+            result = trajdesign(command[0], *words, *command[1:])
+            assert result.code == code, result.err
+            assert ("/FOV, limit 0.1/FOV" in result.err) == (code == 3)
+        assert file.exists() == (code == 0)
 
 
 # --- what goes wrong ---

@@ -207,6 +207,7 @@ _CHANGE = "; a, f, l, *rest = sequence.grad_library.data[key]; sequence.grad_lib
         ),
         ("sequence.block_events.popitem()", "ADC events"),
         ("sequence.definitions.pop('TE')", "lacks the definitions TE"),
+        ("sequence.set_definition('FOV', [0.22, 0.3, 0.005])", r"says FOV \[0.22, 0.3\] m.*\[0.22, 0.22\] m"),
     ],
 )
 def test_a_template_that_plays_something_else_is_found_out(tmp_path, damage, match):
@@ -215,6 +216,26 @@ def test_a_template_that_plays_something_else_is_found_out(tmp_path, damage, mat
     trajectory = smooth(Acquisition(n_shots=1, n_samples=300), Scanner())
     with pytest.raises((LimitError, ConfigError), match=match):
         export(trajectory, tmp_path / "x.seq", options={"sequence": str(template)})
+    assert [file.name for file in tmp_path.glob("*") if file.is_file()] == ["mine.py"]
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ("trajectory.k.mul_(0.5)", "away from the trajectory"),
+        ("trajectory.k.copy_(trajectory.k.flip(0))", "away from the trajectory"),
+        ("object.__setattr__(trajectory.scanner, 'max_slew', 400.0)", "slew rate"),
+    ],
+)
+def test_a_template_that_changes_the_trajectory_is_not_proven_against_its_change(tmp_path, change, match):
+    template = TEMPLATE.replace("    sequence = original", f"    {change}\n    sequence = original")
+    (tmp_path / "mine.py").write_text(template.format(damage="pass"))
+    trajectory = smooth(Acquisition(n_shots=2, n_samples=300), Scanner())
+    k = trajectory.k.clone()
+    with pytest.raises(LimitError, match=match):
+        export(trajectory, tmp_path / "x.seq", options={"sequence": str(tmp_path / "mine.py")})
+    assert torch.equal(trajectory.k, k)
+    assert trajectory.scanner == Scanner()
     assert [file.name for file in tmp_path.glob("*") if file.is_file()] == ["mine.py"]
 
 

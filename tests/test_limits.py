@@ -11,7 +11,7 @@ from trajdesign.errors import ConfigError, LimitError
 from trajdesign.inits.spiral import spiral
 from trajdesign.interfaces import Finding
 from trajdesign.scanner import Scanner
-from trajdesign.trajectory import Trajectory
+from trajdesign.trajectory import Trajectory, n_points
 
 GAMMA = 42.577478461e6
 
@@ -75,6 +75,9 @@ def test_only_limits_of_the_image_can_be_ignored():
             limits.without([name])
     with pytest.raises(ConfigError, match="did you mean 'receiver'"):
         limits.without(["reciever"])
+    assert limits.without(["extent"], ["stimulation", "slew"]) == ["gradient", "receiver", "slew", "stimulation"]
+    with pytest.raises(ConfigError, match="'acoustics' is not checked here"):
+        limits.without(["acoustics"], ["stimulation"])
 
 
 def test_a_projection_enforces_the_limits_on_derivatives():
@@ -126,6 +129,18 @@ def test_violations_are_counted_by_limit_and_by_time():
     assert counts == {"extent": 0 + 2 + 1, "gradient": 1 + 2 + 2, "receiver": 1 + 2 + 2, "slew": 2 + 4 + 3}
     assert summary["n_broken"] == 4
     assert limits.summary(trajectory, limits.check(trajectory))["n_broken"] == 0
+
+
+def test_what_the_digits_of_a_file_add_breaks_no_limit_of_the_image():
+    acquisition, scanner = Acquisition(n_shots=1, n_samples=100), Scanner()
+    line = torch.linspace(-1, 1, n_points(acquisition, scanner), dtype=torch.float64)[None, :, None]
+    along_x = Trajectory(line * torch.eye(2, dtype=torch.float64)[0], acquisition, scanner)
+    for name, kept, broken in (("extent", 1e-6, 2e-5), ("receiver", 5e-4, 2e-3), ("gradient", 1e-10, 1e-7)):
+        at_limit = along_x.with_k(along_x.k / (1 - limits.check(along_x, [name])[0].margin))
+        for excess, ok in ((kept, True), (broken, False)):
+            finding = limits.check(at_limit.with_k(at_limit.k * (1 + excess)), [name])[0]
+            assert finding.value / finding.limit - 1 == pytest.approx(excess, rel=1e-3, abs=1e-13)
+            assert (finding.ok, finding.n_violations == 0) == (ok, ok)
 
 
 def test_the_summary_of_a_violation_is_not_ok():

@@ -56,6 +56,11 @@ class Limits(_Table):
     penalty_norm: Literal["scanner", "axis"] = "scanner"
     iterations: int = pydantic.Field(40, ge=1, le=10_000)
 
+    @property
+    def tables(self) -> dict[str, dict[str, Any]]:
+        """Options of every constraint by its name."""
+        return {name: self.options.get(name, {}) for name in self.constraints}
+
 
 class Training(_Table):
     """Table ``[training]``: Adam with one learning rate for the trajectory and one for the network, both annealed.

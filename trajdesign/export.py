@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
+from copy import deepcopy
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ def export(
     overwrite: bool = False,
     ignore: list[str] | None = None,
     response: Mapping[str, Any] | None = None,
+    constraints: limits.Options | None = None,
 ) -> dict[str, Any]:
     """Write `trajectory` to a file, and prove from the file that it plays what was meant.
 
@@ -47,6 +49,8 @@ def export(
     response
         Table of the gradient system's response, if it is known: beside k of a Pulseq file stands the ``k_actual`` that
         the response makes of it.
+    constraints
+        Options of the constraints that are to hold beside the standard ones, by name: `config.Limits.tables` of a run.
 
     Returns
     -------
@@ -75,8 +79,9 @@ def export(
         raise ConfigError(f"{path} must end in {suffix} for the format {format!r}.")
     if not hasattr(module, "read_back"):
         raise ConfigError(f"exporter {format!r} has no function read_back, so its files cannot be proved.")
+    trajectory = trajectory.with_k(trajectory.k.detach())  # of which there are copies
     _require_finite(trajectory)
-    limits.require(trajectory, limits.without(ignore or []))
+    limits.require(trajectory, limits.without(ignore or [], constraints or ()), constraints)
     with ExitStack() as files:
         temporary = files.enter_context(atomic_path(path, overwrite=overwrite))
         if hasattr(module, "BESIDE"):
@@ -86,8 +91,9 @@ def export(
         if getattr(module, "IS_PLAYED", False):
             k_path = path.with_name(f"{path.stem}_k.npz")
             companion = files.enter_context(atomic_path(k_path, overwrite=overwrite))
-        facts = exporter(trajectory, temporary, **table)
-        read, more = module.read_back(temporary, trajectory)
+        # of copies, so that what a template or an exporter changes in place is not what it is proven against
+        facts = exporter(deepcopy(trajectory), temporary, **table)
+        read, more = module.read_back(temporary, deepcopy(trajectory))
         report = {"format": format, "path": str(path), **compare(read, trajectory), **facts, **more}
         if companion is not None:
             arrays = {"k_adc": next(iter(read.values()))}

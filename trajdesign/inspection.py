@@ -28,7 +28,7 @@ _ROUNDING = 1e-5
 _SAME_TIME = 1e-10
 
 #: Dwell times are stored in whole ns, so a sequence exactly at the Nyquist speed may be this part beyond it.
-_DWELL_ROUNDING = 1e-3
+DWELL_ROUNDING = 1e-3
 
 #: The common interpreters take ADC events of a multiple of so many samples, in at most so many equal pieces of at most
 #: so many.
@@ -358,7 +358,7 @@ def _k_space(file: SeqFile) -> list[Check]:
     checks.append(Check("k-space extent", extent, 1.0, unit, "", extent >= 1, "at least", is_advice))
     if is_known and file.adcs:
         where = _at(file, np.array([when]))
-        checks.append(_worst("k step between samples", [fastest], 1.0, unit, where, rounding=_DWELL_ROUNDING))
+        checks.append(_worst("k step between samples", [fastest], 1.0, unit, where, rounding=DWELL_ROUNDING))
     return checks
 
 

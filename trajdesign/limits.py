@@ -1,6 +1,6 @@
 """The hard check of a trajectory: every constraint, its worst value, and where."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from trajdesign import plugins
 from trajdesign.acquisition import Acquisition, unplayable
 from trajdesign.errors import ConfigError, LimitError
-from trajdesign.interfaces import Constraint, Finding
+from trajdesign.interfaces import FILE_ROUNDING, Constraint, Finding
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory
 
@@ -18,10 +18,6 @@ Options = Mapping[str, Mapping[str, Any]]
 """The options of each constraint by its name, as in the config's tables ``[limits.options.NAME]``."""
 
 _NOTHING = 1e-9  # parts of a limit that are rounding
-
-
-#: Part of a limit that the digits of a file's gradients (float32) may add.
-FILE_ROUNDING = 1e-5
 
 
 def standard() -> list[str]:
@@ -43,18 +39,23 @@ def constraints(
     return [plugins.build("constraint", table, acquisition, scanner) for table in tables]
 
 
-def without(ignored: list[str]) -> list[str]:
-    """Return the names of the `standard` constraints but the ignored ones.
+def without(ignored: list[str], more: Iterable[str] = ()) -> list[str]:
+    """Return the names of the `standard` constraints, and of more, but the ignored ones.
 
     Raises
     ------
     ConfigError
-        If one is unknown, or guards the hardware rather than the image.
+        If one that is ignored is unknown, guards the hardware rather than the image, or is none of them.
     """
+    names = list(dict.fromkeys([*standard(), *more]))
     for name in ignored:
         if plugins.find("constraint", name).guards_hardware:
             raise ConfigError(f"the limit {name!r} guards the hardware and cannot be ignored.")
-    return [name for name in standard() if name not in ignored]
+        if name not in names:
+            raise ConfigError(
+                f"the limit {name!r} is not checked here, so it cannot be ignored; {', '.join(names)} are."
+            )
+    return [name for name in names if name not in ignored]
 
 
 def enforceable(names: list[str]) -> list[str]:

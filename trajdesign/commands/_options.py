@@ -50,7 +50,7 @@ Set = Annotated[
 ]
 Ignore = Annotated[
     list[str] | None,
-    typer.Option(help="Limit of the image, not of the hardware, that need not hold: receiver, extent."),
+    typer.Option(help="Limit of the image, not of the hardware, that need not hold: receiver, extent, one of the run."),
 ]
 
 KUnit = Annotated[str | None, typer.Option(help="Foreign .npz: unit of its k: 1/m, rad/m, 1/fov or normalized.")]
@@ -207,9 +207,8 @@ def open_trajectory(path: Path, foreign: Foreign, scanner: ScannerOptions) -> "t
         dwell=foreign.dwell,
         matrix=None if foreign.matrix is None else _numbers("--matrix", foreign.matrix, int),
     )
-    if foreign.k_unit is None:
-        loading.require_close(trajectory, residual, path)
-    else:
+    loading.require_close(trajectory, residual, path)
+    if foreign.k_unit is not None:
         _note_fit(path, trajectory, residual, foreign)
     return trajectory, found
 

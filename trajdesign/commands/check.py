@@ -86,12 +86,15 @@ def _check_trajectory(
 ) -> bool:
     """Check the trajectory of a run or of an .npz file, and print every limit."""
     from trajdesign import limits
+    from trajdesign.interfaces import FILE_ROUNDING
+    from trajdesign.run import RunFolder
 
     trajectory, found = open_trajectory(path, foreign, options)
     scanner = trajectory.scanner
-    findings = limits.check(trajectory, limits.without(ignore))
+    tables = RunFolder(path).config().limits.tables if path.is_dir() else {}
+    findings = limits.check(trajectory, limits.without(ignore, tables), tables)
     if found is not None and found.gradient is not None:
-        findings = [replace(finding, rounding=limits.FILE_ROUNDING) for finding in findings]
+        findings = [replace(finding, rounding=max(finding.rounding, FILE_ROUNDING)) for finding in findings]
         findings += limits.check_whole(found.gradient, found.before, scanner)
     ok = all(f.ok for f in findings)
     source = options.nucleus_from(None if found is None else found.nucleus)

@@ -86,8 +86,17 @@ def export(
         options["pulseq_version"] = pulseq_version
     if sequence is not None:
         options["sequence"] = {**options.get("sequence", {}), "kind": sequence}
-    response = RunFolder(path).config().response if path.is_dir() else None
-    facts = write(trajectory, out, format=format, options=options, overwrite=force, ignore=ignore, response=response)
+    config = RunFolder(path).config() if path.is_dir() else None
+    facts = write(
+        trajectory,
+        out,
+        format=format,
+        options=options,
+        overwrite=force,
+        ignore=ignore,
+        response=None if config is None else config.response,
+        constraints=None if config is None else config.limits.tables,
+    )
     if source == "assumed":
         console.note(f"{ASSUMED} What is written says 1H, and nobody who reads it will know that it was assumed.")
     if json:

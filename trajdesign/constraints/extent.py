@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from trajdesign.interfaces import Constraint
+from trajdesign.interfaces import FILE_ROUNDING, Constraint
 from trajdesign.trajectory import Trajectory
 
 
@@ -10,6 +10,7 @@ class Extent(Constraint):
     """|k| <= k_max along each axis: what lies beyond belongs to a finer matrix and would alias in this one."""
 
     derivative = 0
+    rounding = FILE_ROUNDING
     unit = "k_max"
 
     @property

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from trajdesign.inspection import DWELL_ROUNDING
 from trajdesign.interfaces import Constraint
 from trajdesign.trajectory import Trajectory
 
@@ -13,6 +14,7 @@ class Receiver(Constraint):
     """
 
     derivative = 1
+    rounding = DWELL_ROUNDING
     unit = "T/m"
 
     @property

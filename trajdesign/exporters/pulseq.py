@@ -31,6 +31,9 @@ _REPEATS = {"SLC": "slices", "PAR": "partitions"}
 #: Largest distance between repetitions of a shot, in slices or partitions, 1/FOV.
 _SAME_K = 1e-6
 
+#: Part of a field of view by which the digits of a file may differ from it.
+_SAME_FOV = 1e-6
+
 
 def pulseq(
     trajectory: Trajectory,
@@ -109,9 +112,9 @@ def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray]
     ConfigError
         If the template left out a definition.
     LimitError
-        If a limit is broken anywhere in the file, a gradient event does not start and end at exactly 0, the
-        timing is off a raster or within a dead time, the slice axis is not rephased, or the file does not
-        read back.
+        If a limit is broken anywhere in the file, its field of view is not the trajectory's, a gradient event does
+        not start and end at exactly 0, the timing is off a raster or within a dead time, the slice axis is not
+        rephased, or the file does not read back.
     """
     scanner, acquisition = trajectory.scanner, trajectory.acquisition
     try:
@@ -128,6 +131,12 @@ def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray]
     if missing:
         raise ConfigError(
             f"the sequence lacks the definitions {', '.join(missing)}; its build should call add_definitions."
+        )
+    fov = ours.numbers("FOV")[: acquisition.n_dims]
+    if not np.allclose(fov, acquisition.fov, rtol=_SAME_FOV, atol=0):
+        raise LimitError(
+            f"the written file says FOV {list(fov)} m, and the trajectory's is {list(acquisition.fov)} m; "
+            "the build of its sequence should leave that to add_definitions."
         )
     events = _events_of_shots(labels, ours.k_adc.shape[:2], acquisition)
     if theirs.size != ours.k_adc.size:
