@@ -46,7 +46,7 @@ def people(path: Path, pattern: str) -> set[str]:
     found = [named(path, pattern)]
     if path.is_dir():
         found += _dicom.people(path)
-    elif path.suffix.lower() in _hdf5.ENDINGS:
+    elif walled.ending(path) in _hdf5.ENDINGS:
         found += _of_hdf5(path)
     names = {name.strip("\0 ^").lower() for name in found if name}
     return {name for name in names if not _NOBODY.fullmatch(name)}
@@ -79,7 +79,7 @@ def named(path: Path, pattern: str) -> str | None:
 
 def sizes(path: Path) -> set[int]:
     """Return how many bytes the contents of a file have, unpacked: see `contents`."""
-    if path.suffix.lower() in (".gz", ".npz"):
+    if walled.ending(path) in (".gz", ".npz"):
         return {size for size, _ in contents(path)}
     return {path.stat().st_size} if path.is_file() else set()
 
@@ -95,11 +95,11 @@ def contents(path: Path) -> frozenset[tuple[int, int]]:
 @lru_cache(maxsize=2**14)  # each split of a run asks about the files of all
 def _contents(path: Path, changed: int) -> frozenset[tuple[int, int]]:
     with walled.opened(path, walled.MOST_RAW) as (stream, size):
-        if path.suffix.lower() == ".gz" and size > 18:
+        if walled.ending(path) == ".gz" and size > 18:
             stream.seek(-8, io.SEEK_END)
             end = stream.read(8)
             return frozenset({(int.from_bytes(end[4:], "little"), int.from_bytes(end[:4], "little"))})
-        if path.suffix.lower() == ".npz":
+        if walled.ending(path) == ".npz":
             return frozenset(npz_sums(path))
         if size <= _MOST_COMPARED:
             return frozenset({(size, zlib.crc32(stream.read(size)))})
@@ -112,7 +112,7 @@ def _contents(path: Path, changed: int) -> frozenset[tuple[int, int]]:
 
 def _of_hdf5(path: Path) -> list[str]:
     with _hdf5.opened(path) as file:
-        found = [_hdf5.attribute(file, "patient_id") or ""]
+        found = _hdf5.attribute(file, "patient_id")
         texts = [_hdf5.text(file, "ismrmrd_header")]
         if _hdf5.is_mrd(file):
             texts.append(_hdf5.text(file["dataset"], "xml"))
