@@ -83,6 +83,31 @@ def test_a_name_counts_for_raw_data_too(tmp_path):
         )
 
 
+@pytest.mark.parametrize(
+    ("train", "test", "refused"),
+    [
+        ("patient_01_a", "patient01_b", True),
+        ("patient-01a", "patient 1", True),
+        ("sub-1", "sub-01", True),
+        ("IXI012-Guys", "ixi_12-T2", True),
+        ("pat12", "pat012", True),
+        ("pat12", "pat120", False),
+        ("pat12", "pat102", False),
+        ("subject01", "patient01", False),  # of two studies, as far as one knows
+        ("sub-a1", "sub-a10", False),
+    ],
+)
+def test_a_patient_is_known_again_however_the_number_is_written(tmp_path, train, test, refused):
+    for n, name in enumerate((train, test)):
+        np.save(tmp_path / f"{name}.npy", objects(n))
+    files = {"train": [str(tmp_path / f"{train}.npy")], "test": [str(tmp_path / f"{test}.npy")]}
+    if refused:
+        with pytest.raises(ConfigError, match=r"patient '.*' is in data\.test"):
+            images(ACQUISITION, "test", **files)
+    else:
+        assert len(images(ACQUISITION, "test", **files)) == 9
+
+
 @pytest.mark.parametrize("split", ["val", "test"])
 @pytest.mark.parametrize("ending", [".npy", ".npz", ".nii", ".nii.gz"])
 def test_a_copy_under_another_name_is_refused_packed_or_not(tmp_path, ending, split):
