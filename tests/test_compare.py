@@ -132,6 +132,30 @@ def test_other_test_images_are_refused(runs, tmp_path, key, value):
     assert key in str(caught.value)
 
 
+def images_run(path, file, **lists):
+    """Return a finished run of both stages on images of a file, made by no training."""
+    folder = RunFolder(path)
+    text = ["data.kind=images", f"data.train=['{path}.npy']", f"data.test=['{file}']"]
+    folder.create(load_config(None, [*(key for key in TINY if not key.startswith("data.")), *text]))
+    folder.write_metrics({"fixed": {**scores(0), **lists}, "learned": {**scores(1), **lists}})
+    return str(path)
+
+
+def test_the_images_are_compared_and_not_the_names_of_their_files(tmp_path):
+    first = images_run(tmp_path / "a", "te.npy", fingerprints=[0.1, 0.2])
+    same = images_run(tmp_path / "b", "/elsewhere/te.npy", fingerprints=[0.1, 0.200001])  # by rounding
+    assert len(compare.open_stages([first, same])) == 2
+    for other, sentence in (([0.1, 0.3], "number 1 "), ([0.1], "1 and 2 test images")):
+        replaced = images_run(tmp_path / f"c{len(other)}", "te.npy", fingerprints=other)
+        with pytest.raises(ConfigError, match=f"tested on other images: .*{sentence}"):
+            compare.open_stages([first, replaced])
+        with pytest.raises(InputError, match=sentence):
+            compare.paired({**scores(1), "fingerprints": other}, {**scores(0), "fingerprints": [0.1, 0.2]})
+    older = images_run(tmp_path / "d", "/elsewhere/te.npy")
+    with pytest.raises(ConfigError, match=r"data\.test is"):
+        compare.open_stages([first, older])
+
+
 def test_what_the_test_does_not_depend_on_may_differ(runs, tmp_path):
     folder = RunFolder(tmp_path / "other")
     others = ["seed=3", "acquisition.n_shots=8", "training.epochs=9", "reconstructor.channels=8"]

@@ -7,16 +7,17 @@ import torch
 from scipy.ndimage import gaussian_filter
 from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio, structural_similarity
 
-from trajdesign import compare, console, plugins, report
+from trajdesign import compare, console, metrics, plugins, report
 from trajdesign.config import load_config
 from trajdesign.datasets.phantom import phantom
 from trajdesign.encoding import Encoding
 from trajdesign.errors import DivergedError, InputError
-from trajdesign.evaluation import evaluate, reconstruct
+from trajdesign.evaluation import evaluate, fingerprints, reconstruct
 from trajdesign.interfaces import Reconstructor
 from trajdesign.optimize import optimize
 from trajdesign.reconstructors.adjoint import root_sum_of_squares
 from trajdesign.run import RunFolder
+from trajdesign.runtime import Ranks
 
 
 @pytest.fixture
@@ -55,6 +56,30 @@ def test_scores_are_those_of_scikit_image_with_the_maximum_of_the_volume(tmp_pat
         assert scores["psnr_list"][n] == pytest.approx(psnr, rel=1e-5)
         assert scores["ssim_list"][n] == pytest.approx(ssim, abs=1e-5)
         assert scores["nrmse_list"][n] == pytest.approx(normalized_root_mse(reference, image), abs=1e-5)
+
+
+def test_images_are_known_again_however_they_are_read_and_rounded(monkeypatch):
+    overrides = ["acquisition.matrix=[32,32]", "acquisition.n_shots=6", "acquisition.n_samples=128", "data.n_test=5"]
+    overrides += ["reconstructor.kind=adjoint", "training.normal=chain"]
+    config = load_config(None, overrides)
+    data = plugins.build("data", config.data, config.acquisition, "test")
+    trajectory = plugins.build("init", config.init, config.acquisition, config.scanner)
+    network = plugins.build("reconstructor", config.reconstructor)
+    found = evaluate(trajectory, network, data, config)["fingerprints"]
+    signs = 2 * torch.randint(2, (*data[0].shape, 2), generator=torch.Generator().manual_seed(0)).double() - 1
+    wanted = [float((torch.view_as_real(image) * signs).sum()) / np.sqrt(signs.numel()) for image in data]
+    assert found == pytest.approx(wanted, abs=1e-6)
+    for at_once in (1, 3):
+        other = load_config(None, [*overrides, f"training.slices_at_once={at_once}"])
+        assert fingerprints(data, other, Ranks()) == found
+        with monkeypatch.context() as patch:
+            patch.setattr(Ranks, "gather", lambda ranks, values: values)
+            parts = [fingerprints(data, other, Ranks(rank, 2)) for rank in range(2)]
+        assert [*parts[0], *parts[1]] == found
+    images = torch.stack(list(data))
+    metrics.require_same({"fingerprints": fingerprints(images * (1 + 1e-6), config, Ranks())}, {"fingerprints": found})
+    with pytest.raises(InputError, match="number 0 "):
+        metrics.require_same({"fingerprints": fingerprints(images.flip(-1), config, Ranks())}, {"fingerprints": found})
 
 
 class Shown(Reconstructor):

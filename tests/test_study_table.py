@@ -3,12 +3,14 @@
 import csv
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
 import scipy.stats
 
 from trajdesign import cells, loading, report, study, study_table
+from trajdesign.errors import InputError
 
 TINY = """
 name = "tiny"
@@ -98,6 +100,17 @@ def test_the_strong_baseline_is_the_best_fixed_pattern_of_the_same_readout_by_va
         assert row["strong"]["psnr"] == rivals[best][1]
         gain = row["over_strong"]["gain"]["psnr"]
         assert gain == pytest.approx(row["learned"]["psnr"] - rivals[best][1])
+
+
+def test_cells_of_other_test_images_are_not_paired(done, tmp_path):
+    asked, path, _ = done
+    shutil.copytree(path / "cells", tmp_path / "cells")
+    place = tmp_path / "cells" / "radial-04-samples-unet-s0" / "metrics.json"
+    found = json.loads(place.read_text())
+    found["learned"]["fingerprints"][3] += 0.01
+    place.write_text(json.dumps(found))
+    with pytest.raises(InputError, match=r"cell radial-04-samples-unet-s0 .* other test images: number 3 "):
+        study_table.collect(asked, tmp_path)
 
 
 def test_the_means_are_those_of_the_rows(done):

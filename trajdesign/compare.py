@@ -9,12 +9,15 @@ from typing import Any
 
 from trajdesign import limits, metrics, plugins
 from trajdesign.config import Config
-from trajdesign.errors import ConfigError
+from trajdesign.errors import ConfigError, InputError
 from trajdesign.run import RunFolder
 
 #: The metrics of a result.
 KEYS = ("psnr", "ssim", "nrmse")
 _DIGITS = {"psnr": 2, "ssim": 3, "nrmse": 3}
+
+# Whose names do not matter where the test images are known to be the same.
+_FILES = {"data.train", "data.val", "data.test"}
 
 
 @dataclass(frozen=True)
@@ -51,15 +54,8 @@ def open_stages(texts: Sequence[str]) -> list[Stage]:
     labels = [stage.label for stage in stages]
     if len(set(labels)) < len(labels):
         stages = [replace(stage, label=text) for stage, text in zip(stages, dict.fromkeys(texts), strict=True)]
-    first = stages[0]
     for other in stages[1:]:
-        wanted, found = (_of_the_test(stage.config) for stage in (first, other))
-        for key in sorted({*wanted, *found}):
-            if wanted.get(key) != found.get(key):
-                raise ConfigError(
-                    f"{first.label} and {other.label} were tested on other images: "
-                    f"{key} is {wanted.get(key)!r} and {found.get(key)!r}."
-                )
+        _require_one_test(stages[0], other)
     return stages
 
 
@@ -117,8 +113,9 @@ def paired(scores: dict[str, Any], reference: dict[str, Any]) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If they are not of the same number of images.
+        If they are not of the same images.
     """
+    metrics.require_same(scores, reference)
     return {
         "gain": {key: scores[key] - reference[key] for key in KEYS},
         "wilcoxon_p": {
@@ -150,6 +147,19 @@ def _open_stage(text: str) -> Stage:
     label = f"{folder.path.resolve().name}:{name}" if name else folder.path.resolve().name
     name = name or found[-1]
     return Stage(label, folder, name, folder.config(), measured[name])
+
+
+def _require_one_test(first: Stage, other: Stage) -> None:
+    sentence = f"{first.label} and {other.label} were tested on other images"
+    is_known = all("fingerprints" in stage.scores for stage in (first, other))
+    wanted, found = (_of_the_test(stage.config) for stage in (first, other))
+    for key in sorted({*wanted, *found} - (_FILES if is_known else set())):
+        if wanted.get(key) != found.get(key):
+            raise ConfigError(f"{sentence}: {key} is {wanted.get(key)!r} and {found.get(key)!r}.")
+    try:
+        metrics.require_same(other.scores, first.scores)
+    except InputError as error:
+        raise ConfigError(f"{sentence}: {error}") from None
 
 
 def _of_the_test(config: Config) -> dict[str, Any]:

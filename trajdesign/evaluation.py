@@ -1,7 +1,7 @@
 """From a trajectory and a network to images, and how good they are."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -47,7 +47,7 @@ def evaluate(
     dict
         ``n``, the means ``psnr`` (dB), ``ssim`` and ``nrmse``, and the values of each image as ``psnr_list``, ...
         Images without signal (`trajdesign.metrics.has_signal`) are in none of them; ``left_out`` holds their numbers,
-        from 0.
+        from 0. ``fingerprints`` (`trajdesign.metrics.fingerprints`) are of all images.
 
     Raises
     ------
@@ -58,31 +58,43 @@ def evaluate(
         ranks = Ranks(device=next((p.device for p in network.parameters()), torch.device("cpu")))
     encoding = Encoding(actual(trajectory, config.response), device=ranks.device, normal=config.training.normal)
     n_images: int = len(dataset)  # type: ignore[arg-type]
-    n_at_once = config.training.slices_at_once or config.training.batch_size
     seeds = draw_seeds(n_images, torch.Generator().manual_seed(config.seed))
-    own = ranks.shard(range(n_images))
-    indices = [own[i : i + n_at_once] for i in range(0, len(own), n_at_once)]
-    scores: list[tuple[float, float, float, bool]] = []
+    scores: list[tuple[float, float, float, bool, float]] = []
     network.eval()
-    for batch, coil_images in zip(
-        indices, runtime.stream(dataset, indices, seed=config.seed, device=ranks.device), strict=True
-    ):
+    for batch, coil_images in _read(dataset, config, ranks):
         images = coil_images.to(ranks.device, non_blocking=True)
         image, reference = reconstruct(images, encoding, network, config, seeds[list(batch)])
         columns = [metrics.psnr(image, reference, 1.0).clamp(max=_MOST_PSNR), metrics.ssim(image, reference, 1.0)]
         columns += [metrics.nrmse(image, reference), metrics.has_signal(reference)]
+        columns += [metrics.fingerprints(coil_images)]
         scores += zip(*(column.tolist() for column in columns), strict=True)
     network.train()
     found = ranks.gather(scores)
-    shown = [values for *values, has_signal in found if has_signal]
+    shown = [values for *values, has_signal, _ in found if has_signal]
     if not shown:
         raise InputError(f"{_without_signal(range(n_images), n_images)}; there is nothing to compare.")
     psnr, ssim, nrmse = (list(values) for values in zip(*shown, strict=True))
     lists = {"psnr": psnr, "ssim": ssim, "nrmse": nrmse}
     means = {key: sum(values) / len(values) for key, values in lists.items()}
-    left_out = [number for number, (*_, has_signal) in enumerate(found) if not has_signal]
+    left_out = [number for number, (*_, has_signal, _) in enumerate(found) if not has_signal]
     per_image = {f"{key}_list": values for key, values in lists.items()}
-    return {"n": len(psnr), "left_out": left_out, **means, **per_image}
+    prints = [values[-1] for values in found]
+    return {"n": len(psnr), "left_out": left_out, **means, **per_image, "fingerprints": prints}
+
+
+def fingerprints(dataset: Dataset[Tensor], config: Config, ranks: Ranks) -> list[float]:
+    """Return those of all images of a set, as `evaluate` does."""
+    return ranks.gather(
+        [n for _, images in _read(dataset, config, ranks) for n in metrics.fingerprints(images).tolist()]
+    )
+
+
+def _read(dataset: Dataset[Tensor], config: Config, ranks: Ranks) -> Iterator[tuple[Sequence[int], Tensor]]:
+    """Yield the numbers of this rank's images, and the images (batch, coil, y, x), batch by batch."""
+    own = ranks.shard(range(len(dataset)))  # type: ignore[arg-type]
+    n_at_once = config.training.slices_at_once or config.training.batch_size
+    indices = [own[i : i + n_at_once] for i in range(0, len(own), n_at_once)]
+    yield from zip(indices, runtime.stream(dataset, indices, seed=config.seed, device=ranks.device), strict=True)
 
 
 @torch.no_grad()

@@ -3,7 +3,9 @@
 Images are real, (batch, 1, y, x); a metric returns one number for each image, (batch,), differentiable.
 """
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import scipy.stats
@@ -18,6 +20,9 @@ _K1, _K2 = 0.01, 0.03
 
 #: Of the data range: an image whose pixels differ by less has no signal.
 LEAST_CONTRAST = 0.01
+
+# Of fingerprints: some hundred times the rounding, and less than any other object makes.
+_SAME = 1e-5
 
 
 def has_signal(reference: Tensor, data_range: float = 1.0) -> Tensor:
@@ -158,6 +163,44 @@ def wilcoxon_p(learned: Sequence[float], fixed: Sequence[float]) -> float:
     if not len(differences):
         return 1.0
     return float(scipy.stats.wilcoxon(differences).pvalue)
+
+
+def fingerprints(images: Tensor) -> Tensor:
+    """Return a number of each complex image (batch, coil, y, x) by which it is known again: see `require_same`.
+
+    It is a sum of all values with signs drawn once and for all, over the root of their number. Unlike a checksum it
+    outlives rounding, in which the images that another machine makes of the same files differ.
+
+    Returns
+    -------
+    numbers
+        (batch,), to the sixth digit after the point, of images with a maximum of 1.
+    """
+    shape = (*images.shape[1:], 2)
+    signs = 2 * torch.randint(2, shape, generator=torch.Generator().manual_seed(0), dtype=torch.int8) - 1
+    sums = [(torch.view_as_real(image.cpu().to(torch.complex128)) * signs).sum() for image in images]
+    return (torch.stack(sums) / math.sqrt(signs.numel())).round(decimals=6)
+
+
+def require_same(scores: dict[str, Any], reference: dict[str, Any]) -> None:
+    """Check by their ``fingerprints`` that two results are of the same images; those of older versions have none.
+
+    Raises
+    ------
+    InputError
+        With the number of the first image that differs, from 0.
+    """
+    found, wanted = scores.get("fingerprints"), reference.get("fingerprints")
+    if found is None or wanted is None:
+        return
+    if len(found) != len(wanted):
+        raise InputError(f"the results are of {len(found)} and {len(wanted)} test images; they cannot be paired.")
+    for number, (one, other) in enumerate(zip(found, wanted, strict=True)):
+        if not abs(one - other) <= _SAME:
+            raise InputError(
+                f"the results are of other test images: number {number} (from 0) differs; they cannot be paired. "
+                "Were the files replaced in between?"
+            )
 
 
 def _window_means(images: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ from trajdesign import (
 from trajdesign.checkpoint import Keeper
 from trajdesign.config import Config
 from trajdesign.errors import DivergedError, InputError
-from trajdesign.evaluation import evaluate, look
+from trajdesign.evaluation import evaluate, fingerprints, look
 from trajdesign.interfaces import Progress, Reconstructor
 from trajdesign.interrupt import Signals
 from trajdesign.joint import Joint, constraints_of
@@ -181,6 +181,10 @@ class _Run:
         """Train what is left to train."""
         config, folder, state, keeper = self.config, self.folder, self.state, self.keeper
         stages, results, history = state["stages"], state["results"], state["history"]
+        if "fixed" in results:  # else what is trained now could not be compared with it
+            metrics.require_same(
+                {"fingerprints": fingerprints(self.data["test"], config, self.ranks)}, results["fixed"]
+            )
         for number, stage in enumerate(stages, start=1):
             if stage in results:
                 continue
@@ -198,6 +202,7 @@ class _Run:
             scores = evaluate(trained.trajectory, trained.network, self.data["test"], config, self.ranks)
             if not all(map(math.isfinite, (scores["psnr"], scores["ssim"], scores["nrmse"]))):
                 raise DivergedError(f"a test image as the {stage} network shows it is not finite.")
+            metrics.require_same(scores, results.get("fixed", {}))
             seconds += trained.seconds + time.perf_counter() - started
             results[stage] = {**scores, "seconds": seconds, "n_skipped": trained.n_skipped}
             history += trained.history

@@ -11,6 +11,7 @@ import numpy as np
 
 from trajdesign import cells, compare
 from trajdesign.cells import Outcome
+from trajdesign.errors import InputError
 from trajdesign.files import atomic_path
 from trajdesign.run import to_json
 from trajdesign.study import FIXED, Cell, Study
@@ -38,7 +39,7 @@ def collect(study: Study, out: Path | str) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If a cell's files are damaged.
+        If a cell's files are damaged, or cells that are compared were tested on other images.
     """
     outcomes = {cell.name: cells.outcome(cell, out) for cell in study.cells}
     fixed: dict[str, tuple[Cell, dict[str, Any]]] = {}
@@ -104,14 +105,17 @@ def _row(cell: Cell, learned: dict[str, Any], fixed: list[tuple[Cell, dict[str, 
         and (other.config.acquisition, other.config.scanner) == (cell.config.acquisition, cell.config.scanner)
     ]
     best, strong = max(rivals, key=lambda rival: rival[1]["val_psnr"])
+    try:
+        over = {"over_fixed": compare.paired(learned, start), "over_strong": compare.paired(learned, strong)}
+    except InputError as error:
+        raise InputError(f"cell {cell.name} beside its fixed start or {best.name}: {error}") from None
     return {
         "cell": cell.name,
         "axes": cell.values,
         "fixed": start,
         "learned": learned,
         "strong": {"cell": best.name, "pattern": best.values["pattern"], **strong},
-        "over_fixed": compare.paired(learned, start),
-        "over_strong": compare.paired(learned, strong),
+        **over,
     }
 
 

@@ -356,7 +356,7 @@ def test_unusual_layouts_give_the_numbers(tmp_path):
             np.testing.assert_array_equal(_chunks.read(data, 1), KSPACE[1])
             np.testing.assert_array_equal(_chunks.read(data), KSPACE)
             assert _hdf5.text(file, "ismrmrd_header") == HEADER
-            assert _hdf5.attribute(file, "patient_id") == "p1"
+            assert _hdf5.attribute(file, "patient_id") == ["p1"]
     rows = mrds.acquisitions()
     wanted = np.stack([values.view(np.complex64).reshape(2, 16) for values in rows["data"]], axis=-1)
     for options in MRD_LAYOUTS.values():

@@ -48,6 +48,32 @@ def test_the_identities_of_hdf5_files_are_told_apart(tmp_path, kind, train, test
         assert len(plugins.build("data", table, ACQUISITION, "train")) > 0
 
 
+@pytest.mark.parametrize("kind", ["images", "fastmri"])
+@pytest.mark.parametrize(
+    "name",
+    [7, np.int16(7), 7.0, np.float32(7), np.array([7]), np.array(["7"], dtype=object), np.array([b"7", b"8"]), b"7"],
+)
+def test_a_patient_of_hdf5_is_a_text_a_number_or_a_list_of_them(tmp_path, kind, name):
+    for n, found in enumerate(("7", name)):
+        write(tmp_path / f"{n}.h5", objects(n) if kind == "images" else objects(n) + 0j, patient_id=found)
+    table = {"kind": kind, "train": [str(tmp_path / "0.h5")], "test": [str(tmp_path / "1.h5")]}
+    with pytest.raises(ConfigError, match=r"patient '7' is in data\.test"):
+        plugins.build("data", table, ACQUISITION, "train")
+
+
+@pytest.mark.parametrize("name", [True, 1j, np.zeros(1, [("a", "i4")]), np.void(b"me"), np.zeros(2**20, "i2")])
+def test_a_patient_of_hdf5_that_cannot_be_read_is_refused(tmp_path, name):
+    with h5py.File(tmp_path / "a.h5", "w", libver="latest") as file:  # which has room for large attributes
+        file["kspace"], file.attrs["patient_id"] = objects(0), name
+    with pytest.raises(InputError, match="its attribute 'patient_id' is no text, number, or list of them"):
+        images(ACQUISITION, "test", test=[str(tmp_path / "a.h5")])
+
+
+def test_an_empty_patient_of_hdf5_is_nobody(tmp_path):
+    write(tmp_path / "a.h5", objects(0), patient_id=h5py.Empty("S1"))
+    assert len(images(ACQUISITION, "test", test=[str(tmp_path / "a.h5")])) == 9
+
+
 def test_a_name_counts_for_raw_data_too(tmp_path):
     for n in range(2):
         write(tmp_path / f"sub-01_run-{n}.h5", objects(n) + 0j)
@@ -55,6 +81,31 @@ def test_a_name_counts_for_raw_data_too(tmp_path):
         fastmri(
             ACQUISITION, "test", train=[str(tmp_path / "sub-01_run-0.h5")], test=[str(tmp_path / "sub-01_run-1.h5")]
         )
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "refused"),
+    [
+        ("patient_01_a", "patient01_b", True),
+        ("patient-01a", "patient 1", True),
+        ("sub-1", "sub-01", True),
+        ("IXI012-Guys", "ixi_12-T2", True),
+        ("pat12", "pat012", True),
+        ("pat12", "pat120", False),
+        ("pat12", "pat102", False),
+        ("subject01", "patient01", False),  # of two studies, as far as one knows
+        ("sub-a1", "sub-a10", False),
+    ],
+)
+def test_a_patient_is_known_again_however_the_number_is_written(tmp_path, train, test, refused):
+    for n, name in enumerate((train, test)):
+        np.save(tmp_path / f"{name}.npy", objects(n))
+    files = {"train": [str(tmp_path / f"{train}.npy")], "test": [str(tmp_path / f"{test}.npy")]}
+    if refused:
+        with pytest.raises(ConfigError, match=r"patient '.*' is in data\.test"):
+            images(ACQUISITION, "test", **files)
+    else:
+        assert len(images(ACQUISITION, "test", **files)) == 9
 
 
 @pytest.mark.parametrize("split", ["val", "test"])

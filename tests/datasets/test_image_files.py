@@ -272,3 +272,17 @@ def test_images_of_bart(tmp_path):
     (tmp_path / "coils.cfl").write_bytes(b"1234")
     with pytest.raises(InputError, match=r"4 bytes, which are not the dimensions \(48, 48"):
         images(ACQUISITION, "test", test=[str(tmp_path / "coils.cfl")])
+
+
+@pytest.mark.parametrize("others", [{"PatientID": "P02"}, {"PatientID": ""}, {"StudyInstanceUID": "1.2.840.2"}])
+@pytest.mark.parametrize("number", [0, 5])
+def test_a_folder_of_two_patients_is_refused(tmp_path, others, number):
+    pydicom = pytest.importorskip("pydicom")
+    folder = write_dicom(tmp_path / "a", volume(8), PatientID="P01", StudyInstanceUID="1.2.840.1")
+    file = tmp_path / "a" / f"IM{number:04}"
+    data = pydicom.dcmread(file)
+    for key, value in others.items():
+        setattr(data, key, value)
+    data.save_as(file)
+    with pytest.raises(InputError, match=r"differ in series, .*, patient or study; keep"):
+        images(ACQUISITION, "test", test=[folder])

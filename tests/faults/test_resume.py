@@ -3,12 +3,13 @@
 import random
 import signal
 
+import numpy as np
 import pytest
 import torch
 from faults.tiny import N_STEPS, broken_off, sums, tiny
 
 from trajdesign import runtime
-from trajdesign.errors import OutputError
+from trajdesign.errors import InputError, OutputError
 from trajdesign.optimize import optimize
 
 VARIANTS = {
@@ -171,6 +172,23 @@ def test_a_run_of_another_config_is_refused_with_the_first_key_that_differs(tmp_
     with pytest.raises(OutputError, match="--resume"):
         optimize(tiny(), path, device="cpu")
     assert {p: p.read_bytes() for p in path.rglob("*") if p.is_file()} == before
+
+
+def test_other_test_images_are_refused_before_the_learned_part_goes_on(tmp_path):
+    draw, path = np.random.default_rng(0), tmp_path / "run"
+    for name in ("train", "test"):
+        np.save(tmp_path / f"{name}.npy", draw.random((8, 32, 32)))
+    kept = (tmp_path / "test.npy").read_bytes()
+    files = [f"data.{name}=['{tmp_path / name}.npy']" for name in ("train", "test")]
+    config = tiny("data.kind=images", *files)
+    assert broken_off(config, path, "learned", 2) == 143
+    np.save(tmp_path / "test.npy", draw.random((8, 32, 32)))
+    with pytest.raises(InputError, match="other test images: number 0 "):
+        optimize(config, path, device="cpu", resume=True, quiet=True)
+    (tmp_path / "test.npy").write_bytes(kept)
+    found = optimize(config, path, device="cpu", resume=True, quiet=True)
+    assert found["learned"]["fingerprints"] == found["fixed"]["fingerprints"]
+    assert len(found["fixed"]["fingerprints"]) == 8
 
 
 def test_other_circumstances_are_said(tmp_path, monkeypatch):

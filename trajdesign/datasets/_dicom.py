@@ -21,11 +21,13 @@ _MOST_BYTES = 2**32
 _NOT_MAGNITUDE = {"P", "R", "I", "PHASE", "PHASE MAP", "PHASE_MAP", "REAL", "IMAGINARY"}
 _GE_KIND, _GE_KINDS = (0x0043, 0x102F), {"1": "PHASE", "2": "REAL", "3": "IMAGINARY"}
 
+_PEOPLE = ["PatientID", "PatientName", "StudyInstanceUID"]
+
 
 @dataclass(frozen=True)
 class _Image:
     series: tuple[Any, ...]
-    """What all images of a volume share: series, size, pixel size (mm) and orientation."""
+    """What all images of a volume share: series, size, pixel size (mm), orientation, patient and study."""
     rank: tuple[int, float, int]
     """Position along the normal (10 um), echo time and number."""
     pixels: NDArray[np.float32]
@@ -56,8 +58,8 @@ def read_series(folder: Path) -> tuple[NDArray[np.float32], tuple[float, float]]
         raise InputError(f"{folder} holds no DICOM file.")
     if len({image.series for image in images}) > 1:
         raise InputError(
-            f"{folder} holds images that differ in series, size, pixel size or orientation; "
-            "keep the files of one series in a folder."
+            f"{folder} holds images that differ in series, size, pixel size, orientation, patient or study; "
+            "keep the files of one series of one patient in a folder."
         )
     at_place = Counter(image.rank[0] for image in images)
     if len(set(at_place.values())) > 1:
@@ -67,7 +69,10 @@ def read_series(folder: Path) -> tuple[NDArray[np.float32], tuple[float, float]]
 
 
 def people(folder: Path) -> list[str]:
-    """Return the patient and the study of a folder's first file; nothing if it cannot be read, nor used then."""
+    """Return the patient and the study of a folder's first file, which `read_series` holds all others to.
+
+    Nothing if it cannot be read, nor used then.
+    """
     try:
         import pydicom
     except ImportError:
@@ -75,16 +80,20 @@ def people(folder: Path) -> list[str]:
     files = _files(folder)
     if not files or _is_deflated(files[0]):
         return []
-    tags = ["PatientID", "PatientName", "StudyInstanceUID"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what does not keep to the standard
         try:
             content = io.BytesIO(walled.read_bytes(files[0]))
-            data = pydicom.dcmread(content, stop_before_pixels=True, specific_tags=tags)
-            identity, name, study = (str(data.get(tag) or "") for tag in tags)
+            data = pydicom.dcmread(content, stop_before_pixels=True, specific_tags=_PEOPLE)
+            return _people(data)
         except Exception:  # pydicom raises many types on damaged files, which are refused where they are read
             return []
-    return [identity if identity.strip() else name, study]
+
+
+def _people(data: Any) -> list[str]:
+    """Return the patient and the study of an image, empty where it does not tell."""
+    identity, name, study = (str(data.get(tag) or "").strip() for tag in _PEOPLE)
+    return [identity or name, study]
 
 
 def _files(folder: Path) -> list[Path]:
@@ -164,6 +173,6 @@ def _place(data: Any, path: Path) -> tuple[tuple[Any, ...], tuple[int, float, in
     spacing = tuple(round(float(distance), 4) for distance in data.PixelSpacing)
     if not all(0 < distance < math.inf for distance in spacing):
         raise InputError(f"{path}: the pixel distances {spacing} mm of its header are not positive.")
-    series = (str(data.SeriesInstanceUID), int(data.Rows), int(data.Columns), spacing, orientation)
+    series = (str(data.SeriesInstanceUID), int(data.Rows), int(data.Columns), spacing, orientation, *_people(data))
     rank = (round(float(height) * 100), float(data.get("EchoTime") or 0), int(data.get("InstanceNumber") or 0))
     return series, rank

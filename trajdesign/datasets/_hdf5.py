@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -286,15 +287,33 @@ def text(of: h5py.Group, name: str) -> str | None:
     return b"".join(_heap.read(path, reference, 1)).rstrip(b"\0").decode()
 
 
-def attribute(file: h5py.File, name: str) -> str | None:
-    """Return the text of an attribute of the file; None if it has none."""
+def attribute(file: h5py.File, name: str) -> list[str]:
+    """Return the texts and numbers of an attribute of the file, as texts; none if it has none.
+
+    Raises
+    ------
+    InputError
+        If it is anything else.
+    """
     if name not in file.attrs:
-        return None
+        return []
     kind = file.attrs.get_id(name)
-    if kind.shape != () or h5py.check_string_dtype(kind.dtype) is None or kind.dtype.itemsize > _MOST_CHARACTERS:
-        return None
-    value = file.attrs[name]
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    is_known = h5py.check_string_dtype(kind.dtype) is not None or kind.dtype.kind in "iuf"
+    if is_known and kind.get_space().get_simple_extent_type() == h5py.h5s.NULL:
+        return []
+    if not is_known or math.prod(kind.shape) * kind.dtype.itemsize > _MOST_CHARACTERS:
+        raise InputError(
+            f"{file.filename}: its attribute {name!r} is no text, number, or list of them, of at most "
+            f"{_MOST_CHARACTERS} characters; write it as a text."
+        )
+    return [_as_text(value) for value in np.array(file.attrs[name], dtype=object).ravel()]
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    whole = not isinstance(value, str) and float(value).is_integer()
+    return str(int(value)) if whole else str(value)
 
 
 def _encoded(name: str) -> bytes:

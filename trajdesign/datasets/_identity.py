@@ -21,7 +21,11 @@ _NOBODY = re.compile(r"[x0*_\-.?]*|anon|anonym(ous|i[sz]ed)|unknown|none|null|n/
 _MOST_COMPARED, _PIECE = 2**26, 2**20
 
 
-def people(path: Path, pattern: str) -> set[str]:
+# In one name of a patient and not in another: what stands between a word and its number, and zeros before that.
+_SEPARATORS, _ZEROS = re.compile(r"(?<=[a-z])[-_ ]+(?=\d)"), re.compile(r"(?<![\d.])0+(?=\d)")
+
+
+def people(path: Path, pattern: str) -> dict[str, str]:
     """Return who is in a file or a folder of DICOM: every identity that its header tells, or its name.
 
     Parameters
@@ -33,8 +37,9 @@ def people(path: Path, pattern: str) -> set[str]:
 
     Returns
     -------
-    set
-        In lower case; words that stand for nobody, as of anonymised files, are left out.
+    dict
+        Names in lower case, by what tells them apart: ``patient_01`` and ``patient1`` are one. Words that stand for
+        nobody, as of anonymised files, are left out.
 
     Raises
     ------
@@ -48,8 +53,8 @@ def people(path: Path, pattern: str) -> set[str]:
         found += _dicom.people(path)
     elif walled.ending(path) in _hdf5.ENDINGS:
         found += _of_hdf5(path)
-    names = {name.strip("\0 ^").lower() for name in found if name}
-    return {name for name in names if not _NOBODY.fullmatch(name)}
+    names = [name.strip("\0 ^").lower() for name in found if name]
+    return {_ZEROS.sub("", _SEPARATORS.sub("", name)): name for name in names if not _NOBODY.fullmatch(name)}
 
 
 def named(path: Path, pattern: str) -> str | None:
@@ -112,7 +117,7 @@ def _contents(path: Path, changed: int) -> frozenset[tuple[int, int]]:
 
 def _of_hdf5(path: Path) -> list[str]:
     with _hdf5.opened(path) as file:
-        found = [_hdf5.attribute(file, "patient_id") or ""]
+        found = _hdf5.attribute(file, "patient_id")
         texts = [_hdf5.text(file, "ismrmrd_header")]
         if _hdf5.is_mrd(file):
             texts.append(_hdf5.text(file["dataset"], "xml"))

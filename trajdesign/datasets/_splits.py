@@ -119,7 +119,7 @@ def slices_of_split(
     return share
 
 
-def refuse_leaks(splits: dict[str, list[Path]], people: Callable[[Path], set[str]]) -> None:
+def refuse_leaks(splits: dict[str, list[Path]], people: Callable[[Path], dict[str, str]]) -> None:
     """Refuse splits that share a file or its content, and test data of a patient who is in the other splits too.
 
     Parameters
@@ -140,12 +140,13 @@ def refuse_leaks(splits: dict[str, list[Path]], people: Callable[[Path], set[str
             other = owner.setdefault(path.resolve(), split)
             if other != split:
                 raise ConfigError(f"{path} is in data.{other} and in data.{split}; it can be in one only.")
-    seen = {name: path for path in splits["test"] for name in people(path)}
+    seen = {key: path for path in splits["test"] for key in people(path)}
     for split in ("train", "val") if seen else ():
         for path in splits[split]:
-            for name in sorted(people(path) & seen.keys()):
+            names = people(path)
+            for key in sorted(names.keys() & seen.keys()):
                 raise ConfigError(
-                    f"patient {name!r} is in data.test ({seen[name]}) and in data.{split} ({path}): the test "
+                    f"patient {names[key]!r} is in data.test ({seen[key]}) and in data.{split} ({path}): the test "
                     "would flatter; split by patient, or, if that names no patient, set data.patient_pattern."
                 )
     _refuse_copies(splits)
@@ -168,11 +169,11 @@ def _refuse_copies(splits: dict[str, list[Path]]) -> None:
                     )
 
 
-def origin(files: Sequence[Path], people: Callable[[Path], set[str]]) -> str:
+def origin(files: Sequence[Path], people: Callable[[Path], dict[str, str]]) -> str:
     """Return of how many people the images in files are, or of how many files where one does not tell its patient."""
     found: list[set[str]] = []
     for path in files:
-        names = people(path)
+        names = set(people(path))
         if not names:
             return f"{len(files)} file{'s' if len(files) != 1 else ''}"
         same = [others for others in found if others & names]
