@@ -53,6 +53,33 @@ def test_a_long_file_is_taken_in_parts_that_see_what_the_whole_has(written, mode
     assert nearest == pytest.approx(whole(written)[round(worst / 10e-6 - 0.5)].numpy(), abs=1e-4)
 
 
+@pytest.mark.parametrize("is_last", [False, True])
+@pytest.mark.parametrize("ramp", [50e-6, 190e-6])
+def test_nerves_do_not_know_where_the_file_starts_and_ends(tmp_path, ramp, is_last):
+    found = []
+    for pause in (0.0, 10e-6):
+        sequence = pp.Sequence(blocks.system(SCANNER))
+        rise, fall = (1e-3, ramp) if is_last else (ramp, 1e-3)
+        pulse = pp.make_trapezoid(
+            "x",
+            amplitude=180 * SCANNER.gamma * ramp,
+            rise_time=rise,
+            flat_time=2e-3,
+            fall_time=fall,
+            system=sequence.system,
+        )
+        events = [pulse, pp.make_delay(pause)] if is_last else [pp.make_delay(pause), pulse]
+        for event in events if pause else [pulse]:
+            sequence.add_block(event)
+        sequence.write(str(tmp_path / "x.seq"))
+        found.append(expose(seqfile.read(tmp_path / "x.seq"), SCANNER, nerve_model("xrm")).checks[0].value)
+    assert found[0] == pytest.approx(found[1], rel=1e-9)
+    if not is_last:  # AA.21: t of a slew rate has t / (chronaxie + t) of the effect; half of it in the outer two cells
+        less, one, more, cell = ((ramp + t) / (334e-6 + ramp + t) for t in (-10e-6, 0, 10e-6, 10e-6 - ramp))
+        effect = max(one + less, one + more - cell) / 2
+        assert found[0] == pytest.approx(180 * 0.333 / 23.4 * effect, rel=1e-5)
+
+
 def test_a_known_tone_is_heard_where_it_is(tmp_path):
     sequence = pp.Sequence(blocks.system(SCANNER))
     t = (np.arange(20_000) + 0.5) * 10e-6

@@ -130,6 +130,20 @@ def test_a_gradient_joins_across_blocks_of_one_rotation_alone(tmp_path):
     np.testing.assert_allclose([[j.before, j.after] for j in jumps], np.stack([before, after], 1), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("degrees", [90, 180, 1e-5])
+def test_rounding_of_a_rotation_is_no_jump(tmp_path, degrees):
+    ramps = {"GRADIENTS": "1 50000 0 50000 2 3 0\n2 50000 50000 0 4 5 0\n6 -50000 -50000 0 4 5 0\n7 5 0 5 2 3 0"}
+    shapes = "\n".join(
+        f"shape_id {i}\nnum_samples 2\n{a}\n{b}" for i, (a, b) in enumerate(((0, 1), (0, 10), (1, 0), (0, 10)), 2)
+    )
+    after = {90: "0 2 0", 180: "6 0 0", 1e-5: "2 0 0"}[degrees]
+    turned = rotations(quaternion((0, 0, 1), degrees))
+    for first, n_jumps in (("1 0 0", 0), ("1 0 7", 1)):  # z keeps the 5 Hz/m with which it ends, a part of 1e-4
+        blocks = f"1 10 0 {first} 0 1\n2 10 0 {after} 0 0"
+        path = write(tmp_path, content(blocks, turned, SHAPES=shapes, RF="", ADC="", **ramps))
+        assert len(seqfile.read(path).jumps) == n_jumps
+
+
 def test_rotations_are_those_of_pypulseq(tmp_path):
     # pypulseq turns gradients before it writes them; the format's extension says the same
     system, angles = foreign.SYSTEM, (0.0, 0.7, 1.9)

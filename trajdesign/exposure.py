@@ -77,15 +77,15 @@ def expose(
     raster = scanner.gradient_raster
     worst, spectrum = (-1.0, 0), torch.zeros(0)
     for start, gradient, lead in _parts(file, scanner):
-        response = nerves.response(gradient, raster)[lead:]
+        response = nerves.response(gradient, raster)[lead:]  # also where the file starts and ends within a cell
         top = int(response.argmax())
         worst = max(worst, (float(response[top]), start + lead + top))
-        frequencies, windows = sequence_spectrum(gradient, raster)
+        frequencies, windows = sequence_spectrum(gradient[1:-1], raster)
         lines = combined(windows).amax(dim=0)
         spectrum = lines if not len(spectrum) else torch.maximum(spectrum, lines)
     shown = round(WINDOW / 2 / raster)
     first = max(0, worst[1] - shown)
-    before = max(0, first - round(_OVERLAP / raster))
+    before = max(0, first - round(_OVERLAP / raster)) - 1
     near = torch.from_numpy(file.sampled(raster, scanner.gamma, before, worst[1] + shown).T)
     when = (worst[1] + 0.5) * raster
     where = f"block {file.block_at(when)}, {when * 1e3:.3f} ms"
@@ -104,12 +104,15 @@ def expose(
 
 
 def _parts(file: SeqFile, scanner: Scanner) -> Iterator[tuple[int, Tensor, int]]:
-    """Yield the first cell of each part, its gradient (time, axis), T/m, and how many cells lead in to it."""
+    """Yield the first cell of each part, its gradient (time, axis), T/m, and how many cells lead in to it.
+
+    There is one cell more on both sides: before and after a file the gradient is 0.
+    """
     raster = scanner.gradient_raster
     n, size, overlap = (round(t / raster) for t in (file.duration, _PART, _OVERLAP))
     for start in range(0, max(n, 1), size):
-        lead = min(start, overlap)
-        cells = file.sampled(raster, scanner.gamma, start - lead, max(min(start + size, n), start + 2))
+        lead = min(start, overlap) + 1
+        cells = file.sampled(raster, scanner.gamma, start - lead, max(min(start + size, n), start + 2) + 1)
         yield start - lead, torch.from_numpy(cells.T), lead
 
 

@@ -41,6 +41,8 @@ class Gradient:
     is_end_stored
         Whether the file stores the last value. A 1.4 file does not where `is_sampled`; this reader, as others,
         continues the last two samples.
+    named_peak
+        Largest absolute value of the events that were turned into this one, Hz/m; 0 if it is not turned.
     """
 
     times: np.ndarray
@@ -48,11 +50,12 @@ class Gradient:
     corners: np.ndarray
     is_sampled: bool = False
     is_end_stored: bool = True
+    named_peak: float = 0.0
 
     @cached_property
     def peak(self) -> float:
-        """Largest absolute value, Hz/m."""
-        return float(np.abs(self.values).max())
+        """Largest absolute value, Hz/m, of this or of what was turned into it: what rounding goes by."""
+        return max(self.named_peak, float(np.abs(self.values).max()))
 
 
 @dataclass(frozen=True)

@@ -136,12 +136,16 @@ def rotated(events: Sequence[Gradient | None], rotation: np.ndarray) -> list[tup
         own = np.searchsorted(at, event.times, side="right") - 1  # vertices of one event are farther apart
         values[axis, own] = event.values
         borders.append((int(own[0]), int(own[-1])))
-    played = list[tuple[int, Gradient]]()
+    played, peak = list[tuple[int, Gradient]](), max((event.peak for _, event in named), default=0.0)
     for first, last in pairwise(sorted({place for border in borders for place in border})):
         inside = [
             axis for (axis, _), (start, end) in zip(named, borders, strict=True) if start <= first and last <= end
         ]
         turned = rotation[:, inside] @ values[inside, first : last + 1]
         part = at[first : last + 1]
-        played += [(axis, Gradient(part, turned[axis], part[[0, -1]])) for axis in range(3) if turned[axis].any()]
+        played += [
+            (axis, Gradient(part, turned[axis], part[[0, -1]], named_peak=peak))
+            for axis in range(3)
+            if turned[axis].any()
+        ]
     return played

@@ -221,11 +221,11 @@ class SeqFile:
         Parameters
         ----------
         raster
-            Duration of a cell, s; the first starts with the file.
+            Duration of a cell, s; that of number 0 starts with the file.
         gamma
             Gyromagnetic ratio over 2 pi, Hz/T.
         start, stop
-            The cells, by default up to the file's end; a long file is better taken in parts.
+            The cells, by default up to the file's end; a long file is better taken in parts. Outside it they are 0.
         """
         stop = math.ceil(self.duration / raster - 1e-6) if stop is None else stop
         if stop - start > MOST_POINTS:
