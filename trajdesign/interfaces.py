@@ -174,7 +174,7 @@ class Constraint(ABC):
     #: The limit is on the norm of this derivative of k over the raster, so that `Projection` can enforce it;
     #: None for limits of another form, which are penalised and checked but not projected onto.
     derivative: ClassVar[int | None] = None
-    #: Part of the limit that the digits of a file may add to a waveform exactly at it.
+    #: Part of the limit that the digits of a file may add to a waveform exactly at it; `limits.check` allows it.
     rounding: ClassVar[float] = ROUNDING
     #: Whether the scanner itself would refuse, or be harmed by, a waveform beyond the limit.
     guards_hardware: ClassVar[bool] = False
@@ -202,7 +202,7 @@ class Constraint(ABC):
         return type(self).__module__.rpartition(".")[2]
 
     def penalty(self, trajectory: Trajectory) -> Tensor:
-        """Soft shrinkage: the mean excess over the limit, in parts of the limit; where it is 0 the check passes.
+        """Soft shrinkage: the mean excess over the limit, in parts of the limit; 0 exactly when the check passes.
 
         From Peng et al., CVPR 2022, eq. 15, doi:10.48550/arXiv.2204.02480.
         """
@@ -222,8 +222,8 @@ class Constraint(ABC):
         time = min(max(float(time), 0.0), trajectory.acquisition.readout)
         worst = float(values[shot, index])
         value = worst if math.isfinite(worst) else math.nan
-        n_violations = int((~(values / self.limit - 1 <= self.rounding)).sum())
-        return Finding(self.name, value, self.limit, self.unit, shot, time, n_violations, self.rounding)
+        n_violations = int((~(values / self.limit - 1 <= ROUNDING)).sum())
+        return Finding(self.name, value, self.limit, self.unit, shot, time, n_violations)
 
     def norm(self, vectors: Tensor) -> Tensor:
         """Return the scanner's norm over the last axis: the vector norm, or the largest axis."""

@@ -1,7 +1,7 @@
 """The hard check of a trajectory: every constraint, its worst value, and where."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -83,7 +83,11 @@ def check(trajectory: Trajectory, names: list[str] | None = None, options: Optio
     wrong = unplayable(trajectory.acquisition, trajectory.scanner)
     if wrong:
         raise LimitError(f"{trajectory.name}: {wrong}")
-    return [c.check(trajectory) for c in constraints(trajectory.acquisition, trajectory.scanner, names, options)]
+    findings = []
+    for constraint in constraints(trajectory.acquisition, trajectory.scanner, names, options):
+        finding = replace(constraint.check(trajectory), rounding=constraint.rounding)
+        findings.append(replace(finding, n_violations=0) if finding.ok else finding)
+    return findings
 
 
 def require(trajectory: Trajectory, names: list[str] | None = None, options: Options | None = None) -> list[Finding]:
