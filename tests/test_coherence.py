@@ -206,7 +206,7 @@ def test_an_export_whose_receiver_does_not_follow_is_refused(tmp_path, kind, pha
     assert not (tmp_path / "x.seq").exists()
 
 
-@pytest.mark.parametrize(("scale", "offset"), [(0.0, 0.0), (0.5, 0.0), (1.01, 0.0), (1.0, 2000.0)])
+@pytest.mark.parametrize(("scale", "offset"), [(1e-9, 0.0), (0.5, 0.0), (1.01, 0.0), (1.0, 2000.0)])
 def test_excitations_of_one_slice_that_differ_are_refused_and_warned_of(tmp_path, monkeypatch, scale, offset):
     add, pulses = pp.Sequence.add_block, []
 
