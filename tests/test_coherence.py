@@ -1,6 +1,7 @@
 """Phases that receivers see, in sequences that pypulseq wrote, against rotations of a single spin."""
 
 import math
+from copy import copy
 from pathlib import Path
 
 import foreign
@@ -12,6 +13,7 @@ from test_sequences import pattern
 from trajdesign import coherence, plugins, seqfile
 from trajdesign.errors import LimitError
 from trajdesign.export import export
+from trajdesign.exporters import pulseq
 from trajdesign.inspection import inspect
 from trajdesign.scanner import Scanner
 
@@ -202,3 +204,29 @@ def test_an_export_whose_receiver_does_not_follow_is_refused(tmp_path, kind, pha
     with pytest.raises(LimitError, match=f"does not follow the phase of the excitation.*{words}"):
         export(trajectory, tmp_path / "x.seq", options=options)
     assert not (tmp_path / "x.seq").exists()
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(1e-9, 0.0), (0.5, 0.0), (1.01, 0.0), (1.0, 2000.0)])
+def test_excitations_of_one_slice_that_differ_are_refused_and_warned_of(tmp_path, monkeypatch, scale, offset):
+    add, pulses = pp.Sequence.add_block, []
+
+    def mutated(self, *events):
+        events = [copy(event) for event in events]
+        for event in events:
+            if getattr(event, "type", "") == "rf":
+                pulses.append(event)
+                if len(pulses) == 5:  # of shot 4
+                    event.signal, event.freq_offset = event.signal * scale, event.freq_offset + offset
+        add(self, *events)
+
+    monkeypatch.setattr(pp.Sequence, "add_block", mutated)
+    options = {"sequence": {"kind": "gre_2d", "n_dummies": 0}}
+    with pytest.raises(LimitError, match=r"excitations of one slice differ.* in 1 of 12 ADC events, first in shot 4"):
+        export(pattern("radial", Scanner(), n_shots=12), tmp_path / "x.seq", options=options)
+    pulses.clear()
+    monkeypatch.setattr(pulseq, "_require_receiver", lambda *_: None)
+    export(pattern("radial", Scanner(), n_shots=12), tmp_path / "y.seq", options=options)
+    found = inspect(seqfile.read(tmp_path / "y.seq"), Scanner())
+    (check,) = [check for check in found if check.name == "excitations of one slice that differ"]
+    assert (check.value, check.verdict) == (1, "warning")
+    assert check.where.endswith("(1 of 12 ADC events)")

@@ -1,6 +1,7 @@
 """What a virtual scanner receives: echoes, slices, half pulses, and receivers that do not follow or shift."""
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -103,7 +104,29 @@ def test_a_mutated_template_is_seen_by_the_scan(run, tmp_path, monkeypatch):  # 
         export(run.trajectory(), tmp_path / "x.seq", options=options)
     facts = scan(tmp_path / "x.seq", run=run.path, out=tmp_path / "out").facts
     assert facts["nrmse_to_promised"] > 0.1
-    assert facts["is_of_run"]
+    assert not facts["is_of_run"]
+    assert "though k is the same" in facts["departure"]
+    assert scan(tmp_path / "x.seq", run=run.path, out=tmp_path / "t2", t2=0.1).facts["is_of_run"]  # which may be why
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "words"),
+    [
+        (r"(?m)^( *\d+ +)[\d.]+( .* e *)$", r"\g<1>0\g<2>", "play nothing, or differ .* in 4 of 4 ADC events"),
+        (r"(?m)^Nucleus 1H *\n|^Gamma .*\n", "", r"for 23Na .* for 1H"),
+    ],
+)
+def test_a_file_that_excites_nothing_or_another_nucleus_is_not_the_runs(run, tmp_path, pattern, text, words):  # noqa: F811
+    body = (run.path / "scan.seq").read_text().partition("\n[SIGNATURE]\n")[0]
+    changed, n_changed = re.subn(pattern, text, body)
+    assert n_changed
+    if "Gamma" in pattern:
+        changed = changed.replace("[DEFINITIONS]\n", "[DEFINITIONS]\nNucleus 23Na\nGamma 11262000\n")
+    (tmp_path / "x.seq").write_text(signed(changed))
+    arguments = ["scan", str(tmp_path / "x.seq"), "--reconstruct", str(run.path), "--out", str(tmp_path / "out")]
+    found = CliRunner().invoke(app, arguments)
+    assert isinstance(found.exception, LimitError)  # exit code 4
+    assert re.search(words, str(found.exception))
 
 
 def test_slices_and_half_pulses_are_sorted_by_their_labels(run, tmp_path):  # noqa: F811

@@ -10,11 +10,15 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from trajdesign.seqaxis import values_at
 from trajdesign.seqevents import Pulse
 from trajdesign.seqfile import Adc, SeqFile
 
 #: What six digits of a frequency in a file may turn a phase by, rad; it costs an image less than a hundredth.
 TOLERANCE = 1e-2
+
+#: What six digits in a file may make of pulses that are one: of the flip angle a part, of the place m, and Hz.
+_SAME_FLIP, _SAME_PLACE, _SAME_FREQUENCY = 1e-3, 1e-5, 1.0
 
 
 def received(file: SeqFile) -> tuple[NDArray[np.floating], ...]:
@@ -86,6 +90,33 @@ def drifts(file: SeqFile, events: NDArray[np.integer]) -> NDArray[np.floating]:
     """
     seen, shift = received(file), _shift(file, events)
     return np.array([np.ptp(np.unwrap(seen[i] + 2 * math.pi * file.k[i] @ shift)) for i in events.tolist()])
+
+
+def uneven(file: SeqFile, groups: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Tell which ADC events' excitation plays nothing, or not the flip angle or place of most in its group (adc,).
+
+    Of the place the pulse's frequency and the gradient in its middle tell; noise, and what comes before any excitation,
+    is left out. An extent of the flip angle is the root of the pulse's energy, as all pulses of a group have one shape.
+    """
+    found, pulses = np.zeros(len(file.adcs), dtype=bool), [(i, p) for i, p in file.pulses if p.use in "eu"]
+    of = np.searchsorted(file.excitations, [adc.times[0] for adc in file.adcs], side="right") - 1
+    judged = (of >= 0) & (file.labels.get("NOISE", np.zeros(len(found))) == 0)
+    if not judged.any():
+        return found
+    flip = np.sqrt([pulse.energy for _, pulse in pulses])
+    frequency = np.nan_to_num([pulse.frequency for _, pulse in pulses])[:, None]
+    middle = np.array([file.block_edges[i] + (pulse.delay + pulse.end) / 2 for i, pulse in pulses])
+    g = np.stack([values_at(middle, t, values, "right") for t, values in file.waveforms], axis=1)
+    square = np.square(g).sum(axis=1, keepdims=True)
+    place = np.where(square > 0, frequency * g / np.where(square > 0, square, 1.0), 0.0)
+    kinds = np.column_stack([flip, place, np.where(square > 0, 0.0, frequency)])[of]
+    for group in np.unique(groups[judged]):
+        events = np.flatnonzero(judged & (groups == group))
+        slack = np.array([max(_SAME_FLIP * kinds[events, 0].max(), 1e-12), *[_SAME_PLACE] * 3, _SAME_FREQUENCY])
+        scaled = kinds[events] / slack
+        _, first, counts = np.unique(np.round(scaled), axis=0, return_index=True, return_counts=True)
+        found[events] = (np.abs(scaled - scaled[first[counts.argmax()]]) > 1).any(axis=1) | (kinds[events, 0] == 0)
+    return found
 
 
 def _receiver(adc: Adc) -> NDArray[np.floating]:

@@ -113,6 +113,7 @@ def inspect(file: SeqFile, scanner: Scanner) -> list[Check]:
         *_adc_rules(file, scanner),
         _receiver_phase(file),
         _fov(file),
+        _excitations(file),
         *_k_space(file),
         *_effort(file, scanner),
         *_b1(file, scanner),
@@ -302,6 +303,13 @@ def _receiver_phase(file: SeqFile) -> Check:
         return f"{place(i)} ({n_off} of {len(judged)} ADC events do not follow)" if n_off else place(i)
 
     return _worst("receiver phase off the excitation's", off[judged], coherence.TOLERANCE, "rad", where, is_advice=True)
+
+
+def _excitations(file: SeqFile) -> Check:
+    """Check that those of a slice are alike; where flip angles are meant to vary they need not be."""
+    off = np.flatnonzero(coherence.uneven(file, coherence.slices(file)))
+    where = f"{_in(file, [file.adcs[off[0]].index])(0)} ({len(off)} of {len(file.adcs)} ADC events)" if len(off) else ""
+    return Check("excitations of one slice that differ", len(off), 0, "", where, not len(off), is_advice=True)
 
 
 def _longest_piece(file: SeqFile) -> int:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trajdesign import metrics, plots, plugins, sampled, seqfile
+from trajdesign import coherence, metrics, plots, plugins, sampled, seqfile
 from trajdesign.acquisition import Acquisition
 from trajdesign.config import Config
 from trajdesign.density import density_compensation
@@ -39,6 +39,10 @@ from trajdesign.run import RunFolder, to_json
 from trajdesign.scanner import Scanner
 from trajdesign.signal import receiver_noise
 from trajdesign.trajectory import MAX_K_ERROR_FOV, Trajectory, fit_residual
+from trajdesign.units import same_nucleus
+
+#: How far the image may be from the run's own without a reason: k that an export may be off costs less.
+_MOST_NRMSE = 1e-2
 
 _FILES = ("image.npy", "reconstruction.png", "raw.h5", "scan.json")
 
@@ -65,8 +69,8 @@ class Scanned:
         and ``nrmse`` against the reference. With a run also ``promised``, the same of the promised image,
         ``nrmse_to_promised``, and ``max_k_error_fov``, how far k in the file is from the run's, in 1/FOV. Where the run
         knows the response of the gradient system, both are after it; ``max_told_k_error_fov`` is before it, and
-        ``is_of_run`` whether that is what an export may be off. Of several slices, ``slice`` is the one that is shown,
-        and ``nrmse_of_slices`` tells of each.
+        ``is_of_run`` whether the file plays the run; if not, ``departure`` is the sentence that says why. Of several
+        slices, ``slice`` is the one that is shown, and ``nrmse_of_slices`` tells of each.
     """
 
     image: NDArray[np.floating]
@@ -179,7 +183,7 @@ def scan(
         if trained is not None:
             wanted = trained.trajectory.k_adc
             error = max(distance(stacked(told, events), wanted, acquisition) for events in slices)
-            facts |= {"max_told_k_error_fov": error, "is_of_run": error <= MAX_K_ERROR_FOV}
+            facts["max_told_k_error_fov"] = error
         scans = []
         for number, events in enumerate(slices):
             kspace, echo, gain = physics.sampled(coil_images, events, acquisition)
@@ -190,10 +194,48 @@ def scan(
         errors = [one.facts.get("nrmse_to_promised", one.facts["image"]["nrmse"]) for one, _, _ in scans]
         scanned, kspace, k = scans[int(np.argmax(errors))]
         scanned.facts["nrmse_of_slices"] = errors
+        if trained is not None:
+            departure = _departure(played, slices, trained.trajectory.scanner, scanned.facts)
+            scanned.facts.update(is_of_run=departure is None, departure=departure)
         of = Scanner(**sampled.nucleus(played, path))
         mrd.write(to["raw.h5"], kspace.numpy(), k.numpy(), acquisition, of, slice_thickness=thickness(played, path))
         _write(scanned, to)
     return scanned
+
+
+def _departure(
+    played: seqfile.SeqFile, slices: list[NDArray[np.integer]], scanner: Scanner, facts: dict[str, Any]
+) -> str | None:
+    """Return why a file does not play a run, as one sentence; None if it does."""
+    path, run = facts["path"], facts["run"]
+    numbers = np.zeros(len(played.adcs), dtype=int)
+    for number, events in enumerate(slices):
+        numbers[events.ravel()] = number
+    n_uneven = int(coherence.uneven(played, numbers).sum())
+    nucleus, gamma = facts.get("nucleus", scanner.nucleus), facts.get("gamma", scanner.gamma)
+    if nucleus != scanner.nucleus or not same_nucleus(gamma, scanner.gamma):
+        return (
+            f"{path} is for {nucleus} (gamma {gamma * 1e-6:.6g} MHz/T), {run} for {scanner.nucleus} "
+            f"({scanner.gamma * 1e-6:.6g} MHz/T)."
+        )
+    if facts["max_told_k_error_fov"] > MAX_K_ERROR_FOV:
+        return (
+            f"k in {path} is up to {facts['max_told_k_error_fov']:.3g}/FOV from that of {run}, more than the "
+            f"{MAX_K_ERROR_FOV:g}/FOV of an export: it is another run's, or does not play it."
+        )
+    if n_uneven:
+        return (
+            f"the excitations in {path} play nothing, or differ from the others of their slice in flip angle, "
+            f"frequency or slice gradient, in {n_uneven} of {len(played.adcs)} ADC events: it does not play {run}."
+        )
+    physics = (facts["t2_star"], facts["t2"], facts["noise"], *facts["off_resonance"])
+    if not any(physics) and facts["nrmse_to_promised"] > _MOST_NRMSE:
+        return (
+            f"the image of {path} is {facts['nrmse_to_promised']:.2%} (NRMSE) from what {run} makes of the same "
+            f"object, more than {_MOST_NRMSE:.0%}, though k is the same: "
+            "phase or frequency of its receiver or pulses is wrong."
+        )
+    return None
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,6 @@ def scan(
     from trajdesign.errors import LimitError
     from trajdesign.scan import scan as scan_object
     from trajdesign.signal import read_off_resonance
-    from trajdesign.trajectory import MAX_K_ERROR_FOV
 
     if not noise:
         refuse({"--seed": seed}, "it is of the noise; give --noise too.")
@@ -59,8 +58,5 @@ def scan(
         console.show_json("scan", {"out": str(out), **facts})
     elif not quiet:
         console.show_scan(path, out, facts)
-    if not facts.get("is_of_run", True):
-        raise LimitError(
-            f"k in {path} is up to {facts['max_told_k_error_fov']:.3g}/FOV from that of {reconstruct}, more than the "
-            f"{MAX_K_ERROR_FOV:g}/FOV of an export: it is another run's, or does not play it."
-        )
+    if facts.get("departure"):
+        raise LimitError(facts["departure"])

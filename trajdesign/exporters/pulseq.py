@@ -188,11 +188,16 @@ def _events_of_shots(labels: Mapping[str, np.ndarray], shape: tuple[int, ...], a
 
 
 def _require_receiver(played: seqfile.SeqFile, events: np.ndarray) -> None:
-    """Refuse a file whose receiver does not follow the phase of the excitation from shot to shot (of one slice)."""
+    """Refuse a file whose excitations differ from shot to shot (of one slice), or whose receiver does not follow."""
     slices = played.labels.get("SLC", np.zeros(len(played.adcs)))
     drift = coherence.drifts(played, events.ravel()).reshape(events.shape)
     off = np.maximum(coherence.departures(played, slices)[events], drift)
-    is_off = ~(off <= coherence.TOLERANCE)
+    is_off, is_uneven = ~(off <= coherence.TOLERANCE), coherence.uneven(played, slices)[events]
+    if is_uneven.any():
+        raise LimitError(
+            f"the excitations of one slice differ in flip angle, frequency or slice gradient, or play nothing, in "
+            f"{is_uneven.sum()} of {is_uneven.size} ADC events, first in shot {int(np.argwhere(is_uneven)[0][0])}."
+        )
     if is_off.any():
         shot = int(np.argwhere(is_off)[0][0])
         raise LimitError(
