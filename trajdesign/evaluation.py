@@ -98,7 +98,9 @@ def _read(dataset: Dataset[Tensor], config: Config, ranks: Ranks) -> Iterator[tu
 
 
 @torch.no_grad()
-def look(dataset: Dataset[Tensor], split: str, ranks: Ranks, say: Callable[[str], None] = lambda _: None) -> None:
+def look(
+    dataset: Dataset[Tensor], split: str, config: Config, ranks: Ranks, say: Callable[[str], None] = lambda _: None
+) -> None:
     """Look at all images of a split before anything is trained, and say which of them have no signal.
 
     Raises
@@ -107,12 +109,10 @@ def look(dataset: Dataset[Tensor], split: str, ranks: Ranks, say: Callable[[str]
         If an image is not finite, or none has signal.
     """
     n_images: int = len(dataset)  # type: ignore[arg-type]
-    own = ranks.shard(range(n_images))
     verdicts: list[bool | None] = []
-    with torch.random.fork_rng(devices=[]):  # the training draws the same numbers as if nobody had looked
-        for number in own:
-            reference = root_sum_of_squares(dataset[number][None])
-            verdicts.append(bool(metrics.has_signal(reference)) if reference.isfinite().all() else None)
+    for _, coil_images in _read(dataset, config, ranks):
+        for reference in root_sum_of_squares(coil_images):
+            verdicts.append(bool(metrics.has_signal(reference[None])) if reference.isfinite().all() else None)
     verdicts = ranks.gather(verdicts)
     if None in verdicts:
         raise InputError(f"image {verdicts.index(None)} of the {split} split has values that are not finite.")

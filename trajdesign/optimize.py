@@ -141,7 +141,7 @@ def optimize(
             data = _require_possible(config, [initial, *starts], ranks)
             if not (resume and folder.is_finished):
                 for split in ("val", "test"):
-                    look(data[split], split, ranks, say if ranks.is_first else lambda _: None)
+                    look(data[split], split, config, ranks, say if ranks.is_first else lambda _: None)
         with lock.one_writer(folder.path) if ranks.is_first else contextlib.nullcontext():
             goes_on = ranks.is_first and resume and folder.reopen(config)
             if goes_on and folder.is_finished:
