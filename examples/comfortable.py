@@ -13,10 +13,11 @@ import numpy as np
 from torch import Tensor
 
 import trajdesign as td
-from trajdesign.config import from_tables, parse_options
+from trajdesign.config import from_tables
 from trajdesign.drawing import COLOURS, GREY, label, new_figure
 from trajdesign.stimulation import FIRST_LEVEL, NORMAL_MODE, nerve_model
 from trajdesign.study import merge
+from trajdesign.toml_tables import parse_options
 
 COIL = "xrm"
 SETTINGS = [

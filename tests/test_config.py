@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trajdesign import config, limits, plugins
-from trajdesign.config import Config, load_config, parse_options
+from trajdesign.config import Config, load_config
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.scanner import Scanner
+from trajdesign.toml_tables import parse_options
 
 
 def written(tmp_path, text):

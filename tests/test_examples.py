@@ -18,8 +18,9 @@ from PIL import Image, ImageSequence
 
 import trajdesign as td
 from trajdesign import cli, plugins, study
-from trajdesign.config import from_tables, parse_options
+from trajdesign.config import from_tables
 from trajdesign.optimize import optimize
+from trajdesign.toml_tables import parse_options
 from trajdesign.trajectory import n_points
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

@@ -20,7 +20,8 @@ from torch.utils.data import Dataset
 
 from trajdesign import runtime
 from trajdesign.errors import ConfigError, InputError, ResourceError
-from trajdesign.runtime import Ranks, join, launch, local_device, stream, torch_device
+from trajdesign.prefetch import stream
+from trajdesign.runtime import Ranks, join, launch, local_device, torch_device
 
 ROOT = Path(__file__).parents[1]
 

@@ -17,7 +17,7 @@ from matplotlib.image import imread
 
 from trajdesign import limits, report, webpage
 from trajdesign.acquisition import Acquisition
-from trajdesign.config import load_config, read_toml, with_profile
+from trajdesign.config import load_config, with_profile
 from trajdesign.density import density_compensation
 from trajdesign.encoding import angular
 from trajdesign.errors import ConfigError, InputError
@@ -27,6 +27,7 @@ from trajdesign.optimize import optimize
 from trajdesign.psf import psf
 from trajdesign.run import RunFolder
 from trajdesign.scanner import Scanner
+from trajdesign.toml_tables import read_toml
 from trajdesign.webpage import Contents, Example, render
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&amp; {{ 7 * 7 }} $x$ ]]>"

@@ -1,25 +1,20 @@
 """The configuration of a run: TOML tables as checked models, with a default for everything."""
 
 import copy
-import re
-import tomllib
-from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import pydantic
-import tomli_w
 
 from trajdesign import plugins, walled
 from trajdesign.acquisition import Acquisition, unplayable
-from trajdesign.errors import ConfigError, InputError
+from trajdesign.errors import ConfigError
 from trajdesign.scanner import Scanner
+from trajdesign.toml_tables import change, flattened, read_toml, without_none
 from trajdesign.units import nucleus_of
 
 _PROFILES = Path(__file__).with_name("profiles")
-_MOST_TOML = 2**20
-_LONG_KEY = re.compile(r"""(?:\.[ \t]*(?:[\w-]+|"(?:\\.|[^"\\\n])*"|'[^'\n]*')[ \t]*){32}""")
 _PLUGIN_TABLES = ("init", "parameterization", "reconstructor", "data")
 
 
@@ -187,7 +182,7 @@ class Config(_Table):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the resolved config as plain tables that TOML can hold."""
-        return _without_none(self.model_dump(mode="json"))
+        return without_none(self.model_dump(mode="json"))
 
 
 def load_config(path: Path | str | None = None, overrides: list[str] | None = None) -> Config:
@@ -211,7 +206,7 @@ def load_config(path: Path | str | None = None, overrides: list[str] | None = No
     tables = copy.deepcopy(written)
     # kinds first: another kind drops the options of the old one, but none that is given here
     for override in sorted(overrides or [], key=lambda text: not text.partition("=")[0].strip().endswith(".kind")):
-        _apply(tables, override)
+        change(tables, override)
     try:
         return from_tables(tables)
     except ConfigError as error:
@@ -334,48 +329,6 @@ def with_profile(scanner: dict[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"{name}: {error}") from None
 
 
-def read_toml(path: Path | str) -> dict[str, Any]:
-    """Read the tables of a TOML file.
-
-    Raises
-    ------
-    InputError
-        If the file is missing or no TOML.
-    """
-    content = walled.read_bytes(path, _MOST_TOML)
-    try:
-        text = content.decode("utf-8-sig")
-        if _LONG_KEY.search(text):  # the time that a key takes grows with its parts squared
-            raise InputError(f"{path} has a key of more than 32 parts.")
-        return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no valid TOML: {error}.") from None
-
-
-def to_toml(tables: dict[str, Any]) -> str:
-    """Return tables as the text of a TOML file."""
-    return tomli_w.dumps(tables)
-
-
-def _apply(tables: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    parts = key.strip().split(".")
-    if not equals or not all(parts):
-        raise ConfigError(f"--set {override!r} is not of the form a.b=value.")
-    try:
-        [value] = tomllib.loads(f"value = {text}").values()
-    except (ValueError, RecursionError):
-        value = text.strip()
-    table = tables
-    for part in parts[:-1]:
-        table = table.setdefault(part, {})
-        if not isinstance(table, dict):
-            raise ConfigError(f"--set {override!r}: {part} is not a table.")
-    if parts[-1] == "kind" and table.get("kind") != value:
-        table.clear()  # another plug-in has other options
-    table[parts[-1]] = value
-
-
 def _sentence(error: pydantic.ValidationError) -> str:
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
@@ -394,38 +347,11 @@ def _known(path: list[str]) -> list[str]:
     return [f.name for f in fields(table)] if is_dataclass(table) else list(getattr(table, "model_fields", ()))
 
 
-def _without_none(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_none(v) for key, v in value.items() if v is not None}
-    return [_without_none(v) for v in value] if isinstance(value, list) else value
-
-
 def differences(asked: Config, kept: Config) -> list[str]:
     """Return a phrase for each key in which two configs differ."""
-    wanted, done = (_flat(config.to_dict()) for config in (asked, kept))
+    wanted, done = (flattened(config.to_dict()) for config in (asked, kept))
     return [
         f"{key} is {done.get(key)!r}, not {wanted.get(key)!r}"
         for key in sorted({*wanted, *done})
         if done.get(key) != wanted.get(key)
     ]
-
-
-def _flat(tables: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tables.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
-
-
-def parse_options(assignments: Sequence[str]) -> dict[str, Any]:
-    """Return ``["a=value", "b.c=value"]`` as nested tables, the values read as TOML.
-
-    Raises
-    ------
-    ConfigError
-        If one is not of that form.
-    """
-    tables: dict[str, Any] = {}
-    for assignment in assignments:
-        _apply(tables, assignment)
-    return tables

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from trajdesign import coils, metrics, runtime
+from trajdesign import coils, metrics, prefetch
 from trajdesign.config import Config
 from trajdesign.encoding import Encoding
 from trajdesign.errors import InputError
@@ -94,7 +94,7 @@ def _read(dataset: Dataset[Tensor], config: Config, ranks: Ranks) -> Iterator[tu
     own = ranks.shard(range(len(dataset)))  # type: ignore[arg-type]
     n_at_once = config.training.slices_at_once or config.training.batch_size
     indices = [own[i : i + n_at_once] for i in range(0, len(own), n_at_once)]
-    yield from zip(indices, runtime.stream(dataset, indices, seed=config.seed, device=ranks.device), strict=True)
+    yield from zip(indices, prefetch.stream(dataset, indices, seed=config.seed, device=ranks.device), strict=True)
 
 
 @torch.no_grad()

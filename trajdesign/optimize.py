@@ -24,6 +24,7 @@ from trajdesign import (
     metrics,
     nufft,
     plugins,
+    prefetch,
     progress,
     randomness,
     runtime,
@@ -304,7 +305,7 @@ def train(
     order = itertools.islice(_order(n_images, batch_size, config.seed), done.step, end)
     shares, ahead = itertools.tee(map(ranks.shard, order))
     epochs = (step // steps_an_epoch for step in itertools.count(done.step))
-    batches = runtime.stream(
+    batches = prefetch.stream(
         data["train"], ahead, seed=config.seed, epochs=epochs, workers=settings.workers, device=ranks.device
     )
 

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trajdesign import cells, files, limits, metrics, plots, plugins, study_plots, walled, webpage
-from trajdesign import config as config_module
+from trajdesign import cells, files, limits, metrics, plots, plugins, study_plots, toml_tables, walled, webpage
 from trajdesign.compare import Stage
 from trajdesign.encoding import Encoding
 from trajdesign.errors import ConfigError
@@ -138,7 +137,7 @@ def _summary(contents: Contents) -> str:
     scanner = contents.trajectories["fixed"].scanner
     lines += ["", "How to go on"]
     lines += [f"    {command}" for command in webpage.commands(contents.path, scanner).values()]
-    return "\n".join([*lines, "", "Config", config_module.to_toml(contents.config.to_dict())])
+    return "\n".join([*lines, "", "Config", toml_tables.to_toml(contents.config.to_dict())])
 
 
 def draw_comparison(stages: Sequence[Stage], out: Path | str) -> None:

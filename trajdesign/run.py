@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 
 from trajdesign import config as config_module
-from trajdesign import files, loading, sampled, walled
+from trajdesign import files, loading, sampled, toml_tables, walled
 from trajdesign.checkpoint import Checkpoints
 from trajdesign.config import Config
 from trajdesign.errors import InputError, OutputError, ResourceError, TrajdesignError
@@ -74,7 +74,7 @@ class RunFolder:
         self.checkpoints.clear()
         files.sweep(self.path)
         with atomic_path(self.path / "config.toml") as temporary:
-            temporary.write_text(config_module.to_toml(config.to_dict()), encoding="utf-8", newline="\n")
+            temporary.write_text(toml_tables.to_toml(config.to_dict()), encoding="utf-8", newline="\n")
 
     def reopen(self, config: Config) -> bool:
         """Return whether it holds a run to go on with, without what a killed one left half written.

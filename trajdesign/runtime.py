@@ -1,7 +1,6 @@
 """Where a run computes: its device, its ranks on several devices, and the processes that read ahead for it."""
 
 import contextlib
-import itertools
 import logging
 import os
 import signal
@@ -17,15 +16,14 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from trajdesign import interrupt, randomness
-from trajdesign.errors import ConfigError, ResourceError, TrajdesignError
+from trajdesign.errors import ConfigError, ResourceError
 
 T = TypeVar("T")
 Shared = TypeVar("Shared", list[int], range, Tensor)
 
-_CPU = torch.device("cpu")
+#: Where everything computes unless another device is asked for.
+CPU = torch.device("cpu")
 _LOST = 75  # exit status of a rank that ended because another one did; EX_TEMPFAIL, none of ours
 _HEAD_START = 2.0  # s that rank 0 has to say first what all of them would
 _RUN_ID = "trajdesign-{}"  # of the ranks that a process of this number has launched, in their environment
@@ -50,7 +48,7 @@ def torch_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         is_known = device.type in ("cpu", "cuda")  # others lack double precision, sparse sums or any memory
-        torch.zeros(1, device=device if is_known else _CPU)
+        torch.zeros(1, device=device if is_known else CPU)
     except (RuntimeError, AssertionError):
         is_known = False
     if not is_known:
@@ -60,7 +58,7 @@ def torch_device(name: str) -> torch.device:
 
 def found() -> list[torch.device]:
     """Return the devices of this machine that can be used."""
-    return [_CPU, *(torch.device("cuda", i) for i in range(torch.cuda.device_count()))]
+    return [CPU, *(torch.device("cuda", i) for i in range(torch.cuda.device_count()))]
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class Ranks:
 
     rank: int = 0
     size: int = 1
-    device: torch.device = _CPU
+    device: torch.device = CPU
 
     @property
     def is_first(self) -> bool:
@@ -174,7 +172,7 @@ def join(device: str) -> Iterator[Ranks]:
     try:
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     except (RuntimeError, ValueError) as error:
-        raise ResourceError(f"rank {rank} of {size} cannot reach the others: {_first_line(error)}.") from None
+        raise ResourceError(f"rank {rank} of {size} cannot reach the others: {first_line(error)}.") from None
     try:
         yield Ranks(rank, size, chosen)
     except Exception:
@@ -312,90 +310,10 @@ def _contact() -> Iterator[None]:
     except RuntimeError as error:
         from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
-        get_error_handler().record_exception(RuntimeError(_first_line(error)))
+        get_error_handler().record_exception(RuntimeError(first_line(error)))
         raise LostRankError(_LOST) from None
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, or its kind, without the full stop."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-
-
-def stream(
-    dataset: Dataset[Tensor],
-    batches: Iterable[Sequence[int]],
-    *,
-    seed: int = 0,
-    epochs: Iterable[int] | None = None,
-    workers: int = 0,
-    device: torch.device = _CPU,
-) -> Iterator[Tensor]:
-    """Yield batches of a dataset, read ahead by worker processes that live as long as the stream.
-
-    The random numbers that an item draws depend on the seed, the epoch and its index alone: see
-    `trajdesign.randomness`. So they are the same for any number of processes, and after a break.
-
-    Parameters
-    ----------
-    dataset
-        Items (coil, y, x).
-    batches
-        Indices of each batch.
-    seed, epochs
-        Of the random numbers; the epoch of each batch, 0 by default.
-    workers
-        Number of processes; 0 reads in this one, when asked. The batches are the same for any number.
-    device
-        Where they go: for CUDA they lie in pinned memory, so that they can be copied while it computes.
-
-    Yields
-    ------
-    Tensor
-        (batch, coil, y, x), on the CPU.
-
-    Raises
-    ------
-    TrajdesignError
-        What reading an item raised, also in a worker.
-    ResourceError
-        If a worker was killed.
-    """
-    loader = DataLoader(
-        _Batches(dataset, seed),
-        batch_size=None,
-        sampler=zip(batches, itertools.repeat(0) if epochs is None else epochs, strict=False),
-        num_workers=workers,
-        pin_memory=device.type == "cuda",
-        worker_init_fn=interrupt.ignore if workers else None,  # a job's end is sent to them too, and theirs is not ours
-        generator=torch.Generator(),  # else it draws from, and shifts, the random numbers of the training
-    )
-    read = iter(loader)
-    while True:
-        try:
-            batch = next(read, None)
-        except RuntimeError as error:
-            if not str(error).startswith("DataLoader worker"):
-                raise
-            raise ResourceError(f"{_first_line(error)}; take fewer training.workers.") from None
-        if batch is None:
-            return
-        if isinstance(batch, TrajdesignError):
-            raise batch
-        yield batch
-
-
-class _Batches(Dataset[Tensor | TrajdesignError]):
-    """Whole batches; hands an error over as an item, because the loader would wrap its sentence in a traceback."""
-
-    def __init__(self, dataset: Dataset[Tensor], seed: int) -> None:
-        self.dataset, self.seed = dataset, seed
-
-    def __getitem__(self, batch: tuple[Sequence[int], int]) -> Tensor | TrajdesignError:
-        indices, epoch = batch
-        try:
-            return torch.stack([self._item(index, epoch) for index in indices])
-        except TrajdesignError as error:
-            return error
-
-    def _item(self, index: int, epoch: int) -> Tensor:
-        with randomness.drawn_from(self.seed, epoch, index):
-            return self.dataset[index]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trajdesign import config as config_module
-from trajdesign import plugins
+from trajdesign import plugins, toml_tables
 from trajdesign.config import Config
 from trajdesign.errors import ConfigError
 
@@ -99,7 +99,7 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Study:
     ConfigError
         If a key, an axis or a value has no meaning (the sentence names the nearest one), or a cell's config none.
     """
-    tables = _overridden(config_module.read_toml(path), overrides)
+    tables = _overridden(toml_tables.read_toml(path), overrides)
     for key in tables:
         if key not in _TABLES:
             raise ConfigError(f"unknown key {key!r} of a study{plugins.nearest(key, list(_TABLES))}")
@@ -122,13 +122,13 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Study:
             if cell.name in cells:
                 raise ConfigError(f"two cells would have the folder {cell.name}; name their values differently.")
             cells[cell.name] = cell
-    text = config_module.to_toml(tables) if overrides else Path(path).read_text(encoding="utf-8")
+    text = toml_tables.to_toml(tables) if overrides else Path(path).read_text(encoding="utf-8")
     return Study(_name(tables, path), axes, list(cells.values()), text)
 
 
 def _overridden(tables: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Return the tables of a study with settings of the base changed, and axes of other values."""
-    changes = config_module.parse_options(list(overrides))
+    changes = toml_tables.parse_options(list(overrides))
     grid = {axis: values if isinstance(values, list) else [values] for axis, values in changes.pop("grid", {}).items()}
     tables = {**tables, "base": merge(_table(tables, "base"), changes)} if changes else dict(tables)
     if not grid:

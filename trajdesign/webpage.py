@@ -22,7 +22,7 @@ import numpy as np
 
 import trajdesign
 from trajdesign import config as config_module
-from trajdesign import drawing, limits, plugins
+from trajdesign import drawing, limits, plugins, toml_tables
 from trajdesign.config import Config
 from trajdesign.interfaces import Finding
 from trajdesign.psf import PsfReport
@@ -106,7 +106,7 @@ def render(contents: Contents) -> str:
         limit_headings=LIMIT_HEADINGS,
         commands=commands(contents.path, shown.scanner),
         formats=[name for name in plugins.names("exporter") if name != "pulseq"],
-        config=config_module.to_toml(contents.config.to_dict()),
+        config=toml_tables.to_toml(contents.config.to_dict()),
         error_scale=ERROR_SCALE,
         magma=_png(np.linspace(0, 1, 256)[None], 0, 1, "magma"),
         # the files of the package itself, and JSON without a character that could end its element

@@ -13,10 +13,11 @@ from attacks.mutants import mutants, taken
 
 from trajdesign import plugins
 from trajdesign.asc import read_asc
-from trajdesign.config import load_config, read_toml, to_toml
+from trajdesign.config import load_config
 from trajdesign.errors import InputError
 from trajdesign.run import RunFolder
 from trajdesign.signal import read_off_resonance
+from trajdesign.toml_tables import read_toml, to_toml
 
 
 def refusal(read, path):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from faults.tiny import N_STEPS, broken_off, sums, tiny
 
-from trajdesign import runtime
+from trajdesign import prefetch
 from trajdesign.errors import InputError, OutputError
 from trajdesign.optimize import optimize
 
@@ -211,4 +211,4 @@ def test_readers_leave_the_signals_of_a_job_to_their_parent():
                 os.kill(os.getpid(), number)
             return torch.full((1, 2, 2), float(index))
 
-    assert [float(b[0, 0, 0, 0]) for b in runtime.stream(Images(), [[1], [2]], workers=1)] == [1, 2]
+    assert [float(b[0, 0, 0, 0]) for b in prefetch.stream(Images(), [[1], [2]], workers=1)] == [1, 2]

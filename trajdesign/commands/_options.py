@@ -95,10 +95,10 @@ class ScannerOptions:
 
     def settings(self) -> dict[str, Any]:
         """Return the settings of a `Scanner` that are given, those of the profile among them."""
-        from trajdesign import config
+        from trajdesign import config, toml_tables
 
         given = {key: value for key, value in asdict(self).items() if key != "scanner" and value is not None}
-        more = config.parse_options(self.scanner or [])
+        more = toml_tables.parse_options(self.scanner or [])
         for key in given.keys() & more.keys():
             raise ConfigError(f"{key} is given twice, by --{key.replace('_', '-')} and by --scanner.")
         return config.scanner_settings({**given, **more})

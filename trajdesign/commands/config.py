@@ -41,12 +41,13 @@ def show(
 ) -> None:
     """Print what a config comes to: checked, every default written out."""
     from trajdesign import config as config_module
+    from trajdesign import toml_tables
 
     tables = config_module.load_config(path, set_ or []).to_dict()
     if json:
         console.show_json("config", {"config": tables})
     else:
-        console.say(config_module.to_toml(tables).rstrip("\n"))
+        console.say(toml_tables.to_toml(tables).rstrip("\n"))
 
 
 @config.command()

@@ -75,13 +75,14 @@ def export(
 ) -> None:
     """Write the trajectory for a scanner, and prove from the written file that it will be played."""
     from trajdesign import config as config_module
+    from trajdesign import toml_tables
     from trajdesign.export import export as write
     from trajdesign.run import RunFolder
 
     asked = ScannerOptions(profile, max_gradient, max_slew, nucleus, scanner)
     trajectory, found = open_trajectory(path, Foreign(k_unit, dwell, fov, matrix), asked)
     source = asked.nucleus_from(None if found is None else found.nucleus)
-    options = config_module.parse_options(set_ or [])
+    options = toml_tables.parse_options(set_ or [])
     if pulseq_version is not None:
         options["pulseq_version"] = pulseq_version
     if sequence is not None:
