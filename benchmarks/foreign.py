@@ -27,9 +27,10 @@ import numpy as np
 import pypulseq as pp
 
 from benchmarks.common import RESULTS, Row, say, table, version
-from trajdesign import blocks, seqfile
+from trajdesign import blocks, seqfile, seqplay
+from trajdesign.checks import Check, describe
 from trajdesign.errors import InputError
-from trajdesign.inspection import Check, describe, inspect
+from trajdesign.inspection import inspect
 from trajdesign.scanner import Scanner
 
 COLUMNS = {
@@ -180,7 +181,7 @@ def verdict(checks: Any) -> str:
     return "; ".join(words if words and words[0].startswith("broken") else ["ok", *words])
 
 
-def k_difference(ours: seqfile.SeqFile, theirs: pp.Sequence) -> float | None:
+def k_difference(ours: seqplay.SeqFile, theirs: pp.Sequence) -> float | None:
     """Return the largest difference of k at any sample, in 1 over the longest side of the FOV, or of 0.25 m."""
     k = theirs.calculate_kspace()[0].T
     sides = [float(side) for side in ours.definitions.get("FOV", "").split()]

@@ -9,8 +9,9 @@ import pypulseq as pp
 import pytest
 
 from trajdesign import adc, seqfile
+from trajdesign.checks import describe
 from trajdesign.errors import ConfigError, InputError
-from trajdesign.inspection import describe, inspect
+from trajdesign.inspection import inspect
 from trajdesign.scanner import Scanner
 
 SCANNER = Scanner(max_gradient=30e-3, max_slew=120, gamma=foreign.SYSTEM.gamma)

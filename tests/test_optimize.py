@@ -19,13 +19,14 @@ from trajdesign.evaluation import evaluate, reconstruct
 from trajdesign.export import export
 from trajdesign.interfaces import Reconstructor
 from trajdesign.joint import Joint
-from trajdesign.optimize import datasets, optimize, train
+from trajdesign.optimize import datasets, optimize
 from trajdesign.parameterizations.samples import Samples
 from trajdesign.projection import Projection
 from trajdesign.reconstructors.adjoint import root_sum_of_squares
 from trajdesign.run import RunFolder
 from trajdesign.runtime import Ranks, torch_device
 from trajdesign.stimulation import nerve_model
+from trajdesign.training import train
 
 GAMMA = 42.577478461e6
 TINY = [
@@ -225,6 +226,12 @@ def test_every_way_ends_feasible(tmp_path, overrides):
     assert math.isfinite(metrics["learned"]["psnr"])
 
 
+def instead_of_evaluate(monkeypatch, spy):
+    """Let a spy see what is validated in the training, and tested after it."""
+    for name in ("training", "optimize"):
+        monkeypatch.setattr(sys.modules[f"trajdesign.{name}"], "evaluate", spy)
+
+
 @pytest.mark.parametrize(
     ("method", "from_epoch", "kept"),
     [("project", 0, [True, True, True]), ("project", 2, [False, False, True]), ("penalty", 0, [False] * 3)],
@@ -236,7 +243,7 @@ def test_the_projection_acts_in_every_step_from_its_epoch_on(monkeypatch, tmp_pa
         seen.append(all(f.ok for f in limits.check(trajectory)))
         return evaluate(trajectory, *others)
 
-    monkeypatch.setattr(sys.modules["trajdesign.optimize"], "evaluate", spy)
+    instead_of_evaluate(monkeypatch, spy)
     overrides = [f"limits.method={method}", f"limits.from_epoch={from_epoch}", "limits.weight=0.0"]
     rates = ["training.trajectory_rate=0.05", "training.epochs=3", "training.validations=3", "training.settle=0.0"]
     optimize(tiny(*overrides, *rates), tmp_path / "run", device="cpu", baseline=False)
@@ -251,7 +258,7 @@ def test_without_repair_the_trajectory_is_what_training_left(monkeypatch, tmp_pa
         seen.append(trajectory)
         return evaluate(trajectory, *others)
 
-    monkeypatch.setattr(sys.modules["trajdesign.optimize"], "evaluate", spy)
+    instead_of_evaluate(monkeypatch, spy)
     options = ["limits.repair=false", "parameterization.kind=samples", "training.trajectory_rate=0.05"]
     settings = tiny(f"limits.method={method}", *options)
     found = optimize(settings, tmp_path / "run", device="cpu", baseline=False)["limits"]
@@ -466,7 +473,7 @@ def test_at_last_the_network_alone_learns_on_what_will_be_played(monkeypatch):
         seen.append((trajectory.k.clone(), [p.detach().clone() for p in network.parameters()]))
         return evaluate(trajectory, network, *others)
 
-    monkeypatch.setattr(sys.modules["trajdesign.optimize"], "evaluate", spy)
+    instead_of_evaluate(monkeypatch, spy)
     losses, result = trained("training.settle=0.5", "training.trajectory_rate=0.05", "training.validations=4")
     assert len(losses) == len(seen) == 4
     learning, settled = seen[:2], seen[2:]

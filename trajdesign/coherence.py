@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from trajdesign.seqaxis import values_at
 from trajdesign.seqevents import Pulse
-from trajdesign.seqfile import Adc, SeqFile
+from trajdesign.seqfile import Adc
+from trajdesign.seqplay import SeqFile
 
 #: What six digits of a frequency in a file may turn a phase by, rad; it costs an image less than a hundredth.
 TOLERANCE = 1e-2

@@ -17,7 +17,7 @@ from trajdesign.errors import Interrupted, ResourceError
 
 if TYPE_CHECKING:
     from trajdesign.cells import Outcome
-    from trajdesign.inspection import Check
+    from trajdesign.checks import Check
     from trajdesign.interfaces import Progress
     from trajdesign.study import Cell
 
@@ -223,7 +223,7 @@ def show_scan(path: Path, out: Path, facts: dict[str, Any]) -> None:
 
 def show_checks(title: str, checks: Sequence["Check"]) -> None:
     """Print the verdicts on a Pulseq file."""
-    from trajdesign.inspection import text
+    from trajdesign.checks import text
 
     rows = [
         (

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from trajdesign.acoustics import WINDOW, Band, combined, in_bands, sequence_spectrum
-from trajdesign.inspection import Check
+from trajdesign.checks import Check
 from trajdesign.scanner import Scanner
-from trajdesign.seqfile import SeqFile
+from trajdesign.seqplay import SeqFile
 from trajdesign.stimulation import NORMAL_MODE, NerveModel
 from trajdesign.units import plausible
 

@@ -6,26 +6,16 @@ elsewhere returns a list of `Check` from ``(SeqFile, Scanner)`` too.
 """
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from trajdesign import coherence
+from trajdesign.checks import AXES, SAME_TIME, Check, at_time, in_block, misfit, reported, worst_of
 from trajdesign.errors import InputError
 from trajdesign.scanner import Scanner
 from trajdesign.seqaxis import Jump, values_at
-from trajdesign.seqfile import SeqFile
-
-AXES = "xyz"
-
-#: Part of a limit that the six digits of a file's numbers may add.
-_ROUNDING = 1e-5
-
-#: What a time may be off a raster or short of a dead time, s; a file's times have digits down to 1 ns.
-_SAME_TIME = 1e-10
+from trajdesign.seqplay import SeqFile
 
 #: Dwell times are stored in whole ns, so a sequence exactly at the Nyquist speed may be this part beyond it.
 DWELL_ROUNDING = 1e-3
@@ -45,51 +35,6 @@ _FOVS = (1e-3, 2.0)
 
 #: ADC events that are taken at once.
 _PART = 256
-
-Rule = Literal["at most", "at least", "multiple of", "equal to"]
-
-
-@dataclass(frozen=True)
-class Check:
-    """The worst value of a file against one rule.
-
-    Parameters
-    ----------
-    name
-        Of the rule.
-    value
-        The worst, in `unit`.
-    limit
-        What it is compared with; None if it is only reported.
-    unit
-        SI, or a count.
-    where
-        Block, axis and time after the start of the file, as text; empty if the whole file is meant.
-    ok
-        Whether the rule is kept; false for a value that is not a number.
-    rule
-        How the value relates to the limit.
-    is_advice
-        Whether breaking it is a warning: some scanners take such a file.
-    """
-
-    name: str
-    value: float
-    limit: float | None
-    unit: str
-    where: str
-    ok: bool
-    rule: Rule = "at most"
-    is_advice: bool = False
-
-    @property
-    def verdict(self) -> Literal["ok", "reported", "warning", "broken"]:
-        """What a reader should make of it."""
-        if self.limit is None:
-            return "reported"
-        if self.ok:
-            return "ok"
-        return "warning" if self.is_advice else "broken"
 
 
 def inspect(file: SeqFile, scanner: Scanner) -> list[Check]:
@@ -120,25 +65,6 @@ def inspect(file: SeqFile, scanner: Scanner) -> list[Check]:
     ]
 
 
-def describe(check: Check) -> str:
-    """Return one clause about a check: its value, limit, place and verdict, in the field's units."""
-    limit = "" if check.limit is None else f", {check.rule} {text(check.limit, check.unit)}"
-    where = f" at {check.where}" if check.where else ""
-    return f"{check.name} {text(check.value, check.unit)}{limit}{where}: {check.verdict}"
-
-
-def text(value: float, unit: str) -> str:
-    """Return a value in the prefix of its unit that suits it."""
-    if unit == "of limit":
-        return f"{value:.1%}"
-    if unit in ("s", "T", "T/m"):
-        scale, prefix = next(
-            ((s, p) for s, p in ((1.0, ""), (1e-3, "m"), (1e-6, "u")) if abs(value) >= 0.9995 * s), (1e-6, "u")
-        )
-        return f"{value / scale:.5g} {prefix}{unit}"
-    return f"{value:.5g} {unit}".rstrip()
-
-
 def _signature(file: SeqFile) -> Check:
     is_signed = bool(file.md5)
     return Check("signature", float(is_signed), 1.0, "", "", is_signed, "at least", is_advice=True)
@@ -148,8 +74,8 @@ def _total_time(file: SeqFile) -> Check:
     """Compare with the definition: an unsigned file that was cut off in its blocks lasts too short."""
     planned = file.numbers("TotalDuration")
     if len(planned) != 1:
-        return _report("total time", file.duration, "s")
-    ok = abs(file.duration - planned[0]) <= 1e-6 * file.duration + _SAME_TIME
+        return reported("total time", file.duration, "s")
+    ok = abs(file.duration - planned[0]) <= 1e-6 * file.duration + SAME_TIME
     return Check("total time", file.duration, planned[0], "s", "", ok, "equal to", is_advice=True)
 
 
@@ -185,10 +111,10 @@ def _amplitudes(file: SeqFile, scanner: Scanner) -> list[Check]:
     ):
         for column, part in enumerate((*AXES, "vector")):
             is_limited = part != "vector" or scanner.limit_norm == "vector"
-            where = _at(file, times[kind, column:], f", {part}" if part in AXES else "")
+            where = at_time(file, times[kind, column:], f", {part}" if part in AXES else "")
             size = worst[kind, column] / scanner.gamma
             found = [size] if any(len(t) for t, _ in file.waveforms) else []
-            checks.append(_worst(f"{name} {part}", found, limit if is_limited else None, unit, where))
+            checks.append(worst_of(f"{name} {part}", found, limit if is_limited else None, unit, where))
     return checks
 
 
@@ -207,14 +133,14 @@ def _jumps(file: SeqFile, scanner: Scanner) -> list[Check]:
             return f"{place} ({before:.4g} to {after:.4g} mT/m; {len(found)} in all)"
 
         if found or is_stored:
-            checks.append(_worst(name, [jump.size / scanner.gamma for jump in found], limit, "T/m", where))
+            checks.append(worst_of(name, [jump.size / scanner.gamma for jump in found], limit, "T/m", where))
     return checks
 
 
 def _rasters(file: SeqFile, scanner: Scanner) -> list[Check]:
     gradient, rf = file.rasters["GradientRasterTime"], file.rasters["RadiofrequencyRasterTime"]
-    is_same = abs(gradient - scanner.gradient_raster) <= _SAME_TIME
-    is_multiple = rf > scanner.rf_raster / 2 and bool(_misfit([rf], scanner.rf_raster)[0] <= _SAME_TIME)
+    is_same = abs(gradient - scanner.gradient_raster) <= SAME_TIME
+    is_multiple = rf > scanner.rf_raster / 2 and bool(misfit([rf], scanner.rf_raster)[0] <= SAME_TIME)
     checks = [
         Check("gradient raster", gradient, scanner.gradient_raster, "s", "", is_same, "equal to"),
         Check("RF raster", rf, scanner.rf_raster, "s", "", is_multiple, "multiple of"),
@@ -229,13 +155,13 @@ def _rasters(file: SeqFile, scanner: Scanner) -> list[Check]:
     blocks = list(range(len(file.block_numbers)))
     adcs = [adc.index for adc in file.adcs]
     for name, times, raster, where in (
-        ("block duration", np.diff(file.block_edges), scanner.block_raster, _in(file, blocks)),
+        ("block duration", np.diff(file.block_edges), scanner.block_raster, in_block(file, blocks)),
         ("gradient corner", [time for _, _, time in corners], scanner.gradient_raster, corner),
-        ("RF start or end", [time for _, time in pulses], scanner.rf_raster, _in(file, [i for i, _ in pulses])),
-        ("ADC start", [adc.delay for adc in file.adcs], scanner.rf_raster, _in(file, adcs)),
-        ("ADC dwell", [adc.dwell for adc in file.adcs], scanner.adc_raster, _in(file, adcs)),
+        ("RF start or end", [time for _, time in pulses], scanner.rf_raster, in_block(file, [i for i, _ in pulses])),
+        ("ADC start", [adc.delay for adc in file.adcs], scanner.rf_raster, in_block(file, adcs)),
+        ("ADC dwell", [adc.dwell for adc in file.adcs], scanner.adc_raster, in_block(file, adcs)),
     ):
-        checks.append(_worst(f"{name} off its raster", _misfit(times, raster), 0.0, "s", where))
+        checks.append(worst_of(f"{name} off its raster", misfit(times, raster), 0.0, "s", where))
     return checks
 
 
@@ -260,7 +186,7 @@ def _dead_times(file: SeqFile, scanner: Scanner) -> list[Check]:
         ("time from ADC to RF", starts[last + 1] - adc_edges - adc_end, scanner.rf_dead_time, adc_blocks),
     ):
         if len(values) and math.isfinite(values.min()):
-            checks.append(_worst(name, values, limit, "s", _in(file, blocks), rule="at least"))
+            checks.append(worst_of(name, values, limit, "s", in_block(file, blocks), rule="at least"))
     return checks
 
 
@@ -276,19 +202,19 @@ def _adc_rules(file: SeqFile, scanner: Scanner) -> list[Check]:
     longest = _longest_piece(file)
     is_split = (counts > longest) & (counts % longest == 0)  # one that the given length does not divide is taken whole
     pieces = np.where(is_split, longest, counts)
-    where = _in(file, [adc.index for adc in file.adcs])
+    where = in_block(file, [adc.index for adc in file.adcs])
     odd = np.flatnonzero(pieces % _DIVISOR)
     first, is_even = int(odd[0]) if len(odd) else 0, not len(odd)
     checks = [
         Check("ADC samples", float(pieces[first]), _DIVISOR, "", where(first), is_even, "multiple of", is_advice=True),
-        _worst("ADC samples in one piece", pieces, _LONGEST_ADC, "", where, is_advice=True),
+        worst_of("ADC samples in one piece", pieces, _LONGEST_ADC, "", where, is_advice=True),
     ]
     if is_split.any():
         ends = np.array([adc.dwell for adc in file.adcs]) * pieces
-        off = np.where(is_split, _misfit(ends, scanner.gradient_raster), 0.0)
+        off = np.where(is_split, misfit(ends, scanner.gradient_raster), 0.0)
         checks += [
-            _worst("ADC piece off the gradient raster", off, 0.0, "s", where, is_advice=True),
-            _worst("ADC pieces", counts // pieces, _MOST_PIECES, "", where, is_advice=True),
+            worst_of("ADC piece off the gradient raster", off, 0.0, "s", where, is_advice=True),
+            worst_of("ADC pieces", counts // pieces, _MOST_PIECES, "", where, is_advice=True),
         ]
     return checks
 
@@ -297,18 +223,24 @@ def _receiver_phase(file: SeqFile) -> Check:
     """Check that the receiver follows the phase of the excitation; where scans are subtracted it need not."""
     off = coherence.departures(file, coherence.echoes(file))
     judged = np.flatnonzero(np.isfinite(off))
-    place, n_off = _in(file, [file.adcs[i].index for i in judged]), int((off > coherence.TOLERANCE).sum())
+    place, n_off = in_block(file, [file.adcs[i].index for i in judged]), int((off > coherence.TOLERANCE).sum())
 
     def where(i: int) -> str:
         return f"{place(i)} ({n_off} of {len(judged)} ADC events do not follow)" if n_off else place(i)
 
-    return _worst("receiver phase off the excitation's", off[judged], coherence.TOLERANCE, "rad", where, is_advice=True)
+    return worst_of(
+        "receiver phase off the excitation's", off[judged], coherence.TOLERANCE, "rad", where, is_advice=True
+    )
 
 
 def _excitations(file: SeqFile) -> Check:
     """Check that those of a slice are alike; where flip angles are meant to vary they need not be."""
     off = np.flatnonzero(coherence.uneven(file, coherence.slices(file)))
-    where = f"{_in(file, [file.adcs[off[0]].index])(0)} ({len(off)} of {len(file.adcs)} ADC events)" if len(off) else ""
+    where = (
+        f"{in_block(file, [file.adcs[off[0]].index])(0)} ({len(off)} of {len(file.adcs)} ADC events)"
+        if len(off)
+        else ""
+    )
     return Check("excitations of one slice that differ", len(off), 0, "", where, not len(off), is_advice=True)
 
 
@@ -358,15 +290,15 @@ def _k_space(file: SeqFile) -> list[Check]:
             fastest, when = float(speed.max()), float(times[speed.argmax()])
     if not file.adcs:
         low = high = np.zeros(3)
-    checks = [_report(f"largest k {axis}", float(max(-low[i], high[i])), "1/m") for i, axis in enumerate(AXES)]
+    checks = [reported(f"largest k {axis}", float(max(-low[i], high[i])), "1/m") for i, axis in enumerate(AXES)]
     extent = float(np.max((high - low) * pixels))
     unit = "1/FOV" if is_known else "1/m"
     # spectroscopy has no extent: a warning without an FOV, or where no gradient plays while the ADC samples
     is_advice = not is_known or not fastest
     checks.append(Check("k-space extent", extent, 1.0, unit, "", extent >= 1, "at least", is_advice))
     if is_known and file.adcs:
-        where = _at(file, np.array([when]))
-        checks.append(_worst("k step between samples", [fastest], 1.0, unit, where, rounding=DWELL_ROUNDING))
+        where = at_time(file, np.array([when]))
+        checks.append(worst_of("k step between samples", [fastest], 1.0, unit, where, rounding=DWELL_ROUNDING))
     return checks
 
 
@@ -391,8 +323,8 @@ def _effort(file: SeqFile, scanner: Scanner) -> list[Check]:
         duty += lengths @ ((a != 0) | (b != 0))
     rms = np.sqrt(square) / scanner.gamma
     return [
-        *(_report(f"RMS gradient {axis}", float(rms[i]), "T/m") for i, axis in enumerate(AXES)),
-        *(_report(f"duty cycle {axis}", float(duty[i]), "") for i, axis in enumerate(AXES)),
+        *(reported(f"RMS gradient {axis}", float(rms[i]), "T/m") for i, axis in enumerate(AXES)),
+        *(reported(f"duty cycle {axis}", float(duty[i]), "") for i, axis in enumerate(AXES)),
     ]
 
 
@@ -401,7 +333,7 @@ def _b1(file: SeqFile, scanner: Scanner) -> list[Check]:
     if not file.pulses or not file.duration:
         return []
     peaks = [pulse.peak / scanner.gamma for _, pulse in file.pulses]
-    peak = _worst("B1 peak", peaks, None, "T", _in(file, [i for i, _ in file.pulses]))
+    peak = worst_of("B1 peak", peaks, None, "T", in_block(file, [i for i, _ in file.pulses]))
     starts, ends = (
         np.array([file.block_edges[i] + time for i, pulse in file.pulses for time in (pulse.delay, pulse.end)])
         .reshape(-1, 2)
@@ -410,54 +342,11 @@ def _b1(file: SeqFile, scanner: Scanner) -> list[Check]:
     energy = np.append(0.0, np.cumsum([pulse.energy for _, pulse in file.pulses]))
     times = np.stack([starts, ends], axis=1).ravel()
     steps = np.stack([energy[:-1], energy[1:]], axis=1).ravel()
-    checks = [peak, _report("B1+rms", math.sqrt(energy[-1] / file.duration) / scanner.gamma, "T")]
+    checks = [peak, reported("B1+rms", math.sqrt(energy[-1] / file.duration) / scanner.gamma, "T")]
     if file.duration > _WINDOW:
         # a sliding window holds most where it begins with a pulse or ends with one
         begins = np.clip(np.concatenate([starts, ends - _WINDOW]), 0, file.duration - _WINDOW)
         inside = np.interp(begins + _WINDOW, times, steps) - np.interp(begins, times, steps)
         worst = np.sqrt(np.maximum(inside, 0) / _WINDOW) / scanner.gamma
-        checks.append(_worst(f"B1+rms of the worst {_WINDOW:g} s", worst, None, "T", _at(file, begins)))
+        checks.append(worst_of(f"B1+rms of the worst {_WINDOW:g} s", worst, None, "T", at_time(file, begins)))
     return checks
-
-
-def _worst(
-    name: str,
-    values: ArrayLike,
-    limit: float | None,
-    unit: str,
-    where: Callable[[int], str],
-    *,
-    rule: Literal["at most", "at least"] = "at most",
-    rounding: float = _ROUNDING,
-    is_advice: bool = False,
-) -> Check:
-    """Return the check of the largest or smallest of `values`; kept if there is none."""
-    array = np.asarray(values, dtype=float)
-    if not len(array):
-        return Check(name, 0.0, limit if rule == "at most" else None, unit, "", ok=True, rule=rule, is_advice=is_advice)
-    index = int(np.argmax(array) if rule == "at most" else np.argmin(array))
-    value = float(array[index])
-    slack = _SAME_TIME if unit == "s" else rounding * abs(limit or 0)
-    ok = limit is None or (value <= limit + slack if rule == "at most" else value >= limit - slack)
-    return Check(name, value, limit, unit, where(index), ok, rule, is_advice)
-
-
-def _report(name: str, value: float, unit: str) -> Check:
-    return Check(name, value, None, unit, "", ok=True)
-
-
-def _misfit(times: ArrayLike, raster: float) -> np.ndarray:
-    """Return how far times are off the nearest multiple of a raster, s; 0 if that is rounding."""
-    array = np.asarray(times, dtype=float)
-    misfit = np.abs(array - np.round(array / raster) * raster)
-    return np.where(misfit <= _SAME_TIME, 0.0, misfit)
-
-
-def _at(file: SeqFile, times: np.ndarray, axis: str = "") -> Callable[[int], str]:
-    """Return the text of a place from its index in `times`."""
-    return lambda i: f"block {file.block_at(times[i])}{axis}, {times[i] * 1e3:.3f} ms"
-
-
-def _in(file: SeqFile, blocks: list[int]) -> Callable[[int], str]:
-    """Return the text of a place from its index in `blocks`."""
-    return lambda i: f"block {file.block_numbers[blocks[i]]}, {file.block_edges[blocks[i]] * 1e3:.3f} ms"

@@ -13,7 +13,7 @@ from torch import Tensor
 from trajdesign import coherence
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, InputError
-from trajdesign.seqfile import SeqFile
+from trajdesign.seqplay import SeqFile
 from trajdesign.signal import signal
 from trajdesign.units import plausible
 

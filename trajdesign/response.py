@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from trajdesign import plugins
-from trajdesign.seqfile import SeqFile
+from trajdesign.seqplay import SeqFile
 from trajdesign.trajectory import Trajectory
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trajdesign import seqfile, walled
+from trajdesign import seqfile, seqplay, walled
 from trajdesign.acquisition import Acquisition
 from trajdesign.arrays import read_cfl, read_npy, read_npz
 from trajdesign.errors import ConfigError, InputError
@@ -103,7 +103,7 @@ def read(path: Path | str) -> Samples:
     return found
 
 
-def nucleus(played: seqfile.SeqFile, path: Path | str) -> dict[str, Any]:
+def nucleus(played: seqplay.SeqFile, path: Path | str) -> dict[str, Any]:
     """Return ``nucleus`` and ``gamma`` of a `Scanner` from the definitions of a Pulseq file, where they are there.
 
     Raises

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trajdesign import coherence, metrics, plots, plugins, sampled, seqfile
+from trajdesign import coherence, metrics, plots, plugins, sampled, seqfile, seqplay
 from trajdesign.acquisition import Acquisition
 from trajdesign.config import Config
 from trajdesign.density import density_compensation
@@ -204,7 +204,7 @@ def scan(
 
 
 def _departure(
-    played: seqfile.SeqFile, slices: list[NDArray[np.integer]], scanner: Scanner, facts: dict[str, Any]
+    played: seqplay.SeqFile, slices: list[NDArray[np.integer]], scanner: Scanner, facts: dict[str, Any]
 ) -> str | None:
     """Return why a file does not play a run, as one sentence; None if it does."""
     path, run = facts["path"], facts["run"]

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pypulseq as pp
 
-from trajdesign import blocks, coherence, plugins, sampled, seqfile
+from trajdesign import blocks, coherence, plugins, sampled, seqfile, seqplay
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, InputError, LimitError
 from trajdesign.response import k_of_file
@@ -187,7 +187,7 @@ def _events_of_shots(labels: Mapping[str, np.ndarray], shape: tuple[int, ...], a
     return np.stack(events)
 
 
-def _require_receiver(played: seqfile.SeqFile, events: np.ndarray) -> None:
+def _require_receiver(played: seqplay.SeqFile, events: np.ndarray) -> None:
     """Refuse a file whose excitations differ from shot to shot (of one slice), or whose receiver does not follow."""
     slices = played.labels.get("SLC", np.zeros(len(played.adcs)))
     drift = coherence.drifts(played, events.ravel()).reshape(events.shape)
@@ -216,7 +216,7 @@ def _once(k: np.ndarray, events: np.ndarray, acquisition: Acquisition) -> np.nda
     return first
 
 
-def _require_limits(played: seqfile.SeqFile, scanner: Scanner) -> None:
+def _require_limits(played: seqplay.SeqFile, scanner: Scanner) -> None:
     if played.edge != 0:
         raise LimitError(f"a gradient event starts or ends at {played.edge / scanner.gamma:.3g} T/m instead of 0.")
     gradient, slew = played.extremes(scanner.gamma, scanner.limit_norm)
