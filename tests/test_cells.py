@@ -101,7 +101,7 @@ def test_every_cell_is_the_run_that_its_config_asks_for(done, tmp_path):
         }
         assert folder.config() == cell.config
         stage = "fixed" if cell.is_fixed else "learned"
-        assert set(folder.metrics()) == {"name", stage, "limits"}
+        assert set(folder.metrics()) == {"name", stage, "limits", "files"}
         moved = not torch.equal(folder.trajectory().k, folder.trajectory("initial").k)
         assert moved is not cell.is_fixed
         with (folder.path / "history.csv").open() as stream:

@@ -85,7 +85,7 @@ def test_the_folder_holds_everything(run):
 
 def test_the_metrics_have_the_promised_keys(run):
     metrics = run[1]
-    assert set(metrics) == {"name", "fixed", "learned", "wilcoxon_p", "limits"}
+    assert set(metrics) == {"name", "fixed", "learned", "wilcoxon_p", "limits", "files"}
     for stage in ("fixed", "learned"):
         result = metrics[stage]
         assert result["n"] == 5
@@ -166,7 +166,7 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(run, tmp_path):
 def test_without_the_baseline_the_learned_run_is_the_same(run, tmp_path):
     folder, metrics, _ = run
     alone = optimize(tiny(), tmp_path / "run", device="cpu", baseline=False)
-    assert set(alone) == {"name", "learned", "limits"}
+    assert set(alone) == {"name", "learned", "limits", "files"}
     assert alone["learned"]["psnr_list"] == metrics["learned"]["psnr_list"]
     assert torch.equal(RunFolder(tmp_path / "run").trajectory().k, folder.trajectory().k)
     assert not (tmp_path / "run" / "network_fixed.safetensors").exists()
@@ -196,7 +196,7 @@ def test_without_a_rate_nothing_moves_and_nothing_is_gained_where_the_axes_diffe
 def test_a_run_that_learns_no_trajectory_is_the_fixed_stage_of_one_that_does(run, tmp_path):
     folder, metrics, _ = run
     alone = optimize(tiny("parameterization.kind=fixed"), tmp_path / "run", device="cpu")
-    assert set(alone) == {"name", "fixed", "limits"}
+    assert set(alone) == {"name", "fixed", "limits", "files"}
     assert alone["fixed"]["psnr_list"] == metrics["fixed"]["psnr_list"]
     fixed = RunFolder(tmp_path / "run")
     assert torch.equal(fixed.trajectory().k, folder.trajectory("initial").k)

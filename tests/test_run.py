@@ -1,13 +1,17 @@
 import json
 import math
+import re
+import shutil
 
 import pytest
 import torch
+from faults.tiny import tiny
 
 from trajdesign import plugins
 from trajdesign.config import load_config
 from trajdesign.errors import InputError, OutputError
 from trajdesign.inits.radial import radial
+from trajdesign.optimize import optimize
 from trajdesign.run import RunFolder, load, to_json
 
 
@@ -82,3 +86,38 @@ def test_metrics_are_strict_json(folder):
 def test_history_is_a_table(folder):
     folder.write_history([{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.25}])
     assert (folder.path / "history.csv").read_text() == "step,loss\n1,0.5\n2,0.25\n"
+
+
+@pytest.fixture(scope="module")
+def two_runs(tmp_path_factory):
+    """Two finished runs of one shape, one radial and one spiral."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, kind in (("a", "radial"), ("b", "spiral")):
+        config = tiny(f"init.kind={kind}", "training.epochs=1", "training.validations=1")
+        optimize(config, folder / name, device="cpu", quiet=True)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["trajectory.npz", "initial.npz", "network.safetensors", "network_fixed.safetensors"])
+def test_a_file_of_another_run_is_not_taken_for_its_own(two_runs, tmp_path, name):
+    shutil.copytree(two_runs / "a", tmp_path / "run")
+    stage = "fixed" if name in ("initial.npz", "network_fixed.safetensors") else "learned"
+    run = RunFolder(tmp_path / "run")
+    assert run.sums() == json.loads((run.path / "metrics.json").read_text())["files"]
+    run.load_stage(stage, plugins.build("reconstructor", run.config().reconstructor))
+    shutil.copy(two_runs / "b" / name, run.path / name)
+    with pytest.raises(InputError, match=rf"{re.escape(name)} is not the one that this run left: its SHA-256"):
+        run.load_stage(stage, plugins.build("reconstructor", run.config().reconstructor))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"), [("0.22", "0.44", "acquisition.fov"), ("max_slew = 200.0", "max_slew = 100.0", "max_slew")]
+)
+def test_a_config_that_was_edited_is_not_that_of_the_trajectory(two_runs, tmp_path, old, new, key):
+    shutil.copytree(two_runs / "a", tmp_path / "run")
+    config = tmp_path / "run" / "config.toml"
+    edited = config.read_text().replace(old, new)
+    assert edited != config.read_text()
+    config.write_text(edited)
+    with pytest.raises(InputError, match=f"{key} = .* they are not of one run"):
+        load(tmp_path / "run")

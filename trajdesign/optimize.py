@@ -28,7 +28,7 @@ from trajdesign import (
     runtime,
 )
 from trajdesign.checkpoint import Keeper
-from trajdesign.config import Config
+from trajdesign.config import Config, from_tables
 from trajdesign.errors import DivergedError, InputError
 from trajdesign.evaluation import evaluate, fingerprints, look
 from trajdesign.interfaces import Progress
@@ -85,7 +85,7 @@ def optimize(
     -------
     dict
         What ``metrics.json`` holds: test results of ``fixed`` and ``learned``, where both were trained
-        ``wilcoxon_p``, and ``limits``.
+        ``wilcoxon_p``, and ``limits``; and in ``files`` the SHA-256 of what was learned.
 
     Raises
     ------
@@ -126,7 +126,7 @@ def optimize(
                     folder.create(config, overwrite=overwrite)
                 initial.with_k(initial.k, f"{config.name} fixed").save(folder.path / "initial.npz")
             # all go on from where the first does
-            [state] = ranks.gather([_last_state(folder, ranks, say)] if ranks.is_first else [])
+            [state] = ranks.gather([_last_state(config, folder, ranks, say)] if ranks.is_first else [])
             if folder.is_finished:
                 return folder.metrics()
             only = "fixed" if config.parameterization["kind"] == "fixed" else "learned"
@@ -163,7 +163,7 @@ class _Run:
             if stage in results:
                 continue
             keeper.before = {"stages": stages, "stage": stage, "results": results, "history": history}
-            keeper.before["circumstances"] = _circumstances(self.ranks)
+            keeper.before |= {"circumstances": _circumstances(self.ranks), "config": config.to_dict()}
             keeper.name = f"{number}-{stage}"
             first, begun, seconds = self.initial, state.pop("training", None), 0.0
             if stage == "learned":
@@ -197,6 +197,7 @@ class _Run:
         results["limits"] = limits.summary(trained.trajectory, findings)
         if self.ranks.is_first:
             trained.trajectory.save(folder.path / "trajectory.npz")
+            results["files"] = folder.sums()
             folder.write_metrics(results)
             folder.checkpoints.clear()
         return results
@@ -234,13 +235,14 @@ def _as_start(report: Callable[[Progress], None], number: int, at: Progress) -> 
     report(replace(at, stage=f"start {number}"))
 
 
-def _last_state(folder: RunFolder, ranks: Ranks, say: Callable[[str], None]) -> dict[str, Any]:
+def _last_state(config: Config, folder: RunFolder, ranks: Ranks, say: Callable[[str], None]) -> dict[str, Any]:
     """Return the newest checkpoint of a run, nothing if there is none, and say what is to be known about it."""
     state = folder.checkpoints.load(say)
     if state is None:
         return {}
     now = _circumstances(ranks)
     with checkpoint.fitting():
+        folder.require_same(config, from_tables(state["config"]))
         if state["stages"] not in _STAGES or not isinstance(state["results"], dict):
             raise ValueError("stages")
         step, stage, then = state["training"]["done"]["step"], state["stage"], state["circumstances"]

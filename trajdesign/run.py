@@ -34,6 +34,15 @@ _RESULTS = (
     "report.html",
 )
 
+# In what config.toml and the trajectories of a run agree.
+_AGREE = {
+    "acquisition": ("fov", "matrix", "n_shots", "n_samples", "dwell"),
+    "scanner": ("max_gradient", "max_slew", "limit_norm", "gradient_raster", "gamma"),
+}
+
+# What was learned: `metrics.json` holds the SHA-256 of each.
+_LEARNED = _RESULTS[:5]
+
 _FOLDERS = ("checkpoints", "figures", "tensorboard")
 
 
@@ -86,12 +95,7 @@ class RunFolder:
         """
         if not (self.path / "config.toml").exists():
             return False
-        found = config_module.differences(config, self.config())
-        if found:
-            raise OutputError(
-                f"{self.path} holds a run of another config: {found[0]}; choose another --out, or pass --force "
-                "in place of --resume."
-            )
+        self.require_same(config, self.config())
         self._require_own()
         files.sweep(self.path)
         files.sweep(self.checkpoints.path)
@@ -101,6 +105,15 @@ class RunFolder:
         """Refuse links in the place of its folders: what they lead to would be written, and cleared."""
         for name in _FOLDERS:
             files.require_own(self.path / name)
+
+    def require_same(self, config: Config, kept: Config) -> None:
+        """Raise `OutputError` if the run that is there was begun with another config."""
+        found = config_module.differences(config, kept)
+        if found:
+            raise OutputError(
+                f"{self.path} holds a run of another config: {found[0]}; choose another --out, or pass --force "
+                "in place of --resume."
+            )
 
     def holds(self, config: Config) -> bool:
         """Return whether it holds a run of this very config, finished or not."""
@@ -130,8 +143,27 @@ class RunFolder:
         return config_module.load_config(self.path / "config.toml")
 
     def trajectory(self, name: str = "trajectory") -> Trajectory:
-        """Read ``trajectory``, ``initial`` or ``start``."""
-        return loading.load(self.path / f"{name}.npz")
+        """Read ``trajectory``, ``initial`` or ``start``.
+
+        Raises
+        ------
+        InputError
+            If it cannot be read, is not the one that the run left, or not of its acquisition and scanner.
+        """
+        path = self.path / f"{name}.npz"
+        found = loading.load(path)
+        self._require_unchanged(path.name)
+        if (self.path / "config.toml").exists():
+            config = self.config()
+            for what in ("acquisition", "scanner"):
+                mine, other = getattr(config, what), getattr(found, what)
+                for key in _AGREE[what]:
+                    if getattr(mine, key) != getattr(other, key):
+                        raise InputError(
+                            f"{path} has {what}.{key} = {getattr(other, key)}, config.toml {getattr(mine, key)}: they "
+                            "are not of one run."
+                        )
+        return found
 
     def start(self) -> Trajectory:
         """Read where learning started: at ``start``, or without one at ``initial``."""
@@ -146,6 +178,21 @@ class RunFolder:
             writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
+
+    def sums(self) -> dict[str, str]:
+        """Return the SHA-256 of every file that was learned, by its name."""
+        return {name: self._sum_of(name) for name in _LEARNED if (self.path / name).exists()}
+
+    def _sum_of(self, name: str) -> str:
+        return hashlib.sha256(walled.read_bytes(self.path / name, _MOST_WEIGHTS)).hexdigest()
+
+    def _require_unchanged(self, name: str) -> None:
+        """Refuse a file of a finished run that is not the one that it left; older versions did not keep which."""
+        told = self.metrics().get("files") if self.is_finished else None
+        if isinstance(told, dict) and told.get(name, "") not in ("", self._sum_of(name)):
+            raise InputError(
+                f"{self.path / name} is not the one that this run left: its SHA-256 is not the one in metrics.json."
+            )
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         """Write ``metrics.json``."""
@@ -200,6 +247,7 @@ class RunFolder:
             header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
             if header.get("__metadata__", {}).get("sha256", _sum(state)) != _sum(state):  # older versions kept none
                 raise InputError("it is damaged: its SHA-256 is not the one that it holds.")
+            self._require_unchanged(path.name)
             network.load_state_dict(state)
         except (InputError, RuntimeError, TypeError, ValueError, safetensors.SafetensorError) as error:
             raise InputError(f"cannot read the network {path}: {str(error).splitlines()[0]}") from None

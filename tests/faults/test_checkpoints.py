@@ -209,11 +209,18 @@ def test_other_versions_and_other_runs_are_input_errors(broken, tmp_path):
     path = shutil.copytree(broken, tmp_path / "run")
     text = (path / "config.toml").read_text()
     (path / "config.toml").write_text(text.replace("channels = 4", "channels = 8"))
-    with pytest.raises(InputError, match="cannot go on from the checkpoint"):
+    with pytest.raises(OutputError, match=r"another config: reconstructor\.channels"):
         optimize(tiny("reconstructor.channels=8"), path, device="cpu", resume=True)
 
 
-GOOD = {"stages": ["learned"], "stage": "learned", "results": {}, "history": [], "circumstances": {}}
+GOOD = {
+    "stages": ["learned"],
+    "stage": "learned",
+    "results": {},
+    "history": [],
+    "circumstances": {},
+    "config": tiny().to_dict(),
+}
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import torch
 from faults.tiny import N_STEPS, broken_off, sums, tiny
 
 from trajdesign import prefetch
+from trajdesign.config import load_config
 from trajdesign.errors import InputError, OutputError
 from trajdesign.optimize import optimize
 
@@ -127,7 +128,7 @@ def test_every_signal_has_its_exit_status_and_the_baseline_is_as_it_was_started(
         before = signal.getsignal(number)
         assert broken_off(config, path, "learned", step, number, baseline=step > 1) == code
         assert signal.getsignal(number) is before, "handlers are given back"
-    assert set(optimize(config, path, device="cpu", resume=True)) == {"name", "learned", "limits"}
+    assert set(optimize(config, path, device="cpu", resume=True)) == {"name", "learned", "limits", "files"}
 
 
 def test_a_second_interrupt_leaves_in_the_middle_of_the_step(tmp_path):
@@ -172,6 +173,14 @@ def test_a_run_of_another_config_is_refused_with_the_first_key_that_differs(tmp_
     with pytest.raises(OutputError, match="--resume"):
         optimize(tiny(), path, device="cpu")
     assert {p: p.read_bytes() for p in path.rglob("*") if p.is_file()} == before
+
+
+def test_a_config_that_was_edited_after_the_break_is_refused(tmp_path):
+    assert broken_off(tiny(), tmp_path, "fixed", 3) == 143
+    config = tmp_path / "config.toml"
+    config.write_text(config.read_text().replace("ssim_weight = 0.2", "ssim_weight = 0.9"))
+    with pytest.raises(OutputError, match=r"training.ssim_weight"):
+        optimize(load_config(config), tmp_path, device="cpu", resume=True)
 
 
 def test_other_test_images_are_refused_before_the_learned_part_goes_on(tmp_path):
