@@ -481,3 +481,17 @@ def test_a_working_directory_that_is_gone(trajdesign, ours, tmp_path, monkeypatc
 def test_rasters_that_do_not_nest_are_refused_at_once():
     with pytest.raises(ConfigError, match="gradient raster of 5e-06 s is no multiple of the RF raster of 2e-06 s"):
         config.from_tables({"scanner": {"gradient_raster": 5e-6, "rf_raster": 2e-6}})
+
+
+def test_a_file_of_bart_says_its_unit(trajdesign, ours, tmp_path):
+    wanted = load(ours)
+    export(wanted, tmp_path / "k.cfl", format="bart")
+    given = ("--dwell", wanted.acquisition.dwell, "--fov", wanted.acquisition.fov[0])
+    code, out, _ = trajdesign("check", tmp_path / "k.cfl", *given, "--json")
+    assert code == 0
+    assert json.loads(out)["matrix"] == list(wanted.acquisition.matrix)
+    code, _, err = trajdesign("check", tmp_path / "k.cfl", *given[:2])
+    assert code == 2
+    assert "does not say its dwell time and field of view; give --dwell (s) and --fov (m) too" in err
+    code, _, err = trajdesign("check", tmp_path / "k.cfl", *given, "--k-unit", "1/m")
+    assert code == 2

@@ -20,8 +20,9 @@ def density_compensation(
     """Weights that make the sampling density uniform wherever there are samples.
 
     The fixed point w <- w / (C w) of Pipe and Menon (MRM 1999, doi:10.1002/(SICI)1522-2594(199901)41:1<179::
-    AID-MRM25>3.0.CO;2-V), where C convolves with sinc^2(k FOV), one FOV wide: the transform of a triangle over
-    the doubled field of view. That kernel is nowhere negative, so the weights stay positive for any pattern.
+    AID-MRM25>3.0.CO;2-V), where C convolves with the transform of a triangle over the pixels of the doubled field of
+    view: sinc^2(k FOV), one FOV wide, repeated every 2 k_max. That kernel is nowhere negative, so the weights stay
+    positive for any pattern.
 
     The plain iteration never settles: it goes on sharpening single samples. So each step first draws the
     logarithm of the weights a tenth of the way to its mean. That has one fixed point, reached as fast as

@@ -17,6 +17,8 @@ from trajdesign.seqparse import number
 
 #: Endings of files that say themselves what their k is.
 COMPLETE = (".seq", ".bin")
+#: Endings of files whose format has one unit of k, and tells neither dwell time nor field of view.
+SAY_UNIT = (".cfl",)
 
 # Of k along z beside that in the plane: less is rounding, and the trajectory 2D.
 _FLAT = 1e-2

@@ -186,17 +186,18 @@ def open_trajectory(path: Path, foreign: Foreign, scanner: ScannerOptions) -> "t
     found
         What was read of a file that is not ours, whose fit is reported on stderr.
     """
-    from trajdesign import loading, run, sampled
+    from trajdesign import loading, run, sampled, walled
 
     if path.is_dir() or loading.is_ours(path):
         foreign.refuse(f"{path} says it itself; the option describes foreign files.")
         return scanner.over(run.load(path), path), None
-    if foreign.k_unit is None and not run.is_complete(path):
+    has_unit = foreign.k_unit is not None or walled.ending(path) in sampled.SAY_UNIT
+    if not has_unit and not run.is_complete(path):
         if foreign != Foreign():
             raise ConfigError("--dwell, --fov and --matrix describe a foreign file; give its --k-unit too.")
         return run.load(path), None  # which says what is wrong
-    if foreign.k_unit is not None and (foreign.dwell is None or foreign.fov is None):
-        raise ConfigError("--k-unit describes a foreign file; give its --dwell (s) and --fov (m) too.")
+    if has_unit and (foreign.dwell is None or foreign.fov is None):
+        raise ConfigError(f"{path} does not say its dwell time and field of view; give --dwell (s) and --fov (m) too.")
     found = sampled.read(path)
     trajectory, residual = loading.placed(
         found,
@@ -208,7 +209,7 @@ def open_trajectory(path: Path, foreign: Foreign, scanner: ScannerOptions) -> "t
         matrix=None if foreign.matrix is None else _numbers("--matrix", foreign.matrix, int),
     )
     loading.require_close(trajectory, residual, path)
-    if foreign.k_unit is not None:
+    if has_unit:
         _note_fit(path, trajectory, residual, foreign)
     return trajectory, found
 
