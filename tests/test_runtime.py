@@ -32,7 +32,8 @@ import torch.distributed as dist
 from trajdesign import plugins, runtime
 from trajdesign.config import load_config
 from trajdesign.evaluation import evaluate
-from trajdesign.optimize import datasets, train
+from trajdesign.optimize import datasets
+from trajdesign.training import train
 
 n_reductions, plain = 0, dist.all_reduce
 
