@@ -325,8 +325,8 @@ def test_pieces_are_those_of_pypulseq_and_of_every_divisor():
         ("MaxAdcSegmentLength 4 4", "whole number"),
         ("TotalDuration inf", "TotalDuration is 'inf'"),
         ("FOV nan nan 0.005", "FOV is 'nan nan 0.005'"),
-        ("GradientRasterTime nan", "nan is no finite number"),
-        ("BlockDurationRaster 1e999", "1e999 is no finite number"),
+        ("GradientRasterTime nan", "GradientRasterTime is 'nan', which is not one finite number"),
+        ("BlockDurationRaster 1e999", "BlockDurationRaster is '1e999', which is not one finite number"),
         ("RadiofrequencyRasterTime -1", "RadiofrequencyRasterTime is -1"),
     ],
 )

@@ -48,6 +48,7 @@ LAYERS = [
     "units seqaxis interrupt memory walled adc randomness",
     "seqevents",
     "seqparse",
+    "seqshapes seqsignature",
     "errors",
 ]
 #: Plug-ins that build on a sibling: the networks correct the adjoint image.

@@ -28,7 +28,7 @@ RadiofrequencyRasterTime 1e-06
 
 #: One of each kind of gradient, of different delays, beside a slice gradient that a pulse cuts in its middle.
 EVENTS = {
-    "RF": "1 250 1 0 0 50 100 0 0 0 0 e",
+    "RF": "1 250 1 6 0 50 100 0 0 0 0 e",
     "GRADIENTS": "1 40000 0 0 2 3 20\n2 30000 10000 -20000 4 0 40\n3 30000 0 0 5 -1 0",
     "TRAP": "4 50000 100 100 100 0\n5 -40000 30 100 40 50",
     "ADC": "1 50 4000 0 0 0 0 0 0",
@@ -41,6 +41,7 @@ EVENTS = {
                 "0 3 7.5 12",
                 "0.2 0.9 1 0.1 -0.8 -0.3 0.5 -0.5 -0.7",
                 "0.1 0.4 0.5 0.7 1 0.8 0.5",
+                " ".join(100 * ["0"]),
             ],
             1,
         )
@@ -331,15 +332,15 @@ def test_ramps_that_follow_one_another_do_not_add_up(tmp_path):
 
 
 def test_pulses_share_their_shape(tmp_path):
-    # as of a saturation at many amplitudes, frequencies and phases: together they would have 10^8 samples
-    rf = "\n".join(f"{i} {i} 1 0 0 2 100 0 0 {10 * i} {0.01 * i} s" for i in range(1, 101))
-    plays = "\n".join(f"{i} 101000 {i} 0 0 0 0 0" for i in range(1, 101))
-    shape = "shape_id 1\nnum_samples 1000000\n1\n0\n0\n999997"
+    # as of a saturation at many amplitudes, frequencies and phases: together they would have 5 10^7 samples
+    rf = "\n".join(f"{i} {i} 1 2 0 2 100 0 0 {10 * i} {0.01 * i} s" for i in range(1, 101))
+    plays = "\n".join(f"{i} 51000 {i} 0 0 0 0 0" for i in range(1, 101))
+    shape = "shape_id 1\nnum_samples 500000\n1\n0\n0\n499997\n\nshape_id 2\nnum_samples 500000\n0\n0\n499998"
     played = seqfile.read(write(tmp_path, content(plays, RF=rf, GRADIENTS="", TRAP="", ADC="", SHAPES=shape)))
     pulses = [pulse for _, pulse in played.pulses]
     assert len({id(pulse.envelope) for pulse in pulses}) == 1
     assert [(p.peak, p.frequency) for p in pulses] == [(i, 10 * i) for i in range(1, 101)]
-    assert [p.energy for p in pulses] == pytest.approx([i**2 for i in range(1, 101)])
+    assert [p.energy for p in pulses] == pytest.approx([i**2 / 2 for i in range(1, 101)])
 
 
 def test_spectroscopy_has_no_extent(tmp_path):

@@ -7,10 +7,7 @@ from typing import Literal
 import numpy as np
 
 from trajdesign.errors import InputError
-from trajdesign.seqevents import SAME_TIME, Gradient
-
-#: Part of the larger event's peak that two values may differ by and be one: a file keeps six digits of each.
-_SAME_VALUE = 2e-5
+from trajdesign.seqevents import SAME_TIME, SAME_VALUE, Gradient
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ class Axis:
 
     def _step(self, value: float, block: int, peak: float) -> None:
         """Jump to `value`, unless only rounding separates it from the last."""
-        if abs(value - self.value) > _SAME_VALUE * max(peak, self.peak):
+        if abs(value - self.value) > SAME_VALUE * max(peak, self.peak):
             self.jumps.append(Jump(block, self.axis, self.time, self.value, value, self.is_stored))
             self._append(np.array([self.time]), np.array([value]))
         self.is_stored = True

@@ -17,6 +17,9 @@ _OVERSAMPLED = -1
 #: Times closer than this are one time; every raster is far longer, and rounding far shorter, s.
 SAME_TIME = 1e-10
 
+#: Part of the larger event's peak that two values may differ by and be one: a file keeps six digits of each.
+SAME_VALUE = 2e-5
+
 #: A pulse of a 1.4 file, which stores no use, excites up to this flip angle; pypulseq has the same rule.
 _EXCITATION_DEG = 90.01
 
@@ -229,12 +232,18 @@ def _arbitrary(parsed: Parsed, event: int, before: float) -> Gradient:
     row = parsed.tables["GRADIENTS"][event].split()
     raster = parsed.raster("GradientRasterTime")
     amplitude, delay = number(row[0]), number(row[-1]) * 1e-6
-    values = amplitude * parsed.shapes[int(row[-3])]
+    values = amplitude * parsed.shape(int(row[-3]), f"gradient {event}")
     time_id, n = int(row[-2]), len(values)
     if time_id > 0:  # vertices anywhere on the raster's edges; the first and last are the event's edges
-        times = delay + parsed.shapes[time_id] * raster
+        times = delay + parsed.shape(time_id, f"gradient {event}") * raster
         if len(times) != n or n < 2:
             raise InputError(f"gradient {event} has {n} values at {len(times)} times.")
+        for name, stored, value in (
+            () if parsed.is_old else (("first", row[1], values[0]), ("last", row[2], values[-1]))
+        ):
+            if not abs(number(stored) - value) <= SAME_VALUE * max(abs(number(stored)), np.abs(values).max()):
+                both = f"{stored} Hz/m as its {name} value, and {value:.6g} Hz/m in its shape"
+                raise InputError(f"gradient {event} stores {both}; readers play either.")
         return Gradient(times, values, times)
     if parsed.is_old:
         if time_id < 0 or n < 2:
@@ -263,7 +272,7 @@ def decode_adc(parsed: Parsed, event: int) -> Receiver:
         raise InputError(f"ADC {event} has {count} samples of {dwell:g} s after {delay:g} s.")
     phase, frequency = decode_offsets(parsed, row[3:5] if parsed.is_old else row[3:7])
     shape = 0 if parsed.is_old else int(row[7])
-    modulation = parsed.shapes[shape] if shape else None
+    modulation = parsed.shape(shape, f"ADC {event}") if shape else None
     if modulation is not None and len(modulation) != count:
         raise InputError(f"ADC {event} has {count} samples and {len(modulation)} phases.")
     return Receiver(count, dwell, delay, phase, frequency, modulation)
@@ -300,11 +309,13 @@ def decode_pulse(parsed: Parsed, event: int, envelopes: dict[tuple[int, ...], En
 
 def _envelope(parsed: Parsed, event: int, magnitude_id: int, phase_id: int, time_id: int) -> Envelope:
     raster = parsed.raster("RadiofrequencyRasterTime")
-    magnitude = parsed.shapes[magnitude_id]
-    phase = parsed.shapes[phase_id] if phase_id else np.zeros_like(magnitude)
-    times = (parsed.shapes[time_id] if time_id else np.arange(len(magnitude)) + 0.5) * raster
+    name = f"RF pulse {event}"  # of which both shapes are there: to every other reader 0 is a missing one, not none
+    magnitude, phase = parsed.shape(magnitude_id, name), parsed.shape(phase_id, f"the phase of {name}")
+    times = (parsed.shape(time_id, name) if time_id else np.arange(len(magnitude)) + 0.5) * raster
+    if len(phase) != len(magnitude):
+        raise InputError(f"{name} has {len(magnitude)} magnitudes and {len(phase)} phases.")
     if len(times) != len(magnitude) or times[0] < 0 or np.any(np.diff(times) < 0):
-        raise InputError(f"RF pulse {event} has {len(magnitude)} samples at {len(times)} times, or runs backwards.")
+        raise InputError(f"{name} has {len(magnitude)} samples at {len(times)} times, or runs backwards.")
     duration = float(times[-1]) if time_id else len(magnitude) * raster
     return Envelope(times, magnitude * np.exp(2j * np.pi * phase), duration, not time_id)
 

@@ -53,10 +53,14 @@ def decode_extensions(parsed: Parsed, first: int) -> Extras:
         if following in seen or len(seen) == _MOST_EXTENSIONS:
             raise InputError(f"the list of extensions comes back to {following}, or has more than {_MOST_EXTENSIONS}.")
         seen.add(following)
+        if following not in parsed.tables["EXTENSIONS"]:
+            raise InputError(f"a list of extensions goes on with {following}, which [EXTENSIONS] lacks.")
         kind, reference, following = (int(word) for word in parsed.tables["EXTENSIONS"][following].split())
         if kind not in parsed.extensions:
             raise InputError(f"a block uses an extension of number {kind}, of which the file has no section.")
         extension = parsed.extensions[kind]
+        if extension.name in EXTENSIONS and reference not in extension.rows:
+            raise InputError(f"a block uses {reference} of the extension {extension.name}, which lacks it.")
         known = extension.rows[reference].split() if extension.name in EXTENSIONS else []
         found.setdefault(extension.name, []).append(known)
     for name in ("ROTATIONS", "DELAYS", "RF_SHIMS"):

@@ -38,6 +38,7 @@ from trajdesign.seqparse import MOST_POINTS, Parsed, parse
 from trajdesign.seqplay import SeqFile
 
 _RASTERS = ("GradientRasterTime", "RadiofrequencyRasterTime", "BlockDurationRaster")
+_ADC_RASTER = "AdcRasterTime"
 
 #: A bound that no sensible file reaches, so that a hostile one cannot fill the memory.
 _MOST_BYTES = 2**28
@@ -88,6 +89,8 @@ class _Player:
         self.parsed = parsed
         self.most = min(MOST_POINTS, _FREE_POINTS + _MOST_RATIO * n_bytes)
         self.rasters = {name: parsed.raster(name) for name in _RASTERS}
+        if _ADC_RASTER in parsed.definitions:  # by which nothing is placed, but the scanner goes by it
+            parsed.raster(_ADC_RASTER)
         self.axes = [Axis(axis) for axis in range(3)]
         self.gradients: dict[tuple[int, float], Gradient | None] = {}
         self.rotated: dict[tuple[int, ...], list[tuple[int, Gradient]]] = {}

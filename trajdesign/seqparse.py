@@ -3,7 +3,6 @@
 Specification: https://pulseq.github.io/specification.pdf.
 """
 
-import hashlib
 import math
 import re
 from array import array
@@ -13,8 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from trajdesign.errors import InputError
+from trajdesign.seqshapes import decompressed
+from trajdesign.seqsignature import verified
 
-VERSIONS = ("1.4.0", "1.4.1", "1.4.2", "1.5.0", "1.5.1")
+VERSIONS = ("1.4.0", "1.4.1", "1.4.2", "1.5.0", "1.5.1", "1.5.2")
 
 #: Since when a file names the extensions that a reader must know: the others may be passed over.
 _NAMES_REQUIRED = "1.5.1"
@@ -22,21 +23,30 @@ _NAMES_REQUIRED = "1.5.1"
 #: A bound that no sensible file reaches, so that a hostile one cannot fill the memory: samples and vertices.
 MOST_POINTS = 50_000_000
 
-#: Columns of each table with the id, in versions 1.4 and 1.5.
+#: Columns of each table with the id, in versions 1.4 and 1.5: whole numbers, numbers, text.
 _TABLES = {
-    "BLOCKS": (8, 8),
-    "RF": (8, 12),
-    "GRADIENTS": (5, 7),
-    "TRAP": (6, 6),
-    "ADC": (6, 9),
-    "EXTENSIONS": (4, 4),
+    "BLOCKS": ("wwwwwwww", "wwwwwwww"),
+    "RF": ("wnwwwnnn", "wnwwwnnnnnnt"),
+    "GRADIENTS": ("wnwwn", "wnnnwwn"),
+    "TRAP": ("wnnnnn", "wnnnnn"),
+    "ADC": ("wwnnnn", "wwnnnnnnw"),
+    "EXTENSIONS": ("wwww", "wwww"),
 }
+
+#: Tables that other readers take to end at a blank line: what follows it they do not play.
+_ENDING = ("BLOCKS", "RF", "GRADIENTS", "TRAP", "ADC")
+
+#: Which columns of a block are of which tables.
+_PLAYED = {(2,): ("RF",), (3, 4, 5): ("TRAP", "GRADIENTS"), (6,): ("ADC",), (7,): ("EXTENSIONS",)}
 
 _SECTIONS = {f"[{name}]": name for name in (*_TABLES, "VERSION", "DEFINITIONS", "SHAPES")}
 
-#: Columns of the extensions that are played, with the id (of RF shims it depends on the channels). A wait for a trigger
+#: Columns of the extensions that are played, as above (of RF shims it depends on the channels). A wait for a trigger
 #: counts as no time.
-EXTENSIONS = {"LABELSET": 3, "LABELINC": 3, "TRIGGERS": 5, "DELAYS": 5, "ROTATIONS": 5, "RF_SHIMS": None}
+EXTENSIONS = {
+    **{"LABELSET": "wnt", "LABELINC": "wnt", "TRIGGERS": "wnnnn", "DELAYS": "wnnnt", "ROTATIONS": "wnnnn"},
+    "RF_SHIMS": None,
+}
 
 #: Samples of all shapes: so many, and so many for each line that holds them, as what is constant takes three lines.
 _FREE_POINTS, _MOST_RATIO = 2**20, 100
@@ -51,7 +61,7 @@ _HEADER = re.compile(r"^[ \t]*(?:\[|extension ).*$", re.MULTILINE)
 #: What is neither blank nor a comment.
 _LINE = re.compile(r"^[ \t]*([^ \t\n#].*)$", re.MULTILINE)
 
-_SIGNATURE = re.compile(rb"\r?\n\[SIGNATURE\][ \t]*\r?\n")
+_BLANK = re.compile(r"\n[ \t]*\n")
 
 _VERSION = re.compile(rb"^\[VERSION\]\s+major\s+(\w+)\s+minor\s+(\w+)\s+revision\s+(\w+)", re.MULTILINE)
 
@@ -89,7 +99,7 @@ class Parsed:
     shapes
         Id -> decompressed samples (sample,).
     md5
-        The signature, which fits the content; empty if the file has none.
+        The hash of its signature, which fits the content; empty if the file has none.
     extensions
         Number of a type of extension -> its section.
     larmor
@@ -114,10 +124,16 @@ class Parsed:
         """Return a definition that is one time, s."""
         if name not in self.definitions:
             raise InputError(f"the definition {name} is missing.")
-        value = number(self.definitions[name])
+        value = _defined(self.definitions, name)
         if not 1e-9 <= value < 1:
-            raise InputError(f"the definition {name} is {value}.")
+            raise InputError(f"the definition {name} is {value:g} s; a raster has from 1e-09 to 1 s.")
         return value
+
+    def shape(self, shape: int, event: str) -> np.ndarray:
+        """Return the samples of a shape (sample,) that an event names."""
+        if shape not in self.shapes:
+            raise InputError(f"{event} has the shape {shape}, which [SHAPES] lacks.")
+        return self.shapes[shape]
 
 
 def parse(content: bytes, *, signed: bool, larmor: float) -> Parsed:
@@ -137,7 +153,9 @@ def parse(content: bytes, *, signed: bool, larmor: float) -> Parsed:
     InputError
         If anything is damaged, contradicts the format or is unknown.
     """
-    body, md5 = _verified(content)
+    if content.startswith(b"\xef\xbb\xbf"):
+        raise InputError("the file starts with a byte order mark, which interpreters do not skip; save it without.")
+    body, md5 = verified(content)
     if signed and not md5:
         if found := _VERSION.search(content):
             _require_known(b".".join(found.groups()).decode())
@@ -148,6 +166,7 @@ def parse(content: bytes, *, signed: bool, larmor: float) -> Parsed:
     parts = _pairs(text.lines("VERSION"))
     version = ".".join(parts.get(part, "?") for part in ("major", "minor", "revision"))
     _require_known(version)
+    text.version = version
     text.require_sections()
     column = not version.startswith("1.4")
     definitions = _pairs(text.lines("DEFINITIONS"))
@@ -156,8 +175,8 @@ def parse(content: bytes, *, signed: bool, larmor: float) -> Parsed:
         raise InputError(f"gradient {both[0]} is both in [TRAP] and in [GRADIENTS]; readers play either.")
     extensions = _extensions(text, version, definitions.get("RequiredExtensions", "").split())
     if math.isnan(larmor) and {"B0", "Gamma"} <= definitions.keys():
-        larmor = number(definitions["B0"]) * number(definitions["Gamma"])
-    return Parsed(version, definitions, _blocks(text), tables, _shapes(text), md5, extensions, larmor)
+        larmor = _defined(definitions, "B0") * _defined(definitions, "Gamma")
+    return Parsed(version, definitions, _blocks(text, tables), tables, _shapes(text), md5, extensions, larmor)
 
 
 def _require_known(version: str) -> None:
@@ -180,28 +199,12 @@ def whole(text: str) -> int:
     return int(text)
 
 
-def _verified(content: bytes) -> tuple[bytes, str]:
-    """Return what was signed, and the signature; an empty one if there is none.
-
-    A file may have been written with other ends of lines than those that were signed: they change nothing.
-    """
-    places = list(_SIGNATURE.finditer(content))
-    if not places:
-        return content, ""
-    body, signature = content[: places[-1].start()], content[places[-1].end() :]
-    lines = [line.split() for line in signature.splitlines() if line.strip() and line[:1] != b"#"]
-    if any(words[0] not in (b"Type", b"Hash") for words in lines):
-        raise InputError("the file goes on after its signature, which does not cover that.")
-    if not lines:
-        return body, ""
-    stored = re.search(rb"^Hash ([0-9a-f]{32})\s*$", signature, re.MULTILINE)
-    plain = body.replace(b"\r\n", b"\n")
-    signed = (
-        hashlib.md5(text, usedforsecurity=False).hexdigest() for text in (body, plain, b"\r\n".join(plain.split(b"\n")))
-    )
-    if stored is None or stored[1].decode() not in signed:
-        raise InputError("the file does not fit its signature; it is truncated or was changed.")
-    return body, stored[1].decode()
+def _defined(definitions: dict[str, str], name: str) -> float:
+    """Return the one finite number that a definition is."""
+    try:
+        return number(definitions[name])
+    except (InputError, ValueError):
+        raise InputError(f"the definition {name} is {definitions[name]!r}, which is not one finite number.") from None
 
 
 class _Text:
@@ -218,7 +221,8 @@ class _Text:
     def __init__(self, text: str) -> None:
         if strange := _STRANGE.search(text):
             raise InputError(f"the file holds the character {strange[0]!r}, which readers take differently.")
-        self.text = text
+        self.text, self.version = text, ""
+        self.place, self.is_apart = 0, False  # of the last line: where it starts, and whether a blank line precedes it
         headers = list(_HEADER.finditer(text))
         self.spans = {"": (0, headers[0].start() if headers else len(text))}
         for header, following in zip(headers, [*headers[1:], None], strict=True):
@@ -240,40 +244,75 @@ class _Text:
 
     def lines(self, name: str) -> Iterator[str]:
         """Yield the lines of a section without comments and blank lines; none if it is missing."""
-        for found in _LINE.finditer(self.text, *self.spans.get(name, (0, 0))):
+        end, stop = self.spans.get(name, (0, 0))
+        for found in _LINE.finditer(self.text, end, stop):
+            self.is_apart = found.start() > end + 1 and bool(_BLANK.search(self.text, end, found.start()))
+            self.place, end = found.start(1), found.end()
             line = found[1].rstrip(" \t")
             if name != "DEFINITIONS" and not line.isascii():
                 raise InputError(f"{line!r} is no line of [{name}].")
             yield line
 
-    def words(self, name: str, n_columns: int | None) -> Iterator[tuple[str, list[str]]]:
-        """Yield the lines of a table and their columns."""
+    def fault(self, name: str, what: str) -> InputError:
+        """Return the error that names the last line."""
+        line = self.text.count("\n", 0, self.place) + 1
+        return InputError(f"line {line}, in {f'[{name}]' if name in _SECTIONS.values() else name}, {what}.")
+
+    def words(self, name: str, n_columns: int | None) -> Iterator[list[str]]:
+        """Yield the columns of the lines of a table."""
         for line in self.lines(name):
             words = line.split()
             if n_columns not in (len(words), None):
-                raise InputError(f"a line of [{name}] has not {n_columns} columns.")
+                raise self.fault(
+                    name, f"has {len(words)} columns; version {self.version} has {n_columns} columns there"
+                )
+            if self.is_apart and name in _ENDING:
+                raise self.fault(name, "follows a blank line, where other readers end the table; remove the blank line")
             if "_" in line and name in _TABLES:  # which Python takes for part of a number
-                raise InputError(f"a line of [{name}] holds an underscore.")
-            yield line, words
+                raise self.fault(name, "holds an underscore")
+            yield words
 
-    def rows(self, name: str, n_columns: int | None) -> dict[int, str]:
+    def rows(self, name: str, kinds: str | None) -> dict[int, str]:
         """Return the rows of a table by their ids."""
         rows = dict[int, str]()
-        for line, (word, *_) in self.words(name, n_columns):
-            if whole(word) in rows:
-                raise InputError(f"[{name}] holds the same id twice.")
-            rows[whole(word)] = line[len(word) :]
+        for words in self.words(name, kinds and len(kinds)):
+            for kind, word in zip(kinds or "w", words, strict=False):
+                try:
+                    _ = whole(word) if kind == "w" else number(word) if kind == "n" else word
+                except (InputError, ValueError):
+                    what = "finite" if kind == "n" else "whole"
+                    raise self.fault(name, f"holds {word}, which is no {what} number") from None
+            event = int(words[0])
+            if event < 1:
+                raise self.fault(name, f"has the id {event}; ids start at 1")
+            if event in rows:
+                raise self.fault(name, f"has the same id twice, {event}")
+            rows[event] = " ".join(words[1:])
         return rows
 
 
-def _blocks(text: _Text) -> np.ndarray:
-    n_columns = _TABLES["BLOCKS"][0]
+def _blocks(text: _Text, tables: dict[str, dict[int, str]]) -> np.ndarray:
+    n_columns = len(_TABLES["BLOCKS"][0])
     numbers = array("q")
-    for _, words in text.words("BLOCKS", n_columns):
-        numbers.extend(map(int, words))
+    for words in text.words("BLOCKS", n_columns):
+        try:
+            numbers.extend(map(int, words))
+        except (ValueError, OverflowError):
+            raise text.fault("BLOCKS", "holds what is no whole number") from None
     blocks = np.frombuffer(numbers, dtype=np.int64).reshape(-1, n_columns)
-    if len(np.unique(blocks[:, 0])) != len(blocks):
-        raise InputError("[BLOCKS] holds the same id twice.")
+    ids = blocks[:, 0]
+    for i in np.flatnonzero(np.diff(ids) <= 0)[:1]:
+        what = "holds the same id twice" if ids[i] == ids[i + 1] else "is out of order"
+        raise InputError(
+            f"[BLOCKS] {what}: block {ids[i + 1]} stands after block {ids[i]}. Some interpreters play blocks as they "
+            "stand, others by id: number them as they are to be played."
+        )
+    for columns, names in _PLAYED.items():
+        known = np.array([0, *(event for name in names for event in tables[name])])
+        unknown = np.argwhere(~np.isin(blocks[:, columns], known))
+        for index, column in unknown[:1]:
+            event = blocks[index, columns[column]]
+            raise InputError(f"block {ids[index]} plays event {event} of [{'] or ['.join(names)}], which lacks it.")
     return blocks
 
 
@@ -323,48 +362,30 @@ def _pairs(lines: Iterator[str]) -> dict[str, str]:
 
 def _shapes(text: _Text) -> dict[int, np.ndarray]:
     shapes = dict[int, np.ndarray]()
-    total, most = (
-        0,
-        min(MOST_POINTS, _FREE_POINTS + _MOST_RATIO * text.text.count("\n", *text.spans.get("SHAPES", (0, 0)))),
-    )
+    n_lines = text.text.count("\n", *text.spans.get("SHAPES", (0, 0)))
+    total, most = 0, min(MOST_POINTS, _FREE_POINTS + _MOST_RATIO * n_lines)
     lines = text.lines("SHAPES")
     line = next(lines, "")
     while line:
         word, shape_id, *_ = line.split()
         label, count = next(lines, "").split()
         total += whole(count)
-        if word != "shape_id" or label != "num_samples" or whole(count) < 1 or total > most:
+        if (word, label) != ("shape_id", "num_samples") or min(whole(shape_id), whole(count)) < 1 or total > most:
             raise InputError(f"{word} {shape_id} announces {label} {count}.")
         data = array("d")
         for line in lines:
             if line.startswith("shape_id"):
                 break
-            data.append(number(line))
+            if text.is_apart:
+                raise text.fault("SHAPES", "follows a blank line, where a shape ends; remove the blank line")
+            try:
+                data.append(number(line))
+            except (InputError, ValueError):
+                raise text.fault("SHAPES", f"holds {line}, which is no finite number") from None
         else:
             line = ""
-        shape = np.array(data) if len(data) == whole(count) else _decompress(data, whole(count), shape_id)
+        shape = np.array(data) if len(data) == whole(count) else decompressed(data, whole(count), shape_id)
         if whole(shape_id) in shapes:
             raise InputError(f"shape {shape_id} occurs twice.")
         shapes[whole(shape_id)] = shape
     return shapes
-
-
-def _decompress(data: "array[float]", count: int, shape_id: str) -> np.ndarray:
-    """Undo the run-length code of the derivative: after a value twice in a row comes how often it repeats."""
-    steps, lengths = array("d"), array("q")
-    i = 0
-    while i < len(data):
-        run = 1
-        if i + 1 < len(data) and data[i] == data[i + 1]:
-            if i + 2 >= len(data) or data[i + 2] != round(data[i + 2]) or not 0 <= data[i + 2] <= count:
-                raise InputError(f"shape {shape_id} has a damaged run length.")
-            run = 2 + int(data[i + 2])
-        steps.append(data[i])
-        lengths.append(run)
-        i += 1 if run == 1 else 3
-    if sum(lengths) != count:
-        raise InputError(f"shape {shape_id} has {sum(lengths)} samples instead of {count}.")
-    shape: np.ndarray = np.cumsum(np.repeat(np.frombuffer(steps), np.frombuffer(lengths, dtype=np.int64)))
-    if not math.isfinite(float(shape @ shape)):
-        raise InputError(f"shape {shape_id} leaves the finite numbers.")
-    return shape
