@@ -150,3 +150,60 @@ def test_what_is_no_trajectory_is_one_sentence(tmp_path):
     np.zeros(24, dtype="<c8").tofile(tmp_path / "k.cfl")
     with pytest.raises(InputError, match=r"a trajectory of BART has \(3, sample, shot\)"):
         sampled.read(tmp_path / "k.cfl")
+
+
+def cfl(folder, array, dimensions=None):
+    """Write an array of BART's axes."""
+    (folder / "k.hdr").write_text(f"# Dimensions\n{' '.join(map(str, dimensions or array.shape))} 1 1\n")
+    (folder / "k.cfl").write_bytes(np.asarray(array, "<c8").tobytes(order="F"))
+    return folder / "k.cfl"
+
+
+def test_k_of_bart_is_real(tmp_path):
+    k = np.random.default_rng(0).normal(size=(3, 6, 4))
+    found = sampled.read(cfl(tmp_path, k))
+    np.testing.assert_array_equal(found.k, k.astype("<f4").transpose(2, 1, 0))
+    # frames follow shots
+    np.testing.assert_array_equal(sampled.read(cfl(tmp_path, k, (3, 6, 2, 1, 2))).k, found.k)
+    wrong = k.astype(complex)
+    for imaginary in (1e-6, np.nan):
+        wrong[1, 5, 2] = complex(1, imaginary)
+        with pytest.raises(InputError, match=r"k\.cfl: k is complex, first at shot 2, sample 5, axis 1"):
+            sampled.read(cfl(tmp_path, wrong))
+    k[0, 3, 1] = np.nan
+    with pytest.raises(InputError, match=r"k\.cfl: k is not finite at shot 1, sample 3"):
+        sampled.read(cfl(tmp_path, k))
+    with pytest.raises(InputError, match=r"has the dimensions \(6, 3, 4, 1, 1\); a trajectory of BART has"):
+        sampled.read(cfl(tmp_path, k.transpose(1, 0, 2)))
+
+
+@pytest.mark.parametrize("dtype", [int, complex])
+def test_k_is_of_real_numbers(tmp_path, dtype):
+    k, other = np.ones((2, 8, 2), dtype), np.zeros((2, 8, 2))
+    np.save(tmp_path / "k.npy", k)
+    np.savez(tmp_path / "k.npz", k=k, weights=other)  # of which the weights are not taken in its place
+    for name in ("k.npy", "k.npz"):
+        with pytest.raises(InputError, match=rf"holds {k.dtype} of shape \(2, 8, 2\), not a real"):
+            sampled.read(tmp_path / name)
+    np.savez(tmp_path / "k.npz", k=other + 1, weights=other)
+    np.testing.assert_array_equal(sampled.read(tmp_path / "k.npz").k, other + 1)
+    np.savez(tmp_path / "k.npz", a=other, b=other)
+    with pytest.raises(InputError, match="it has 2"):
+        sampled.read(tmp_path / "k.npz")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "sentence"),
+    [
+        (-1, np.nan, "the gradient is not finite at shot 2, sample"),  # of the rewinder, behind the readout
+        (11, -10.0, r"its largest gradient is -0\.01 T/m"),
+        (8, 2.5, "damaged"),
+        (4, 32.5, "damaged"),
+    ],
+)
+def test_damaged_numbers_of_neurospin_are_refused(files, tmp_path, place, value, sentence):
+    values = np.fromfile(files / "shots.bin", "<f4")
+    values[place] = value
+    values.tofile(tmp_path / "x.bin")
+    with pytest.raises(InputError, match=sentence):
+        sampled.read(tmp_path / "x.bin")

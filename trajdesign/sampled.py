@@ -92,9 +92,10 @@ def read(path: Path | str) -> Samples:
         raise InputError(f"{path} holds {found.k.dtype} of shape {found.k.shape}, not a real (shot, sample, dim).")
     if found.k.shape[-1] not in (2, 3):
         raise InputError(f"{path}: the last axis of k has length {found.k.shape[-1]}; it must be 2 or 3 (x, y[, z]).")
-    if not np.isfinite(found.k).all():
-        shot, sample = np.argwhere(~np.isfinite(found.k))[0][:2]
-        raise InputError(f"{path}: k is not finite at shot {shot}, sample {sample}.")
+    for name, values in (("k", found.k), ("the gradient", found.gradient)):
+        if values is not None and not np.isfinite(values).all():
+            shot, sample = np.argwhere(~np.isfinite(values))[0][:2]
+            raise InputError(f"{path}: {name} is not finite at shot {shot}, sample {sample}.")
     scan = Acquisition()  # of which the field of view stays: one that is given has the last word over the file's
     n_shots, n_samples, n_dims = found.k.shape
     dwell = scan.dwell if found.dwell is None else found.dwell
@@ -122,10 +123,15 @@ def nucleus(played: seqplay.SeqFile, path: Path | str) -> dict[str, Any]:
 
 def _only_array(path: Path) -> NDArray:
     """Return the one array (shot, sample, dim) of an ``.npz`` file, or the one named ``k``."""
-    candidates = {key: a for key, a in read_npz(path).items() if a.ndim == 3 and a.dtype.kind == "f"}
-    if "k" not in candidates and len(candidates) != 1:
-        raise InputError(f"{path} must hold one real array (shot, sample, dim), found {len(candidates)}.")
-    return candidates["k"] if "k" in candidates else next(iter(candidates.values()))
+    arrays = read_npz(path)
+    if "k" in arrays:
+        return arrays["k"]
+    candidates = [a for a in arrays.values() if a.ndim == 3 and a.dtype.kind == "f"]
+    if len(candidates) != 1:
+        raise InputError(
+            f"{path} must hold one real array (shot, sample, dim), or one named k; it has {len(candidates)}."
+        )
+    return candidates[0]
 
 
 def _bart(path: Path) -> Samples:
@@ -134,6 +140,11 @@ def _bart(path: Path) -> Samples:
         raise InputError(f"{path} has the dimensions {array.shape}; a trajectory of BART has (3, sample, shot).")
     with np.errstate(invalid="ignore"):  # of what is not finite, which is refused
         k = array.real.astype(np.float64).reshape(3, array.shape[1], -1, order="F").T
+        imaginary = np.abs(array.imag.reshape(3, array.shape[1], -1, order="F").T)
+    if imaginary.any():
+        shot, sample, axis = np.argwhere(imaginary)[0]
+        place = f"shot {shot}, sample {sample}, axis {axis}"
+        raise InputError(f"{path}: k is complex, first at {place}; that of a trajectory is real. Is it k-space data?")
     return Samples(k if k[..., 2].any() else k[..., :2], "1/fov")
 
 
@@ -154,21 +165,30 @@ def _pulseq(path: Path) -> Samples:
     return Samples(k[..., :n_dims], "1/m", dwell=dwells.pop(), fov=fov, nucleus=nucleus(played, path))
 
 
+def _count(value: float) -> int:
+    """Return the whole number that a float is."""
+    if not float(value).is_integer():
+        raise ValueError
+    return int(value)
+
+
 def _neurospin(path: Path) -> Samples:
     """Integrate the gradients; k are of the readout alone, and the gradient of the whole shots."""
     content = walled.read_bytes(path)
     try:
         with np.errstate(invalid="ignore"):  # of what is not finite, which is refused
             values = np.frombuffer(content, dtype="<f4").astype(np.float64)
-        version, n_dims = round(float(values[0]), 1), int(values[1])
+        version, n_dims = round(float(values[0]), 1), _count(values[1])
         if version not in _NEUROSPIN_VERSIONS or n_dims not in (2, 3):
             raise InputError(f"{path} is of version {version} with {n_dims} axes; {_NEUROSPIN_VERSIONS} are known.")
         fov, matrix, head = np.split(values[2:], [n_dims, 2 * n_dims])
-        oversampling, gamma, n_shots, n_cells = head[0], head[1], int(head[2]), int(head[3])
+        oversampling, gamma, n_shots, n_cells = head[0], head[1], _count(head[2]), _count(head[3])
         largest, body = head[5] * 1e-3, head[17:]  # from mT/m
-        before, after = (int(n) for n in head[8:10]) if version > 5.05 else (0, 0)
+        before, after = map(_count, head[8:10]) if version > 5.05 else (0, 0)
         if min(n_shots, n_cells) < 1 or not 0 <= before <= n_cells - after <= n_cells or not oversampling > 0:
             raise InputError(f"{path} is damaged: {n_shots} shots of {n_cells} steps, {oversampling:g} samples each.")
+        if largest < 0:
+            raise InputError(f"{path} is damaged: its largest gradient is {largest:g} T/m.")
         start = body[: n_shots * n_dims].reshape(n_shots, 1, n_dims)
         n_ends = (2 if version > 4.5 else 1) * n_shots * n_dims
         cells = body[n_ends : n_ends + n_shots * n_cells * n_dims].reshape(n_shots, n_cells, n_dims)
@@ -176,7 +196,7 @@ def _neurospin(path: Path) -> Samples:
             gradient = cells * largest
             k = start + np.cumsum(np.pad(gradient, ((0, 0), (1, 0), (0, 0))), 1) * gamma * _NEUROSPIN_RASTER
         dwell = np.floor(_NEUROSPIN_RASTER / oversampling / _DWELL_RASTER + 1e-6) * _DWELL_RASTER
-        pixels = tuple(int(n) for n in matrix)
+        pixels = tuple(map(_count, matrix))
         of_gamma = told_nucleus(None, float(gamma))
     except ConfigError as error:
         raise InputError(f"{path}: {error}") from None
