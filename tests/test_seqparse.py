@@ -129,12 +129,28 @@ def test_a_shape_goes_on_up_to_a_blank_line(tmp_path):
 def test_tabs_and_trailing_blanks_change_nothing(tmp_path, version):
     text = FILES[version]
     plain = read(tmp_path, text)
-    # shape 1 keeps its lines, as a blank line ends it
-    for changed in (re.sub(r"(?<=\d) (?=\d)", "\t", text), re.sub(r"(?<=\S)\n", " \t\n", text)):
+    for changed in (re.sub(r"(?<=\d) (?=\d)", "\t", text), re.sub(r"(?<=[^]\n])\n", " \t\n", text)):
         assert changed != text
         played = read(tmp_path, changed)
         np.testing.assert_array_equal(played.k_adc, plain.k_adc)
         assert [pulse.energy for _, pulse in played.pulses] == [pulse.energy for _, pulse in plain.pulses]
+
+
+@pytest.mark.parametrize("line", ["[EXTENSIONS] ", " [EXTENSIONS]", "\t[RF]"])
+def test_blanks_around_the_name_of_a_section_are_refused(tmp_path, line):
+    # Pulseq's C++ interpreter does not find it, and plays the blocks without their extensions
+    refused(
+        tmp_path, FILES["1.5.0"].replace(f"\n{line.strip()}\n", f"\n{line}\n"), "has blanks around a section's name"
+    )
+
+
+@pytest.mark.parametrize("name", ["ROTATIONS", "RF_SHIMS"])
+def test_an_extension_of_a_later_version_is_refused(tmp_path, name):
+    row = {"ROTATIONS": "1 1 0 0 0", "RF_SHIMS": "1 1 0.5 0"}[name]
+    new = FILES["1.5.0"].replace("[SHAPES]", f"extension {name} 2\n{row}\n\n[SHAPES]")
+    refused(tmp_path, new, f"the extension {name} is none of version 1.5.0; it came with 1.5.1")
+    plain = read(tmp_path, FILES["1.5.0"])
+    np.testing.assert_array_equal(read(tmp_path, new.replace("revision 0", "revision 1")).k_adc, plain.k_adc)
 
 
 def test_a_byte_order_mark_and_bare_returns_are_named(tmp_path):

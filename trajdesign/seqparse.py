@@ -23,6 +23,9 @@ _NAMES_REQUIRED = "1.5.1"
 #: A bound that no sensible file reaches, so that a hostile one cannot fill the memory: samples and vertices.
 MOST_POINTS = 50_000_000
 
+#: Extensions that came with it, and that interpreters of older files play otherwise or not at all.
+_NEW = frozenset({"ROTATIONS", "RF_SHIMS"})
+
 #: Columns of each table with the id, in versions 1.4 and 1.5: whole numbers, numbers, text.
 _TABLES = {
     "BLOCKS": ("wwwwwwww", "wwwwwwww"),
@@ -232,6 +235,10 @@ class _Text:
                 raise InputError(f"the section {line!r} is unknown to this reader.")
             if name in self.spans:
                 raise InputError(f"the section {line!r} occurs twice.")
+            if line.startswith("[") and line != header[0]:
+                raise InputError(
+                    f"the line {header[0]!r} has blanks around a section's name, which others do not find."
+                )
             self.spans[name] = header.end(), following.start() if following else len(text)
         if any(self.lines("")):
             raise InputError("the file has text before its first section.")
@@ -327,8 +334,8 @@ def _extensions(text: _Text, version: str, required: list[str]) -> dict[int, Ext
     for name in (*required, *(() if version >= _NAMES_REQUIRED else found)):
         if name not in EXTENSIONS:
             raise InputError(f"the extension {name} may change gradients or timing; this reader does not play it.")
-    if "ROTATIONS" in found and version.startswith("1.4"):
-        raise InputError(f"the extension ROTATIONS is none of version {version}; it came with 1.5.1.")
+    for name in _NEW.intersection(found) if version < _NAMES_REQUIRED else ():
+        raise InputError(f"the extension {name} is none of version {version}; it came with {_NAMES_REQUIRED}.")
     extensions = dict[int, Extension]()
     for section, name in zip(sections, found, strict=True):
         _, _, kind = section.split()

@@ -118,6 +118,11 @@ def sections(**replaced):
     return START + "".join(f"{names[name]}\n{text}\n" for name, text in parts.items())
 
 
+def newer(**replaced):
+    """Return a file of the version that knows rotations and shims."""
+    return sections(**replaced).replace("revision 0", "revision 1")
+
+
 def shape(n, lines, shape_id=1):
     return f"shape_id {shape_id}\nnum_samples {n}\n" + "\n".join(lines)
 
@@ -174,14 +179,12 @@ def crafted():
         "extension of another digit": signed(sections() + "extension LABELINC ٢\n1 0 LIN\n"),
         "extension that nobody knows": signed(sections(**{"extension FUTURE 2": "1 1 0 0 0"})),
         "required extension": signed(sections().replace("[BLOCKS]", "RequiredExtensions FUTURE\n[BLOCKS]")),
-        "rotation that stretches": signed(sections(EXTENSIONS="1 2 1 0", **{"extension ROTATIONS 2": "1 1.1 0 0 0"})),
-        "rotation by no number": signed(sections(EXTENSIONS="1 2 1 0", **{"extension ROTATIONS 2": "1 nan 0 0 0"})),
+        "rotation that stretches": signed(newer(EXTENSIONS="1 2 1 0", **{"extension ROTATIONS 2": "1 1.1 0 0 0"})),
+        "rotation by no number": signed(newer(EXTENSIONS="1 2 1 0", **{"extension ROTATIONS 2": "1 nan 0 0 0"})),
         "two rotations of a block": signed(
-            sections(EXTENSIONS="1 2 1 2\n2 2 1 0", **{"extension ROTATIONS 2": "1 1 0 0 0"})
+            newer(EXTENSIONS="1 2 1 2\n2 2 1 0", **{"extension ROTATIONS 2": "1 1 0 0 0"})
         ),
-        "shims of 10^9 channels": signed(
-            sections(EXTENSIONS="1 2 1 0", **{"extension RF_SHIMS 2": "1 1000000000 1 0"})
-        ),
+        "shims of 10^9 channels": signed(newer(EXTENSIONS="1 2 1 0", **{"extension RF_SHIMS 2": "1 1000000000 1 0"})),
         "gradient in two tables": signed(sections(TRAP="1 1e5 10 10 10 0\n2 1 10 10 10 0")),
         "two extensions of one number": signed(sections(**{"extension LABELINC 1": "1 0 LIN"})),
         "event that is not there": signed(sections(BLOCKS="1 100 7 0 0 0 0 0")),
