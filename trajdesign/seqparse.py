@@ -282,7 +282,7 @@ class _Text:
     def rows(self, name: str, kinds: str | None) -> dict[int, str]:
         """Return the rows of a table by their ids."""
         rows = dict[int, str]()
-        for words in self.words(name, kinds and len(kinds)):
+        for words in self.words(name, None if kinds is None else len(kinds)):
             for kind, word in zip(kinds or "w", words, strict=False):
                 try:
                     _ = whole(word) if kind == "w" else number(word) if kind == "n" else word

@@ -27,7 +27,7 @@ def verified(content: bytes) -> tuple[bytes, str]:
     body, signature = content[: places[-1].start()], content[places[-1].end() :]
     stored = dict[str, str]()
     for line in signature.decode("latin-1").splitlines():
-        key, *words = line.split() or "#"
+        key, *words = line.split() or ["#"]
         if key.startswith("#"):
             continue
         value = " ".join(words).lower()
