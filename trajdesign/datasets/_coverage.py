@@ -91,15 +91,15 @@ def _is_measured(size: NDArray) -> NDArray[np.bool_]:
     What was filled up by other software may be noise of its rounding. Of an object without noise k-space gets as small,
     but gradually.
     """
-    tiny = (size > _ROUNDED) & (size < _TINY)
+    tiny = (size > 0) & (size < _TINY)
     found: NDArray[np.bool_] = size != 0
-    if not tiny.any():
+    if not tiny.any() or np.median(size[tiny]) < _ROUNDED:
         return found
     steps = []
     for axis in (1, 2):
         one, other = (size.take(range(*ends), axis) for ends in ((0, size.shape[axis] - 1), (1, size.shape[axis])))
         low, high = np.minimum(one, other), np.maximum(one, other)
-        at_edge = (low > _ROUNDED) & (low < _TINY) & (high >= _TINY)
+        at_edge = (low > 0) & (low < _TINY) & (high >= _TINY)
         steps.append(high[at_edge] / low[at_edge])
     edges = np.concatenate(steps)
     return found & ~tiny if len(edges) and np.median(edges) > _SHARP else found
