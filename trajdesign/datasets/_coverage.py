@@ -58,7 +58,7 @@ def require_sampled(kspace: NDArray, number: int, path: Path) -> None:
         size = np.abs(kspace)
         size = size / max(size.max(initial=0), np.finfo(size.dtype).tiny)
     of_coils = _is_measured(size)
-    measured: NDArray[np.bool_] = of_coils.any(axis=0)
+    measured: NDArray[np.bool_] = np.logical_or.reduce(of_coils, axis=0)
     starts: list[int] = []
     for axis, name in ((0, "y"), (1, "x")):
         present = np.flatnonzero(measured.any(axis=1 - axis))
