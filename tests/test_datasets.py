@@ -257,6 +257,44 @@ def test_empty_slices_are_dropped(tmp_path):
     assert len(images(ACQUISITION, "test", test=[file], slices_min_signal=0.0)) == 8
 
 
+@pytest.mark.parametrize("contrasts", [1, 2])
+def test_a_hot_pixel_drops_no_other_slice(tmp_path, contrasts):
+    volume = np.stack([numbered(10)] * contrasts, axis=1) + 1
+    volume[0] *= 0.01
+    volume[4, 0, 20, 20] = 60_000
+    dataset = images(ACQUISITION, "test", test=[save(tmp_path / "a.npy", volume)], slices_min_signal=0.25)
+    assert len(dataset) == 9 * contrasts  # as without the pixel
+    assert dataset.origin == "1 file (1 more with less than 0.25 of the strongest's signal left out)"
+
+
+def thick(n_slices, shape=(64, 60)):
+    """A smooth volume (slice, y, x) whose neighbouring slices differ three times as much as neighbouring pixels."""
+    z, y, x = np.ogrid[:n_slices, : shape[0], : shape[1]]
+    return 3 + np.sin(0.3 * z) + np.sin(0.1 * y) + np.sin(0.1 * x)
+
+
+def test_slices_of_another_direction_than_the_file_has_are_refused(tmp_path):
+    volume = thick(20)
+    file = save(tmp_path / "a.npy", volume)
+    turned = save(tmp_path / "b.npz", volume.transpose(1, 2, 0))
+    with pytest.raises(InputError, match=r"slice_axis = 0 has 64 slices of 60 x 20 .* set data\.slice_axis = 2"):
+        images(ACQUISITION, "test", test=[turned])
+    with pytest.raises(InputError, match=r"slice_axis = 2 has 60 slices of 20 x 64 .* set data\.slice_axis = 0"):
+        images(ACQUISITION, "test", test=[file], slice_axis=2)
+    found = [images(ACQUISITION, "test", test=[name], slice_axis=axis) for name, axis in ((file, 0), (turned, 2))]
+    assert [len(dataset) for dataset in found] == [20, 20]
+    assert torch.equal(found[0][3], found[1][3])
+
+
+@pytest.mark.parametrize("shape", [(64, 60, 20), (200, 60, 25), (20, 64, 60), (200, 64, 64)])
+def test_many_slices_that_are_narrow_are_taken_where_pixels_are_as_alike_as_slices(tmp_path, shape):
+    z, y, x = np.ogrid[: shape[0], : shape[1], : shape[2]]
+    even = 3 + np.sin(0.1 * z) + np.sin(0.1 * y) + np.sin(0.1 * x)
+    noise = np.random.default_rng(0).uniform(1, 2, shape)
+    for n, volume in enumerate((even, noise)):
+        assert len(images(ACQUISITION, "test", test=[save(tmp_path / f"{n}.npy", volume)])) == shape[0]
+
+
 def write_nifti(path, codes, zooms=(1.0, 1.5, 3.0), shape=(30, 20, 8)):
     """Write the function x + 2 y + 4 z of the position, in the order of axes and directions of `codes`."""
     left, back, up = (np.arange(n) * size for n, size in zip(shape, zooms, strict=True))

@@ -12,7 +12,7 @@ from trajdesign.config import load_config
 from trajdesign.datasets.phantom import phantom
 from trajdesign.encoding import Encoding
 from trajdesign.errors import DivergedError, InputError
-from trajdesign.evaluation import evaluate, fingerprints, reconstruct
+from trajdesign.evaluation import evaluate, look, reconstruct
 from trajdesign.interfaces import Reconstructor
 from trajdesign.optimize import optimize
 from trajdesign.reconstructors.adjoint import root_sum_of_squares
@@ -56,6 +56,10 @@ def test_scores_are_those_of_scikit_image_with_the_maximum_of_the_volume(tmp_pat
         assert scores["psnr_list"][n] == pytest.approx(psnr, rel=1e-5)
         assert scores["ssim_list"][n] == pytest.approx(ssim, abs=1e-5)
         assert scores["nrmse_list"][n] == pytest.approx(normalized_root_mse(reference, image), abs=1e-5)
+
+
+def fingerprints(data, config, ranks):
+    return look({"train": data}, config, ranks)["train"]
 
 
 def test_images_are_known_again_however_they_are_read_and_rounded(monkeypatch):
@@ -164,9 +168,9 @@ def test_images_without_signal_are_in_no_mean_and_named(tmp_path, capsys):
         assert written[stage]["psnr"] == pytest.approx(psnr, rel=1e-5)
         assert written[stage]["psnr_list"] == [written[stage]["psnr"]]
     report.draw(tmp_path / "run")
-    assert "no signal: 3 (number 0, 2, 3)" in (tmp_path / "run" / "report.html").read_text()
+    assert "no signal or are copies: 3 (number 0, 2, 3)" in (tmp_path / "run" / "report.html").read_text()
     console.show_results(RunFolder(tmp_path / "run").metrics())
-    assert "n = 1; 3 without signal left out" in capsys.readouterr().out
+    assert "n = 1; 3 left out (no signal, or copies)" in capsys.readouterr().out
     rows = compare.table(compare.open_stages([f"{tmp_path / 'run'}:fixed", str(tmp_path / "run")]))
     assert [row["left_out"] for row in rows] == [[0, 2, 3]] * 2
 

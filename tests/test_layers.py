@@ -42,7 +42,7 @@ LAYERS = [
     "exposure",
     "inspection stimulation acoustics prefetch",
     "checks coherence",
-    "scanner coils metrics seqfile plugins runtime asc arrays toml_tables",
+    "scanner coils copies metrics seqfile plugins runtime asc arrays toml_tables",
     "seqplay",
     "seqk seqextras",
     "units seqaxis interrupt memory walled adc randomness",
@@ -73,7 +73,7 @@ ONLY_USERS = {
     "ismrmrd": {"exporters.mrd"},
     "h5py": {"datasets._chunks", "datasets._hdf5", "datasets._mrd", "datasets._raw"},
     "pydicom": {"datasets._dicom"},
-    "nibabel": {"datasets.images"},
+    "nibabel": {"datasets._nifti"},
     "pydantic": {"config", "plugins"},
 }
 

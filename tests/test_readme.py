@@ -83,7 +83,7 @@ def test_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
     images = np.random.default_rng(0).uniform(0.5, 1, (2, 32, 32))
     (tmp_path / "data").mkdir()
     for patient in ("1", "2", "3"):
-        np.save(f"data/sub-{patient}.npy", images * int(patient))
+        np.save(f"data/sub-{patient}.npy", images ** (0.5 + 0.2 * int(patient)))
     splits = [f"data.{split}=['data/sub-{i + 1}.npy']" for i, split in enumerate(("train", "val", "test"))]
     for line in "\n".join(blocks(README, "sh")).splitlines():
         if not line.startswith("trajdesign "):

@@ -65,25 +65,6 @@ def read_npz(path: Path | str, most: int = MOST_BYTES) -> dict[str, NDArray]:
             raise InputError(f"{path} is not an .npz file, or damaged ({type(error).__name__}).") from None
 
 
-def npz_sums(path: Path | str, most: int = MOST_BYTES) -> set[tuple[int, int]]:
-    """Return the size and the checksum (CRC-32) of each member of an ``.npz`` file, as it lists them.
-
-    Raises
-    ------
-    InputError
-        As of `read_npz`, if its directory is damaged.
-    """
-    with opened(path, most) as (stream, size):
-        try:
-            n_members = _announced(stream, size, path)
-            with zipfile.ZipFile(stream) as archive:
-                return {(member.file_size, member.CRC) for member in _listed(archive, n_members, path)}
-        except (InputError, MemoryError):
-            raise
-        except Exception as error:  # zipfile raises many types on damaged files
-            raise InputError(f"{path} is not an .npz file, or damaged ({type(error).__name__}).") from None
-
-
 def read_npy(path: Path | str, most: int = MOST_BYTES) -> NDArray:
     """Return the array of an ``.npy`` file, in native byte order; it may be read-only.
 

@@ -174,9 +174,9 @@ def show_results(metrics: dict[str, Any]) -> None:
 
 
 def images_of(scores: Mapping[str, Any]) -> str:
-    """Return how many images a result is of, and how many without signal were left out."""
+    """Return how many images a result is of, and how many, without signal or copies, were left out."""
     left_out = len(scores.get("left_out", ()))  # earlier versions left out none
-    return f"n = {scores['n']}" + (f"; {left_out} without signal left out" if left_out else "")
+    return f"n = {scores['n']}" + (f"; {left_out} left out (no signal, or copies)" if left_out else "")
 
 
 _FORMS = {"psnr": ".2f", "ssim": ".4f", "nrmse": ".4f", "seconds": ".0f"}

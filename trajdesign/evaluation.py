@@ -1,17 +1,17 @@
 """From a trajectory and a network to images, and how good they are."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from trajdesign import coils, metrics, prefetch
+from trajdesign import coils, copies, metrics, prefetch
 from trajdesign.config import Config
 from trajdesign.encoding import Encoding
-from trajdesign.errors import InputError
+from trajdesign.errors import ConfigError, InputError
 from trajdesign.interfaces import Reconstructor
 from trajdesign.reconstructors.adjoint import root_sum_of_squares
 from trajdesign.response import actual
@@ -46,8 +46,9 @@ def evaluate(
     -------
     dict
         ``n``, the means ``psnr`` (dB), ``ssim`` and ``nrmse``, and the values of each image as ``psnr_list``, ...
-        Images without signal (`trajdesign.metrics.has_signal`) are in none of them; ``left_out`` holds their numbers,
-        from 0. ``fingerprints`` (`trajdesign.metrics.fingerprints`) are of all images.
+        Images without signal (`trajdesign.metrics.has_signal`) and copies of earlier ones are in none of them, so that
+        each counts once; ``left_out`` holds their numbers, from 0. ``fingerprints``
+        (`trajdesign.metrics.fingerprints`) are of all images.
 
     Raises
     ------
@@ -60,6 +61,7 @@ def evaluate(
     n_images: int = len(dataset)  # type: ignore[arg-type]
     seeds = draw_seeds(n_images, torch.Generator().manual_seed(config.seed))
     scores: list[tuple[float, float, float, bool, float]] = []
+    marks: list[copies.Mark] = []
     network.eval()
     for batch, coil_images in _read(dataset, config, ranks):
         images = coil_images.to(ranks.device, non_blocking=True)
@@ -67,26 +69,21 @@ def evaluate(
         columns = [metrics.psnr(image, reference, 1.0).clamp(max=_MOST_PSNR), metrics.ssim(image, reference, 1.0)]
         columns += [metrics.nrmse(image, reference), metrics.has_signal(reference)]
         columns += [metrics.fingerprints(coil_images)]
+        marks += _marks(dataset, batch, coil_images)
         scores += zip(*(column.tolist() for column in columns), strict=True)
     network.train()
-    found = ranks.gather(scores)
-    shown = [values for *values, has_signal, _ in found if has_signal]
+    found, again = ranks.gather(scores), set(_again(ranks.gather(marks)))
+    is_shown = [has_signal and number not in again for number, (*_, has_signal, _) in enumerate(found)]
+    shown = [values for (*values, _, _), shows in zip(found, is_shown, strict=True) if shows]
+    left_out = [number for number, shows in enumerate(is_shown) if not shows]
     if not shown:
         raise InputError(f"{_without_signal(range(n_images), n_images)}; there is nothing to compare.")
     psnr, ssim, nrmse = (list(values) for values in zip(*shown, strict=True))
     lists = {"psnr": psnr, "ssim": ssim, "nrmse": nrmse}
     means = {key: sum(values) / len(values) for key, values in lists.items()}
-    left_out = [number for number, (*_, has_signal, _) in enumerate(found) if not has_signal]
     per_image = {f"{key}_list": values for key, values in lists.items()}
     prints = [values[-1] for values in found]
     return {"n": len(psnr), "left_out": left_out, **means, **per_image, "fingerprints": prints}
-
-
-def fingerprints(dataset: Dataset[Tensor], config: Config, ranks: Ranks) -> list[float]:
-    """Return those of all images of a set, as `evaluate` does."""
-    return ranks.gather(
-        [n for _, images in _read(dataset, config, ranks) for n in metrics.fingerprints(images).tolist()]
-    )
 
 
 def _read(dataset: Dataset[Tensor], config: Config, ranks: Ranks) -> Iterator[tuple[Sequence[int], Tensor]]:
@@ -99,35 +96,105 @@ def _read(dataset: Dataset[Tensor], config: Config, ranks: Ranks) -> Iterator[tu
 
 @torch.no_grad()
 def look(
-    dataset: Dataset[Tensor], split: str, config: Config, ranks: Ranks, say: Callable[[str], None] = lambda _: None
-) -> None:
-    """Look at all images of a split before anything is trained, and say which of them have no signal.
+    data: Mapping[str, Dataset[Tensor]], config: Config, ranks: Ranks, say: Callable[[str], None] = lambda _: None
+) -> dict[str, list[float]]:
+    """Look at all images before anything is trained, and say which have no signal, or are in the test twice.
+
+    Parameters
+    ----------
+    data
+        By split: ``train``, ``val`` and ``test``.
+    config, ranks, say
+        Of the run.
+
+    Returns
+    -------
+    fingerprints
+        (`trajdesign.metrics.fingerprints`) of all images of each split.
 
     Raises
     ------
+    ConfigError
+        If an image is in two splits, in whatever format (`trajdesign.copies`).
     InputError
-        If an image is not finite, or none has signal.
+        If an image to validate or test on is not finite, or none has signal.
     """
-    n_images: int = len(dataset)  # type: ignore[arg-type]
-    verdicts: list[bool | None] = []
-    for _, coil_images in _read(dataset, config, ranks):
-        for reference in root_sum_of_squares(coil_images):
-            verdicts.append(bool(metrics.has_signal(reference[None])) if reference.isfinite().all() else None)
-    verdicts = ranks.gather(verdicts)
+    found, marks = {}, {}
+    for split, dataset in data.items():
+        seen: list[tuple[float, bool | None, copies.Mark]] = []
+        for numbers, images in _read(dataset, config, ranks):
+            verdicts = [
+                bool(metrics.has_signal(reference[None])) if reference.isfinite().all() else None
+                for reference in root_sum_of_squares(images)
+            ]
+            prints = metrics.fingerprints(images).nan_to_num(0).tolist()
+            seen += zip(prints, verdicts, _marks(dataset, numbers, images), strict=True)
+        seen = ranks.gather(seen)
+        found[split], marks[split] = [values[0] for values in seen], [values[2] for values in seen]
+        if split != "train":
+            _require_signal([values[1] for values in seen], split, say)
+    _refuse_copies(data, marks)
+    if again := _again(marks.get("test", [])):
+        say(
+            f"test split: {len(again)} of {len(marks['test'])} images are copies of earlier ones ({_listed(again)}); "
+            "each counts once in all results."
+        )
+    return found
+
+
+def _require_signal(verdicts: list[bool | None], split: str, say: Callable[[str], None]) -> None:
+    """Refuse images of which one is not finite (None), or none has signal, and say which have none."""
     if None in verdicts:
         raise InputError(f"image {verdicts.index(None)} of the {split} split has values that are not finite.")
-    blank = [number for number, has_signal in enumerate(verdicts) if not has_signal]
-    if blank:
-        sentence = f"{split} split: {_without_signal(blank, n_images)}"
-        if len(blank) == n_images:
+    if blank := [number for number, has_signal in enumerate(verdicts) if not has_signal]:
+        sentence = f"{split} split: {_without_signal(blank, len(verdicts))}"
+        if len(blank) == len(verdicts):
             raise InputError(f"{sentence}; there is nothing to compare.")
         say(f"{sentence}; they are left out of all results.")
 
 
-def _without_signal(numbers: Sequence[int], n_images: int) -> str:
+def _refuse_copies(data: Mapping[str, Dataset[Tensor]], marks: Mapping[str, list[copies.Mark]]) -> None:
+    """Refuse an image that is in two splits."""
+    for split, other in (("test", "train"), ("test", "val"), ("val", "train")):
+        found = copies.first_copies(marks.get(split, []), marks.get(other, []))
+        which = [number for number, copy in enumerate(found) if copy is not None]
+        if which:
+            copy = found[which[0]]
+            raise ConfigError(
+                f"{len(which)} of {len(found)} images to {split} on are in data.{other} too: number "
+                f"{which[0]}{_place(data[split], which[0])} shows what number {copy}{_place(data[other], copy)} there "
+                "does (counted from 0; however stored, scaled, padded or turned); leave one of them out."
+            )
+
+
+def _place(dataset: Dataset[Tensor], number: int | None) -> str:
+    """Return where an image comes from, if the dataset knows."""
+    places = getattr(dataset, "places", None)
+    return f" ({places[number]})" if places else ""
+
+
+def _marks(dataset: Dataset[Tensor], numbers: Sequence[int], images: Tensor) -> list[copies.Mark]:
+    """Return by what images (batch, coil, y, x) are known again: the dataset's own ``marks``, if it has some."""
+    known = getattr(dataset, "marks", None)
+    if known is not None:
+        return [known[number] for number in numbers]
+    return [copies.mark(reference[0].cpu().numpy()) for reference in root_sum_of_squares(images)]
+
+
+def _again(marks: Sequence[copies.Mark]) -> list[int]:
+    """Return which images are copies of earlier ones; turned ones, as some augment a test, are not."""
+    found = enumerate(copies.first_copies(marks, marks, turned=False))
+    return [number for number, copy in found if copy is not None and copy < number]
+
+
+def _listed(numbers: Sequence[int]) -> str:
     listed = ", ".join(map(str, numbers[:_MOST_LISTED])) + (", ..." if len(numbers) > _MOST_LISTED else "")
+    return f"number {listed}, counted from 0"
+
+
+def _without_signal(numbers: Sequence[int], n_images: int) -> str:
     return (
-        f"{len(numbers)} of {n_images} images have no signal (number {listed}, counted from 0: their pixels differ by "
+        f"{len(numbers)} of {n_images} images have no signal ({_listed(numbers)}: their pixels differ by "
         f"less than {metrics.LEAST_CONTRAST:.0%} of the volume's maximum)"
     )
 

@@ -190,17 +190,37 @@ def require_same(scores: dict[str, Any], reference: dict[str, Any]) -> None:
     InputError
         With the number of the first image that differs, from 0.
     """
-    found, wanted = scores.get("fingerprints"), reference.get("fingerprints")
-    if found is None or wanted is None:
-        return
-    if len(found) != len(wanted):
-        raise InputError(f"the results are of {len(found)} and {len(wanted)} test images; they cannot be paired.")
-    for number, (one, other) in enumerate(zip(found, wanted, strict=True)):
-        if not abs(one - other) <= _SAME:
+    if difference := _difference(scores.get("fingerprints"), reference.get("fingerprints"), "test"):
+        raise InputError(
+            f"the results are of other test images: {difference}; they cannot be paired. Were the files replaced in "
+            "between?"
+        )
+
+
+def require_kept(found: dict[str, list[float]], wanted: dict[str, list[float]]) -> None:
+    """Check by their fingerprints that the images of each split are those that a run began with.
+
+    Raises
+    ------
+    InputError
+        With the split and the number of the first image that differs, from 0.
+    """
+    for split, prints in found.items():
+        if difference := _difference(prints, wanted.get(split), split):
             raise InputError(
-                f"the results are of other test images: number {number} (from 0) differs; they cannot be paired. "
-                "Were the files replaced in between?"
+                f"the run began with other {split} images: {difference}. Were the files replaced in between? Put them "
+                "back, or pass --force in place of --resume to start again."
             )
+
+
+def _difference(found: Sequence[float] | None, wanted: Sequence[float] | None, split: str) -> str:
+    """Return how fingerprints differ, nothing if they do not, or one is not known."""
+    if found is None or wanted is None:
+        return ""
+    if len(found) != len(wanted):
+        return f"{len(found)} and {len(wanted)} {split} images"
+    apart = [n for n, (one, other) in enumerate(zip(found, wanted, strict=True)) if not abs(one - other) <= _SAME]
+    return f"number {apart[0]} (from 0) differs" if apart else ""
 
 
 def _window_means(images: Tensor) -> Tensor:

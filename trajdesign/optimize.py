@@ -30,7 +30,7 @@ from trajdesign import (
 from trajdesign.checkpoint import Keeper
 from trajdesign.config import Config, from_tables
 from trajdesign.errors import DivergedError, InputError
-from trajdesign.evaluation import evaluate, fingerprints, look
+from trajdesign.evaluation import evaluate, look
 from trajdesign.interfaces import Progress
 from trajdesign.interrupt import Signals
 from trajdesign.joint import constraints_of
@@ -113,9 +113,8 @@ def optimize(
             initial = plugins.build("init", config.init, config.acquisition, config.scanner)
             starts = [plugins.build("init", start, config.acquisition, config.scanner) for start in config.starts]
             data = _require_possible(config, [initial, *starts], ranks)
-            if not (resume and folder.is_finished):
-                for split in ("val", "test"):
-                    look(data[split], split, config, ranks, say if ranks.is_first else lambda _: None)
+            is_new = not (resume and folder.is_finished)
+            prints = look(data, config, ranks, say if ranks.is_first else lambda _: None) if is_new else {}
         with lock.one_writer(folder.path) if ranks.is_first else contextlib.nullcontext():
             goes_on = ranks.is_first and resume and folder.reopen(config)
             if goes_on and folder.is_finished:
@@ -126,12 +125,12 @@ def optimize(
                     folder.create(config, overwrite=overwrite)
                 initial.with_k(initial.k, f"{config.name} fixed").save(folder.path / "initial.npz")
             # all go on from where the first does
-            [state] = ranks.gather([_last_state(config, folder, ranks, say)] if ranks.is_first else [])
+            [state] = ranks.gather([_last_state(config, folder, ranks, say, prints)] if ranks.is_first else [])
             if folder.is_finished:
                 return folder.metrics()
             only = "fixed" if config.parameterization["kind"] == "fixed" else "learned"
             stages = ["fixed", "learned"] if baseline and only == "learned" else [only]
-            state = {"stages": stages, "results": {"name": config.name}, "history": [], **state}
+            state = {"stages": stages, "results": {"name": config.name}, "history": [], "images": prints, **state}
             tell(progress.plan(config, data, stages))
             return _Run(config, folder, initial, starts, data, state, ranks, keeper, report, tell).train_stages()
 
@@ -155,15 +154,12 @@ class _Run:
         """Train what is left to train."""
         config, folder, state, keeper = self.config, self.folder, self.state, self.keeper
         stages, results, history = state["stages"], state["results"], state["history"]
-        if "fixed" in results:  # else what is trained now could not be compared with it
-            metrics.require_same(
-                {"fingerprints": fingerprints(self.data["test"], config, self.ranks)}, results["fixed"]
-            )
         for number, stage in enumerate(stages, start=1):
             if stage in results:
                 continue
             keeper.before = {"stages": stages, "stage": stage, "results": results, "history": history}
             keeper.before |= {"circumstances": _circumstances(self.ranks), "config": config.to_dict()}
+            keeper.before |= {"images": state["images"]}
             keeper.name = f"{number}-{stage}"
             first, begun, seconds = self.initial, state.pop("training", None), 0.0
             if stage == "learned":
@@ -235,7 +231,9 @@ def _as_start(report: Callable[[Progress], None], number: int, at: Progress) -> 
     report(replace(at, stage=f"start {number}"))
 
 
-def _last_state(config: Config, folder: RunFolder, ranks: Ranks, say: Callable[[str], None]) -> dict[str, Any]:
+def _last_state(
+    config: Config, folder: RunFolder, ranks: Ranks, say: Callable[[str], None], prints: dict[str, list[float]]
+) -> dict[str, Any]:
     """Return the newest checkpoint of a run, nothing if there is none, and say what is to be known about it."""
     state = folder.checkpoints.load(say)
     if state is None:
@@ -247,6 +245,7 @@ def _last_state(config: Config, folder: RunFolder, ranks: Ranks, say: Callable[[
             raise ValueError("stages")
         step, stage, then = state["training"]["done"]["step"], state["stage"], state["circumstances"]
         changed = [f"{key} {then.get(key)} became {now[key]}" for key in now if now[key] != then.get(key)]
+    metrics.require_kept(prints, state.get("images", {}))
     say(f"Going on with {folder.path} after step {step} ({stage}).")
     if changed:
         say(f"The result will differ from that without a break by rounding: {', '.join(changed)}.")

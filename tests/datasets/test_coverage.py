@@ -113,3 +113,84 @@ def test_a_header_of_another_array_is_refused(tmp_path):
     file = h5_of(tmp_path / "a.h5", masked((96, 48), lambda y, x: True), fastmri_header())
     with pytest.raises(InputError, match=r"96 x 48 samples, but its ISMRMRD header is of .* 640 x 368 .* 320 x 320"):
         fastmri(ACQUISITION, "test", test=[file])
+
+
+def filled(kspace, keep, level=1e-9):
+    """Return k-space (coil, y, x) with noise of `level` times its peak where it was not measured."""
+    draw = np.random.default_rng(1).normal(size=(2, *kspace.shape))
+    y, x = np.ogrid[tuple(slice(-(n // 2), n - n // 2) for n in kspace.shape[1:])]
+    return np.where(keep(y, x), kspace, level * np.abs(kspace).max() * (draw[0] + 1j * draw[1]))
+
+
+@pytest.mark.parametrize("level", [1e-9, 1e-12])
+@pytest.mark.parametrize(
+    ("keep", "sentence"),
+    [
+        (lambda y, x: x >= -10 + 0 * y, "slice 0 along x has 10 of 48 positions before .* partial Fourier"),
+        (lambda y, x: x % 2 == 0 * y, "line 1 along x of slice 0 is zero, one of 23 between lines"),
+        (lambda y, x: (y / 24) ** 2 + (x / 24) ** 2 <= 1, "2[0-9]% of slice 0 .* elliptical"),
+    ],
+)
+def test_what_was_filled_up_with_nearly_nothing_is_not_measured(tmp_path, keep, sentence, level):
+    kspace = filled(masked((48, 48), lambda y, x: True), keep, level)
+    with pytest.raises(InputError, match=sentence):
+        fastmri(ACQUISITION, "test", test=[h5_of(tmp_path / "a.h5", kspace)])
+
+
+@pytest.mark.parametrize("width", [3, 6, 12])
+def test_an_object_without_noise_is_measured_however_small_its_kspace_gets(tmp_path, width):
+    at = np.arange(48) - 24
+    blob = np.exp(-(at[:, None] ** 2 + at**2) / (2 * width**2))  # k-space falls to 1e-9 of the peak and below
+    box = (abs(at[:, None] + 0.5) < width) & (abs(at + 0.5) < width)  # ... and is zero on lines between others
+    for n, image in enumerate((blob, box)):
+        kspace = (fourier(48) @ image @ fourier(48).T)[None]
+        found = fastmri(ACQUISITION, "test", test=[h5_of(tmp_path / f"{n}.h5", kspace)])[0].numpy()
+        np.testing.assert_allclose(np.abs(found[0]), image / image.max(), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("keep", "sentence"),
+    [
+        (lambda y, x: x < 6, "line 30 along x of slice 0 is zero in coil 1, one of 18 that other coils measured"),
+        (lambda y, x: y >= -6, "line 0 along y of slice 0 is zero in coil 1, one of 18 that"),
+        (lambda y, x: x % 3 == 0, "line 1 along x of slice 0 is zero in coil 1, one of 32 that"),
+    ],
+)
+def test_parts_that_one_coil_lacks_are_refused(tmp_path, keep, sentence):
+    kspace = masked((48, 48), lambda y, x: True)
+    kspace[1] = masked((48, 48), keep)[1]
+    with pytest.raises(InputError, match=sentence):
+        fastmri(ACQUISITION, "test", test=[h5_of(tmp_path / "a.h5", kspace)])
+
+
+def test_coils_of_hardly_any_signal_lack_nothing(tmp_path):
+    kspace = masked((48, 48), lambda y, x: True)
+    dead, weak = kspace.copy(), kspace.copy()
+    dead[1], weak[1] = 0, np.round(0.4 * kspace[1].real)  # whole numbers, of which most are zero
+    weak[1, 22:26, 22:26] = 50
+    assert (weak[1] == 0).all(0).any() or (weak[1] == 0).mean() > 0.5
+    for n, found in enumerate((dead, weak)):
+        assert len(fastmri(ACQUISITION, "test", test=[h5_of(tmp_path / f"{n}.h5", found)])) == 1
+
+
+@pytest.mark.parametrize("axes", [(0, 1), (0,), (1,)])
+def test_kspace_whose_centre_is_at_the_corner_is_refused(tmp_path, axes):
+    at = np.arange(48) - 24
+    image = (at[:, None] ** 2 + (at / 0.8) ** 2 < 15**2) * (1.0 + 0.3 * np.sin(at))
+    noise = 1e-3 * masked((48, 48), lambda y, x: True)
+    kspace = fourier(48) @ image @ fourier(48).T + noise
+    assert len(fastmri(ACQUISITION, "test", test=[h5_of(tmp_path / "a.h5", kspace)])) == 1
+    shifted = np.fft.ifftshift(kspace, axes=[1 + axis for axis in axes])
+    with pytest.raises(
+        InputError, match=f"slice 0 along {'yx'[axes[0]]} has its energy at the ends .* .np.fft.fftshift"
+    ):
+        fastmri(ACQUISITION, "test", test=[h5_of(tmp_path / "b.h5", shifted)])
+
+
+@pytest.mark.parametrize("size", ["0", "-280", "nan", "inf", "0.28", "28000"])
+@pytest.mark.parametrize("space", ["encoded_fov", "fov"])
+def test_a_field_of_view_that_is_none_is_refused(tmp_path, size, space):
+    kspace = masked((640, 368), lambda y, x: (abs(y) < 30) & (abs(x) < 30))
+    file = h5_of(tmp_path / "a.h5", kspace, fastmri_header(**{space: (size, 161)}))
+    with pytest.raises(InputError, match=r"a field of view in its ISMRMRD header is .* from 2 to 5000 mm; is it in mm"):
+        fastmri(ACQUISITION, "test", test=[file])

@@ -183,18 +183,21 @@ def test_a_config_that_was_edited_after_the_break_is_refused(tmp_path):
         optimize(load_config(config), tmp_path, device="cpu", resume=True)
 
 
-def test_other_test_images_are_refused_before_the_learned_part_goes_on(tmp_path):
+@pytest.mark.parametrize("stage", ["fixed", "learned"])
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_a_run_does_not_go_on_with_other_images(tmp_path, split, stage):
     draw, path = np.random.default_rng(0), tmp_path / "run"
-    for name in ("train", "test"):
+    for name in ("train", "val", "test"):
         np.save(tmp_path / f"{name}.npy", draw.random((8, 32, 32)))
-    kept = (tmp_path / "test.npy").read_bytes()
-    files = [f"data.{name}=['{tmp_path / name}.npy']" for name in ("train", "test")]
+    kept = (tmp_path / f"{split}.npy").read_bytes()
+    files = [f"data.{name}=['{tmp_path / name}.npy']" for name in ("train", "val", "test")]
     config = tiny("data.kind=images", *files)
-    assert broken_off(config, path, "learned", 2) == 143
-    np.save(tmp_path / "test.npy", draw.random((8, 32, 32)))
-    with pytest.raises(InputError, match="other test images: number 0 "):
-        optimize(config, path, device="cpu", resume=True, quiet=True)
-    (tmp_path / "test.npy").write_bytes(kept)
+    assert broken_off(config, path, stage, 2) == 143
+    for n, match in ((8, "number 0 .from 0. differs"), (5, f"5 and 8 {split} images")):
+        np.save(tmp_path / f"{split}.npy", draw.random((n, 32, 32)))
+        with pytest.raises(InputError, match=f"the run began with other {split} images: {match}"):
+            optimize(config, path, device="cpu", resume=True, quiet=True)
+    (tmp_path / f"{split}.npy").write_bytes(kept)
     found = optimize(config, path, device="cpu", resume=True, quiet=True)
     assert found["learned"]["fingerprints"] == found["fixed"]["fingerprints"]
     assert len(found["fixed"]["fingerprints"]) == 8

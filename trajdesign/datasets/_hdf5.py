@@ -11,6 +11,7 @@ one as a reference to it says, whatever the heap holds.
 
 import math
 import os
+import re
 import subprocess
 import sys
 import time
@@ -40,7 +41,11 @@ ENDINGS = (".h5", ".hdf5", ".mrd")
 # Of a slice or a chunk.
 _MOST_BYTES = 2**30
 _MOST_SLICES = 100_000
+_MOST_MEMBERS = 1000
 _MOST_CHARACTERS = 2**20
+
+# Names of attributes and texts that tell who was measured, in lower case and without separators.
+_PEOPLE = {"patient", "patientid", "patientname", "subject", "subjectid", "participant", "participantid"}
 
 # Of computing on one file without its numbers, and bytes that this may take.
 _MOST_SECONDS, _MOST_MEMORY = 3, 2**29
@@ -87,7 +92,7 @@ def _require_sound(files: tuple[tuple[Path, int, int, int], ...], name: str) -> 
 def _look(path: Path, name: str) -> None:
     """Go wherever reading will go, but for the numbers."""
     names = [name] if name else []
-    _try(path, lambda file: attribute(file, "patient_id"))
+    _try(path, people)
     _try(path, lambda file: text(file, "ismrmrd_header"))
     _try(path, lambda file: text(group(file, "dataset"), "xml"))
     _try(path, lambda file: _walk(group(file, "dataset"), "data"))
@@ -287,26 +292,45 @@ def text(of: h5py.Group, name: str) -> str | None:
     return b"".join(_heap.read(path, reference, 1)).rstrip(b"\0").decode()
 
 
-def attribute(file: h5py.File, name: str) -> list[str]:
-    """Return the texts and numbers of an attribute of the file, as texts; none if it has none.
+def people(file: h5py.File) -> list[str]:
+    """Return who was measured: attributes of the file, its groups and datasets, and texts, as ``patient_id``.
+
+    Names count whatever their case and separators: ``PatientID``, ``subject``, ``participant-id``, ...
 
     Raises
     ------
     InputError
-        If it is anything else.
+        If one is no text or number, or list of them.
     """
-    if name not in file.attrs:
-        return []
-    kind = file.attrs.get_id(name)
+    members = [file[name] for name in islice(file, _MOST_MEMBERS) if is_own(file, name)]
+    found = [
+        value
+        for of in (file, *members)
+        for name in islice(of.attrs, _MOST_MEMBERS)
+        if _plain(name) in _PEOPLE
+        for value in _attribute(of, name)
+    ]
+    names = [name for name in islice(file, _MOST_MEMBERS) if _plain(name) in _PEOPLE and is_own(file, name)]
+    texts = [name for name in names if isinstance(file[name], h5py.Dataset)]
+    return found + [text(file, name) or "" for name in texts if h5py.check_string_dtype(file[name].dtype)]
+
+
+def _plain(name: str) -> str:
+    return re.sub("[-_ .]", "", name).lower()
+
+
+def _attribute(of: h5py.File | h5py.Group | h5py.Dataset, name: str) -> list[str]:
+    """Return the texts and numbers of an attribute, as texts."""
+    kind = of.attrs.get_id(name)
     is_known = h5py.check_string_dtype(kind.dtype) is not None or kind.dtype.kind in "iuf"
     if is_known and kind.get_space().get_simple_extent_type() == h5py.h5s.NULL:
         return []
     if not is_known or math.prod(kind.shape) * kind.dtype.itemsize > _MOST_CHARACTERS:
         raise InputError(
-            f"{file.filename}: its attribute {name!r} is no text, number, or list of them, of at most "
+            f"{of.file.filename}: its attribute {name!r} is no text, number, or list of them, of at most "
             f"{_MOST_CHARACTERS} characters; write it as a text."
         )
-    return [_as_text(value) for value in np.array(file.attrs[name], dtype=object).ravel()]
+    return [_as_text(value) for value in np.array(of.attrs[name], dtype=object).ravel()]
 
 
 def _as_text(value: Any) -> str:

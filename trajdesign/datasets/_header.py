@@ -14,7 +14,7 @@ class Space:
 
     matrix: tuple[float, float]
     fov: tuple[float, float]
-    """mm."""
+    """mm; -1 where it is no finite number."""
 
 
 @dataclass(frozen=True)
@@ -72,4 +72,5 @@ def _space(encoding: ElementTree.Element, name: str) -> Space:
 
 def _number(encoding: ElementTree.Element, path: str) -> float:
     text = (encoding.findtext(path) or "").strip()
-    return float(text) if text else math.nan
+    value = float(text) if text else math.nan
+    return value if not text or math.isfinite(value) else -1.0  # which no size or number of a line is

@@ -1,13 +1,9 @@
-"""Who and what is in a file, so that no patient and no image is in two splits: one mechanism for all formats."""
+"""Who is in a file, so that no patient is in two splits: one mechanism for all formats."""
 
-import io
 import re
-import zlib
-from functools import lru_cache
 from pathlib import Path
 
 from trajdesign import walled
-from trajdesign.arrays import npz_sums
 from trajdesign.datasets import _dicom, _hdf5, _header
 from trajdesign.errors import ConfigError
 
@@ -15,10 +11,10 @@ from trajdesign.errors import ConfigError
 NAMES = r"(?i)(?<![a-z0-9])(sub-[a-z0-9]+|(?:patient|subject|case|pat|sub|ixi)[-_ ]?\d+)"
 
 # What stands for a name that was taken away.
-_NOBODY = re.compile(r"[x0*_\-.?]*|anon|anonym(ous|i[sz]ed)|unknown|none|null|n/?a|no ?name|de-?identified|removed")
-
-# Of which all is compared; of larger files pieces, in which noise never is the same.
-_MOST_COMPARED, _PIECE = 2**26, 2**20
+_NOBODY = re.compile(
+    r"[x0*_\-.?]*|anon|anonym(ous|i[sz]ed)|unknown|none|null|n/?a|no ?name|de-?identified|removed"
+    r"|(healthy[ _-]?)?(volunteer|control|subject|patient)|healthy|human"
+)
 
 
 # In one name of a patient and not in another: what stands between a word and its number, and zeros before that.
@@ -82,42 +78,9 @@ def named(path: Path, pattern: str) -> str | None:
     return None
 
 
-def sizes(path: Path) -> set[int]:
-    """Return how many bytes the contents of a file have, unpacked: see `contents`."""
-    if walled.ending(path) in (".gz", ".npz"):
-        return {size for size, _ in contents(path)}
-    return {path.stat().st_size} if path.is_file() else set()
-
-
-def contents(path: Path) -> frozenset[tuple[int, int]]:
-    """Return the sizes and checksums (CRC-32) of what a file holds, unpacked, without unpacking it.
-
-    Those of gzip and of zip stand in the file; of others they are computed, and of large ones of three pieces.
-    """
-    return _contents(path, path.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=2**14)  # each split of a run asks about the files of all
-def _contents(path: Path, changed: int) -> frozenset[tuple[int, int]]:
-    with walled.opened(path, walled.MOST_RAW) as (stream, size):
-        if walled.ending(path) == ".gz" and size > 18:
-            stream.seek(-8, io.SEEK_END)
-            end = stream.read(8)
-            return frozenset({(int.from_bytes(end[4:], "little"), int.from_bytes(end[:4], "little"))})
-        if walled.ending(path) == ".npz":
-            return frozenset(npz_sums(path))
-        if size <= _MOST_COMPARED:
-            return frozenset({(size, zlib.crc32(stream.read(size)))})
-        found = 0
-        for place in (0, size // 2, size - _PIECE):
-            stream.seek(place)
-            found = zlib.crc32(stream.read(_PIECE), found)
-        return frozenset({(size, found)})
-
-
 def _of_hdf5(path: Path) -> list[str]:
     with _hdf5.opened(path) as file:
-        found = _hdf5.attribute(file, "patient_id")
+        found = _hdf5.people(file)
         texts = [_hdf5.text(file, "ismrmrd_header")]
         if _hdf5.is_mrd(file):
             texts.append(_hdf5.text(file["dataset"], "xml"))

@@ -17,9 +17,15 @@ from trajdesign.datasets._coverage import require_sampled
 from trajdesign.datasets._header import Header
 from trajdesign.errors import ConfigError, InputError
 
+#: Name of the k-space in fastMRI's files.
+KEY = "kspace"
+
 # A small file can declare far more than a machine holds.
 _MAX_SLICE_BYTES = 2**30
 _MAX_SLICES = 100_000
+
+# Of what a header calls mm: from an extremity of a mouse to a body with oversampling; metres are below.
+_LEAST_FOV, _MOST_FOV = 2, 5000
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ def inspect(path: Path, key: str, slices: Sequence[int]) -> Volume:
 
 
 def _is_mrd(file: h5py.File, key: str) -> bool:
-    return not _hdf5.has(file, key) and _hdf5.is_mrd(file) and _hdf5.has(file["dataset"], "data")
+    return key == KEY and not _hdf5.has(file, key) and _hdf5.is_mrd(file) and _hdf5.has(file["dataset"], "data")
 
 
 def _require_no_mask(file: h5py.File, path: Path) -> None:
@@ -165,7 +171,15 @@ def _field_of_view(
         If the header is of another array.
     """
     whole = shape, (1.0, 1.0)
-    if header is None or not all(size > 0 for size in header.encoded.matrix):
+    if header is None:
+        return whole
+    for size in (*header.encoded.fov, *header.recon.fov):
+        if not (math.isnan(size) or _LEAST_FOV <= size <= _MOST_FOV):
+            raise InputError(
+                f"{path}: a field of view in its ISMRMRD header is {size:g} mm along x or y, but it is from "
+                f"{_LEAST_FOV} to {_MOST_FOV} mm; is it in mm? Correct the header, or remove fieldOfView_mm."
+            )
+    if not all(size > 0 for size in header.encoded.matrix):
         return whole
     spaces = [
         space.fov if all(0 < size < math.inf for size in header.encoded.fov + header.recon.fov) else space.matrix

@@ -5,10 +5,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from trajdesign.datasets import _identity
 from trajdesign.errors import ConfigError, InputError
 
 Split = Literal["train", "val", "test"]
+
+#: Of each training volume, where there are no files to validate on.
+VAL_FRACTION = 0.15
 
 
 def expand(patterns: Sequence[str], option: str, *, folders: bool = False) -> list[Path]:
@@ -119,8 +121,39 @@ def slices_of_split(
     return share
 
 
+def refuse_idle(
+    splits: dict[str, list[Path]], val_fraction: float, test_fraction: float = 0.0, **others: tuple[bool, str]
+) -> None:
+    """Refuse options that were set and count for nothing.
+
+    Parameters
+    ----------
+    splits
+        Files of ``train``, ``val`` and ``test``.
+    val_fraction, test_fraction
+        Which count where there are no such files; the default and 0 say nothing.
+    others
+        Of other options, whether each was set, and why it counts for nothing, empty if it does count.
+
+    Raises
+    ------
+    ConfigError
+        With the option.
+    """
+    found = {
+        "val_fraction": (val_fraction not in (0, VAL_FRACTION), "data.val has files" if splits["val"] else ""),
+        "test_fraction": (test_fraction != 0, "data.test has files" if splits["test"] else ""),
+        **others,
+    }
+    for name, (is_set, reason) in found.items():
+        if is_set and reason:
+            raise ConfigError(f"data.{name} counts for nothing, because {reason}; leave one of them out.")
+
+
 def refuse_leaks(splits: dict[str, list[Path]], people: Callable[[Path], dict[str, str]]) -> None:
-    """Refuse splits that share a file or its content, and test data of a patient who is in the other splits too.
+    """Refuse splits that share a file, and test data of a patient who is in the other splits too.
+
+    Copies of images are told by `trajdesign.copies`, when all of them are looked at.
 
     Parameters
     ----------
@@ -149,24 +182,6 @@ def refuse_leaks(splits: dict[str, list[Path]], people: Callable[[Path], dict[st
                     f"patient {names[key]!r} is in data.test ({seen[key]}) and in data.{split} ({path}): the test "
                     "would flatter; split by patient, or, if that names no patient, set data.patient_pattern."
                 )
-    _refuse_copies(splits)
-
-
-def _refuse_copies(splits: dict[str, list[Path]]) -> None:
-    """Refuse a file that is another one's copy, packed or not, in two splits."""
-    sized = [(split, path, size) for split, files in splits.items() for path in files for size in _identity.sizes(path)]
-    homes: dict[int, set[str]] = {}
-    for split, _, size in sized:
-        homes.setdefault(size, set()).add(split)
-    seen: dict[tuple[int, int], tuple[str, Path]] = {}
-    for split, path, size in sized:
-        if len(homes[size]) > 1:
-            for content in _identity.contents(path):
-                other, copy = seen.setdefault(content, (split, path))
-                if other != split:
-                    raise ConfigError(
-                        f"{path} in data.{split} holds what {copy} in data.{other} does; it can be in one only."
-                    )
 
 
 def origin(files: Sequence[Path], people: Callable[[Path], dict[str, str]]) -> str:

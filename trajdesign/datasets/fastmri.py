@@ -15,8 +15,17 @@ from trajdesign.datasets import _hdf5
 from trajdesign.datasets._coverage import require_sampled
 from trajdesign.datasets._grid import center_fit, centered_ifft, fit_matrix, slice_shape
 from trajdesign.datasets._identity import NAMES, people
-from trajdesign.datasets._raw import Volume, inspect, is_hdf5
-from trajdesign.datasets._splits import Split, expand, files_of_split, origin, refuse_leaks, slices_of_split
+from trajdesign.datasets._raw import KEY, Volume, inspect, is_hdf5
+from trajdesign.datasets._splits import (
+    VAL_FRACTION,
+    Split,
+    expand,
+    files_of_split,
+    origin,
+    refuse_idle,
+    refuse_leaks,
+    slices_of_split,
+)
 from trajdesign.errors import ConfigError, InputError
 
 
@@ -27,10 +36,10 @@ def fastmri(
     train: Sequence[str] = (),
     val: Sequence[str] = (),
     test: Sequence[str] = (),
-    val_fraction: float = 0.15,
+    val_fraction: float = VAL_FRACTION,
     slices: Sequence[int] = (),
     n_coils: int = 0,
-    key: str = "kspace",
+    key: str = KEY,
     cache_bytes: int = 2**31,
     patient_pattern: str = NAMES,
 ) -> Dataset[Tensor]:
@@ -103,6 +112,8 @@ def fastmri(
     refuse_leaks(splits, who)
     items: list[tuple[Volume, int]] = []
     files = files_of_split(splits, split)
+    no_hdf5 = "" if any(is_hdf5(path) for paths in splits.values() for path in paths) else "there is no HDF5 file"
+    refuse_idle(splits, val_fraction, key=(key != KEY, no_hdf5))
     for path in files:
         volume = inspect(path, key, slices)
         chosen: Sequence[int] = volume.slices
@@ -132,6 +143,7 @@ class _KSpaces(Dataset[Tensor]):
     ) -> None:
         self.acquisition = acquisition
         self.items = items
+        self.places = [f"{volume.path}, slice {number}" for volume, number in items]
         self.n_coils = n_coils
         self.origin = origin
         self.room = cache_bytes

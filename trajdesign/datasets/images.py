@@ -1,15 +1,10 @@
 """Magnitude images from DICOM, NIfTI, NumPy, HDF5 and BART's files, with simulated coils and phase."""
 
-import gzip
-import logging
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
 
-import nibabel
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -19,20 +14,31 @@ from trajdesign import walled
 from trajdesign.acquisition import Acquisition
 from trajdesign.arrays import read_cfl, read_npy, read_npz
 from trajdesign.coils import receive
+from trajdesign.copies import Mark, mark
 from trajdesign.datasets import _chunks, _hdf5
 from trajdesign.datasets._dicom import read_series
 from trajdesign.datasets._grid import fit_matrix, slice_shape
 from trajdesign.datasets._identity import NAMES, people
-from trajdesign.datasets._splits import Split, expand, files_of_split, origin, refuse_leaks, slices_of_split
+from trajdesign.datasets._nifti import MAX_BYTES, MAX_VOXELS, Plane, is_nifti, read_nifti
+from trajdesign.datasets._splits import (
+    VAL_FRACTION,
+    Split,
+    expand,
+    files_of_split,
+    origin,
+    refuse_idle,
+    refuse_leaks,
+    slices_of_split,
+)
 from trajdesign.errors import ConfigError, InputError
 
-Plane = Literal["auto", "axial", "coronal", "sagittal"]
-
-_MAX_VOXELS, _MAX_BYTES = 2**30, 2**32
 _ENDINGS = (".nii", ".nii.gz", ".npy", ".npz", ".cfl", *_hdf5.ENDINGS)
 
-# Bytes of the two kinds of header, and what may follow the voxels.
-_NIFTI_1, _NIFTI_2, _MOST_REST = 348, 540, 2**20
+# Neighbouring slices of a volume differ more than neighbouring pixels: where they are thin enough to be told by shape.
+_ROUGHER = 1.5
+
+# Times the value that so many percent of a volume keep below; a voxel beyond is taken for a hot one.
+_HOT, _NEARLY_ALL = 3, 99.9
 
 
 def images(
@@ -44,7 +50,7 @@ def images(
     test: Sequence[str] = (),
     n_coils: int = 4,
     seed: int = 0,
-    val_fraction: float = 0.15,
+    val_fraction: float = VAL_FRACTION,
     test_fraction: float = 0.0,
     slices_min_signal: float = 0.25,
     plane: Plane = "auto",
@@ -85,7 +91,8 @@ def images(
         The same for `test`, at the start of each volume. It is for a single volume: a test on the
         patients one has trained on flatters. 0 asks for test files.
     slices_min_signal
-        Slices whose RMS is below this part of that of the volume's strongest slice are dropped.
+        Slices whose RMS is below this part of that of the volume's strongest slice are dropped, and counted where the
+        run says how many it has. Single pixels far brighter than all others hardly count.
     plane
         Of NIfTI slices, found from the header's orientation whatever the order of the file's axes;
         anterior is up in axial slices, superior in the others. ``"auto"`` cuts across the thickest side
@@ -130,16 +137,21 @@ def images(
     who = partial(people, pattern=patient_pattern)
     refuse_leaks(splits, who)
     files = files_of_split(splits, split, test_fraction)
+    _refuse_idle(splits, val_fraction, test_fraction, plane, slice_axis, transpose=transpose, array=array)
     found: list[NDArray[np.floating]] = []
+    marks: list[Mark] = []
+    places: list[str] = []
+    n_weak = 0
     for path in files:
         if path.is_dir():
             volume, pixel = read_series(path)
-        elif _is_nifti(path):
-            volume, pixel = _read_nifti(path, plane)
+        elif is_nifti(path):
+            volume, pixel = read_nifti(path, plane)
         else:
             volume, pixel = _read_array(path, array, slice_axis, transpose)
         volume = _as_magnitude(volume, path)
         kept: Sequence[int] = _with_signal(volume, slices_min_signal)
+        n_weak += len(volume) - len(kept) if splits[split] else 0
         if not splits[split] or split == "train":
             kept = slices_of_split(
                 kept,
@@ -152,18 +164,54 @@ def images(
         peaks = fitted.max((0, 2, 3))[:, None, None]
         for index in kept:
             found.extend(fitted[index] / peaks)
+            marks += [mark(image, trims=True) for image in volume[index]]
+            places += [f"{path}, slice {index}"] * volume.shape[1]
     if not found:
         raise ConfigError(f"no slice to {split} on has enough signal; lower data.slices_min_signal.")
-    return _Slices(found, n_coils, (seed, ("train", "val", "test").index(split)), origin(files, who))
+    weak = f" ({n_weak} more with less than {slices_min_signal:g} of the strongest's signal left out)" if n_weak else ""
+    stream = (seed, ("train", "val", "test").index(split))
+    return _Slices(found, marks, places, n_coils, stream, origin(files, who) + weak)
+
+
+def _refuse_idle(
+    splits: dict[str, list[Path]],
+    val_fraction: float,
+    test_fraction: float,
+    plane: Plane,
+    slice_axis: int,
+    *,
+    transpose: bool,
+    array: str,
+) -> None:
+    """Refuse options that count for nothing, because of others or of the kinds of all files."""
+    every = [path for paths in splits.values() for path in paths]
+    endings = {walled.ending(path) for path in every if not path.is_dir()}
+    arrays = "there is no file .npy, .npz or .h5" if not endings & {".npy", ".npz", *_hdf5.ENDINGS} else ""
+    named = "there is no file .npz or .h5" if not endings & {".npz", *_hdf5.ENDINGS} else ""
+    refuse_idle(
+        splits,
+        val_fraction,
+        test_fraction,
+        plane=(plane != "auto", "" if any(map(is_nifti, every)) else "there is no NIfTI file"),
+        slice_axis=(slice_axis != 0, arrays),
+        transpose=(transpose, arrays),
+        array=(bool(array), named),
+    )
 
 
 class _Slices(Dataset[Tensor]):
     """Magnitudes in memory; coils and phase are simulated anew for each item, the same ones every time."""
 
     def __init__(
-        self, magnitudes: list[NDArray[np.floating]], n_coils: int, stream: tuple[int, int], origin: str
+        self,
+        magnitudes: list[NDArray[np.floating]],
+        marks: list[Mark],
+        places: list[str],
+        n_coils: int,
+        stream: tuple[int, int],
+        origin: str,
     ) -> None:
-        self.magnitudes = magnitudes
+        self.magnitudes, self.marks, self.places = magnitudes, marks, places
         self.n_coils = n_coils
         self.stream = stream
         self.origin = origin
@@ -176,89 +224,13 @@ class _Slices(Dataset[Tensor]):
         return receive(self.magnitudes[index], self.n_coils, np.random.default_rng((*self.stream, index)))
 
 
-def _is_nifti(path: Path) -> bool:
-    inner = path.with_suffix("") if walled.ending(path) == ".gz" else path
-    return walled.ending(inner) == ".nii"
-
-
-def _read_nifti(path: Path, plane: Plane) -> tuple[NDArray, tuple[float, float]]:
-    """Return a volume (slice, contrast, y, x) and its pixel size along y and x, mm."""
-    try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):  # what is not finite is refused where it is used
-            warnings.simplefilter("ignore")
-            image = _nifti(path)
-        if not np.isfinite(image.affine).all():
-            raise InputError(f"{path}: the orientation in its header (affine) has values that are not finite.")
-        found = nibabel.orientations.io_orientation(image.affine)
-        wanted = nibabel.orientations.axcodes2ornt(("L", "P", "S"))
-        image = image.as_reoriented(nibabel.orientations.ornt_transform(found, wanted))
-        volume = np.asanyarray(image.dataobj)
-        zooms = [float(size) for size in image.header.get_zooms()[:3]]
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:  # nibabel, gzip and zlib raise many types on damaged files
-        raise InputError(f"{path} is not a NIfTI file, or damaged ({type(error).__name__}).") from None
-    if not all(0 < size < math.inf for size in zooms):
-        raise InputError(f"{path}: the voxel sizes {zooms} mm of its header are not positive.")
-    if plane == "auto":
-        thick = int(np.argmax(zooms)) if max(zooms) > 1.2 * min(zooms) else 2
-        plane = ("sagittal", "coronal", "axial")[thick]
-    if plane != "axial":
-        volume = volume[:, :, ::-1]  # superior up
-    axes = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}[plane]
-    volume = volume.reshape(*volume.shape[:3], -1).transpose(axes[0], 3, axes[1], axes[2])
-    return volume, (zooms[axes[1]], zooms[axes[2]])
-
-
-def _nifti(path: Path) -> Any:
-    """Return a NIfTI image in memory, without what its header's extensions hold.
-
-    The header says how much there is before anything is unpacked, and the whole file is read, so that the checksum
-    at the end of a compressed one is compared.
-    """
-    with walled.opened(path) as (stream, size):
-        content = gzip.GzipFile(fileobj=stream) if walled.ending(path) == ".gz" else stream
-        start = content.read(_NIFTI_1)
-        kind = nibabel.Nifti1Image
-        if not kind.header_class.may_contain_header(start):
-            start, kind = start + content.read(_NIFTI_2 - _NIFTI_1), nibabel.Nifti2Image
-        header = kind.header_class(start, check=False)
-        header.check_fix(_silent(), error_level=40)
-        shape, dtype, offset = header.get_data_shape(), header.get_data_dtype(), header.get_data_offset()
-        n_bytes = math.prod(shape) * dtype.itemsize
-        is_large = n_bytes > _MAX_BYTES or math.prod(shape) > _MAX_VOXELS
-        if len(shape) not in (3, 4) or min(shape) < 1 or is_large or dtype.kind not in "fiu":
-            raise InputError(
-                f"{path} holds {dtype} of shape {shape}; it must be real (x, y, z) or (x, y, z, contrast), "
-                f"of at most {_MAX_VOXELS} voxels and {_MAX_BYTES} bytes."
-            )
-        if offset < len(start):
-            raise InputError(f"{path} is damaged: its voxels start at byte {offset}, inside its header.")
-        walled.require_modest(path, offset + n_bytes, size, 2 * _MAX_BYTES)
-        content.read(offset - len(start))
-        data = content.read(n_bytes)
-        if len(data) < n_bytes or len(content.read(_MOST_REST)) == _MOST_REST:
-            raise InputError(f"{path} is damaged: it holds less than its header says, or far more.")
-    array = np.ndarray(shape, dtype, buffer=data, order="F")
-    slope, intercept = header.get_slope_inter()
-    scaled = nibabel.volumeutils.apply_read_scaling(array, slope, intercept)
-    return kind(scaled, header.get_best_affine(), header)
-
-
-def _silent() -> logging.Logger:
-    """Return a logger that nobody hears."""
-    logger = logging.Logger(__name__)
-    logger.addHandler(logging.NullHandler())
-    return logger
-
-
 def _read_array(path: Path, name: str, slice_axis: int, transpose: bool) -> tuple[NDArray, tuple[float, float]]:
     """Return a volume (slice, contrast, y, x) and the pixel size (1, 1)."""
     ending = walled.ending(path)
     if ending == ".cfl":
         return _bart_magnitude(path), (1.0, 1.0)
     if ending == ".npz":
-        arrays = read_npz(path, _MAX_BYTES)
+        arrays = read_npz(path, MAX_BYTES)
         volume = arrays[_choose({key: a.shape for key, a in arrays.items()}, name, path)]
     elif ending in _hdf5.ENDINGS:
         with _hdf5.opened(path) as file:
@@ -266,12 +238,12 @@ def _read_array(path: Path, name: str, slice_axis: int, transpose: bool) -> tupl
                 raise InputError(f"{path} holds raw data of ISMRMRD; use data.kind = 'fastmri'.")
             data = _hdf5.member(file, _choose(_hdf5.shapes(file), name, path))
             _require_real(data.dtype, path)
-            if math.prod(data.shape) > _MAX_VOXELS:
-                raise InputError(f"{path} holds {data.shape} voxels; at most {_MAX_VOXELS} are read.")
-            _chunks.require_modest(data, _MAX_BYTES)
+            if math.prod(data.shape) > MAX_VOXELS:
+                raise InputError(f"{path} holds {data.shape} voxels; at most {MAX_VOXELS} are read.")
+            _chunks.require_modest(data, MAX_BYTES)
             volume = _chunks.read(data)
     elif ending == ".npy":
-        volume = read_npy(path, _MAX_BYTES)
+        volume = read_npy(path, MAX_BYTES)
     else:
         raise InputError(f"{path} is of no known kind; known: {', '.join(_ENDINGS)}, and folders of DICOM.")
     _require_real(volume.dtype, path)
@@ -281,11 +253,36 @@ def _read_array(path: Path, name: str, slice_axis: int, transpose: bool) -> tupl
             "or (y, x, slice) with slice_axis = 2."
         )
     volume = np.moveaxis(volume, slice_axis, 0)
+    _require_slices(volume, slice_axis, path)
     if transpose:
         volume = volume.swapaxes(-1, -2)
     if volume.ndim == 3:
         volume = volume[:, None]
     return volume, (1.0, 1.0)
+
+
+def _require_slices(volume: NDArray, slice_axis: int, path: Path) -> None:
+    """Refuse a volume whose slices are along another axis: few along it, and neighbours far less alike.
+
+    Raises
+    ------
+    InputError
+        With what was read, and the other choice.
+    """
+    if volume.ndim == 4:
+        volume = volume[:, volume.shape[1] // 2] if volume.shape[1] else volume[..., 0]
+    shape = volume.shape
+    thin = 1 if shape[1] < shape[2] else 2
+    if not 2 <= shape[thin] <= min(n for axis, n in enumerate(shape) if axis != thin) / 2:
+        return
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused where it is used
+        steps = [float(np.abs(np.diff(volume.astype(np.float32), axis=axis)).mean()) for axis in range(3)]
+    if all(steps[thin] > _ROUGHER * step for axis, step in enumerate(steps) if axis != thin):
+        raise InputError(
+            f"{path} read with data.slice_axis = {slice_axis} has {shape[0]} slices of {shape[1]} x {shape[2]} pixels, "
+            f"whose {shape[thin]} are slices, as it seems: neighbours differ {_ROUGHER:g} times as much along that "
+            f"axis as along the others; set data.slice_axis = {0 if slice_axis else 2}, or move the slices' axis first."
+        )
 
 
 def _require_real(dtype: np.dtype, path: Path) -> None:
@@ -305,7 +302,7 @@ def _choose(shapes: Mapping[str, tuple[int, ...]], name: str, path: Path) -> str
 
 def _bart_magnitude(path: Path) -> NDArray[np.float32]:
     """Return the magnitude (slice, 1, y, x) of BART's images, whose slices are its dimension 2 or 13."""
-    array = read_cfl(path, _MAX_BYTES)
+    array = read_cfl(path, MAX_BYTES)
     nx, ny, *others = (*array.shape, *[1] * 16)[:16]
     n_slices = max(others)
     if math.prod(others) != n_slices or n_slices not in (others[0], others[11]):
@@ -336,7 +333,12 @@ def _as_magnitude(volume: NDArray, path: Path) -> NDArray[np.float32]:
 
 
 def _with_signal(volume: NDArray[np.float32], least: float) -> list[int]:
-    """Return the slices whose RMS is, in every contrast, at least this part of the strongest slice's."""
+    """Return the slices whose RMS is, in every contrast, at least this part of the strongest slice's.
+
+    Values far above nearly all of the contrast's, as of a hot pixel, count as less: one would hide all other slices.
+    """
+    most = _HOT * np.percentile(volume, _NEARLY_ALL, axis=(0, 2, 3))
+    volume = np.minimum(volume, np.where(most > 0, most, np.inf).astype(np.float32)[:, None, None])
     rms = np.sqrt(np.square(volume, dtype=np.float64).mean((2, 3)))
     part = (rms / np.maximum(rms.max(0), np.finfo(float).tiny)).min(1)
     return [int(k) for k in np.flatnonzero((part >= least) & (rms.min(1) > 0))]
