@@ -14,12 +14,14 @@ from io import StringIO
 import numpy as np
 import pytest
 import torch
+from faults.tiny import resealed
 
 from trajdesign import __version__, cli, doctor, limits, plugins, runtime, seqfile
 from trajdesign.acquisition import Acquisition
 from trajdesign.config import load_config, with_profile
 from trajdesign.inits.spiral import spiral
 from trajdesign.loading import load
+from trajdesign.run import RunFolder
 from trajdesign.scanner import Scanner
 from trajdesign.stimulation import nerve_model
 from trajdesign.trajectory import Trajectory, n_points
@@ -276,6 +278,7 @@ def test_the_limits_of_a_run_are_checked_beside_the_standard_ones(trajdesign, re
             "[reconstructor]", options
         )
         (kept / "config.toml").write_text(edited)
+        resealed(RunFolder(kept))
         result = trajdesign("check", kept, "--json")
         found = json.loads(result.out)["constraints"]
         assert (result.code, set(found)) == (code, before | {"stimulation"})
@@ -831,3 +834,15 @@ def test_a_shell_completes_names_of_plugins(words, wanted):
     done = subprocess.run(program, env=os.environ | settings, capture_output=True, text=True, check=False)
     assert done.stderr == ""
     assert re.findall(r'"([\w.=]+)"', done.stdout) == wanted
+
+
+def test_of_a_run_of_an_older_version_is_said_that_edits_go_unnoticed(trajdesign, run, tmp_path):
+    kept = RunFolder(shutil.copytree(run, tmp_path / "run"))
+    assert "older version" not in trajdesign("check", kept.path).err
+    older = json.loads((kept.path / "metrics.json").read_text())
+    del older["files"], older["sha256"]
+    (kept.path / "metrics.json").write_text(json.dumps(older))
+    for command in (["check"], ["report"], ["compare"], ["export", "--out", tmp_path / "a.seq"]):
+        result = trajdesign(command[0], kept.path, *command[1:])
+        assert result.code == 0, result.err
+        assert result.err.count("was finished by an older version") == 1

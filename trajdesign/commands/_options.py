@@ -163,6 +163,15 @@ class Foreign:
         return _words(asdict(self))
 
 
+def note_unsealed(*paths: Path) -> None:
+    """Say of which finished runs of older versions edits go unnoticed."""
+    from trajdesign.run import RunFolder
+
+    for path in paths:
+        if path.is_dir() and (sentence := RunFolder(path).unsealed()):
+            console.note(sentence)
+
+
 def refuse(options: "Mapping[str, object]", why: str) -> None:
     """Refuse those options that have a value, by name.
 
@@ -190,6 +199,7 @@ def open_trajectory(path: Path, foreign: Foreign, scanner: ScannerOptions) -> "t
 
     if path.is_dir() or loading.is_ours(path):
         foreign.refuse(f"{path} says it itself; the option describes foreign files.")
+        note_unsealed(path)
         return scanner.over(run.load(path), path), None
     has_unit = foreign.k_unit is not None or walled.ending(path) in sampled.SAY_UNIT
     if not has_unit and not run.is_complete(path):

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from trajdesign import console
-from trajdesign.commands._options import Json, Quiet
+from trajdesign.commands._options import Json, Quiet, note_unsealed
 
 
 def compare(
@@ -23,6 +23,7 @@ def compare(
 
     stages = comparison.open_stages(runs)
     rows = comparison.table(stages)
+    note_unsealed(*dict.fromkeys(stage.folder.path for stage in stages))
     if out is not None:
         from trajdesign import report
 
