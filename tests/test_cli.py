@@ -846,3 +846,23 @@ def test_of_a_run_of_an_older_version_is_said_that_edits_go_unnoticed(trajdesign
         result = trajdesign(command[0], kept.path, *command[1:])
         assert result.code == 0, result.err
         assert result.err.count("was finished by an older version") == 1
+
+
+def test_what_a_run_does_not_look_at_is_said_by_all_that_tell_of_its_limits(trajdesign, tmp_path):
+    run = tmp_path / "run"
+    words = ["optimize", "--out", run, *SETTINGS, "--set", 'limits.constraints=["gradient", "slew"]', "--no-baseline"]
+    said = trajdesign(*words, "--device", "cpu").out
+    assert "Not looked at, because limits.constraints leaves them out: extent, receiver.\n" in said
+    assert json.loads((run / "metrics.json").read_text())["limits"]["not_checked"] == ["extent", "receiver"]
+    assert '<p class="note">Not looked at: extent, receiver.</p>' in (run / "report.html").read_text()
+    assert "ok, extent not checked, receiver not checked" in " ".join(trajdesign("compare", run).out.split())
+    assert "The run did not look at: extent, receiver;" in trajdesign("check", run).out
+    found = json.loads(trajdesign("check", run, "--ignore", "receiver", "--json").out)
+    assert (found["not_checked"], found["not_checked_by_run"]) == (["receiver"], ["extent", "receiver"])
+    assert "Not looked at: receiver.\n" in trajdesign("check", run, "--ignore", "receiver").out
+
+
+def test_a_run_that_looks_at_all_limits_says_nothing_of_others(trajdesign, run):
+    assert json.loads((run / "metrics.json").read_text())["limits"]["not_checked"] == []
+    assert "not look" not in trajdesign("check", run).out
+    assert "Not looked at" not in (run / "report.html").read_text()

@@ -32,7 +32,7 @@ def images(n, seed):
 
 def test_the_image_of_the_report_has_the_score_that_the_run_has_of_it(trained):
     folder = RunFolder(trained / "run")
-    [(label, example)] = report._examples({"learned": (folder, "learned")}).items()
+    [example] = report._examples({"learned": (folder, "learned")}).values()
     wanted = folder.metrics()["learned"]["psnr_list"][2]
     assert example.scores["network"]["PSNR"] == pytest.approx(wanted, abs=0.01)
     found = peak_signal_noise_ratio(

@@ -146,6 +146,7 @@ def _summary(contents: Contents) -> str:
     for label, findings in contents.findings.items():
         lines += ["", f"Limits, {label}"]
         lines += [f"{'ok' if f.ok else 'BROKEN':>8}  {limits.describe(f)}" for f in findings]
+    lines += ["", limits.unseen_sentence(f.name for f in findings)]
     scanner = contents.trajectories["fixed"].scanner
     lines += ["", "How to go on"]
     lines += [f"    {command}" for command in webpage.commands(contents.path, scanner).values()]

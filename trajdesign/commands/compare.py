@@ -37,7 +37,7 @@ def compare(
                 row["run"],
                 *(comparison.spread(row, key) for key in comparison.KEYS),
                 *("" if row is rows[0] else comparison.gain(row["over_first"], key) for key in ("psnr", "ssim")),
-                ", ".join(row["broken_limits"]) or "ok",
+                ", ".join([*(row["broken_limits"] or ["ok"]), *(f"{name} not checked" for name in row["not_checked"])]),
             )
             for row in rows
         ]
