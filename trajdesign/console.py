@@ -221,6 +221,8 @@ def show_scan(path: Path, out: Path, facts: dict[str, Any]) -> None:
             f"{facts['nrmse_to_promised']:.2%} (NRMSE), and k in the file from the run's by at most "
             f"{facts['max_k_error_fov']:.2g}/FOV."
         )
+    if facts.get("remark"):
+        say(facts["remark"])
 
 
 def show_checks(title: str, checks: Sequence["Check"]) -> None:
