@@ -181,8 +181,9 @@ def test_what_eddy_currents_of_other_gradients_do_is_no_fault_of_the_file(distur
 
 def test_a_receiver_that_is_wrong_is_told_from_the_response(disturbed, tmp_path, monkeypatch):
     played = seqfile.read(disturbed / "weak.seq")
-    adcs = tuple(replace(adc, phase=adc.phase + (0.5 if i == 2 else 0.0)) for i, adc in enumerate(played.adcs))
-    monkeypatch.setattr(seqfile, "read", lambda _: replace(played, adcs=adcs))
+    adcs = list(played.adcs)
+    adcs[2] = replace(adcs[2], event=replace(adcs[2].event, phase=adcs[2].phase + 0.5))
+    monkeypatch.setattr(seqfile, "read", lambda _: replace(played, adcs=tuple(adcs)))
     facts = scan(disturbed / "weak.seq", run=disturbed / "weak", out=tmp_path / "out").facts
     assert not facts["is_of_run"]
     assert "departs from the phase of its excitations by up to 0.5 rad" in facts["departure"]
@@ -210,7 +211,7 @@ def test_the_raw_data_hold_every_slice(run, kept, tmp_path):
     signal, cycles = raw(kept[0])  # of the file of one slice, in which the same object lies
     quiet, noisy = levels
     for number in range(3):
-        assert quiet[number][0] == pytest.approx(signal, rel=1e-4, abs=1e-3 * np.abs(signal).max())
+        assert quiet[number][0] == pytest.approx(signal, rel=1e-4, abs=1e-3 * float(np.abs(signal).max()))
         assert quiet[number][1] == pytest.approx(cycles, abs=1e-4)
     noises = [noisy[number][0] - quiet[number][0] for number in range(3)]
     spread = [np.std(noise) for noise in noises]
