@@ -546,7 +546,9 @@ def test_a_foreign_file_is_read_in_its_unit(trajdesign, foreign, tmp_path):
     assert result.code == 0, result.err + result.out
     assert json.loads(result.out)["ok"] is True
     assert "largest residual" in result.err
-    result = trajdesign("export", foreign, *DESCRIPTION, "--format", "csv", "--out", tmp_path / "f.csv")
+    result = trajdesign(
+        "export", foreign, *DESCRIPTION, "--nucleus", "1H", "--format", "csv", "--out", tmp_path / "f.csv"
+    )
     assert result.code == 0, result.err
     assert trajdesign("psf", foreign, *DESCRIPTION, "--out", tmp_path / "psf.png").code == 0
     # the same waveform under a weaker scanner
@@ -558,7 +560,7 @@ def test_a_fit_that_is_another_trajectory_than_the_file_is_refused(trajdesign, f
     for waves, code in ((0.5, 3), (0.02, 0)):  # 1/FOV, at 125 kHz, which a raster of 10 us cannot play
         np.savez(foreign, samples=k + waves / 0.22 * np.resize([1, -1], k.shape[1])[:, None])
         words = (foreign, *DESCRIPTION, "--ignore", "receiver", "--ignore", "extent", "--max-slew", "5000")
-        for command in (("check",), ("export", "--format", "csv", "--out", file)):
+        for command in (("check",), ("export", "--nucleus", "1H", "--format", "csv", "--out", file)):
             result = trajdesign(command[0], *words, *command[1:])
             assert result.code == code, result.err
             assert ("/FOV, limit 0.1/FOV" in result.err) == (code == 3)
@@ -637,7 +639,9 @@ def test_what_is_taken_from_k_is_said(trajdesign, foreign):
     result = trajdesign("check", foreign, *DESCRIPTION)
     assert "Matrix 32 x 32 at a field of view of 220 x 220 mm: voxels of 6.875 x 6.875 mm." in result.err
     assert "is the unit right" not in result.err
-    assert f"export {foreign} --k-unit 1/m --dwell 4e-06 --fov 0.22 --matrix 32 --format pulseq" in result.out
+    assert (
+        f"export {foreign} --k-unit 1/m --dwell 4e-06 --fov 0.22 --matrix 32 --nucleus 1H --format pulseq" in result.out
+    )
     result = trajdesign("check", foreign, *DESCRIPTION[:-2], "--json")
     assert "Matrix 30 x 30, taken from k, at a field of view" in result.err
     assert json.loads(result.out)["matrix"] == [30, 30]

@@ -123,7 +123,8 @@ def _check_trajectory(
             console.say(sentence)
         if ok:
             file = path / "trajectory.seq" if path.is_dir() else path.with_suffix(".seq")
-            given = [*foreign.words(), *options.words()]
+            nucleus = ["--nucleus", scanner.nucleus] if source == "assumed" else []
+            given = [*foreign.words(), *options.words(), *nucleus]
             console.suggest(("export", path, *given, "--format", "pulseq", "--out", file))
     return ok
 

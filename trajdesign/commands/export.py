@@ -7,7 +7,6 @@ import typer
 
 from trajdesign import console, walled
 from trajdesign.commands._options import (
-    ASSUMED,
     Dwell,
     Force,
     Foreign,
@@ -27,6 +26,7 @@ from trajdesign.commands._options import (
     names_of,
     open_trajectory,
 )
+from trajdesign.errors import ConfigError
 
 _UNITS = {
     "te": "s",
@@ -82,6 +82,8 @@ def export(
     asked = ScannerOptions(profile, max_gradient, max_slew, nucleus, scanner)
     trajectory, found = open_trajectory(path, Foreign(k_unit, dwell, fov, matrix), asked)
     source = asked.nucleus_from(None if found is None else found.nucleus)
+    if source == "assumed":  # the limits depend on it, and what is written would say it as a fact
+        raise ConfigError(f"{path} does not say its nucleus; give it, as --nucleus 1H or --nucleus 23Na.")
     options = toml_tables.parse_options(set_ or [])
     if pulseq_version is not None:
         options["pulseq_version"] = pulseq_version
@@ -98,8 +100,6 @@ def export(
         response=None if config is None else config.response,
         constraints=None if config is None else config.limits.tables,
     )
-    if source == "assumed":
-        console.note(f"{ASSUMED} What is written says 1H, and nobody who reads it will know that it was assumed.")
     if json:
         of = {"nucleus": trajectory.scanner.nucleus, "gamma": trajectory.scanner.gamma, "nucleus_from": source}
         console.show_json("export", {**facts, **of})
