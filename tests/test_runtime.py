@@ -161,7 +161,9 @@ def test_two_ranks_are_one_process(tmp_path):
     subprocess.run([sys.executable, *torchrun, *arguments], check=True, env=environment, timeout=120)
     one, two = (json.loads((tmp_path / f"{n}.json").read_text()) for n in (1, 2))
     assert (one["size"], two["size"]) == (1, 2)
-    for rank in range(2):  # what torch.distributed starts ends with the group, not with the process, which it could abort
+    for rank in range(
+        2
+    ):  # what torch.distributed starts ends with the group, not with the process, which it could abort
         threads = (tmp_path / f"2.json.{rank}").read_text().splitlines()
         assert threads
         assert [name for name in threads if "gloo" in name] == []
