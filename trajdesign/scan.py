@@ -190,9 +190,9 @@ def scan(
         scanned.facts["nrmse_of_slices"] = errors
         if trained is not None:
             scanned.facts.update(_verdict(told, slices, trained.trajectory.scanner, scanned.facts))
-        kspace, k = (torch.stack(parts).numpy() for parts in (signals, places))
         of = Scanner(**sampled.nucleus(told, path))
-        mrd.write(to["raw.h5"], kspace, k, acquisition, of, slice_thickness=thickness(told, path))
+        of_slices, k = torch.stack(signals).numpy(), torch.stack(places).numpy()
+        mrd.write(to["raw.h5"], of_slices, k, acquisition, of, slice_thickness=thickness(told, path))
         _write(scanned, to)
     return scanned
 
