@@ -71,6 +71,7 @@ def build(
     """
     blocks.require_dims("gre_2d", trajectory, 2)
     blocks.require_plausible(
+        longest_tr=max(4.0, 0.1 * n_slices),  # no T1 of tissue gains by more, unless many slices fill it
         flip_angle_deg=flip_angle_deg,
         slice_thickness=slice_thickness,
         slice_gap=slice_gap,

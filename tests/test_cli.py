@@ -14,12 +14,14 @@ from io import StringIO
 import numpy as np
 import pytest
 import torch
+from faults.tiny import resealed
 
 from trajdesign import __version__, cli, doctor, limits, plugins, runtime, seqfile
 from trajdesign.acquisition import Acquisition
 from trajdesign.config import load_config, with_profile
 from trajdesign.inits.spiral import spiral
 from trajdesign.loading import load
+from trajdesign.run import RunFolder
 from trajdesign.scanner import Scanner
 from trajdesign.stimulation import nerve_model
 from trajdesign.trajectory import Trajectory, n_points
@@ -276,6 +278,7 @@ def test_the_limits_of_a_run_are_checked_beside_the_standard_ones(trajdesign, re
             "[reconstructor]", options
         )
         (kept / "config.toml").write_text(edited)
+        resealed(RunFolder(kept))
         result = trajdesign("check", kept, "--json")
         found = json.loads(result.out)["constraints"]
         assert (result.code, set(found)) == (code, before | {"stimulation"})
@@ -543,7 +546,9 @@ def test_a_foreign_file_is_read_in_its_unit(trajdesign, foreign, tmp_path):
     assert result.code == 0, result.err + result.out
     assert json.loads(result.out)["ok"] is True
     assert "largest residual" in result.err
-    result = trajdesign("export", foreign, *DESCRIPTION, "--format", "csv", "--out", tmp_path / "f.csv")
+    result = trajdesign(
+        "export", foreign, *DESCRIPTION, "--nucleus", "1H", "--format", "csv", "--out", tmp_path / "f.csv"
+    )
     assert result.code == 0, result.err
     assert trajdesign("psf", foreign, *DESCRIPTION, "--out", tmp_path / "psf.png").code == 0
     # the same waveform under a weaker scanner
@@ -555,7 +560,7 @@ def test_a_fit_that_is_another_trajectory_than_the_file_is_refused(trajdesign, f
     for waves, code in ((0.5, 3), (0.02, 0)):  # 1/FOV, at 125 kHz, which a raster of 10 us cannot play
         np.savez(foreign, samples=k + waves / 0.22 * np.resize([1, -1], k.shape[1])[:, None])
         words = (foreign, *DESCRIPTION, "--ignore", "receiver", "--ignore", "extent", "--max-slew", "5000")
-        for command in (("check",), ("export", "--format", "csv", "--out", file)):
+        for command in (("check",), ("export", "--nucleus", "1H", "--format", "csv", "--out", file)):
             result = trajdesign(command[0], *words, *command[1:])
             assert result.code == code, result.err
             assert ("/FOV, limit 0.1/FOV" in result.err) == (code == 3)
@@ -634,7 +639,9 @@ def test_what_is_taken_from_k_is_said(trajdesign, foreign):
     result = trajdesign("check", foreign, *DESCRIPTION)
     assert "Matrix 32 x 32 at a field of view of 220 x 220 mm: voxels of 6.875 x 6.875 mm." in result.err
     assert "is the unit right" not in result.err
-    assert f"export {foreign} --k-unit 1/m --dwell 4e-06 --fov 0.22 --matrix 32 --format pulseq" in result.out
+    assert (
+        f"export {foreign} --k-unit 1/m --dwell 4e-06 --fov 0.22 --matrix 32 --nucleus 1H --format pulseq" in result.out
+    )
     result = trajdesign("check", foreign, *DESCRIPTION[:-2], "--json")
     assert "Matrix 30 x 30, taken from k, at a field of view" in result.err
     assert json.loads(result.out)["matrix"] == [30, 30]
@@ -831,3 +838,35 @@ def test_a_shell_completes_names_of_plugins(words, wanted):
     done = subprocess.run(program, env=os.environ | settings, capture_output=True, text=True, check=False)
     assert done.stderr == ""
     assert re.findall(r'"([\w.=]+)"', done.stdout) == wanted
+
+
+def test_of_a_run_of_an_older_version_is_said_that_edits_go_unnoticed(trajdesign, run, tmp_path):
+    kept = RunFolder(shutil.copytree(run, tmp_path / "run"))
+    assert "older version" not in trajdesign("check", kept.path).err
+    older = json.loads((kept.path / "metrics.json").read_text())
+    del older["files"], older["sha256"]
+    (kept.path / "metrics.json").write_text(json.dumps(older))
+    for command in (["check"], ["report"], ["compare"], ["export", "--out", tmp_path / "a.seq"]):
+        result = trajdesign(command[0], kept.path, *command[1:])
+        assert result.code == 0, result.err
+        assert result.err.count("was finished by an older version") == 1
+
+
+def test_what_a_run_does_not_look_at_is_said_by_all_that_tell_of_its_limits(trajdesign, tmp_path):
+    run = tmp_path / "run"
+    words = ["optimize", "--out", run, *SETTINGS, "--set", 'limits.constraints=["gradient", "slew"]', "--no-baseline"]
+    said = trajdesign(*words, "--device", "cpu").out
+    assert "Not looked at, because limits.constraints leaves them out: extent, receiver.\n" in said
+    assert json.loads((run / "metrics.json").read_text())["limits"]["not_checked"] == ["extent", "receiver"]
+    assert '<p class="note">Not looked at: extent, receiver.</p>' in (run / "report.html").read_text()
+    assert "ok, extent not checked, receiver not checked" in " ".join(trajdesign("compare", run).out.split())
+    assert "The run did not look at: extent, receiver;" in trajdesign("check", run).out
+    found = json.loads(trajdesign("check", run, "--ignore", "receiver", "--json").out)
+    assert (found["not_checked"], found["not_checked_by_run"]) == (["receiver"], ["extent", "receiver"])
+    assert "Not looked at: receiver.\n" in trajdesign("check", run, "--ignore", "receiver").out
+
+
+def test_a_run_that_looks_at_all_limits_says_nothing_of_others(trajdesign, run):
+    assert json.loads((run / "metrics.json").read_text())["limits"]["not_checked"] == []
+    assert "not look" not in trajdesign("check", run).out
+    assert "Not looked at" not in (run / "report.html").read_text()

@@ -12,7 +12,7 @@ from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, LimitError, OutputError
 from trajdesign.export import export
 from trajdesign.exporters import pulseq as exporter
-from trajdesign.loading import load, load_sampled
+from trajdesign.loading import Given, load, load_sampled
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory, n_points
 
@@ -82,13 +82,9 @@ def test_both_readers_find_what_was_meant(tmp_path, pattern, version):
     assert np.abs(beside["k_adc"] - trajectory.k_adc.numpy()).max() * fov < 1e-5
     assert str(beside["seq_md5"]) == report["md5"]
     assert float(beside["dwell_s"]) == trajectory.acquisition.dwell
+    of = trajectory.acquisition
     refit, residual = load_sampled(
-        tmp_path / "scan_k.npz",
-        k_unit="1/m",
-        acquisition_fov=trajectory.acquisition.fov,
-        dwell=trajectory.acquisition.dwell,
-        scanner=trajectory.scanner,
-        matrix=trajectory.acquisition.matrix,
+        tmp_path / "scan_k.npz", trajectory.scanner, Given("1/m", of.fov, of.dwell, of.matrix)
     )
     assert residual[0] < 1e-2
     assert refit.k_adc.shape == trajectory.k_adc.shape

@@ -109,6 +109,8 @@ def test_the_summary_always_has_both_hardware_maxima(names):
     assert summary["ok"] is True
     checked = limits.standard() if names is None else names
     assert set(summary["constraints"]) == {*checked, "gradient", "slew"}
+    every = {"extent", "gradient", "receiver", "slew"}
+    assert summary["not_checked"] == sorted(every - {*checked, "gradient", "slew"})
     assert summary["n_broken"] == 0
     assert summary["margin"] == min(findings[name].margin for name in summary["constraints"])
     for name in checked:

@@ -5,14 +5,16 @@ import shutil
 
 import pytest
 import torch
-from faults.tiny import tiny
+from faults.tiny import resealed, tiny
 
-from trajdesign import plugins
+from trajdesign import compare, plugins, report
 from trajdesign.config import load_config
 from trajdesign.errors import InputError, OutputError
+from trajdesign.export import export
 from trajdesign.inits.radial import radial
 from trajdesign.optimize import optimize
 from trajdesign.run import RunFolder, load, to_json
+from trajdesign.scan import scan
 
 
 @pytest.fixture
@@ -119,5 +121,66 @@ def test_a_config_that_was_edited_is_not_that_of_the_trajectory(two_runs, tmp_pa
     edited = config.read_text().replace(old, new)
     assert edited != config.read_text()
     config.write_text(edited)
+    resealed(RunFolder(tmp_path / "run"))
     with pytest.raises(InputError, match=f"{key} = .* they are not of one run"):
         load(tmp_path / "run")
+
+
+def readers(run):
+    """Yield what reads a run: each command's way."""
+    yield lambda: report.write(run, run / "report.html")
+    yield lambda: compare.table(compare.open_stages([str(run)]))
+    yield lambda: compare.table(compare.open_stages([f"{run}:fixed"]))
+    yield lambda: load(run)
+    yield lambda: scan(run / "run.seq", run=run, out=run / "scan")
+    yield lambda: optimize(load_config(run / "config.toml"), run, device="cpu", resume=True, quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("metrics.json", r'"psnr": (\d)', r'"psnr": 1\1'),
+        ("metrics.json", r'"sha256": "\w+"', '"other": 1'),
+        ("metrics.json", r'("psnr_list": \[\s*)', r"\g<1>1.5, "),
+        ("config.toml", "n_test = 2", "n_test = 1"),
+        ("config.toml", "noise = 0.0", "noise = 0.1"),
+    ],
+)
+def test_a_file_of_a_finished_run_that_was_edited_is_noticed_by_all_that_read_it(two_runs, tmp_path, name, old, new):
+    run = tmp_path / "run"
+    shutil.copytree(two_runs / "a", run)
+    export(load(run), run / "run.seq", options={"sequence": {"n_dummies": 0}})
+    for read in readers(run):
+        read()
+    shutil.rmtree(run / "scan")
+    text = (run / name).read_text()
+    edited, n = re.subn(old, new, text)
+    assert n
+    (run / name).write_text(edited)
+    for read in readers(run):
+        with pytest.raises(InputError, match=rf"{re.escape(name)} is not the one that this run left: its SHA-256"):
+            read()
+    (run / name).write_bytes(text.replace("\n", "\r\n").encode())  # the lines of another system change nothing
+    for read in readers(run):
+        read()
+
+
+def test_the_history_of_another_run_is_not_drawn(two_runs, tmp_path):
+    run = RunFolder(shutil.copytree(two_runs / "a", tmp_path / "run"))
+    assert len(run.history()) == 2
+    shutil.copy(two_runs / "b" / "history.csv", run.path)
+    with pytest.raises(InputError, match=r"history\.csv is not the one that this run left"):
+        run.history()
+
+
+def test_a_run_of_an_older_version_is_read_and_said_to_be_unsealed(two_runs, tmp_path):
+    run = RunFolder(shutil.copytree(two_runs / "a", tmp_path / "run"))
+    assert run.unsealed() == ""
+    kept = json.loads((run.path / "metrics.json").read_text())
+    for name in ("config.toml", "history.csv"):
+        del kept["files"][name]
+    del kept["sha256"]
+    (run.path / "metrics.json").write_text(json.dumps(kept))
+    assert run.unsealed().startswith(f"{run.path} was finished by an older version: an edit of its metrics.json")
+    assert torch.equal(run.trajectory().k, RunFolder(two_runs / "a").trajectory().k)
+    assert run.metrics()["learned"] == RunFolder(two_runs / "a").metrics()["learned"]

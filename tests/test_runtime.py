@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 
 # Trains with each list of settings, as one of the ranks or alone, and writes what came of it.
 SCRIPT = """
-import json, sys
+import json, pathlib, sys
 import torch.distributed as dist
 from trajdesign import plugins, runtime
 from trajdesign.config import load_config
@@ -56,6 +56,8 @@ with runtime.join("cpu") as ranks:
     if ranks.is_first:
         with open(sys.argv[1], "w") as file:
             json.dump({"size": ranks.size, "results": results}, file)
+threads = [path.read_text().strip() for path in pathlib.Path("/proc/self/task").glob("*/comm")]
+pathlib.Path(f"{sys.argv[1]}.{ranks.rank}").write_text("\\n".join(threads))
 """
 TINY = [
     "acquisition.matrix=[32,32]",
@@ -159,6 +161,12 @@ def test_two_ranks_are_one_process(tmp_path):
     subprocess.run([sys.executable, *torchrun, *arguments], check=True, env=environment, timeout=120)
     one, two = (json.loads((tmp_path / f"{n}.json").read_text()) for n in (1, 2))
     assert (one["size"], two["size"]) == (1, 2)
+    for rank in range(
+        2
+    ):  # what torch.distributed starts ends with the group, not with the process, which it could abort
+        threads = (tmp_path / f"2.json.{rank}").read_text().splitlines()
+        assert threads
+        assert [name for name in threads if "gloo" in name] == []
     for alone, shared in zip(one["results"], two["results"], strict=True):
         assert len(shared["losses"]) == 20
         assert shared["losses"] == pytest.approx(alone["losses"], abs=1e-5, rel=0)

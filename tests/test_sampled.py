@@ -14,7 +14,7 @@ from trajdesign import Acquisition, Scanner, plugins, sampled
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.export import export
 from trajdesign.inits.spiral import spiral
-from trajdesign.loading import load, load_sampled
+from trajdesign.loading import Given, load, load_sampled
 
 ACQUISITION = Acquisition(fov=(0.24, 0.2), matrix=(32, 24), n_shots=3, n_samples=400)
 
@@ -107,13 +107,13 @@ def test_a_contradiction_to_the_file_is_refused(files):
         ({"dwell": 5e-6}, r"gre\.seq has the dwell time 4e-06, not 5e-06"),
     ):
         with pytest.raises(ConfigError, match=sentence):
-            load_sampled(files / "gre.seq", scanner=Scanner(), **changes)
+            load_sampled(files / "gre.seq", Scanner(), Given(**changes))
     with pytest.raises(ConfigError, match=r"coord\.npy does not tell its k unit; give it"):
         load_sampled(files / "coord.npy", scanner=Scanner())
     with pytest.raises(ConfigError, match=r"traj\.cfl does not tell its field of view"):
         load_sampled(files / "traj.cfl", scanner=Scanner())
     with pytest.raises(ConfigError, match=r"traj\.cfl does not tell its dwell time"):
-        load_sampled(files / "traj.cfl", scanner=Scanner(), acquisition_fov=(0.2,))
+        load_sampled(files / "traj.cfl", Scanner(), Given(fov=(0.2,)))
     with pytest.raises(ConfigError, match=r"shots\.bin is for a gradient raster of 1e-05 s, not 4e-06 s"):
         load_sampled(files / "shots.bin", scanner=Scanner(gradient_raster=4e-6))
 

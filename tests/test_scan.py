@@ -75,11 +75,12 @@ def delay_adc(source, to, microseconds):
     to.write_text(signed(head + table + rest))
 
 
-def raw(folder):
-    """Return signal (coil, shot, sample) and k (shot, sample, dim), in 1/FOV, of the raw data of a scan."""
+def raw(folder, number=None):
+    """Return signal (coil, shot, sample) and k (shot, sample, dim), in 1/FOV, of the raw data of a scan, or a slice."""
     with ismrmrd.Dataset(str(folder / "raw.h5"), create_if_needed=False) as file:
         header = ismrmrd.xsd.CreateFromDocument(file.read_xml_header())
         shots = [file.read_acquisition(i) for i in range(file.number_of_acquisitions())]
+    shots = [shot for shot in shots if number in (None, shot.idx.slice)]
     signal = np.stack([shot.data for shot in shots], axis=1)
     assert header.acquisitionSystemInformation.receiverChannels == len(signal)
     return signal, np.stack([shot.traj for shot in shots])
@@ -150,6 +151,82 @@ def test_the_raw_data_are_the_exact_sums_at_the_learned_k(run, kept):
     exact = exact_signal(images, trajectory.k_adc.numpy(), config.acquisition.fov[0])
     assert np.linalg.norm(signal - exact) < 1e-5 * np.linalg.norm(exact)
     assert np.allclose(cycles, trajectory.k_adc * config.acquisition.fov[0], rtol=0, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def disturbed(tmp_path_factory):
+    """Return the folder of two runs that learned under eddy currents, weak and ten times as strong, and their files."""
+    path = tmp_path_factory.mktemp("eddy")
+    for name, amplitude in (("weak", 0.01), ("strong", 0.1)):
+        eddy = f"response={{kind='eddy_currents', amplitudes=[{amplitude}], time_constants=[2e-3]}}"
+        optimize(load_config(None, [*SETTINGS, eddy]), path / name, device="cpu", baseline=False, quiet=True)
+        options = {"sequence": {"n_dummies": 1}}
+        export(RunFolder(path / name).trajectory(), path / f"{name}.seq", options=options)
+    return path
+
+
+def test_what_eddy_currents_of_other_gradients_do_is_no_fault_of_the_file(disturbed, tmp_path):
+    found = {}
+    for name in ("weak", "strong"):
+        facts = scan(disturbed / f"{name}.seq", run=disturbed / name, out=tmp_path / name).facts
+        assert (facts["is_of_run"], facts["departure"]) == (True, None)
+        assert facts["max_told_k_error_fov"] < 1e-5 < facts["nrmse_to_promised"]
+        assert "response to the gradients before the readout" in facts["remark"]
+        assert f"moves k by up to {facts['max_k_error_fov']:.3g}/FOV" in facts["remark"]
+        found[name] = facts["turns_across_slice"]
+    # the model is linear, and along z both files play the same
+    assert found["strong"] == pytest.approx(10 * found["weak"], rel=1e-3)
+    assert f"across the slice by up to {found['strong']:.3g} cycles" in facts["remark"]
+
+
+def test_a_receiver_that_is_wrong_is_told_from_the_response(disturbed, tmp_path, monkeypatch):
+    played = seqfile.read(disturbed / "weak.seq")
+    adcs = list(played.adcs)
+    adcs[2] = replace(adcs[2], event=replace(adcs[2].event, phase=adcs[2].phase + 0.5))
+    monkeypatch.setattr(seqfile, "read", lambda _: replace(played, adcs=tuple(adcs)))
+    facts = scan(disturbed / "weak.seq", run=disturbed / "weak", out=tmp_path / "out").facts
+    assert not facts["is_of_run"]
+    assert "departs from the phase of its excitations by up to 0.5 rad" in facts["departure"]
+    assert facts["remark"] is None
+
+
+def test_the_raw_data_hold_every_slice(run, kept, tmp_path):
+    table = {"n_slices": 3, "slice_gap": 2e-3, "n_dummies": 1}
+    export(run.trajectory(), tmp_path / "x.seq", options={"sequence": table})
+    levels = []
+    for name, noise in (("quiet", 0.0), ("noisy", 0.05)):
+        scan(tmp_path / "x.seq", run=run.path, out=tmp_path / name, noise=noise)
+        with ismrmrd.Dataset(str(tmp_path / name / "raw.h5"), create_if_needed=False) as file:
+            limits = ismrmrd.xsd.CreateFromDocument(file.read_xml_header()).encoding[0].encodingLimits
+            shots = [file.read_acquisition(i) for i in range(file.number_of_acquisitions())]
+        assert (limits.slice.minimum, limits.slice.maximum) == (0, 2)
+        assert [(s.idx.slice, s.idx.kspace_encode_step_1) for s in shots] == [
+            (n, i) for n in range(3) for i in range(4)
+        ]
+        assert [s.scan_counter for s in shots] == list(range(12))
+        first, last = ismrmrd.ACQ_FIRST_IN_SLICE, ismrmrd.ACQ_LAST_IN_SLICE
+        assert [i for i, s in enumerate(shots) if s.is_flag_set(first)] == [0, 4, 8]
+        assert [i for i, s in enumerate(shots) if s.is_flag_set(last)] == [3, 7, 11]
+        levels.append([raw(tmp_path / name, number) for number in range(3)])
+    signal, cycles = raw(kept[0])  # of the file of one slice, in which the same object lies
+    quiet, noisy = levels
+    for number in range(3):
+        assert quiet[number][0] == pytest.approx(signal, rel=1e-4, abs=1e-3 * float(np.abs(signal).max()))
+        assert quiet[number][1] == pytest.approx(cycles, abs=1e-4)
+    noises = [noisy[number][0] - quiet[number][0] for number in range(3)]
+    spread = [np.std(noise) for noise in noises]
+    assert spread == pytest.approx([spread[0]] * 3, rel=0.05)
+    assert min(spread) > 0
+    for one, other in ((0, 1), (0, 2), (1, 2)):  # each slice has noise of its own
+        assert abs(np.vdot(noises[one], noises[other])) < 0.05 * np.vdot(noises[one], noises[one]).real
+
+
+def test_what_was_promised_is_computed_once(run, tmp_path, monkeypatch):
+    export(run.trajectory(), tmp_path / "x.seq", options={"sequence": {"n_slices": 3}})
+    normal, asked = Encoding.normal, []
+    monkeypatch.setattr(Encoding, "normal", lambda self, images: (asked.append(self), normal(self, images))[1])
+    scan(tmp_path / "x.seq", run=run.path, out=tmp_path / "out")
+    assert len(asked) == 1
 
 
 def test_decay_counts_from_the_excitation_and_leaves_the_echo_as_bright(run, kept, tmp_path):

@@ -236,12 +236,18 @@ def test_three_dimensions_meet_the_limits_as_vectors():
         ("gre_2d", {"te": 5.0}, r"te is 5 s, .* in ms\? Then write 0\.005\."),
         ("gre_3d", {"te": 5.0}, "te is 5 s, .* in ms"),
         ("gre_2d", {"tr": 20.0}, "tr is 20 s, .* in ms"),
+        ("gre_2d", {"tr": 8.0}, r"tr is 8 s, .* to 4 s; is it in ms\? Then write 0\.008\."),
+        ("gre_2d", {"tr": 8.0, "n_slices": 20}, r"tr is 8 s, .* to 4 s; is it in ms"),
+        ("gre_2d", {"tr": 11.0, "n_slices": 500}, r"tr is 11 s, .* to 10 s; is it in ms"),
+        ("se_2d", {"tr": 12.0}, "tr is 12 s, .* to 10 s; is it in ms"),
         ("se_2d", {"tr": 500.0}, "tr is 500 s, .* in ms"),
         ("gre_3d", {"tr": 8.0}, "tr is 8 s, .* to 1 s; is it in ms"),
         ("bssfp_2d", {"tr": 5.0}, r"tr is 5 s, .* to 0\.2 s; is it in ms"),
         ("ute_2d", {"tr": 5.0}, "tr is 5 s, .* to 1 s; is it in ms"),
         ("gre_2d", {"tr": float("nan")}, "tr: Input should be a finite number"),
         ("gre_2d", {"flip_angle_deg": 0.0}, "flip_angle_deg is 0 degrees"),
+        ("gre_2d", {"flip_angle_deg": 0.2618}, r"flip_angle_deg is 0\.2618 degrees, .* in rad\? Then write 15\."),
+        ("ute_2d", {"flip_angle_deg": 0.1}, r"flip_angle_deg is 0\.1 degrees, .* in rad\? Then write 5\.7"),
         ("gre_2d", {"slice_thickness": 5.0}, "slice_thickness is 5 m, .* in mm"),
         ("bssfp_2d", {"slice_thickness": 5.0}, "slice_thickness is 5 m, .* in mm"),
         ("gre_2d", {"slice_gap": 1.0}, "slice_gap is 1 m, .* in mm"),
@@ -261,6 +267,23 @@ def test_impossible_wishes(tmp_path, kind, options, match):
     with pytest.raises(ConfigError, match=match):
         export(pattern("radial", Scanner()), tmp_path / "x.seq", options={"sequence": {"kind": kind, **options}})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("gre_2d", {"tr": 3.0}),  # echo-planar, of a brain
+        ("gre_2d", {"tr": 6.0, "n_slices": 60}),
+        ("gre_2d", {"flip_angle_deg": 0.5}),  # hyperpolarized gas
+        ("se_2d", {"tr": 8.0, "te": 0.1}),  # T2 weighting
+        ("gre_3d", {"tr": 0.5}),
+    ],
+)
+def test_long_repetitions_and_small_angles_that_exist_are_played(tmp_path, kind, options):
+    table = {"kind": kind, "n_dummies": 0, **({"n_partitions": 2} if kind == "gre_3d" else {}), **options}
+    report = export(pattern("radial", Scanner(), n_shots=2), tmp_path / "x.seq", options={"sequence": table})
+    if "tr" in options:
+        assert report["tr"] == pytest.approx(options["tr"], abs=1e-3)
 
 
 def test_a_slice_too_thin_for_the_gradient(tmp_path):

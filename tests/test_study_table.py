@@ -11,6 +11,7 @@ import scipy.stats
 
 from trajdesign import cells, loading, report, study, study_table
 from trajdesign.errors import InputError
+from trajdesign.run import RunFolder
 
 TINY = """
 name = "tiny"
@@ -105,10 +106,10 @@ def test_the_strong_baseline_is_the_best_fixed_pattern_of_the_same_readout_by_va
 def test_cells_of_other_test_images_are_not_paired(done, tmp_path):
     asked, path, _ = done
     shutil.copytree(path / "cells", tmp_path / "cells")
-    place = tmp_path / "cells" / "radial-04-samples-unet-s0" / "metrics.json"
-    found = json.loads(place.read_text())
+    folder = RunFolder(tmp_path / "cells" / "radial-04-samples-unet-s0")
+    found = folder.metrics()
     found["learned"]["fingerprints"][3] += 0.01
-    place.write_text(json.dumps(found))
+    folder.write_metrics(found)
     with pytest.raises(InputError, match=r"cell radial-04-samples-unet-s0 .* other test images: number 3 "):
         study_table.collect(asked, tmp_path)
 

@@ -13,7 +13,7 @@ from trajdesign import limits
 from trajdesign.acquisition import Acquisition
 from trajdesign.config import profiles, with_profile
 from trajdesign.errors import ConfigError, InputError
-from trajdesign.loading import is_ours, load, load_sampled, require_close
+from trajdesign.loading import Given, is_ours, load, load_sampled, require_close
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory, fit, fit_residual, n_points, point_times
 
@@ -363,8 +363,8 @@ UNITS = {
 def sampled(tmp_path, k, unit, **changes):
     path = tmp_path / "foreign.npz"
     np.savez(path, **(k if isinstance(k, dict) else {"anything": k}))
-    settings = {"acquisition_fov": FOV, "dwell": 4e-6, "scanner": Scanner(), "matrix": MATRIX} | changes
-    return load_sampled(path, k_unit=unit, **settings)
+    settings = {"fov": FOV, "dwell": 4e-6, "scanner": Scanner(), "matrix": MATRIX} | changes
+    return load_sampled(path, settings.pop("scanner"), Given(unit, **settings))
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -453,7 +453,7 @@ def test_k_reaches_a_percent_beyond_its_matrix_and_no_more(tmp_path):
     with pytest.raises(InputError, match=f"does not fit a matrix of {max(MATRIX)}; is the unit right"):
         sampled(tmp_path, 1.0101 * k, "1/fov")
     with np.errstate(all="raise"), pytest.raises(InputError, match="reaches inf/FOV, which does not fit"):
-        sampled(tmp_path, np.full((2, 600, 2), 1.7e308), "1/fov", acquisition_fov=(0.01,))
+        sampled(tmp_path, np.full((2, 600, 2), 1.7e308), "1/fov", fov=(0.01,))
 
 
 def test_k_reaches_two_pixels_at_least(tmp_path):
@@ -470,12 +470,12 @@ def test_a_file_of_ours_says_all_of_itself(tmp_path):
     trajectory.save(tmp_path / "x.npz")
     assert is_ours(tmp_path / "x.npz")
     with pytest.raises(ConfigError, match=r"x\.npz says its unit, .* itself; leave them out\.$"):
-        load_sampled(tmp_path / "x.npz", k_unit="1/m", acquisition_fov=FOV, dwell=4e-6, scanner=Scanner())
+        load_sampled(tmp_path / "x.npz", Scanner(), Given("1/m", FOV, 4e-6))
 
 
 def test_a_matrix_has_4096_pixels_at_most(tmp_path):
     k = np.linspace(0, 2047.9, 4000)[None, :, None] * np.array([1.0, 0.01])
-    settings = {"acquisition_fov": (2.0,), "dwell": 1e-6}
+    settings = {"fov": (2.0,), "dwell": 1e-6}
     assert max(sampled(tmp_path, k, "1/fov", matrix=(4096, 64), **settings)[0].acquisition.matrix) == 4096
     with pytest.raises(InputError, match="does not fit a matrix of 4098; is the unit right"):
         sampled(tmp_path, k, "1/fov", matrix=(4098, 64), **settings)
@@ -486,13 +486,13 @@ def test_unknown_unit_and_missing_matrix_are_config_errors(tmp_path):
         sampled(tmp_path, spiral_samples(), "rad/mm")
     with pytest.raises(ConfigError, match="matrix"):
         sampled(tmp_path, spiral_samples(), "normalized", matrix=None)
-    for quantity, changes in (("matrix", {"matrix": (64,) * 3}), ("fov", {"acquisition_fov": (0.2,) * 3})):
+    for quantity, changes in (("matrix", {"matrix": (64,) * 3}), ("fov", {"fov": (0.2,) * 3})):
         with pytest.raises(ConfigError, match=f"^{quantity} has 3 numbers, the trajectory 2 axes; give 1 or 2"):
             sampled(tmp_path, spiral_samples(), "normalized", **changes)
 
 
 def test_one_number_serves_every_axis(tmp_path):
-    trajectory, _ = sampled(tmp_path, spiral_samples() * UNITS["1/fov"], "1/fov", acquisition_fov=(0.22,), matrix=(64,))
+    trajectory, _ = sampled(tmp_path, spiral_samples() * UNITS["1/fov"], "1/fov", fov=(0.22,), matrix=(64,))
     assert trajectory.acquisition.fov == (0.22, 0.22)
     assert trajectory.acquisition.matrix == (64, 64)
 
@@ -500,10 +500,10 @@ def test_one_number_serves_every_axis(tmp_path):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"acquisition_fov": (0.2, 0.2, 0.2)},
-        {"acquisition_fov": (0.0,)},
-        {"acquisition_fov": (np.nan,)},
-        {"acquisition_fov": (220.0,)},
+        {"fov": (0.2, 0.2, 0.2)},
+        {"fov": (0.0,)},
+        {"fov": (np.nan,)},
+        {"fov": (220.0,)},
         {"matrix": (64, 64, 64)},
         {"matrix": (0,)},
         {"matrix": (-64, -64)},

@@ -281,19 +281,34 @@ def test_a_limit_of_a_band_that_is_no_gradient_is_refused(trajdesign, written, v
     assert hint in err
 
 
-def test_export_says_that_it_assumes_a_nucleus(trajdesign, sodium, tmp_path):
+def test_export_writes_the_nucleus_that_it_knows_or_asks_for_it(trajdesign, sodium, tmp_path):
     folder, _ = sodium
     for name, words, source in (
         ("na.seq", [], "file"),
         ("silent.seq", ["--nucleus", "23Na"], "options"),
-        ("silent.seq", [], "assumed"),
     ):
         words = [*words, "--ignore", "extent", "--max-gradient", "0.5", "--max-slew", "2000", "--json", "--force"]
         code, out, err = trajdesign("export", folder / name, "--out", tmp_path / "x.seq", *words)
         assert code == 0, err
         assert json.loads(out)["nucleus_from"] == source
-        assert json.loads(out)["nucleus"] == load(tmp_path / "x.seq").scanner.nucleus
-        assert ("1H is assumed" in err) == (source == "assumed")
+        assert json.loads(out)["nucleus"] == load(tmp_path / "x.seq").scanner.nucleus == "23Na"
+        assert re.search(r"(?m)^Nucleus 23Na *$", (tmp_path / "x.seq").read_text())
+    (tmp_path / "x.seq").unlink()
+    (tmp_path / "x_k.npz").unlink()
+    np.savez(tmp_path / "k.npz", k=np.zeros((2, 300, 2)) + np.linspace(-40, 40, 300)[None, :, None])
+    unit = ["--k-unit", "1/m", "--dwell", "4e-6", "--fov", "0.22"]
+    for path, words in ((folder / "silent.seq", ["--ignore", "extent"]), (tmp_path / "k.npz", unit)):
+        for name, format in (("x.seq", "pulseq"), ("x.h5", "mrd"), ("x.csv", "csv"), ("x.bin", "neurospin")):
+            code, out, err = trajdesign("export", path, "--out", tmp_path / name, "--format", format, *words)
+            assert (code, out) == (2, "")
+            assert f"{path} does not say its nucleus; give it, as --nucleus 1H" in err
+            assert not (tmp_path / name).exists()
+    out = trajdesign("check", tmp_path / "k.npz", *unit)[1]
+    assert "1H is assumed" in out
+    [line] = [line for line in out.splitlines() if line.startswith("  trajdesign export")]
+    assert "--nucleus 1H" in line
+    assert trajdesign(*shlex.split(line)[1:])[0] == 0
+    assert re.search(r"(?m)^Nucleus 1H *$", (tmp_path / "k.seq").read_text())
 
 
 def test_readers_refuse_another_nucleus_and_a_start_may_be_of_any(sodium, tmp_path):

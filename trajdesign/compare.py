@@ -60,7 +60,7 @@ def open_stages(texts: Sequence[str]) -> list[Stage]:
 
 
 def table(stages: Sequence[Stage]) -> list[dict[str, Any]]:
-    """Return a row for each: its scores and their spread, the comparison with the first, and the broken limits.
+    """Return a row for each: scores and spread, the comparison with the first, and limits broken or not checked.
 
     Raises
     ------
@@ -72,7 +72,8 @@ def table(stages: Sequence[Stage]) -> list[dict[str, Any]]:
         trajectory = stage.folder.trajectory("initial" if stage.name == "fixed" else "trajectory")
         settings = stage.config.limits
         findings = limits.check(trajectory, settings.constraints, settings.options)
-        broken = [name for name, f in limits.summary(trajectory, findings)["constraints"].items() if not f["ok"]]
+        summary = limits.summary(trajectory, findings)
+        broken = [name for name, f in summary["constraints"].items() if not f["ok"]]
         comparison = paired(stage.scores, stages[0].scores)
         rows.append(
             {
@@ -82,6 +83,7 @@ def table(stages: Sequence[Stage]) -> list[dict[str, Any]]:
                 **result(stage.scores),
                 "over_first": comparison,
                 "broken_limits": broken,
+                "not_checked": summary["not_checked"],
             }
         )
     return rows

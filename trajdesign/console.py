@@ -171,6 +171,8 @@ def show_results(metrics: dict[str, Any]) -> None:
         f"Limits: gradient {limits['max_gradient'] * 1e3:.2f} mT/m, slew {limits['max_slew']:.1f} T/m/s, "
         f"{'0 violations' if limits['ok'] else 'VIOLATED'}, smallest margin {limits['margin']:z.2%}."
     )
+    if limits.get("not_checked"):  # older versions did not say
+        say(f"Not looked at, because limits.constraints leaves them out: {', '.join(limits['not_checked'])}.")
 
 
 def images_of(scores: Mapping[str, Any]) -> str:
@@ -219,6 +221,8 @@ def show_scan(path: Path, out: Path, facts: dict[str, Any]) -> None:
             f"{facts['nrmse_to_promised']:.2%} (NRMSE), and k in the file from the run's by at most "
             f"{facts['max_k_error_fov']:.2g}/FOV."
         )
+    if facts.get("remark"):
+        say(facts["remark"])
 
 
 def show_checks(title: str, checks: Sequence["Check"]) -> None:

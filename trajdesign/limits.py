@@ -63,6 +63,18 @@ def enforceable(names: list[str]) -> list[str]:
     return [name for name in names if plugins.find("constraint", name).derivative is not None]
 
 
+def unseen(names: Iterable[str]) -> list[str]:
+    """Return the names of the `standard` constraints that are not among some."""
+    seen = set(names)
+    return [name for name in standard() if name not in seen]
+
+
+def unseen_sentence(names: Iterable[str]) -> str:
+    """Return a sentence on the `standard` constraints that are not among some; nothing if all are."""
+    left_out = unseen(names)
+    return f"Not looked at: {', '.join(left_out)}." if left_out else ""
+
+
 def check(trajectory: Trajectory, names: list[str] | None = None, options: Options | None = None) -> list[Finding]:
     """Return the worst value of `trajectory` against each limit.
 
@@ -150,7 +162,8 @@ def summary(trajectory: Trajectory, findings: list[Finding]) -> dict[str, Any]:
     """Return the table of limits that ``metrics.json`` holds; the two maxima are in the scanner's norm.
 
     The hardware's limits are part of it, and of its verdict ``ok``, whether they are among the findings or not.
-    ``n_broken`` counts the limits that are broken, and ``n_violations`` of each the times at which it is.
+    ``n_broken`` counts the limits that are broken, and ``n_violations`` of each the times at which it is;
+    ``not_checked`` names those of every scanner that were not looked at.
     """
     every = {f.name: f for f in [*check(trajectory, ["gradient", "slew"]), *findings]}
     return {
@@ -159,5 +172,6 @@ def summary(trajectory: Trajectory, findings: list[Finding]) -> dict[str, Any]:
         "ok": all(f.ok for f in every.values()),
         "n_broken": sum(not f.ok for f in every.values()),
         "margin": min(f.margin for f in every.values()),
+        "not_checked": unseen(every),
         "constraints": {name: {**asdict(f), "margin": f.margin, "ok": f.ok} for name, f in every.items()},
     }

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def load(path: Path | str, scanner: Scanner | None = None) -> Trajectory:
     if walled.ending(path) in sampled.COMPLETE:
         try:
             found = sampled.read(path)
-            return require_close(*placed(found, path, scanner=_for_nucleus(scanner, found, path)), path)
+            return require_close(*placed(found, path, _for_nucleus(scanner, found, path)), path)
         except ConfigError as error:
             raise InputError(f"{path} cannot be read by itself: {error}") from None
     arrays = read_npz(path)
@@ -126,19 +126,36 @@ _K_UNITS = ("1/m", "rad/m", "1/fov", "normalized")
 _CLOSE = 0.1
 
 
-def load_sampled(
-    path: Path | str,
-    *,
-    scanner: Scanner,
-    k_unit: str | None = None,
-    acquisition_fov: tuple[float, ...] | None = None,
-    dwell: float | None = None,
-    matrix: tuple[int, ...] | None = None,
-) -> tuple[Trajectory, tuple[float, float]]:
-    """Read a file of any program that `trajdesign.sampled.read` knows, and fit it onto the gradient raster.
+@dataclass(frozen=True)
+class Given:
+    """What is said of the samples of a file, because the file itself does not say it.
 
-    What the file itself says need not be given. A field of view or matrix that is given has the last word, and so has a
-    dwell time where the file holds gradients; it must be the file's where that holds samples.
+    A field of view or matrix has the last word over the file's, and so has a dwell time where the file holds gradients;
+    it must be the file's where that holds samples.
+
+    Parameters
+    ----------
+    k_unit
+        ``"1/m"``, ``"rad/m"``, ``"1/fov"`` (cycles per field of view, +-matrix/2) or ``"normalized"`` (+-0.5).
+    fov
+        Field of view along each axis, m; one number serves all axes.
+    dwell
+        Time between samples, s.
+    matrix
+        Pixels along each axis; by default the smallest even matrix that holds the samples and their fit.
+    """
+
+    k_unit: str | None = None
+    fov: tuple[float, ...] | None = None
+    dwell: float | None = None
+    matrix: tuple[int, ...] | None = None
+
+
+_NOTHING = Given()
+
+
+def load_sampled(path: Path | str, scanner: Scanner, given: Given = _NOTHING) -> tuple[Trajectory, tuple[float, float]]:
+    """Read a file of any program that `trajdesign.sampled.read` knows, and fit it onto the gradient raster.
 
     Parameters
     ----------
@@ -146,14 +163,8 @@ def load_sampled(
         The file.
     scanner
         Limits and rasters to fit under; of the nucleus of the file, where that tells.
-    k_unit
-        ``"1/m"``, ``"rad/m"``, ``"1/fov"`` (cycles per field of view, +-matrix/2) or ``"normalized"`` (+-0.5).
-    acquisition_fov
-        Field of view along each axis, m; one number serves all axes.
-    dwell
-        Time between samples, s.
-    matrix
-        Pixels along each axis; by default the smallest even matrix that holds the samples and their fit.
+    given
+        What the file does not say itself.
 
     Returns
     -------
@@ -172,9 +183,7 @@ def load_sampled(
     """
     found = sampled.read(path)
     scanner = _for_nucleus(scanner, found, path)
-    return placed(
-        found, path, scanner=scanner, k_unit=k_unit, acquisition_fov=acquisition_fov, dwell=dwell, matrix=matrix
-    )
+    return placed(found, path, scanner, given)
 
 
 def _for_nucleus(scanner: Scanner | None, found: sampled.Samples, path: Path | str) -> Scanner:
@@ -183,27 +192,20 @@ def _for_nucleus(scanner: Scanner | None, found: sampled.Samples, path: Path | s
 
 
 def placed(
-    found: sampled.Samples,
-    path: Path | str,
-    *,
-    scanner: Scanner,
-    k_unit: str | None = None,
-    acquisition_fov: tuple[float, ...] | None = None,
-    dwell: float | None = None,
-    matrix: tuple[int, ...] | None = None,
+    found: sampled.Samples, path: Path | str, scanner: Scanner, given: Given = _NOTHING
 ) -> tuple[Trajectory, tuple[float, float]]:
     """Fit what was read of a file onto the gradient raster, as `load_sampled` does, for whatever nucleus."""
     if is_ours(path):
         raise ConfigError(f"{path} says its unit, dwell time and field of view itself; leave them out.")
-    unit = _agreed("k unit", k_unit, found.unit, path)
+    unit = _agreed("k unit", given.k_unit, found.unit, path)
     if unit not in _K_UNITS:
         raise ConfigError(f"k unit {unit!r} is unknown; it is one of {', '.join(_K_UNITS)}.")
     n_dims = found.k.shape[-1]
-    given = acquisition_fov or found.fov
-    if given is None:
+    extents = given.fov or found.fov
+    if extents is None:
         raise ConfigError(f"{path} does not tell its field of view; give it, in m.")
-    fov = np.array([plausible("fov", extent) for extent in _per_axis("fov", given, n_dims)])
-    matrix = matrix or found.matrix
+    fov = np.array([plausible("fov", extent) for extent in _per_axis("fov", extents, n_dims)])
+    matrix = given.matrix or found.matrix
     known = None if matrix is None else _per_axis("matrix", matrix, n_dims)
     k, extent = _in_metres(found.k, unit, fov, known)
     matrix = known or _smallest_matrix(extent)
@@ -212,7 +214,7 @@ def placed(
             f"{path}: k in {unit} reaches {max(extent):.4g}/FOV, which does not fit a matrix of {max(matrix)}; "
             f"is the unit right? Choices: {', '.join(_K_UNITS)}."
         )
-    dwell = _agreed("dwell time", dwell, None if found.raster and dwell else found.dwell, path)
+    dwell = _agreed("dwell time", given.dwell, None if found.raster and given.dwell else found.dwell, path)
     acquisition, wanted = Acquisition(tuple(fov), matrix, k.shape[0], k.shape[1], dwell), torch.from_numpy(k)
     if found.raster is not None:
         return _on_raster(wanted, found.raster, acquisition, scanner, Path(path)), (0.0, 0.0)

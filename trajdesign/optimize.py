@@ -85,7 +85,7 @@ def optimize(
     -------
     dict
         What ``metrics.json`` holds: test results of ``fixed`` and ``learned``, where both were trained
-        ``wilcoxon_p``, and ``limits``; and in ``files`` the SHA-256 of what was learned.
+        ``wilcoxon_p``, and ``limits``; and in ``files`` the SHA-256 of the config, the history and what was learned.
 
     Raises
     ------

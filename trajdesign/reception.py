@@ -21,7 +21,7 @@ from trajdesign.units import plausible
 _MOST_DECAY = 30.0
 
 #: Phase across the slice during a readout beyond which a file is taken for one of a volume, turns.
-_MOST_TURNS = 0.05
+MOST_TURNS = 0.05
 
 _LARGEST_MATRIX = 4096
 
@@ -140,14 +140,19 @@ def _shots(played: SeqFile, events: NDArray[np.integer]) -> list[NDArray[np.inte
 
 def require_flat(played: SeqFile, path: Path) -> None:
     """Refuse what is no 2D file, or whose receiver's phases are not known."""
-    turns = float(max(np.abs(k[:, 2]).max() for k in played.k)) * thickness(played, path)
-    if not turns <= _MOST_TURNS:
+    most = turns(played, path)
+    if not most <= MOST_TURNS:
         raise InputError(
-            f"{path} turns the phase across the slice by up to {turns:.3g} cycles during a readout, "
-            f"a 2D sequence by at most {_MOST_TURNS}; volumes cannot be scanned."
+            f"{path} turns the phase across the slice by up to {most:.3g} cycles during a readout, "
+            f"a 2D sequence by at most {MOST_TURNS}; volumes cannot be scanned."
         )
     if not all(np.isfinite(phase).all() for phase in coherence.received(played)):
         raise InputError(f"{path} gives phases or frequencies in ppm of a field that it does not name.")
+
+
+def turns(played: SeqFile, path: Path) -> float:
+    """Return the largest phase across the slice during a readout, in turns."""
+    return float(max(np.abs(k[:, 2]).max() for k in played.k)) * thickness(played, path)
 
 
 def acquisition_of(played: SeqFile, events: NDArray[np.integer], path: Path) -> Acquisition:

@@ -10,10 +10,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trajdesign import cells, files, limits, metrics, plots, plugins, study_plots, toml_tables, walled, webpage
+from trajdesign import (
+    cells,
+    files,
+    limits,
+    metrics,
+    plots,
+    plugins,
+    prefetch,
+    study_plots,
+    toml_tables,
+    walled,
+    webpage,
+)
 from trajdesign.compare import Stage
 from trajdesign.encoding import Encoding
-from trajdesign.errors import ConfigError
+from trajdesign.errors import ConfigError, InputError
 from trajdesign.evaluation import draw_seeds, reconstruct
 from trajdesign.psf import PsfReport, psf
 from trajdesign.response import actual
@@ -134,6 +146,7 @@ def _summary(contents: Contents) -> str:
     for label, findings in contents.findings.items():
         lines += ["", f"Limits, {label}"]
         lines += [f"{'ok' if f.ok else 'BROKEN':>8}  {limits.describe(f)}" for f in findings]
+    lines += ["", limits.unseen_sentence(f.name for f in findings)]
     scanner = contents.trajectories["fixed"].scanner
     lines += ["", "How to go on"]
     lines += [f"    {command}" for command in webpage.commands(contents.path, scanner).values()]
@@ -246,14 +259,13 @@ def _examples(stages: Mapping[str, tuple[RunFolder, str]]) -> dict[str, Example]
     """Return the image in the middle of the test set, of those with signal, as each stage of a run shows it.
 
     All have the same test set.
+
+    Raises
+    ------
+    InputError
+        If the test data are not what the results of the first are of; older versions did not keep what that is.
     """
-    folder, stage = next(iter(stages.values()))
-    config = folder.config()
-    test = plugins.build("data", config.data, config.acquisition, "test")
-    left_out = folder.metrics()[stage].get("left_out", ())
-    shown = [number for number in range(len(test)) if number not in left_out]
-    number = shown[len(shown) // 2]
-    coil_images: Tensor = test[number][None]
+    number, n_images, coil_images = _test_image(*next(iter(stages.values())))
     examples = {}
     for label, (folder, stage) in stages.items():
         config = folder.config()
@@ -262,7 +274,7 @@ def _examples(stages: Mapping[str, tuple[RunFolder, str]]) -> dict[str, Example]
         trajectory = folder.load_stage(stage, networks["network"])
         encoding = Encoding(actual(trajectory, config.response))
         # the noise that this image had in the test
-        seeds = draw_seeds(len(test), torch.Generator().manual_seed(config.seed))[number : number + 1]
+        seeds = draw_seeds(n_images, torch.Generator().manual_seed(config.seed))[number : number + 1]
         images, scores = {}, {}
         for part, network in networks.items():
             image, reference = reconstruct(coil_images, encoding, network.eval(), config, seeds)
@@ -273,6 +285,26 @@ def _examples(stages: Mapping[str, tuple[RunFolder, str]]) -> dict[str, Example]
             }
         examples[label] = Example(trajectory, reference[0, 0].numpy(), images, scores)
     return examples
+
+
+def _test_image(folder: RunFolder, stage: str) -> tuple[int, int, Tensor]:
+    """Return the number of the image to show, of how many, and that image (1, coil, y, x) as it was tested."""
+    config, scores = folder.config(), folder.metrics()[stage]
+    test = plugins.build("data", config.data, config.acquisition, "test")
+    told = scores.get("fingerprints")
+    sentence = f"the test data of {folder.path} are no longer those that its results are of"
+    remedy = "no figure can be drawn of them; restore the files, or train again"
+    if told is not None and len(told) != len(test):
+        raise InputError(f"{sentence}: {len(test)} images instead of {len(told)}; {remedy}.")
+    shown = [number for number in range(len(test)) if number not in scores.get("left_out", ())]
+    number = shown[len(shown) // 2]
+    coil_images = next(prefetch.stream(test, [[number]], seed=config.seed))
+    found = metrics.fingerprints(coil_images).tolist()
+    try:
+        metrics.require_same({"fingerprints": found}, {"fingerprints": told and told[number : number + 1]})
+    except InputError:
+        raise InputError(f"{sentence}: number {number} (from 0) is another image; {remedy}.") from None
+    return number, len(test), coil_images
 
 
 def _after(examples: dict[str, Example]) -> _Shown:

@@ -40,8 +40,10 @@ _AGREE = {
     "scanner": ("max_gradient", "max_slew", "limit_norm", "gradient_raster", "gamma"),
 }
 
-# What was learned: `metrics.json` holds the SHA-256 of each.
-_LEARNED = _RESULTS[:5]
+# What a run is and what it learned: `metrics.json` holds the SHA-256 of each, and its own.
+_KEPT = ("config.toml", *_RESULTS[:6])
+
+_UNSEALED = "was finished by an older version: an edit of its metrics.json, config.toml or history.csv goes unnoticed."
 
 _FOLDERS = ("checkpoints", "figures", "tensorboard")
 
@@ -139,7 +141,14 @@ class RunFolder:
         return files.require_own(self.path / "figures")
 
     def config(self) -> Config:
-        """Read the resolved config."""
+        """Read the resolved config.
+
+        Raises
+        ------
+        InputError
+            If it cannot be read, or was edited after the run was finished.
+        """
+        self._require_unchanged("config.toml")
         return config_module.load_config(self.path / "config.toml")
 
     def trajectory(self, name: str = "trajectory") -> Trajectory:
@@ -180,33 +189,60 @@ class RunFolder:
             writer.writerows(rows)
 
     def sums(self) -> dict[str, str]:
-        """Return the SHA-256 of every file that was learned, by its name."""
-        return {name: self._sum_of(name) for name in _LEARNED if (self.path / name).exists()}
+        """Return the SHA-256 of its config, of every file that was learned and of the history, by its name."""
+        return {name: self._sum_of(name) for name in _KEPT if (self.path / name).exists()}
+
+    def unsealed(self) -> str:
+        """Return a sentence if edits of a finished run go unnoticed, because an older version made it; else nothing."""
+        return f"{self.path} {_UNSEALED}" if self.is_finished and "config.toml" not in self._told() else ""
+
+    def _told(self) -> dict[str, Any]:
+        """Return the SHA-256 of the files of a finished run, as it left them; nothing if it does not say."""
+        told = self.metrics().get("files") if self.is_finished else None
+        return told if isinstance(told, dict) else {}
 
     def _sum_of(self, name: str) -> str:
-        return hashlib.sha256(walled.read_bytes(self.path / name, _MOST_WEIGHTS)).hexdigest()
+        content = walled.read_bytes(self.path / name, _MOST_WEIGHTS)
+        if name.endswith((".toml", ".csv")):  # which a copy may have given the lines of another system
+            content = content.replace(b"\r\n", b"\n")
+        return hashlib.sha256(content).hexdigest()
 
     def _require_unchanged(self, name: str) -> None:
         """Refuse a file of a finished run that is not the one that it left; older versions did not keep which."""
-        told = self.metrics().get("files") if self.is_finished else None
-        if isinstance(told, dict) and told.get(name, "") not in ("", self._sum_of(name)):
+        told = self._told().get(name)
+        if told is not None and told != self._sum_of(name):
             raise InputError(
-                f"{self.path / name} is not the one that this run left: its SHA-256 is not the one in metrics.json."
+                f"{self.path / name} is not the one that this run left: its SHA-256 is not the one in metrics.json; "
+                "restore it, or repeat the run with the other settings in another folder."
             )
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
-        """Write ``metrics.json``."""
+        """Write ``metrics.json``, with the SHA-256 of what it holds."""
+        sealed = {**metrics, "sha256": _sum_of_table(metrics)}
         with self._replacing("metrics.json") as temporary:
-            temporary.write_text(to_json(metrics) + "\n", encoding="utf-8", newline="\n")
+            temporary.write_text(to_json(sealed) + "\n", encoding="utf-8", newline="\n")
 
     def metrics(self) -> dict[str, Any]:
-        """Read ``metrics.json``."""
+        """Read ``metrics.json``.
+
+        Raises
+        ------
+        InputError
+            If it cannot be read, or was edited; older versions kept no SHA-256 of it.
+        """
         try:
             found = json.loads(walled.read_bytes(self.path / "metrics.json", walled.MOST_TEXT))
+            told, held = (found.pop("sha256", None), _sum_of_table(found)) if isinstance(found, dict) else ("", "")
         except (InputError, ValueError, RecursionError) as error:
             raise InputError(f"{self.path} holds no readable metrics.json: {error}") from None
         if not isinstance(found, dict):
             raise InputError(f"{self.path} holds no readable metrics.json: it is no table.")
+        kept = found.get("files")
+        if told != held and (told is not None or (isinstance(kept, dict) and "config.toml" in kept)):
+            raise InputError(
+                f"{self.path / 'metrics.json'} is not the one that this run left: its SHA-256 is not the one that it "
+                "holds; restore it, or repeat the run."
+            )
         return {key: _numbers(value) if key in ("fixed", "learned") else value for key, value in found.items()}
 
     def history(self) -> list[dict[str, Any]]:
@@ -215,9 +251,10 @@ class RunFolder:
         Raises
         ------
         InputError
-            If it cannot be read.
+            If it cannot be read, or was edited after the run was finished.
         """
         path = self.path / "history.csv"
+        self._require_unchanged(path.name)
         try:
             return [
                 {"stage": row["stage"], "step": float(row["step"]), "val_psnr": float(row["val_psnr"] or math.nan)}
@@ -303,6 +340,11 @@ def load(path: Path | str) -> Trajectory:
 def is_complete(path: Path) -> bool:
     """Whether `load` reads it: a run folder, or a file that tells all of itself."""
     return path.is_dir() or walled.ending(path) in sampled.COMPLETE or loading.is_ours(path)
+
+
+def _sum_of_table(table: dict[str, Any]) -> str:
+    """Return the SHA-256 of a table as JSON, however its file has lines and spaces."""
+    return hashlib.sha256(to_json(table).encode()).hexdigest()
 
 
 def _sum(state: dict[str, torch.Tensor]) -> str:

@@ -1,6 +1,7 @@
 """Where a run computes: its device, its ranks on several devices, and the processes that read ahead for it."""
 
 import contextlib
+import importlib
 import logging
 import os
 import signal
@@ -169,6 +170,9 @@ def join(device: str) -> Iterator[Ranks]:
         torch.cuda.set_device(chosen)
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, n_cores() // local_size))
+    # Its functions have the group of the time of its import as a default, and torch's optimizers import it: imported
+    # later it would keep the group, whose threads then live into the end of the process, and may abort it.
+    importlib.import_module("torch.distributed.nn.functional")
     try:
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     except (RuntimeError, ValueError) as error:

@@ -38,7 +38,7 @@ class Samples:
     k
         (shot, sample, dim), x first, in `unit`.
     unit
-        See `trajdesign.loading.load_sampled`; None where the file does not tell.
+        See `trajdesign.loading.Given`; None where the file does not tell.
     dwell
         Time between samples, s.
     fov, matrix

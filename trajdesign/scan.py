@@ -24,6 +24,7 @@ from trajdesign.files import atomic_path
 from trajdesign.interfaces import Reconstructor
 from trajdesign.nufft import nufft_adjoint
 from trajdesign.reception import (
+    MOST_TURNS,
     Reception,
     acquisition_of,
     distance,
@@ -32,6 +33,7 @@ from trajdesign.reception import (
     slices_of,
     stacked,
     thickness,
+    turns,
 )
 from trajdesign.reconstructors.adjoint import root_sum_of_squares
 from trajdesign.response import actual, k_of_file
@@ -69,8 +71,10 @@ class Scanned:
         and ``nrmse`` against the reference. With a run also ``promised``, the same of the promised image,
         ``nrmse_to_promised``, and ``max_k_error_fov``, how far k in the file is from the run's, in 1/FOV. Where the run
         knows the response of the gradient system, both are after it; ``max_told_k_error_fov`` is before it, and
-        ``is_of_run`` whether the file plays the run; if not, ``departure`` is the sentence that says why. Of several
-        slices, ``slice`` is the one that is shown, and ``nrmse_of_slices`` tells of each.
+        ``is_of_run`` whether the file plays the run; if not, ``departure`` is the sentence that says why; if it does,
+        ``remark`` says what the response to the gradients before the readout changes, of which
+        ``turns_across_slice`` is the phase across the slice, in cycles. Of several slices, ``slice`` is the one that is
+        shown, and ``nrmse_of_slices`` tells of each.
     """
 
     image: NDArray[np.floating]
@@ -115,8 +119,8 @@ def scan(
         The ``.seq`` file, 2D.
     out
         Folder to write: ``image.npy``, ``reconstruction.png`` with the map of errors, ``raw.h5`` (ISMRMRD: the signal
-        of all coils in the order of the ADC events, of the slice that is shown and, with a run, of each shot once, and
-        k as read from the file) and ``scan.json``.
+        of all coils, slice after slice and, with a run, of each shot once, and k as read from the file) and
+        ``scan.json``.
     object
         ``phantom``, or a file for the data source of the run (``images`` without one), scaled to the field of view as
         in training; of several slices the one in the middle.
@@ -153,60 +157,78 @@ def scan(
     t2_prime = refocused(t2, t2_star)
     with ExitStack() as files:
         to = {name: files.enter_context(atomic_path(out / name, overwrite=overwrite)) for name in _FILES}
-        played = seqfile.read(path).without_noise()
+        told = seqfile.read(path).without_noise()
         trained = None if run is None else _Trained.load(run)
-        slices = slices_of(played, path, None if trained is None else trained.trajectory.acquisition)
-        acquisition = acquisition_of(played, slices[0], path) if trained is None else trained.trajectory.acquisition
-        told = played.k
-        played = replace(played, k=k_of_file(played, {} if trained is None else trained.config.response))
-        require_flat(played, path)
+        slices = slices_of(told, path, None if trained is None else trained.trajectory.acquisition)
+        acquisition = acquisition_of(told, slices[0], path) if trained is None else trained.trajectory.acquisition
+        require_flat(told, path)
+        played = replace(told, k=k_of_file(told, {} if trained is None else trained.config.response))
         coil_images = _coil_images(object, acquisition, n_coils, {} if trained is None else trained.config.data)
         physics = Reception(played, t2_prime, t2, off_resonance)
         facts = {
-            "path": str(path),
-            "md5": played.md5,
             "object": object,
             "run": None if run is None else str(run),
-            "matrix": acquisition.matrix,
             "n_coils": len(coil_images),
-            "n_slices": len(slices),
-            "n_shots": acquisition.n_shots,
-            "n_samples": acquisition.n_samples,
-            "duration": played.duration,
-            **sampled.nucleus(played, path),
-            "t2_star": t2_star,
-            "t2": t2,
+            **_facts_of_file(told, path, slices, acquisition),
+            **{"t2_star": t2_star, "t2": t2, "noise": noise, "seed": seed},
             "off_resonance": [float(np.min(off_resonance)), float(np.max(off_resonance))],
-            "noise": noise,
-            "seed": seed,
         }
+        promised = None
         if trained is not None:
-            wanted = trained.trajectory.k_adc
-            error = max(distance(stacked(told, events), wanted, acquisition) for events in slices)
-            facts["max_told_k_error_fov"] = error
-        scans = []
+            promised, wanted = trained.promised(coil_images), trained.trajectory.k_adc
+            error = max(distance(stacked(told.k, events), wanted, acquisition) for events in slices)
+            facts |= {"max_told_k_error_fov": error, "turns_across_slice": turns(played, path)}
+        scans, signals, places = [], [], []
         for number, events in enumerate(slices):
             kspace, echo, gain = physics.sampled(coil_images, events, acquisition)
-            kspace += receiver_noise(tuple(kspace.shape), noise, acquisition, seed + number)
-            k = torch.from_numpy(stacked(played.k, events).mean(axis=1))
+            signals.append(kspace + receiver_noise(tuple(kspace.shape), noise, acquisition, seed + number))
+            places.append(torch.from_numpy(stacked(played.k, events).mean(axis=1)))
             found = facts | {"slice": number, "echo_time": echo}
-            scans.append((_compared(coil_images, kspace * gain, k, acquisition, trained, found), kspace, k))
-        errors = [one.facts.get("nrmse_to_promised", one.facts["image"]["nrmse"]) for one, _, _ in scans]
-        scanned, kspace, k = scans[int(np.argmax(errors))]
+            scans.append(_compared(coil_images, signals[-1] * gain, places[-1], acquisition, trained, promised, found))
+        errors = [one.facts.get("nrmse_to_promised", one.facts["image"]["nrmse"]) for one in scans]
+        scanned = scans[int(np.argmax(errors))]
         scanned.facts["nrmse_of_slices"] = errors
         if trained is not None:
-            departure = _departure(played, slices, trained.trajectory.scanner, scanned.facts)
-            scanned.facts.update(is_of_run=departure is None, departure=departure)
-        of = Scanner(**sampled.nucleus(played, path))
-        mrd.write(to["raw.h5"], kspace.numpy(), k.numpy(), acquisition, of, slice_thickness=thickness(played, path))
+            scanned.facts.update(_verdict(told, slices, trained.trajectory.scanner, scanned.facts))
+        of = Scanner(**sampled.nucleus(told, path))
+        of_slices, k = torch.stack(signals).numpy(), torch.stack(places).numpy()
+        mrd.write(to["raw.h5"], of_slices, k, acquisition, of, slice_thickness=thickness(told, path))
         _write(scanned, to)
     return scanned
+
+
+def _facts_of_file(
+    played: seqplay.SeqFile, path: Path, slices: list[NDArray[np.integer]], acquisition: Acquisition
+) -> dict[str, Any]:
+    """Return what ``scan.json`` says of the file itself."""
+    return {
+        "path": str(path),
+        "md5": played.md5,
+        "matrix": acquisition.matrix,
+        "n_slices": len(slices),
+        "n_shots": acquisition.n_shots,
+        "n_samples": acquisition.n_samples,
+        "duration": played.duration,
+        **sampled.nucleus(played, path),
+    }
+
+
+def _verdict(
+    played: seqplay.SeqFile, slices: list[NDArray[np.integer]], scanner: Scanner, facts: dict[str, Any]
+) -> dict[str, Any]:
+    """Return whether a file, with k as it tells, plays a run, and the sentence to that."""
+    departure = _departure(played, slices, scanner, facts)
+    return {
+        "is_of_run": departure is None,
+        "departure": departure,
+        "remark": _remark(facts) if departure is None else None,
+    }
 
 
 def _departure(
     played: seqplay.SeqFile, slices: list[NDArray[np.integer]], scanner: Scanner, facts: dict[str, Any]
 ) -> str | None:
-    """Return why a file does not play a run, as one sentence; None if it does."""
+    """Return why a file, with k as it tells, does not play a run, as one sentence; None if it does."""
     path, run = facts["path"], facts["run"]
     numbers = np.zeros(len(played.adcs), dtype=int)
     for number, events in enumerate(slices):
@@ -228,6 +250,15 @@ def _departure(
             f"the excitations in {path} play nothing, or differ from the others of their slice in flip angle, "
             f"frequency or slice gradient, in {n_uneven} of {len(played.adcs)} ADC events: it does not play {run}."
         )
+    if facts["max_k_error_fov"] > MAX_K_ERROR_FOV:  # by the response, which the image shows too
+        events = np.arange(len(played.adcs))
+        off = np.maximum(coherence.departures(played, numbers), coherence.drifts(played, events))
+        if not off.max() <= coherence.TOLERANCE:
+            return (
+                f"the receiver in {path} departs from the phase of its excitations by up to {off.max():.3g} rad: it "
+                f"does not play {run}."
+            )
+        return None
     physics = (facts["t2_star"], facts["t2"], facts["noise"], *facts["off_resonance"])
     if not any(physics) and facts["nrmse_to_promised"] > _MOST_NRMSE:
         return (
@@ -238,32 +269,55 @@ def _departure(
     return None
 
 
+def _remark(facts: dict[str, Any]) -> str | None:
+    """Return what the run's response makes of a file that plays it, where training did not reckon with it."""
+    found = []
+    if facts["max_k_error_fov"] > MAX_K_ERROR_FOV:
+        found.append(f"moves k by up to {facts['max_k_error_fov']:.3g}/FOV from where it was trained")
+    if facts["turns_across_slice"] > MOST_TURNS:
+        found.append(
+            f"turns the phase across the slice by up to {facts['turns_across_slice']:.3g} cycles, whose loss of signal "
+            "a scan of a thin slice does not show"
+        )
+    if not found:
+        return None
+    return (
+        f"{facts['path']} plays {facts['run']}, but the run's response to the gradients before the readout, which "
+        f"training takes to have died out, {' and '.join(found)}."
+    )
+
+
 @dataclass(frozen=True)
 class _Trained:
-    """What a run has learned."""
+    """What a run has learned, and its trajectory as the gradient system plays it."""
 
     config: Config
     trajectory: Trajectory
+    acting: Trajectory
     network: Reconstructor
+    encoding: Encoding
 
     @classmethod
     def load(cls, run: Path | str) -> "_Trained":
         folder = RunFolder(run)
         config = folder.config()
         network = plugins.build("reconstructor", config.reconstructor)
-        return cls(config, folder.load_stage(folder.stages()[-1], network), network.eval())
+        trajectory = folder.load_stage(folder.stages()[-1], network)
+        acting = actual(trajectory, config.response)
+        return cls(config, trajectory, acting, network.eval(), Encoding(acting, normal=config.training.normal))
 
-    def reconstruct(self, kspace: Tensor, coil_images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the images (1, 1, y, x) from k-space (coil, shot, sample), and from what training would sample."""
-        encoding = Encoding(actual(self.trajectory, self.config.response), normal=self.config.training.normal)
+    def promised(self, coil_images: Tensor) -> Tensor:
+        """Return the image (1, 1, y, x) of what training would sample of an object (coil, y, x)."""
+        return self._image(self.encoding.normal(coil_images[None]), coil_images)
+
+    def reconstruct(self, kspace: Tensor, coil_images: Tensor) -> Tensor:
+        """Return the image (1, 1, y, x) of k-space (coil, shot, sample)."""
+        weighted = self.encoding.weights * kspace[None].to(coil_images.dtype)
+        return self._image(self.encoding.coil_images(weighted), coil_images)
+
+    def _image(self, images: Tensor, coil_images: Tensor) -> Tensor:
         seeds = draw_seeds(1, torch.Generator().manual_seed(self.config.seed))
-        measured = encoding.coil_images(encoding.weights * kspace[None].to(coil_images.dtype))
-        ideal = encoding.normal(coil_images[None])
-        of_file, promised = (
-            from_adjoint(images, coil_images[None], encoding, self.network, self.config, seeds).float()
-            for images in (measured, ideal)
-        )
-        return of_file, promised
+        return from_adjoint(images, coil_images[None], self.encoding, self.network, self.config, seeds).float()
 
 
 def _compared(
@@ -272,20 +326,21 @@ def _compared(
     k: Tensor,
     acquisition: Acquisition,
     trained: _Trained | None,
+    promised: Tensor | None,
     facts: dict[str, Any],
 ) -> Scanned:
     """Reconstruct k-space (coil, shot, sample), and compare the image with what it is of and what was promised."""
     reference = root_sum_of_squares(coil_images[None])
-    if trained is None:
-        image, promised = _adjoint(kspace, k, acquisition), None
+    if trained is None or promised is None:
+        image = _adjoint(kspace, k, acquisition)
         facts = facts | {"image": _scores(image, reference)}
     else:
-        image, promised = trained.reconstruct(kspace, coil_images)
+        image = trained.reconstruct(kspace, coil_images)
         facts = facts | {
             "image": _scores(image, reference),
             "promised": _scores(promised, reference),
             "nrmse_to_promised": float(metrics.nrmse(image, promised)),
-            "max_k_error_fov": fit_residual(actual(trained.trajectory, trained.config.response), k)[0],
+            "max_k_error_fov": fit_residual(trained.acting, k)[0],
         }
     shown = None if promised is None else promised[0, 0].numpy()
     return Scanned(image[0, 0].numpy(), reference[0, 0].numpy(), shown, facts)

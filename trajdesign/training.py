@@ -46,6 +46,14 @@ class _Done:
     psnr: float = math.nan
     history: list[dict[str, Any]] = field(default_factory=list)
 
+    def validated(self, at: dict[str, Any], scores: dict[str, Any], *, penalty: float, seconds: float) -> None:
+        """Note a validation."""
+        self.psnr = scores["psnr"]
+        loss = sum(self.losses) / len(self.losses)
+        row = {**at, "loss": loss, "val_psnr": self.psnr, "val_ssim": scores["ssim"]}
+        self.history.append(row | {"penalty": penalty, "seconds": seconds})
+        self.losses = []
+
 
 def train(
     config: Config,
@@ -108,20 +116,12 @@ def train(
             done.losses.append(loss)
             if step in validate_at:
                 scores = evaluate(joint.trajectory, joint.network, data["val"], config, ranks)
-                done.psnr = scores["psnr"]
-                row = {"stage": stage, "step": step, "epoch": step / steps_an_epoch}
-                row |= {"loss": sum(done.losses) / len(done.losses), "val_psnr": done.psnr, "val_ssim": scores["ssim"]}
-                done.history.append(row | {"penalty": penalty, "seconds": time.perf_counter() - started})
-                done.losses = []
+                at = {"stage": stage, "step": step, "epoch": step / steps_an_epoch}
+                done.validated(at, scores, penalty=penalty, seconds=time.perf_counter() - started)
             done.step, done.seconds = step, time.perf_counter() - started
             report(Progress(stage, step, n_steps, loss, done.psnr, step in validate_at))
-            keeper.after_step(
-                step,
-                now,
-                is_good=joint.lost == 0,
-                is_last=step == end,
-                leaves=joint.asked or (ranks.size == 1 and bool(keeper.signals.noted)),
-            )
+            leaves = joint.asked or (ranks.size == 1 and bool(keeper.signals.noted))
+            keeper.after_step(step, now, is_good=joint.lost == 0, is_last=step == end, leaves=leaves)
     seconds = time.perf_counter() - started
     if part < 1:
         return Trained(joint.trajectory, joint.network, done.history, seconds, joint.n_skipped, now())

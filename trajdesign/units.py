@@ -50,7 +50,7 @@ _PLAUSIBLE = {
     "te": (1e-4, 0.5, "s", _TIME_SLIPS),
     "tr": (1e-4, 10.0, "s", _TIME_SLIPS),
     "rf_duration": (5e-6, 2e-2, "s", _TIME_SLIPS),
-    "flip_angle_deg": (0.01, 90.0, "degrees", {}),
+    "flip_angle_deg": (0.3, 90.0, "degrees", {180 / math.pi: "rad"}),
     "slab": (1e-4, 1.0, "m", _LENGTH_SLIPS),
     "slice_thickness": (1e-4, 0.3, "m", _LENGTH_SLIPS),
     "slice_gap": (0.0, 0.1, "m", _LENGTH_SLIPS),

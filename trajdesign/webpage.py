@@ -103,6 +103,7 @@ def render(contents: Contents) -> str:
         same=lambda labels: [(label, label) for label in labels],
         version=trajdesign.__version__,
         limits=_limits_table(contents.findings),
+        unseen=limits.unseen_sentence(f.name for f in next(iter(contents.findings.values()))),
         limit_headings=LIMIT_HEADINGS,
         commands=commands(contents.path, shown.scanner),
         formats=[name for name in plugins.names("exporter") if name != "pulseq"],

@@ -4,6 +4,7 @@ import os
 import resource
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,11 +19,11 @@ from trajdesign.datasets.images import images
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.export import export
 from trajdesign.inits.radial import radial
-from trajdesign.loading import load, load_sampled
+from trajdesign.loading import Given, load, load_sampled
 from trajdesign.scanner import Scanner
 
 ACQUISITION = Acquisition(matrix=(16, 16), n_shots=2, n_samples=64, dwell=8e-6)
-GIVEN = {"acquisition_fov": (0.22,), "dwell": 8e-6, "matrix": (16, 16), "scanner": Scanner()}
+GIVEN = {"scanner": Scanner(), "given": Given(fov=(0.22,), dwell=8e-6, matrix=(16, 16))}
 IMAGES = Acquisition(matrix=(16, 16))
 
 
@@ -58,7 +59,9 @@ def test_mutants_of_trajectories_are_refused_or_finite(files, tmp_path, n, name)
         (tmp_path / name).write_bytes(data)
         try:
             unit = None if name == "k.bin" else "1/fov"
-            found = load(path) if unit is None else load_sampled(path, k_unit=unit, **GIVEN)[0]
+            found = (
+                load(path) if unit is None else load_sampled(path, Scanner(), replace(GIVEN["given"], k_unit=unit))[0]
+            )
         except (ConfigError, InputError) as error:  # what is given may contradict what a file turns into
             require_one_line(error, codes=(2, 3))
             assert data != files[name]

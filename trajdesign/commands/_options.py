@@ -69,7 +69,8 @@ MaxGradient = Annotated[
 ]
 MaxSlew = Annotated[float | None, typer.Option(help="Of that scanner, T/m/s.", show_default="200, or the run's own")]
 Nucleus = Annotated[
-    str | None, typer.Option(help="1H, 23Na, ...: of a file that does not say it.", show_default="the file's, or 1H")
+    str | None,
+    typer.Option(help="1H, 23Na, ...: of a file that does not say it.", show_default="the file's, or for a check 1H"),
 ]
 ScannerSettings = Annotated[
     list[str] | None,
@@ -163,6 +164,15 @@ class Foreign:
         return _words(asdict(self))
 
 
+def note_unsealed(*paths: Path) -> None:
+    """Say of which finished runs of older versions edits go unnoticed."""
+    from trajdesign.run import RunFolder
+
+    for path in paths:
+        if path.is_dir() and (sentence := RunFolder(path).unsealed()):
+            console.note(sentence)
+
+
 def refuse(options: "Mapping[str, object]", why: str) -> None:
     """Refuse those options that have a value, by name.
 
@@ -190,6 +200,7 @@ def open_trajectory(path: Path, foreign: Foreign, scanner: ScannerOptions) -> "t
 
     if path.is_dir() or loading.is_ours(path):
         foreign.refuse(f"{path} says it itself; the option describes foreign files.")
+        note_unsealed(path)
         return scanner.over(run.load(path), path), None
     has_unit = foreign.k_unit is not None or walled.ending(path) in sampled.SAY_UNIT
     if not has_unit and not run.is_complete(path):
@@ -199,15 +210,13 @@ def open_trajectory(path: Path, foreign: Foreign, scanner: ScannerOptions) -> "t
     if has_unit and (foreign.dwell is None or foreign.fov is None):
         raise ConfigError(f"{path} does not say its dwell time and field of view; give --dwell (s) and --fov (m) too.")
     found = sampled.read(path)
-    trajectory, residual = loading.placed(
-        found,
-        path,
-        scanner=scanner.of_file(found.nucleus, path),
-        k_unit=foreign.k_unit,
-        acquisition_fov=None if foreign.fov is None else _numbers("--fov", foreign.fov, float),
-        dwell=foreign.dwell,
-        matrix=None if foreign.matrix is None else _numbers("--matrix", foreign.matrix, int),
+    given = loading.Given(
+        foreign.k_unit,
+        None if foreign.fov is None else _numbers("--fov", foreign.fov, float),
+        foreign.dwell,
+        None if foreign.matrix is None else _numbers("--matrix", foreign.matrix, int),
     )
+    trajectory, residual = loading.placed(found, path, scanner.of_file(found.nucleus, path), given)
     loading.require_close(trajectory, residual, path)
     if has_unit:
         _note_fit(path, trajectory, residual, foreign)

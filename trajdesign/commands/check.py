@@ -92,6 +92,7 @@ def _check_trajectory(
     trajectory, found = open_trajectory(path, foreign, options)
     scanner = trajectory.scanner
     tables = RunFolder(path).config().limits.tables if path.is_dir() else {}
+    by_run = limits.unseen([*tables, "gradient", "slew"]) if path.is_dir() else []
     findings = limits.check(trajectory, limits.without(ignore, tables), tables)
     if found is not None and found.gradient is not None:
         findings = [replace(finding, rounding=max(finding.rounding, FILE_ROUNDING)) for finding in findings]
@@ -101,7 +102,10 @@ def _check_trajectory(
     if json:
         scan = {"matrix": trajectory.acquisition.matrix, "fov": trajectory.acquisition.fov}
         of = {"nucleus": scanner.nucleus, "gamma": scanner.gamma, "nucleus_from": source}
-        console.show_json("check", {"path": str(path), **scan, **of, **limits.summary(trajectory, findings)})
+        console.show_json(
+            "check",
+            {"path": str(path), **scan, **of, "not_checked_by_run": by_run, **limits.summary(trajectory, findings)},
+        )
     elif not quiet:
         rows = [
             (f.name, limits.worst(f), f"{f.limit:.5g}", f.unit, f"{f.margin:z.2%}", str(f.shot),
@@ -113,9 +117,14 @@ def _check_trajectory(
         console.show(title, headings, rows, left=("limit", "unit", ""))
         if source == "assumed":
             console.say(ASSUMED)
+        if by_run:
+            console.say(f"The run did not look at: {', '.join(by_run)}; its limits.constraints leaves them out.")
+        if sentence := limits.unseen_sentence(f.name for f in findings):
+            console.say(sentence)
         if ok:
             file = path / "trajectory.seq" if path.is_dir() else path.with_suffix(".seq")
-            given = [*foreign.words(), *options.words()]
+            nucleus = ["--nucleus", scanner.nucleus] if source == "assumed" else []
+            given = [*foreign.words(), *options.words(), *nucleus]
             console.suggest(("export", path, *given, "--format", "pulseq", "--out", file))
     return ok
 

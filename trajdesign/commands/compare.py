@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from trajdesign import console
-from trajdesign.commands._options import Json, Quiet
+from trajdesign.commands._options import Json, Quiet, note_unsealed
 
 
 def compare(
@@ -23,6 +23,7 @@ def compare(
 
     stages = comparison.open_stages(runs)
     rows = comparison.table(stages)
+    note_unsealed(*dict.fromkeys(stage.folder.path for stage in stages))
     if out is not None:
         from trajdesign import report
 
@@ -36,7 +37,7 @@ def compare(
                 row["run"],
                 *(comparison.spread(row, key) for key in comparison.KEYS),
                 *("" if row is rows[0] else comparison.gain(row["over_first"], key) for key in ("psnr", "ssim")),
-                ", ".join(row["broken_limits"]) or "ok",
+                ", ".join([*(row["broken_limits"] or ["ok"]), *(f"{name} not checked" for name in row["not_checked"])]),
             )
             for row in rows
         ]

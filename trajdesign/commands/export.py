@@ -1,13 +1,12 @@
 """``trajdesign export``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from trajdesign import console, walled
 from trajdesign.commands._options import (
-    ASSUMED,
     Dwell,
     Force,
     Foreign,
@@ -27,6 +26,10 @@ from trajdesign.commands._options import (
     names_of,
     open_trajectory,
 )
+from trajdesign.errors import ConfigError
+
+if TYPE_CHECKING:
+    from trajdesign.trajectory import Trajectory
 
 _UNITS = {
     "te": "s",
@@ -74,45 +77,57 @@ def export(
     scanner: ScannerSettings = None,
 ) -> None:
     """Write the trajectory for a scanner, and prove from the written file that it will be played."""
-    from trajdesign import config as config_module
-    from trajdesign import toml_tables
     from trajdesign.export import export as write
     from trajdesign.run import RunFolder
 
     asked = ScannerOptions(profile, max_gradient, max_slew, nucleus, scanner)
     trajectory, found = open_trajectory(path, Foreign(k_unit, dwell, fov, matrix), asked)
     source = asked.nucleus_from(None if found is None else found.nucleus)
-    options = toml_tables.parse_options(set_ or [])
-    if pulseq_version is not None:
-        options["pulseq_version"] = pulseq_version
-    if sequence is not None:
-        options["sequence"] = {**options.get("sequence", {}), "kind": sequence}
+    if source == "assumed":  # the limits depend on it, and what is written would say it as a fact
+        raise ConfigError(f"{path} does not say its nucleus; give it, as --nucleus 1H or --nucleus 23Na.")
     config = RunFolder(path).config() if path.is_dir() else None
     facts = write(
         trajectory,
         out,
         format=format,
-        options=options,
+        options=_options(set_ or [], pulseq_version, sequence),
         overwrite=force,
         ignore=ignore,
         response=None if config is None else config.response,
         constraints=None if config is None else config.limits.tables,
     )
-    if source == "assumed":
-        console.note(f"{ASSUMED} What is written says 1H, and nobody who reads it will know that it was assumed.")
     if json:
         of = {"nucleus": trajectory.scanner.nucleus, "gamma": trajectory.scanner.gamma, "nucleus_from": source}
         console.show_json("export", {**facts, **of})
     elif not quiet:
-        rows = [
-            (key, f"{value:.6g}" if isinstance(value, float) else str(value), _UNITS.get(key, ""))
-            for key, value in facts.items()
-            if not isinstance(value, dict)
-        ]
-        console.show(f"{out}, as read back", ("fact", "value", "unit"), rows, left=("fact", "unit"))
-        if walled.ending(out) == ".seq":
-            by_its_run = ("--reconstruct", path) if path.is_dir() else ()
-            check = "check", out, *config_module.options_of(trajectory.scanner, profile)
-            scan = "scan", out, *by_its_run, "--out", out.with_suffix("")
-            is_flat = trajectory.acquisition.n_dims == 2 and "n_partitions" not in facts  # volumes cannot be scanned
-            console.suggest(check, *([scan] if is_flat else []))
+        _show(path, out, trajectory, facts, profile)
+
+
+def _options(settings: list[str], pulseq_version: str | None, sequence: str | None) -> dict[str, Any]:
+    """Return the options of the exporter."""
+    from trajdesign import toml_tables
+
+    options = toml_tables.parse_options(settings)
+    if pulseq_version is not None:
+        options["pulseq_version"] = pulseq_version
+    if sequence is not None:
+        options["sequence"] = {**options.get("sequence", {}), "kind": sequence}
+    return options
+
+
+def _show(path: Path, out: Path, trajectory: "Trajectory", facts: dict[str, Any], profile: str | None) -> None:
+    """Print what was read back of a file that was written."""
+    from trajdesign import config
+
+    rows = [
+        (key, f"{value:.6g}" if isinstance(value, float) else str(value), _UNITS.get(key, ""))
+        for key, value in facts.items()
+        if not isinstance(value, dict)
+    ]
+    console.show(f"{out}, as read back", ("fact", "value", "unit"), rows, left=("fact", "unit"))
+    if walled.ending(out) == ".seq":
+        by_its_run = ("--reconstruct", path) if path.is_dir() else ()
+        check = "check", out, *config.options_of(trajectory.scanner, profile)
+        scan = "scan", out, *by_its_run, "--out", out.with_suffix("")
+        is_flat = trajectory.acquisition.n_dims == 2 and "n_partitions" not in facts  # volumes cannot be scanned
+        console.suggest(check, *([scan] if is_flat else []))

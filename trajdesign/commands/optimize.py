@@ -3,7 +3,7 @@
 import contextlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
+    from trajdesign.config import Config
     from trajdesign.interfaces import Progress
 
     Watcher = Callable[[Progress], None]
@@ -56,41 +57,50 @@ def optimize(
     if quiet and verbose:
         raise ConfigError("--quiet says nothing and --verbose more; give one of them.")
     lock.require_free(out)  # before the imports, which take seconds
-    from trajdesign import config as config_module
-    from trajdesign import runtime
-    from trajdesign.run import RunFolder
-
     options = {"seed": seed, "training.precision": precision, "training.compile": compile_}
-    given = [f"{key}={str(value).lower()}" for key, value in options.items() if value is not None]
-    changes = [*(set_ or []), *given]
-    goes_on_as_it_was = resume and config is None and not changes
-    settings = RunFolder(out).config() if goes_on_as_it_was else config_module.load_config(config, changes)
-    if devices > 1 and not runtime.is_launched():
-        runtime.Ranks(size=devices).require_shares(settings.training.batch_size)
-        runtime.local_device(device, 0, devices)
-        raise typer.Exit(runtime.launch(["-m", "trajdesign", *sys.argv[1:]], devices))
-    from trajdesign import plugins, report
+    settings = _settings(config, set_ or [], options, out, resume=resume)
+    first = _is_first(settings, device, devices)
+    from trajdesign import plugins
     from trajdesign.optimize import optimize as run
 
-    first = runtime.is_first()
     loggers = [plugins.find("logger", name)(out) for name in log or []] if first else []
     if verbose and first:
         console.note(_where(device))
     watching = [console.steps(quiet=quiet or not first, verbose=verbose), *loggers]
     with console.resumable(quiet=not first) as say, _together(watching) as watch:
         metrics = run(
-            settings,
-            out,
-            device=device,
-            baseline=baseline,
-            overwrite=force,
-            resume=resume,
-            report=watch,
-            say=say,
+            settings, out, device=device, baseline=baseline, overwrite=force, resume=resume, report=watch, say=say,
             quiet=quiet,
-        )
-    if not first:
-        return
+        )  # fmt: skip
+    if first:
+        _show(out, metrics, quiet=quiet, json=json)
+
+
+def _settings(config: Path | None, set_: list[str], options: dict[str, Any], out: Path, *, resume: bool) -> "Config":
+    """Return the config that is asked for; that of the run itself where it goes on as it was."""
+    from trajdesign import config as config_module
+    from trajdesign.run import RunFolder
+
+    changes = [*set_, *(f"{key}={str(value).lower()}" for key, value in options.items() if value is not None)]
+    goes_on_as_it_was = resume and config is None and not changes
+    return RunFolder(out).config() if goes_on_as_it_was else config_module.load_config(config, changes)
+
+
+def _is_first(settings: "Config", device: str, devices: int) -> bool:
+    """Return whether this process is the first rank, or alone; one that is to be several ends with them."""
+    from trajdesign import runtime
+
+    if devices > 1 and not runtime.is_launched():
+        runtime.Ranks(size=devices).require_shares(settings.training.batch_size)
+        runtime.local_device(device, 0, devices)
+        raise typer.Exit(runtime.launch(["-m", "trajdesign", *sys.argv[1:]], devices))
+    return runtime.is_first()
+
+
+def _show(out: Path, metrics: dict[str, Any], *, quiet: bool, json: bool) -> None:
+    """Draw the figures of a run, and print its results."""
+    from trajdesign import report
+
     if not quiet:
         console.note(f"trajdesign: Drawing the figures and {out / 'report.html'} ...")
     report.draw(out)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from trajdesign import console
-from trajdesign.commands._options import Json, Quiet
+from trajdesign.commands._options import Json, Quiet, note_unsealed
 
 
 def report(
@@ -22,6 +22,7 @@ def report(
 
     out = out or path / "report.html"
     reports.write(path, out)
+    note_unsealed(path)
     if json:
         console.show_json("report", {"path": str(path), "report": str(out)})
     elif not quiet:

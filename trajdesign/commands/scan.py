@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from trajdesign import console, walled
-from trajdesign.commands._options import Force, Json, Quiet, refuse
+from trajdesign.commands._options import Force, Json, Quiet, note_unsealed, refuse
 from trajdesign.errors import InputError
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -54,6 +54,8 @@ def scan(
         seed=seed or 0,
         overwrite=force,
     ).facts
+    if reconstruct is not None:
+        note_unsealed(reconstruct)
     if json:
         console.show_json("scan", {"out": str(out), **facts})
     elif not quiet:

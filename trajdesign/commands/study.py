@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from trajdesign import console
-from trajdesign.commands._options import Device, Json, Quiet
+from trajdesign.commands._options import Device, Json, Quiet, note_unsealed
 
 
 def study(
@@ -35,6 +35,7 @@ def study(
         cells.train(asked, out, share=cell, jobs=jobs, resume=resume, device=device, report=watch)
     if own == asked.cells or all(cells.outcome(one, out).is_final for one in asked.cells):
         table = study_table.collect(asked, out)
+        note_unsealed(*(cells.folder(one, out).path for one in asked.cells))
         report.draw_study(asked, table["rows"], out)
         if json:
             console.show_json("study", {"out": str(out), **table})

@@ -54,12 +54,12 @@ def mrd(
         If `field_strength` or `slice_thickness` is not positive.
     """
     acquisition = trajectory.acquisition
-    no_signal = np.zeros((1, acquisition.n_shots, acquisition.n_samples), dtype=np.complex64)
+    no_signal = np.zeros((1, 1, acquisition.n_shots, acquisition.n_samples), dtype=np.complex64)
     k = trajectory.k_adc.detach().cpu().double().numpy()
     write(
         path,
         no_signal,
-        k,
+        k[None],
         acquisition,
         trajectory.scanner,
         field_strength=field_strength,
@@ -85,9 +85,9 @@ def write(
     path
         The file.
     kspace
-        Signal (coil, shot, sample), complex; the file holds complex64.
+        Signal (slice, coil, shot, sample), complex; the file holds complex64.
     k
-        Where it was sampled (shot, sample, dim), 1/m.
+        Where it was sampled (slice, shot, sample, dim), 1/m.
     acquisition
         Field of view, matrix and timing for the header.
     scanner
@@ -106,17 +106,19 @@ def write(
     cycles = k * np.array(acquisition.fov)
     content = io.BytesIO()  # HDF5 ends the process where a disk is full
     with contextlib.closing(ismrmrd.Dataset(content)) as file:
-        header = _header(acquisition, scanner, len(kspace), round(GAMMA["1H"] * field_strength), slice_thickness)
+        frequency = round(GAMMA["1H"] * field_strength)
+        header = _header(acquisition, scanner, kspace.shape[:2], frequency, slice_thickness)
         file.write_xml_header(header.toXML("utf-8"))
-        for shot, position in enumerate(cycles):
+        for count, (number, shot) in enumerate(np.ndindex(cycles.shape[:2])):
+            position = cycles[number, shot]
             readout = ismrmrd.Acquisition()
-            readout.resize(acquisition.n_samples, len(kspace), acquisition.n_dims)
+            readout.resize(acquisition.n_samples, kspace.shape[1], acquisition.n_dims)
             readout.traj[:] = position
-            readout.data[:] = kspace[:, shot]
+            readout.data[:] = kspace[number, :, shot]
             readout.sample_time_us = acquisition.dwell * 1e6
             readout.center_sample = int(np.square(position).sum(axis=1).argmin())
-            readout.idx.kspace_encode_step_1 = shot
-            readout.scan_counter = shot
+            readout.idx.kspace_encode_step_1, readout.idx.slice = shot, number
+            readout.scan_counter = count
             if shot == 0:
                 readout.set_flag(ismrmrd.ACQ_FIRST_IN_SLICE)
             if shot == acquisition.n_shots - 1:
@@ -159,9 +161,10 @@ def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray]
 
 
 def _header(
-    acquisition: Acquisition, scanner: Scanner, n_coils: int, frequency: int, slice_thickness: float
+    acquisition: Acquisition, scanner: Scanner, counts: tuple[int, ...], frequency: int, slice_thickness: float
 ) -> "ismrmrd.xsd.ismrmrdHeader":
-    """Return the header of one encoding, with the frequency of 1H, Hz."""
+    """Return the header of one encoding, of so many slices and coils, with the frequency of 1H, Hz."""
+    n_slices, n_coils = counts
     xsd = _library().xsd
     matrix = [*acquisition.matrix, 1][:3]
     extent = [1e3 * x for x in (*acquisition.fov, slice_thickness)][:3]
@@ -170,6 +173,7 @@ def _header(
         fieldOfView_mm=xsd.fieldOfViewMm(**dict(zip("xyz", extent, strict=True))),
     )
     shots = xsd.limitType(minimum=0, maximum=acquisition.n_shots - 1, center=0)
+    slices = xsd.limitType(minimum=0, maximum=n_slices - 1, center=0) if n_slices > 1 else None
     description = xsd.trajectoryDescriptionType(
         identifier="trajdesign",
         userParameterDouble=[xsd.userParameterDoubleType(name="dwell_time_s", value=acquisition.dwell)],
@@ -178,7 +182,7 @@ def _header(
     encoding = xsd.encodingType(
         encodedSpace=space,
         reconSpace=space,
-        encodingLimits=xsd.encodingLimitsType(kspace_encoding_step_1=shots),
+        encodingLimits=xsd.encodingLimitsType(kspace_encoding_step_1=shots, slice=slices),
         trajectory=xsd.trajectoryType.OTHER,
         trajectoryDescription=description,
     )

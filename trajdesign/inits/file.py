@@ -9,7 +9,7 @@ from trajdesign import sampled, walled
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError
 from trajdesign.inits._feasible import feasible, inside
-from trajdesign.loading import load, placed, require_close
+from trajdesign.loading import Given, load, placed, require_close
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory, n_points
 
@@ -60,18 +60,8 @@ def file(
     if k_unit is None and walled.ending(path) == ".npz":
         found = load(path)
     else:
-        found = require_close(
-            *placed(
-                sampled.read(path),
-                path,
-                scanner=scanner,
-                k_unit=k_unit,
-                acquisition_fov=acquisition.fov,
-                dwell=acquisition.dwell,
-                matrix=acquisition.matrix,
-            ),
-            path,
-        )
+        of_config = Given(k_unit, acquisition.fov, acquisition.dwell, acquisition.matrix)
+        found = require_close(*placed(sampled.read(path), path, scanner, of_config), path)
     given = {"acquisition": acquisition, "scanner": scanner}
     for table, key in _MUST_AGREE:
         if key == "n_samples" and found.k.shape[1] == n_points(acquisition, scanner):

@@ -1,0 +1,82 @@
+"""The figures of a run are of the images that its results are of, or there are none."""
+
+import numpy as np
+import pytest
+from faults.tiny import tiny
+from skimage.metrics import peak_signal_noise_ratio
+
+from trajdesign import compare, report
+from trajdesign.errors import InputError
+from trajdesign.optimize import optimize
+from trajdesign.run import RunFolder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Return a run on files of random blobs: three images to train, one to validate, five to test."""
+    path = tmp_path_factory.mktemp("report")
+    for name, n in (("train", 3), ("val", 1), ("test", 5)):
+        np.save(path / f"{name}.npy", images(n, seed=n))
+    names = [f"data.{split}=['{path / split}.npy']" for split in ("train", "val", "test")]
+    few = ["training.epochs=1", "training.validations=1", "training.batch_size=1", "training.noise=0.01"]
+    config = tiny("data.kind=images", *names, "data.n_coils=1", *few)
+    optimize(config, path / "run", device="cpu", baseline=False, quiet=True)
+    return path
+
+
+def images(n, seed):
+    y, x = np.mgrid[:32, :32]
+    at = np.random.default_rng(seed).uniform(10, 22, (n, 2, 1, 1))
+    return np.exp(-((y - at[:, 0]) ** 2 + (x - at[:, 1]) ** 2) / 30)
+
+
+def test_the_image_of_the_report_has_the_score_that_the_run_has_of_it(trained):
+    folder = RunFolder(trained / "run")
+    [example] = report._examples({"learned": (folder, "learned")}).values()
+    wanted = folder.metrics()["learned"]["psnr_list"][2]
+    assert example.scores["network"]["PSNR"] == pytest.approx(wanted, abs=0.01)
+    found = peak_signal_noise_ratio(
+        example.reference.astype(float), example.images["network"].astype(float), data_range=1
+    )
+    assert found == pytest.approx(wanted, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda kept: images(5, seed=9), r"number 2 \(from 0\) is another image"),
+        (lambda kept: kept[::-1][[0, 1, 3, 2, 4]], r"number 2 \(from 0\) is another image"),
+        (lambda kept: kept[:4], "4 images instead of 5"),
+    ],
+)
+def test_no_figure_is_drawn_of_test_data_that_were_replaced(trained, tmp_path, change, sentence):
+    run, data = trained / "run", trained / "test.npy"
+    before = (run / "report.html").read_bytes() if (run / "report.html").exists() else None
+    kept = np.load(data)
+    try:
+        np.save(data, change(kept))
+        for draw in (
+            lambda: report.draw(run),
+            lambda: report.write(run, tmp_path / "a.html"),
+            lambda: report.write(run, tmp_path / "a.pdf"),
+            lambda: report.draw_comparison(compare.open_stages([str(run)]), tmp_path / "a.png"),
+        ):
+            with pytest.raises(InputError, match=f"no longer those that its results are of: {sentence}; no figure"):
+                draw()
+    finally:
+        np.save(data, kept)
+    assert not list(tmp_path.iterdir())
+    assert before == ((run / "report.html").read_bytes() if (run / "report.html").exists() else None)
+    report.write(run, tmp_path / "a.html")
+    report.draw_comparison(compare.open_stages([str(run)]), tmp_path / "a.png")
+
+
+def test_a_run_of_an_older_version_has_no_fingerprints_and_is_drawn(trained, tmp_path):
+    folder = RunFolder(trained / "run")
+    kept = folder.metrics()
+    older = {key: value for key, value in kept["learned"].items() if key != "fingerprints"}
+    try:
+        folder.write_metrics({**kept, "learned": older})
+        report.write(folder.path, tmp_path / "a.html")
+    finally:
+        folder.write_metrics(kept)
