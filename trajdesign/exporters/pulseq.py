@@ -9,6 +9,8 @@ import pypulseq as pp
 
 from trajdesign import blocks, coherence, plugins, sampled, seqfile, seqplay
 from trajdesign.acquisition import Acquisition
+from trajdesign.checks import describe
+from trajdesign.declared import declared
 from trajdesign.errors import ConfigError, InputError, LimitError
 from trajdesign.response import k_of_file
 from trajdesign.scanner import Scanner
@@ -142,6 +144,7 @@ def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray]
     if theirs.size != ours.k_adc.size:
         raise LimitError(f"pypulseq reads {len(theirs)} samples from the file instead of {ours.adc_times.size}.")
     _require_receiver(ours, events)
+    _require_declared(ours, events, scanner)
     turns = ours.k_adc[events, :, 2] * ours.numbers("FOV")[2]
     partitions = labels["PAR"][events] if "PAR" in labels else np.zeros(events.shape)
     middle = (partitions.max() + 1) // 2
@@ -204,6 +207,20 @@ def _require_receiver(played: seqplay.SeqFile, events: np.ndarray) -> None:
             f"the receiver does not follow the phase of the excitation in {is_off.sum()} of {off.size} ADC events, "
             f"first in shot {shot}, by {off[shot].max():.3g} rad; a shot's ADC event should have its pulse's phase."
         )
+
+
+def _require_declared(played: seqplay.SeqFile, events: np.ndarray, scanner: Scanner) -> None:
+    """Refuse a file that plays something else than its definitions and labels say, or unlike from shot to shot."""
+    for check in declared(played, scanner):
+        if not check.ok:
+            raise LimitError(f"the file does not play what it says: {describe(check)}.")
+    for label in ("SLC", "PAR", "SET"):
+        of_shots = np.sort(played.labels.get(label, np.zeros(len(played.adcs)))[events], axis=1)
+        if unlike := np.flatnonzero((of_shots != of_shots[0]).any(axis=1)).tolist():
+            raise LimitError(
+                f"the ADC events of shot {unlike[0]} have the labels {label} {of_shots[unlike[0]].tolist()}, those of "
+                f"shot 0 {of_shots[0].tolist()}; every shot should be sampled alike."
+            )
 
 
 def _once(k: np.ndarray, events: np.ndarray, acquisition: Acquisition) -> np.ndarray:
