@@ -143,7 +143,7 @@ def uneven(file: SeqFile, groups: NDArray[np.integer]) -> NDArray[np.bool_]:
 
 
 def _kinds(file: SeqFile) -> NDArray[np.floating]:
-    """Return of each pulse the flip angle, the place (m), or the frequency (Hz) without one, and gradient (pulse, 8)."""
+    """Return flip angle, place (m), or frequency (Hz) without one, and gradient of each pulse (pulse, 8)."""
     pulses = [pulse for _, pulse in file.pulses]
     flip = np.sqrt([pulse.energy for pulse in pulses])[:, None]
     frequency = np.nan_to_num([pulse.frequency for pulse in pulses])[:, None]

@@ -7,6 +7,7 @@ writer may mean something else by a definition. The proof of an export refuses t
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +71,7 @@ def _counted(
     if len(found):
         first = int(found[0])
         where = f"{in_block(file, [file.adcs[first].index])(0)}{what(first)} ({len(found)} of {len(off)} ADC events)"
-    return Check(name, len(found), 0, "", where, not len(found), is_advice=is_advice)
+    return Check(name, len(found), 0, "", where, not len(found), is_advice=True)
 
 
 def _imaging(file: SeqFile) -> NDArray[np.bool_]:
@@ -233,15 +234,16 @@ def _echo_time(
     """Return the check that each echo time that is told is that of events that sample the centre."""
     fov = file.numbers("FOV")
     scale = np.array(fov) if len(fov) == 3 and min(fov) > 0 else np.ones(3)
-    echoes, nearest = list[NDArray[np.floating]](), list[float]()
+    echoes, nearest, farthest = list[NDArray[np.floating]](), list[float](), list[float]()
     for events in groups:
         square = np.stack([np.square(file.k[i] * scale)[:, :2].sum(axis=1) for i in events.tolist()])
         nearest.append(math.sqrt(float(square.min())))
+        farthest.append(math.sqrt(float(square.max())))
         centre = int(square.mean(axis=0).argmin())
         echoes.append(starts[events] + centre * file.adcs[int(events[0])].dwell)
     off, found = np.zeros(len(starts), dtype=bool), np.full(len(starts), np.nan)
-    central = [n for n, near in enumerate(nearest) if near <= max(_CENTRAL, 2 * min(nearest))]
-    for te in told:
+    central = [n for n, near in enumerate(nearest) if near <= max(_CENTRAL, 2 * min(nearest)) and farthest[n] >= 1]
+    for te in told if central else ():
         best = min(central, key=lambda n: abs(float(np.median(echoes[n])) - te))
         events = groups[best]
         slack = max(_ROUNDED_TE * te, file.adcs[int(events[0])].dwell + file.rasters["BlockDurationRaster"])
@@ -295,7 +297,7 @@ def _reversed(file: SeqFile, judged: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _segments(file: SeqFile, scanner: Scanner) -> Iterator[Check]:
-    """A scanner that plays segments needs each to begin with a label, and those of one label to be alike."""
+    """Labels of segments, where the scanner needs them: each has one, and those of one label are alike."""
     if not scanner.label_segments:
         return
     sets = file.label_sets.get("TRID", np.zeros((0, 2), dtype=int))
@@ -305,13 +307,12 @@ def _segments(file: SeqFile, scanner: Scanner) -> Iterator[Check]:
     where = in_block(file, before)(0) if before else ""
     yield Check("blocks before the first TRID", len(before), 0, "", where, not before)
     cells = np.round(np.diff(file.block_edges) / file.rasters["BlockDurationRaster"]).astype(int)
-    events = np.zeros((3, len(cells)), dtype=int)
-    events[0] = cells
-    events[1, [i for i, _ in file.pulses]] = 1
-    events[2, [adc.index for adc in file.adcs]] = 1
+    events = np.zeros((2, len(cells)), dtype=int)  # how long a block lasts that plays or samples: others may wait
+    for row, blocks in zip(events, ([i for i, _ in file.pulses], [adc.index for adc in file.adcs]), strict=True):
+        row[blocks] = cells[blocks]
     first, different = dict[int, bytes](), list[int]()
     names = {int(i): int(value) for i, value in sets}
-    for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(cells)], strict=True):
+    for start, end in pairwise([*starts.tolist(), len(cells)]):
         played = events[:, start:end].tobytes()
         if first.setdefault(names[start], played) != played:
             different.append(start)

@@ -1,6 +1,7 @@
 """Pulseq ``.seq`` files, through a sequence template; read back by pypulseq and by `trajdesign.seqfile`."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -213,7 +214,7 @@ def _require_declared(played: seqplay.SeqFile, events: np.ndarray, scanner: Scan
     """Refuse a file that plays something else than its definitions and labels say, or unlike from shot to shot."""
     for check in declared(played, scanner):
         if not check.ok:
-            raise LimitError(f"the file does not play what it says: {describe(check)}.")
+            raise LimitError(f"the file does not play what it says: {describe(replace(check, is_advice=False))}.")
     for label in ("SLC", "PAR", "SET"):
         of_shots = np.sort(played.labels.get(label, np.zeros(len(played.adcs)))[events], axis=1)
         if unlike := np.flatnonzero((of_shots != of_shots[0]).any(axis=1)).tolist():
