@@ -101,6 +101,37 @@ def flagged(label, only, *, on_pulse=False):
     return fault
 
 
+def without_pulse(n, events, is_pulse):
+    return [[] if is_pulse and n == 7 else events] if n != 7 or not is_pulse else [[pp.make_delay(3e-3)]]
+
+
+def shorter(n, events, is_pulse):
+    if n == 5 and kind(events, "adc"):
+        kind(events, "adc").num_samples -= 4
+    return [events]
+
+
+def wrong_line(n, events, is_pulse):
+    """Label shot 4 as shot 3, in both slices."""
+    for i, event in enumerate(events):
+        if getattr(event, "label", "") == "LIN" and event.value == 4:
+            events[i] = pp.make_label("LIN", "SET", 3)
+    return [events]
+
+
+def strong_pulse(n, events, is_pulse):
+    if is_pulse:
+        kind(events, "trap").amplitude *= 1.2  # thinner slices, which the prephaser does not rephase
+        kind(events, "rf").freq_offset *= 1.2
+    return [events]
+
+
+def not_exciting(n, events, is_pulse):
+    if is_pulse:
+        kind(events, "rf").use = "inversion"
+    return [events]
+
+
 EVERY = range(2 * SHOTS)
 #: Fault -> the check that tells of it, the number of ADC events, and what is said of the first.
 FAULTS = {
@@ -110,8 +141,15 @@ FAULTS = {
     "no gradient": (without_gradient(EVERY), "slices off SliceThickness", 24, "no gradient selects one"),
     "no gradient once": (without_gradient([7]), "slices off SliceThickness", 1, "no gradient selects one"),
     "half the gradient": (half_gradient, "slices off SliceThickness", 24, "9.944 mm thick"),
-    "one shot is late": (later([6]), "ADC events at another time", 1, "instead of"),
+    "one shot is late": (later([6]), "ADC events at another time", 1, "usual are"),
     "TE is wrong": (later(EVERY), "echo times off TE", 24, "ms where TE is"),
+    "TR": (later([20]), "excitations not repeated after TR", 2, ""),  # of the two slices in whose TR it is
+    "no pulse": (without_pulse, "ADC events at another time", 1, ""),
+    "short ADC": (shorter, "ADC events of another length or frequency", 1, ""),
+    "LIN": (wrong_line, "ADC events that share their labels", 4, "LIN 3 SLC 0"),
+    "LIN left out": (wrong_line, "values of LIN left out", 1, "LIN 4"),
+    "rephasing": (strong_pulse, "slices not rephased", 24, "0.4"),
+    "inversion": (not_exciting, "ADC events without an excitation", 24, ""),
     "NOROT once": (flagged("NOROT", [5]), "events whose NOROT differs", 1, ""),
     "NOROT of one pulse": (flagged("NOROT", [5], on_pulse=True), "events whose NOROT differs", 1, ""),
     "ONCE": (flagged("ONCE", [3, 4]), "events whose ONCE differs", 2, ""),

@@ -42,6 +42,7 @@ LAYERS = [
     "exposure",
     "inspection stimulation acoustics prefetch",
     "declared",
+    "slabs",
     "checks coherence",
     "scanner coils metrics seqfile plugins runtime asc arrays toml_tables",
     "seqplay",

@@ -100,6 +100,13 @@ def excited(file: SeqFile) -> NDArray[np.integer]:
     return found
 
 
+def imaging(file: SeqFile) -> NDArray[np.bool_]:
+    """Tell which ADC events sample the object for an image (adc,): no noise, no navigator, none before a pulse."""
+    none = np.zeros(len(file.adcs))
+    is_other = (file.labels.get("NOISE", none) != 0) | (file.labels.get("NAV", none) != 0)
+    return (excited(file) >= 0) & ~is_other
+
+
 def acting(file: SeqFile) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
     """Return each ADC event's excitation, and its last refocusing pulse, in `SeqFile.pulses` (adc,); -1 for none."""
     starts = [adc.times[0] for adc in file.adcs]

@@ -6,18 +6,17 @@ writer may mean something else by a definition. The proof of an export refuses t
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trajdesign import coherence
-from trajdesign.checks import SAME_TIME, Check, in_block
+from trajdesign.checks import SAME_TIME, Check, counted, in_block
 from trajdesign.scanner import Scanner
-from trajdesign.seqaxis import values_at
-from trajdesign.seqevents import Envelope
 from trajdesign.seqplay import SeqFile
+from trajdesign.slabs import slices
 
 #: Labels that change what a scanner does with an ADC event or its gradients; those of one kind of scan have one value.
 _FLAGS = ("NOROT", "NOPOS", "NOSCL", "ONCE")
@@ -25,23 +24,20 @@ _FLAGS = ("NOROT", "NOPOS", "NOSCL", "ONCE")
 #: Labels by which a sequence counts what it means to play at another time.
 _TIMED = ("ECO", "SET", "PHS", "REP")
 
-#: What a slice may be off its place, m, and the factor by which it may be thinner or thicker than it is said to be.
-_SAME_PLACE, _SAME_THICKNESS = 1e-4, 1.5
-
-#: Times between which scans make no difference, s, and the part of TE by which what is said may be rounded.
-_SAME_START, _ROUNDED_TE = 2e-6, 1e-2
+#: Times between which scans make no difference, s, and the parts of TE and TR that rounding may be.
+_SAME_START, _ROUNDED_TE, _ROUNDED_TR = 4e-6, 1e-2, 1e-3
 
 #: Part of the shots that a fault may be in; what is in more is meant.
 _FEW = 0.25
 
+#: Part of the lines beyond which some are left out on purpose.
+_FEW_LINES = 0.1
+
 #: How near to the centre an echo comes, 1/FOV.
 _CENTRAL = 0.75
 
-#: Part of a pulse that a half pulse may have after its centre.
-_HALF = 0.02
-
-#: Samples of a pulse for its spectrum, and by how much finer than 1 / duration that is taken.
-_N_SAMPLES, _FINER = 1024, 16
+#: Directions of k that are compared each with each.
+_MOST_WAYS = 1024
 
 
 def declared(file: SeqFile, scanner: Scanner) -> list[Check]:
@@ -54,178 +50,70 @@ def declared(file: SeqFile, scanner: Scanner) -> list[Check]:
     scanner
         Whether it needs a label for each segment.
     """
-    return [*_slices(file), *_times(file), *_flags(file), *_segments(file, scanner), *_soft_delays(file), _ppm(file)]
-
-
-def _counted(
-    file: SeqFile,
-    name: str,
-    off: NDArray[np.bool_],
-    what: Callable[[int], str] = lambda _: "",
-    *,
-    is_advice: bool = True,
-) -> Check:
-    """Return the check that no ADC event is `off` (adc,); `what` tells of the first that is."""
-    found = np.flatnonzero(off)
-    where = ""
-    if len(found):
-        first = int(found[0])
-        where = f"{in_block(file, [file.adcs[first].index])(0)}{what(first)} ({len(found)} of {len(off)} ADC events)"
-    return Check(name, len(found), 0, "", where, not len(found), is_advice=True)
-
-
-def _imaging(file: SeqFile) -> NDArray[np.bool_]:
-    """Tell which ADC events sample the object for an image (adc,)."""
-    none = np.zeros(len(file.adcs))
-    return (coherence.excited(file) >= 0) & (file.labels.get("NOISE", none) == 0) & (file.labels.get("NAV", none) == 0)
-
-
-def _slices(file: SeqFile) -> Iterator[Check]:
-    """Place and thickness of what is excited and refocused, and how often each slice is sampled."""
-    positions, thickness = np.array(file.numbers("SlicePositions")), file.numbers("SliceThickness")
-    judged, labels = _imaging(file), file.labels.get("SLC")
-    if "SLC" in file.labels or len(positions):
-        counts = np.zeros(len(file.adcs), dtype=int)
-        slices = coherence.slices(file)
-        _, of, n = np.unique(slices[judged], return_inverse=True, return_counts=True)
-        counts[judged] = n[of.reshape(-1)]
-        fewer = judged & (counts < counts.max(initial=0))
-        yield _counted(
-            file, "events of slices sampled less often", fewer, lambda i: f", slice {slices[i]}, {counts[i]} events"
-        )
-    if not judged.any() or not (len(positions) or len(thickness) == 1):
-        return
-    bands, acting = _Bands(file), np.stack(coherence.acting(file), axis=1)
-    place, width = np.full(len(file.adcs), np.nan), np.full(len(file.adcs), np.nan)
-    for i in np.flatnonzero(judged).tolist():
-        number = 0 if labels is None else int(labels[i])
-        if not len(positions):
-            wanted = None
-        elif labels is None and len(positions) > 1:
-            wanted = positions
-        else:
-            wanted = positions[number : number + 1] if number >= 0 else positions[:0]
-        for pulse in acting[i][acting[i] >= 0].tolist():
-            off, thick = bands.of(pulse, wanted)
-            place[i], width[i] = np.fmax(place[i], off), thick if np.isnan(width[i]) else width[i]
-    if len(positions):
-        far = judged & (place > _SAME_PLACE)
-        yield _counted(
-            file, "slices off SlicePositions", far, lambda i: f", {place[i] * 1e3:.4g} mm from that of its slice"
-        )
-    if len(thickness) == 1 and thickness[0] > 0 and "PAR" not in file.labels:
-        ratio = width / thickness[0]
-        wrong = judged & ((ratio > _SAME_THICKNESS) | (ratio < 1 / _SAME_THICKNESS))
-        yield _counted(file, "slices off SliceThickness", wrong, lambda i: f", {_millimetres(width[i])}")
-
-
-def _millimetres(width: float) -> str:
-    return "no gradient selects one" if math.isinf(width) else f"{width * 1e3:.4g} mm thick"
-
-
-class _Bands:
-    """Where pulses excite, along their gradient."""
-
-    def __init__(self, file: SeqFile) -> None:
-        self.pulses = file.pulses
-        starts, ends = (
-            np.array([(file.block_edges[i] + pulse.delay, file.block_edges[i] + pulse.end) for i, pulse in file.pulses])
-            .reshape(-1, 2)
-            .T
-        )
-        times = starts + np.array([[0.25], [0.5], [0.75]]) * (ends - starts)
-        #: While each pulse plays (part, pulse, axis), Hz/m.
-        self.g = np.stack([values_at(times.ravel(), t, g, "right") for t, g in file.waveforms], axis=1)
-        self.g = self.g.reshape(*times.shape, 3)
-        self.known: dict[tuple[int, bool], NDArray[np.floating]] = {}
-
-    def of(self, index: int, wanted: NDArray[np.floating] | None) -> tuple[float, float]:
-        """Return how far a pulse's slice is off the nearest of the places `wanted`, and how thick it is, m.
-
-        Parameters
-        ----------
-        index
-            Of the pulse in `SeqFile.pulses`.
-        wanted
-            Along the gradient (place,), m, or without the sign if that is oblique; None if they are unknown.
-
-        Returns
-        -------
-        tuple
-            Not a number where it is unknown: the gradient changes meanwhile, the frequency is in ppm of an unknown
-            field, or a pulse that refocuses all. Without a gradient an excitation is infinitely thick, and everywhere.
-        """
-        pulse, g = self.pulses[index][1], self.g[:, index]
-        size = float(np.linalg.norm(g[1]))
-        if size == 0 and not g.any():
-            return math.nan, math.inf if pulse.use in "eu" else math.nan
-        if np.abs(g - g[1]).max() > 1e-2 * size:
-            return math.nan, math.nan
-        is_half = pulse.end - pulse.centre < _HALF * (pulse.end - pulse.delay)
-        key = id(pulse.envelope), is_half
-        if key not in self.known:
-            self.known[key] = _passed(pulse.envelope, is_half=is_half)
-        edges = self.known[key]
-        width = float((edges[:, 1] - edges[:, 0]).max(initial=0.0)) / size if pulse.use in "eu" else math.nan
-        if wanted is None or not math.isfinite(pulse.frequency):
-            return math.nan, width
-        axis = int(np.abs(g[1]).argmax())
-        is_oblique = abs(g[1, axis]) < (1 - 1e-6) * size
-        places = (pulse.frequency + edges.mean(axis=1)) / (size if is_oblique else g[1, axis])
-        if is_oblique:
-            places, wanted = np.abs(places), np.abs(wanted)
-        return float(np.abs(places[:, None] - wanted).min(initial=math.inf)), width
-
-
-def _passed(envelope: Envelope, *, is_half: bool) -> NDArray[np.floating]:
-    """Return the bands in which the spectrum of a pulse is over half its largest (band, 2), Hz: its slices.
-
-    Of a half pulse that is the real part about its end, which the sum of two with opposite gradients leaves.
-    """
-    times = (np.arange(_N_SAMPLES) + 0.5) * envelope.duration / _N_SAMPLES
-    samples = np.interp(times, envelope.times, envelope.samples)
-    frequencies = np.fft.fftshift(np.fft.fftfreq(_FINER * _N_SAMPLES, envelope.duration / _N_SAMPLES))
-    spectrum = np.fft.fftshift(np.fft.fft(samples, _FINER * _N_SAMPLES))
-    if is_half:
-        turned = spectrum * np.exp(2j * math.pi * frequencies * (envelope.duration - times[0]))
-        spectrum = (turned * np.exp(-1j * np.angle(samples.sum()))).real
-    size = np.abs(spectrum)
-    excess = np.concatenate([[-1.0], size / max(float(size.max()), 1e-30) - 0.5, [-1.0]])
-    before = np.flatnonzero(np.diff(excess >= 0))  # of each pair, a rise and a fall
-    cross = before + excess[before] / (excess[before] - excess[before + 1]) - 1
-    edges = np.interp(cross, np.arange(len(size)), frequencies).reshape(-1, 2)
-    is_centred = np.abs(edges.mean(axis=1)) < frequencies[1] - frequencies[0]
-    edges[is_centred] -= edges[is_centred].mean(axis=1, keepdims=True)
-    return edges
+    return [
+        *slices(file),
+        *_times(file),
+        *_counters(file),
+        *_flags(file),
+        *_segments(file, scanner),
+        *_soft_delays(file),
+        _ppm(file),
+    ]
 
 
 def _times(file: SeqFile) -> Iterator[Check]:
-    """Echo times: of all shots, and of the definition ``TE``."""
-    judged = np.flatnonzero(_imaging(file))
+    """Yield whether shots are sampled alike, at one time after an excitation, at TE, and once in TR."""
+    is_image, of, excitations = coherence.imaging(file), coherence.excited(file), file.excitations
+    lost = np.full(len(file.adcs), bool(file.adcs) and not len(excitations)) & (file.labels.get("NOISE", of * 0) == 0)
+    yield counted(file, "ADC events without an excitation", lost)
+    judged = np.flatnonzero(is_image)
     if not len(judged):
         return
-    of = coherence.excited(file)
-    excitations = file.excitations
-    starts = np.full(len(file.adcs), np.nan)
+    starts = np.full(len(of), np.nan)
     starts[judged] = [file.adcs[i].times[0] - excitations[of[i]] for i in judged.tolist()]
     first = np.flatnonzero(np.diff(of, prepend=-2))
     order = np.arange(len(of)) - first[np.searchsorted(first, np.arange(len(of)), side="right") - 1]
-    kinds = [order, [adc.count for adc in file.adcs], [round(adc.dwell * 1e9) for adc in file.adcs]]
-    kinds += [file.labels[name] for name in _TIMED if name in file.labels]
-    _, groups = np.unique(np.array(kinds)[:, judged], axis=1, return_inverse=True)
+    keys = [order, *(file.labels[name] for name in _TIMED if name in file.labels)]
+    _, groups = np.unique(np.stack(keys)[:, judged], axis=1, return_inverse=True)
     members = [judged[groups.reshape(-1) == group] for group in range(groups.max() + 1)]
-    off = np.zeros(len(starts), dtype=bool)
-    usual = np.full(len(starts), np.nan)
+    unlike, late, usual = np.zeros(len(of), dtype=bool), np.zeros(len(of), dtype=bool), np.full(len(of), np.nan)
+    shapes = np.array([(adc.count, adc.dwell * 1e9, adc.frequency) for adc in file.adcs])
     for events in members:
-        usual[events] = _most(np.round(starts[events] / _SAME_START)) * _SAME_START
-        late = np.abs(starts[events] - usual[events]) > 2 * _SAME_START
-        off[events] = late & (late.mean() <= _FEW)
-    yield _counted(
-        file, "ADC events at another time", off,
-        lambda i: f", {starts[i] * 1e3:.6g} ms after the excitation instead of {usual[i] * 1e3:.6g} ms",
+        unlike[events] = _few_unlike(np.nan_to_num(shapes[events]), np.array([0.5, 0.5, 1.0]))
+        usual[events] = starts[events][_most(np.round(starts[events] / _SAME_START))]
+        late[events] = _few_unlike(starts[events][:, None], np.array([_SAME_START]))
+    if len(excitations) > 1:  # the pulse that should be in between is missing, unless most are sampled so late
+        gap = starts > float(np.median(np.diff(excitations))) * (1 + 1e-6)
+        late |= gap & (gap.sum() <= _FEW * len(judged))
+    yield counted(file, "ADC events of another length or frequency", unlike)
+    yield counted(
+        file, "ADC events at another time", late,
+        lambda i: f", {starts[i] * 1e3:.6g} ms after the excitation; usual are {usual[i] * 1e3:.6g} ms",
     )  # fmt: skip
     if told := file.numbers("TE"):
         yield _echo_time(file, told, starts, members)
+    if len(tr := file.numbers("TR")) == 1 and tr[0] > 0:
+        off = is_image & _unrepeated(file, tr[0])[of]
+        yield counted(file, "excitations not repeated after TR", off, lambda _: f", {tr[0]:.6g} s")
+
+
+def _unrepeated(file: SeqFile, tr: float) -> NDArray[np.bool_]:
+    """Tell after which excitations no other comes in TR, unless the file ends before (excitation,).
+
+    If it ends before all, a slice that is excited twice shows that TR is another.
+    """
+    excitations = file.excitations
+    slack = max(_ROUNDED_TR * tr, file.rasters["BlockDurationRaster"]) + SAME_TIME
+    after = excitations + tr
+    is_inside = after <= excitations[-1] + slack
+    if not is_inside.any():
+        is_image = coherence.imaging(file)
+        pairs = np.unique(np.stack([coherence.slices(file), coherence.excited(file)])[:, is_image], axis=1)
+        return np.full(len(excitations), len(np.unique(pairs[0])) < pairs.shape[1])
+    place = np.searchsorted(excitations, after)
+    near = [excitations[np.clip(place - n, 0, len(excitations) - 1)] for n in (0, 1)]
+    found: NDArray[np.bool_] = is_inside & (np.abs(np.stack(near) - after).min(axis=0) > slack)
+    return found
 
 
 def _echo_time(
@@ -235,35 +123,70 @@ def _echo_time(
     fov = file.numbers("FOV")
     scale = np.array(fov) if len(fov) == 3 and min(fov) > 0 else np.ones(3)
     echoes, nearest, farthest = list[NDArray[np.floating]](), list[float](), list[float]()
-    for events in groups:
-        square = np.stack([np.square(file.k[i] * scale)[:, :2].sum(axis=1) for i in events.tolist()])
-        nearest.append(math.sqrt(float(square.min())))
-        farthest.append(math.sqrt(float(square.max())))
-        centre = int(square.mean(axis=0).argmin())
-        echoes.append(starts[events] + centre * file.adcs[int(events[0])].dwell)
+    for group in groups:
+        count = file.adcs[int(group[0])].count
+        total, near, far = np.zeros(count), math.inf, 0.0
+        for i in group.tolist():
+            square = np.square(file.k[i] * scale)[:, :2].sum(axis=1)
+            near, far = min(near, float(square.min())), max(far, float(square.max()))
+            total += square if len(square) == count else 0.0
+        nearest.append(math.sqrt(near))
+        farthest.append(math.sqrt(far))
+        echoes.append(starts[group] + int(total.argmin()) * file.adcs[int(group[0])].dwell)
     off, found = np.zeros(len(starts), dtype=bool), np.full(len(starts), np.nan)
     central = [n for n, near in enumerate(nearest) if near <= max(_CENTRAL, 2 * min(nearest)) and farthest[n] >= 1]
     for te in told if central else ():
         best = min(central, key=lambda n: abs(float(np.median(echoes[n])) - te))
-        events = groups[best]
-        slack = max(_ROUNDED_TE * te, file.adcs[int(events[0])].dwell + file.rasters["BlockDurationRaster"])
-        off[events] |= np.abs(echoes[best] - te) > slack + SAME_TIME
-        found[events] = echoes[best]
-    return _counted(
+        group = groups[best]
+        slack = max(_ROUNDED_TE * te, file.adcs[int(group[0])].dwell + file.rasters["BlockDurationRaster"])
+        off[group] |= np.abs(echoes[best] - te) > slack + SAME_TIME
+        found[group] = echoes[best]
+    return counted(
         file, "echo times off TE", off,
         lambda i: f", {found[i] * 1e3:.5g} ms where TE is {' '.join(f'{te * 1e3:.5g}' for te in told[:8])} ms",
     )  # fmt: skip
 
 
-def _most(values: NDArray[np.floating]) -> float:
-    """Return the value that occurs most often."""
-    found, counts = np.unique(values, return_counts=True)
-    return float(found[counts.argmax()])
+def _counters(file: SeqFile) -> Iterator[Check]:
+    """Yield whether each ADC event's labels are its own, or shared by as many as others', and no shot is left out."""
+    names = sorted(file.labels.keys() - {*_FLAGS, "REV", "TRID", "NOISE", "NAV"})
+    judged = np.flatnonzero(coherence.imaging(file))
+    if not names or not len(judged):
+        return
+    rows = np.stack([file.labels[name][judged] for name in names], axis=1)
+    _, of, n = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
+    counts = n[of.reshape(-1)]
+    off = np.zeros(len(file.adcs), dtype=bool)
+    off[judged] = _few_unlike(counts[:, None].astype(float), np.array([0.5])) & (counts > 1)
+
+    def labels(i: int) -> str:
+        return ", " + " ".join(f"{name} {file.labels[name][i]}" for name in names)
+
+    yield counted(file, "ADC events that share their labels", off, labels)
+    if "LIN" in names:
+        lines = np.unique(file.labels["LIN"][judged])
+        n_left = int(lines[-1] - lines[0] + 1 - len(lines))
+        ok = not n_left or n_left > _FEW_LINES * (lines[-1] - lines[0] + 1)  # more are left out on purpose
+        missing = int(lines[np.flatnonzero(np.diff(lines) > 1)[0]] + 1) if n_left else 0
+        where = f"LIN {missing}" if n_left else ""
+        yield Check("values of LIN left out", n_left if not ok else 0, 0, "", "" if ok else where, ok, is_advice=True)
+
+
+def _few_unlike(values: NDArray[np.floating], slack: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Tell which rows (event, value) are not most, within `slack` (value,); none if they are more than a few."""
+    off: NDArray[np.bool_] = (np.abs(values - values[_most(np.round(values / slack))]) > slack).any(axis=1)
+    return off & (off.mean() <= _FEW)
+
+
+def _most(values: NDArray[np.floating]) -> int:
+    """Return the index of a row (event[, value]) that occurs most often."""
+    _, first, counts = np.unique(values, axis=0, return_index=True, return_counts=True)
+    return int(first[counts.argmax()])
 
 
 def _flags(file: SeqFile) -> Iterator[Check]:
     """Labels that turn, shift, scale or leave out what is played, or reverse what is sampled, in some shots alone."""
-    judged, pulses = _imaging(file), coherence.excited(file)
+    judged, pulses = coherence.imaging(file), coherence.excited(file)
     blocks = np.array([adc.index for adc in file.adcs], dtype=int)
     acting = [i for i, pulse in file.pulses if pulse.use in "eu"]
     for name in _FLAGS:
@@ -272,10 +195,11 @@ def _flags(file: SeqFile) -> Iterator[Check]:
         at, values = np.concatenate([[[-1, 0]], file.label_sets[name]]).T
         of_blocks = [blocks, np.array(acting, dtype=int)[pulses] if acting else blocks]
         played = np.stack([values[np.searchsorted(at, found, side="right") - 1] for found in of_blocks])
-        usual = _most(played[:, judged].ravel().astype(float))
-        yield _counted(file, f"events whose {name} differs", judged & (played != usual).any(axis=0))
+        of_most = played[:, judged].ravel()
+        usual = of_most[_most(of_most)]
+        yield counted(file, f"events whose {name} differs", judged & (played != usual).any(axis=0))
     if "REV" in file.labels:
-        yield _counted(file, "events whose REV contradicts k", judged & _reversed(file, judged))
+        yield counted(file, "events whose REV contradicts k", judged & _reversed(file, judged))
 
 
 def _reversed(file: SeqFile, judged: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -289,10 +213,10 @@ def _reversed(file: SeqFile, judged: NDArray[np.bool_]) -> NDArray[np.bool_]:
     way = np.array([file.k[i][-1] - file.k[i][0] for i in events.tolist()])
     way /= np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-9)
     _, groups = np.unique(np.round(way, 2) + 0.0, axis=0, return_inverse=True)
-    both = (way @ way.T < -0.999).any() if len(way) <= _N_SAMPLES else True
+    both = (way @ way.T < -0.999).any() if len(way) <= _MOST_WAYS else True
     for group in np.unique(groups) if both else [None]:
         inside = events if group is None else events[groups.reshape(-1) == group]
-        off[inside] = labels[inside] != _most(labels[inside].astype(float))
+        off[inside] = labels[inside] != labels[inside][_most(labels[inside])]
     return off if both or off.sum() <= _FEW * len(events) else np.zeros_like(off)
 
 

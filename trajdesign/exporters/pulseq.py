@@ -122,6 +122,7 @@ def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray]
     scanner, acquisition = trajectory.scanner, trajectory.acquisition
     try:
         ours = seqfile.read(path)
+        k = ours.k_adc
     except InputError as error:
         raise LimitError(f"the written file does not read back: {error}") from None
     told = sampled.nucleus(ours, path)
@@ -141,12 +142,12 @@ def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray]
             f"the written file says FOV {list(fov)} m, and the trajectory's is {list(acquisition.fov)} m; "
             "the build of its sequence should leave that to add_definitions."
         )
-    events = _events_of_shots(labels, ours.k_adc.shape[:2], acquisition)
-    if theirs.size != ours.k_adc.size:
+    events = _events_of_shots(labels, k.shape[:2], acquisition)
+    if theirs.size != k.size:
         raise LimitError(f"pypulseq reads {len(theirs)} samples from the file instead of {ours.adc_times.size}.")
     _require_receiver(ours, events)
     _require_declared(ours, events, scanner)
-    turns = ours.k_adc[events, :, 2] * ours.numbers("FOV")[2]
+    turns = k[events, :, 2] * ours.numbers("FOV")[2]
     partitions = labels["PAR"][events] if "PAR" in labels else np.zeros(events.shape)
     middle = (partitions.max() + 1) // 2
     left = float(np.abs(turns - (partitions - middle)[..., None]).max()) if acquisition.n_dims == 2 else 0.0
@@ -167,8 +168,8 @@ def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray]
         "md5": ours.md5,
     }
     facts |= {f"n_{what}": int(labels[label].max()) + 1 for label, what in _REPEATS.items() if label in labels}
-    read = {"seqfile": ours.k_adc, "pypulseq": theirs.reshape(ours.k_adc.shape)}
-    return {name: _once(k[..., : acquisition.n_dims], events, acquisition) for name, k in read.items()}, facts
+    read = {"seqfile": k, "pypulseq": theirs.reshape(k.shape)}
+    return {name: _once(of[..., : acquisition.n_dims], events, acquisition) for name, of in read.items()}, facts
 
 
 def actual_k(path: Path, trajectory: Trajectory, response: Mapping[str, Any]) -> np.ndarray:
