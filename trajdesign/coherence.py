@@ -95,7 +95,7 @@ def drifts(file: SeqFile, events: NDArray[np.integer]) -> NDArray[np.floating]:
 
 def excited(file: SeqFile) -> NDArray[np.integer]:
     """Return the number of each ADC event's excitation among `SeqFile.excitations` (adc,); -1 before the first."""
-    starts = [adc.times[0] for adc in file.adcs]
+    starts = [adc.first for adc in file.adcs]
     found: NDArray[np.integer] = np.searchsorted(file.excitations, starts, side="right") - 1
     return found
 
@@ -109,7 +109,7 @@ def imaging(file: SeqFile) -> NDArray[np.bool_]:
 
 def acting(file: SeqFile) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
     """Return each ADC event's excitation, and its last refocusing pulse, in `SeqFile.pulses` (adc,); -1 for none."""
-    starts = [adc.times[0] for adc in file.adcs]
+    starts = [adc.first for adc in file.adcs]
     chosen = []
     for uses in ("eu", "r"):
         places = np.array([i for i, (_, pulse) in enumerate(file.pulses) if pulse.use in uses], dtype=int)
@@ -214,7 +214,7 @@ def _paths(file: SeqFile) -> NDArray[np.floating]:
             state = np.array([2 * _phase(pulse) - state[0] + math.pi, state[1], state[2] + 1])
         states.append(state)
         times.append(file.block_edges[block] + pulse.centre)
-    starts = np.array([adc.times[0] for adc in file.adcs])
+    starts = np.array([adc.first for adc in file.adcs])
     return np.array(states)[np.searchsorted(np.array(times), starts, side="right")].reshape(-1, 3)
 
 

@@ -70,7 +70,7 @@ def _times(file: SeqFile) -> Iterator[Check]:
     if not len(judged):
         return
     starts = np.full(len(of), np.nan)
-    starts[judged] = [file.adcs[i].times[0] - excitations[of[i]] for i in judged.tolist()]
+    starts[judged] = [file.adcs[i].first - excitations[of[i]] for i in judged.tolist()]
     first = np.flatnonzero(np.diff(of, prepend=-2))
     order = np.arange(len(of)) - first[np.searchsorted(first, np.arange(len(of)), side="right") - 1]
     keys = [order, *(file.labels[name] for name in _TIMED if name in file.labels)]
