@@ -81,7 +81,11 @@ def test_planted_faults_are_named_and_nothing_else(tmp_path, plant, broken, wher
         assert found[next(iter(broken))].where.startswith(where)
     expected = {
         foreign.samples_that_interpreters_dislike: {"ADC samples", "ADC samples in one piece"},
-        foreign.adc_right_after_the_pulse: {"excitations of one slice that differ"},  # one of another flip angle
+        foreign.adc_right_after_the_pulse: {  # of another flip angle, dwell time and echo time
+            "excitations of one slice that differ",
+            "ADC events of another length or frequency",
+            "ADC events at another time",
+        },
     }
     assert names(found, "warning") == expected.get(plant, set())
 
