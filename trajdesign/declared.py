@@ -125,22 +125,24 @@ def _echo_time(
     echoes, nearest, farthest = list[NDArray[np.floating]](), list[float](), list[float]()
     for group in groups:
         count = file.adcs[int(group[0])].count
-        total, near, far = np.zeros(count), math.inf, 0.0
+        total, near, far = np.zeros((2, count)), math.inf, 0.0
         for i in group.tolist():
             square = np.square(file.k[i] * scale)[:, :2].sum(axis=1)
             near, far = min(near, float(square.min())), max(far, float(square.max()))
-            total += square if len(square) == count else 0.0
+            if len(square) == count:  # of a plane, and of a volume
+                total += np.stack([np.square(file.k[i])[:, :n].sum(axis=1) for n in (2, 3)])
         nearest.append(math.sqrt(near))
         farthest.append(math.sqrt(far))
-        echoes.append(starts[group] + int(total.argmin()) * file.adcs[int(group[0])].dwell)
+        centres = total.argmin(axis=1)[:, None]
+        echoes.append(starts[group] + centres * file.adcs[int(group[0])].dwell)
     off, found = np.zeros(len(starts), dtype=bool), np.full(len(starts), np.nan)
     central = [n for n, near in enumerate(nearest) if near <= max(_CENTRAL, 2 * min(nearest)) and farthest[n] >= 1]
     for te in told if central else ():
         best = min(central, key=lambda n: abs(float(np.median(echoes[n])) - te))
         group = groups[best]
         slack = max(_ROUNDED_TE * te, file.adcs[int(group[0])].dwell + file.rasters["BlockDurationRaster"])
-        off[group] |= np.abs(echoes[best] - te) > slack + SAME_TIME
-        found[group] = echoes[best]
+        off[group] |= np.abs(echoes[best] - te).min(axis=0) > slack + SAME_TIME
+        found[group] = echoes[best][0]
     return counted(
         file, "echo times off TE", off,
         lambda i: f", {found[i] * 1e3:.5g} ms where TE is {' '.join(f'{te * 1e3:.5g}' for te in told[:8])} ms",
