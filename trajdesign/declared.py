@@ -133,7 +133,8 @@ def _echo_time(
                 total += np.stack([np.square(file.k[i])[:, :n].sum(axis=1) for n in (2, 3)])
         nearest.append(math.sqrt(near))
         farthest.append(math.sqrt(far))
-        centres = total.argmin(axis=1)[:, None]
+        least = total.min(axis=1, keepdims=True)  # k that rests has its centre anywhere
+        centres = np.flatnonzero((total <= least * (1 + 1e-3) + 1e-6).any(axis=0))[:, None]
         echoes.append(starts[group] + centres * file.adcs[int(group[0])].dwell)
     off, found = np.zeros(len(starts), dtype=bool), np.full(len(starts), np.nan)
     central = [n for n, near in enumerate(nearest) if near <= max(_CENTRAL, 2 * min(nearest)) and farthest[n] >= 1]
