@@ -204,7 +204,12 @@ def test_the_constraint_is_the_spectrum_of_each_shot_inside_the_bands(tmp_path):
 
 def test_options_that_make_no_limit_are_refused():
     acquisition, scanner = Acquisition(), Scanner()
-    wrong = [([], 1e-3, "bands is empty"), ([(600.0, 50.0)], 0.0, "limit is 0"), ([(1e6, 1.0)], 1.0, "Hz")]
-    for bands, limit, words in wrong:
+    one = [(600.0, 50.0)]
+    for bands, limit, tr, words in (
+        ([], 1e-3, 0.01, "bands is empty"),
+        ([(1e6, 1.0)], 1.0, 0.01, "Hz"),
+        *((one, limit, 0.01, "band_limit is") for limit in (0.0, 1.0, 1e9, math.inf, math.nan)),
+        *((one, 1e-3, tr, "tr is") for tr in (0.0, 1e9, math.inf, math.nan)),
+    ):
         with pytest.raises(ConfigError, match=words):
-            Acoustics(acquisition, scanner, bands=bands, limit=limit, repetition_time=0.01)
+            Acoustics(acquisition, scanner, bands=bands, limit=limit, repetition_time=tr)

@@ -224,7 +224,8 @@ def test_excitations_of_one_slice_that_differ_are_refused_and_warned_of(tmp_path
     with pytest.raises(LimitError, match=r"excitations of one slice differ.* in 1 of 12 ADC events, first in shot 4"):
         export(pattern("radial", Scanner(), n_shots=12), tmp_path / "x.seq", options=options)
     pulses.clear()
-    monkeypatch.setattr(pulseq, "_require_receiver", lambda *_: None)
+    for rule in ("_require_receiver", "_require_declared"):
+        monkeypatch.setattr(pulseq, rule, lambda *_: None)
     export(pattern("radial", Scanner(), n_shots=12), tmp_path / "y.seq", options=options)
     found = inspect(seqfile.read(tmp_path / "y.seq"), Scanner())
     (check,) = [check for check in found if check.name == "excitations of one slice that differ"]

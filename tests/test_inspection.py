@@ -81,7 +81,11 @@ def test_planted_faults_are_named_and_nothing_else(tmp_path, plant, broken, wher
         assert found[next(iter(broken))].where.startswith(where)
     expected = {
         foreign.samples_that_interpreters_dislike: {"ADC samples", "ADC samples in one piece"},
-        foreign.adc_right_after_the_pulse: {"excitations of one slice that differ"},  # one of another flip angle
+        foreign.adc_right_after_the_pulse: {  # of another flip angle, dwell time and echo time
+            "excitations of one slice that differ",
+            "ADC events of another length or frequency",
+            "ADC events at another time",
+        },
     }
     assert names(found, "warning") == expected.get(plant, set())
 
@@ -236,6 +240,19 @@ def test_b1(tmp_path):
     assert found["B1+rms"].value == pytest.approx(b1 * np.sqrt(3e-3 / seqfile.read(path).duration), rel=1e-6)
     assert found["B1+rms of the worst 10 s"].value == pytest.approx(b1 * np.sqrt(3e-3 / 10), rel=1e-6)
     assert "uT" in describe(found["B1 peak"])
+    assert found["B1 peak"].verdict == "ok"  # 5.9 uT
+
+
+@pytest.mark.parametrize(("peak", "verdict"), [(29.9e-6, "ok"), (30.1e-6, "warning"), (200e-6, "warning")])
+def test_more_b1_than_a_body_coil_has_is_a_warning(tmp_path, peak, verdict):
+    sequence = pp.Sequence(foreign.SYSTEM)
+    angle = 2 * np.pi * SCANNER.gamma * peak * 100e-6
+    sequence.add_block(
+        pp.make_block_pulse(angle, duration=100e-6, delay=100e-6, use="excitation", system=foreign.SYSTEM),
+        pp.make_delay(1e-3),
+    )
+    found = checks(foreign.written(sequence, tmp_path / "x.seq"))["B1 peak"]
+    assert (found.value, found.limit, found.verdict) == (pytest.approx(peak, rel=1e-5), 30e-6, verdict)
 
 
 def test_files_without_gradients_pulses_or_adc(tmp_path):

@@ -9,7 +9,10 @@ from pypulseq.utils.safe_pns_prediction import safe_example_gwf, safe_example_hw
 from pypulseq.utils.siemens.asc_to_hw import asc_to_hw
 from pypulseq.utils.siemens.readasc import readasc
 
+from trajdesign.acquisition import Acquisition
+from trajdesign.constraints.stimulation import Stimulation
 from trajdesign.errors import ConfigError, InputError
+from trajdesign.scanner import Scanner
 from trajdesign.stimulation import COILS, ImpulseResponse, Safe, SafeAxis, causal, nerve_model
 
 XRM = COILS["xrm"]
@@ -202,3 +205,16 @@ def test_a_model_is_chosen_by_one_word():
     assert nerve_model("xrm") == ImpulseResponse(334e-6, 23.4, 0.333)
     with pytest.raises(ConfigError, match=r"'xmr', and no path to an \.asc file; did you mean 'xrm'\? Known: xrm, "):
         nerve_model("xmr")
+
+
+@pytest.mark.parametrize("limit", [0.0, -1.0, 1.01, 1e9, np.inf, np.nan])
+def test_a_constraint_that_allows_more_than_the_models_limit_is_refused(limit):
+    with pytest.raises(ConfigError, match="nerve_limit is"):
+        Stimulation(Acquisition(), Scanner(), model="xrm", limit=limit)
+    assert Stimulation(Acquisition(), Scanner(), model="xrm", limit=1.0).limit == 1.0
+
+
+@pytest.mark.parametrize("weight", [-1.0, 1e7, np.inf, np.nan])
+def test_a_weight_that_drowns_the_rest_is_refused(weight):
+    with pytest.raises(ConfigError, match="weight of the limit 'stimulation'"):
+        Stimulation(Acquisition(), Scanner(), model="xrm", weight=weight)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from trajdesign.seqplay import SeqFile
 
@@ -124,3 +124,20 @@ def at_time(file: SeqFile, times: np.ndarray, axis: str = "") -> Callable[[int],
 def in_block(file: SeqFile, blocks: list[int]) -> Callable[[int], str]:
     """Return the text of a place from its index in `blocks`."""
     return lambda i: f"block {file.block_numbers[blocks[i]]}, {file.block_edges[blocks[i]] * 1e3:.3f} ms"
+
+
+def counted(
+    file: SeqFile,
+    name: str,
+    off: NDArray[np.bool_],
+    what: Callable[[int], str] = lambda _: "",
+    *,
+    is_advice: bool = True,
+) -> Check:
+    """Return the check that no ADC event is `off` (adc,); `what` tells of the first that is."""
+    found = np.flatnonzero(off)
+    where = ""
+    if len(found):
+        first = int(found[0])
+        where = f"{in_block(file, [file.adcs[first].index])(0)}{what(first)} ({len(found)} of {len(off)} ADC events)"
+    return Check(name, len(found), 0, "", where, not len(found), is_advice=True)

@@ -93,31 +93,81 @@ def drifts(file: SeqFile, events: NDArray[np.integer]) -> NDArray[np.floating]:
     return np.array([np.ptp(np.unwrap(seen[i] + 2 * math.pi * file.k[i] @ shift)) for i in events.tolist()])
 
 
-def uneven(file: SeqFile, groups: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Tell which ADC events' excitation plays nothing, or not the flip angle or place of most in its group (adc,).
+def excited(file: SeqFile) -> NDArray[np.integer]:
+    """Return the number of each ADC event's excitation among `SeqFile.excitations` (adc,); -1 before the first."""
+    starts = [adc.first for adc in file.adcs]
+    found: NDArray[np.integer] = np.searchsorted(file.excitations, starts, side="right") - 1
+    return found
 
-    Of the place the pulse's frequency and the gradient in its middle tell; noise, and what comes before any excitation,
-    is left out. An extent of the flip angle is the root of the pulse's energy, as all pulses of a group have one shape.
+
+def imaging(file: SeqFile) -> NDArray[np.bool_]:
+    """Tell which ADC events sample the object for an image (adc,): no noise, no navigator, none before a pulse."""
+    none = np.zeros(len(file.adcs))
+    is_other = (file.labels.get("NOISE", none) != 0) | (file.labels.get("NAV", none) != 0)
+    return (excited(file) >= 0) & ~is_other
+
+
+def acting(file: SeqFile) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """Return each ADC event's excitation, and its last refocusing pulse, in `SeqFile.pulses` (adc,); -1 for none."""
+    starts = [adc.first for adc in file.adcs]
+    chosen = []
+    for uses in ("eu", "r"):
+        places = np.array([i for i, (_, pulse) in enumerate(file.pulses) if pulse.use in uses], dtype=int)
+        times = [file.block_edges[file.pulses[i][0]] + file.pulses[i][1].centre for i in places.tolist()]
+        chosen.append(np.append(places, -1)[np.searchsorted(times, starts, side="right") - 1])
+    excitation, refocusing = chosen
+    return excitation, np.where(refocusing > excitation, refocusing, -1)
+
+
+def uneven(file: SeqFile, groups: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Tell which ADC events' pulses play nothing, or not the flip angle, place or gradient of most in its group (adc,).
+
+    Both the excitation and the last refocusing pulse, if any, count. Of the place the pulse's frequency and the
+    gradient in its middle tell; noise, and what comes before any excitation, is left out. The sign of the gradient
+    counts where the label ``SET`` tells half pulses apart. An extent of the flip angle is the root of the pulse's
+    energy, as all pulses of a group have one shape.
     """
-    found, pulses = np.zeros(len(file.adcs), dtype=bool), [(i, p) for i, p in file.pulses if p.use in "eu"]
-    of = np.searchsorted(file.excitations, [adc.times[0] for adc in file.adcs], side="right") - 1
-    judged = (of >= 0) & (file.labels.get("NOISE", np.zeros(len(found))) == 0)
-    if not judged.any():
+    found = np.zeros(len(file.adcs), dtype=bool)
+    if not file.pulses:
         return found
-    flip = np.sqrt([pulse.energy for _, pulse in pulses])
-    frequency = np.nan_to_num([pulse.frequency for _, pulse in pulses])[:, None]
-    middle = np.array([file.block_edges[i] + (pulse.delay + pulse.end) / 2 for i, pulse in pulses])
+    noise, halves = (file.labels.get(name, np.zeros(len(found))) for name in ("NOISE", "SET"))
+    excitation, refocusing = acting(file)
+    kinds = _kinds(file)
+    if not halves.any():
+        kinds[:, 5:] = np.abs(kinds[:, 5:])
+    if (
+        "SLC" not in file.labels and "SlicePositions" not in file.definitions
+    ):  # slices of other planes may have one number
+        kinds[:, 5:] = np.linalg.norm(kinds[:, 5:], axis=1, keepdims=True)
+    keys = np.stack([groups, halves, np.nan_to_num(_paths(file)[:, 2], nan=-1.0)], axis=1)
+    for pulse, columns in ((excitation, 2), (refocusing, 3)):
+        judged = (pulse >= 0) & (excitation >= 0) & (noise == 0)
+        of = np.unique(keys[:, :columns], axis=0, return_inverse=True)[1].reshape(-1)
+        for group in np.unique(of[judged]):
+            events = np.flatnonzero(judged & (of == group))
+            found[events] |= _unlike_most(kinds[pulse[events]])
+    return found
+
+
+def _kinds(file: SeqFile) -> NDArray[np.floating]:
+    """Return flip angle, place (m), or frequency (Hz) without one, and gradient of each pulse (pulse, 8)."""
+    pulses = [pulse for _, pulse in file.pulses]
+    flip = np.sqrt([pulse.energy for pulse in pulses])[:, None]
+    frequency = np.nan_to_num([pulse.frequency for pulse in pulses])[:, None]
+    middle = np.array([file.block_edges[i] + (pulse.delay + pulse.end) / 2 for i, pulse in file.pulses])
     g = np.stack([values_at(middle, t, values, "right") for t, values in file.waveforms], axis=1)
     square = np.square(g).sum(axis=1, keepdims=True)
     place = np.where(square > 0, frequency * g / np.where(square > 0, square, 1.0), 0.0)
-    kinds = np.column_stack([flip, place, np.where(square > 0, 0.0, frequency)])[of]
-    for group in np.unique(groups[judged]):
-        events = np.flatnonzero(judged & (groups == group))
-        slack = np.array([max(_SAME_FLIP * kinds[events, 0].max(), 1e-12), *[_SAME_PLACE] * 3, _SAME_FREQUENCY])
-        scaled = kinds[events] / slack
-        _, first, counts = np.unique(np.round(scaled), axis=0, return_index=True, return_counts=True)
-        found[events] = (np.abs(scaled - scaled[first[counts.argmax()]]) > 1).any(axis=1) | (kinds[events, 0] == 0)
-    return found
+    return np.concatenate([flip, place, np.where(square > 0, 0.0, frequency), g], axis=1)
+
+
+def _unlike_most(kinds: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Tell which rows of `_kinds` are not most of them, or of no flip angle (row,)."""
+    flip, gradient = (max(_SAME_FLIP * float(np.abs(part).max()), 1e-12) for part in (kinds[:, 0], kinds[:, 5:]))
+    scaled = kinds / np.array([flip, *[_SAME_PLACE] * 3, _SAME_FREQUENCY, *[gradient] * 3])
+    _, first, counts = np.unique(np.round(scaled), axis=0, return_index=True, return_counts=True)
+    unlike: NDArray[np.bool_] = np.abs(scaled - scaled[first[counts.argmax()]]).max(axis=1) > 1
+    return unlike | (kinds[:, 0] == 0)
 
 
 def _receiver(adc: Adc) -> NDArray[np.floating]:
@@ -164,7 +214,7 @@ def _paths(file: SeqFile) -> NDArray[np.floating]:
             state = np.array([2 * _phase(pulse) - state[0] + math.pi, state[1], state[2] + 1])
         states.append(state)
         times.append(file.block_edges[block] + pulse.centre)
-    starts = np.array([adc.times[0] for adc in file.adcs])
+    starts = np.array([adc.first for adc in file.adcs])
     return np.array(states)[np.searchsorted(np.array(times), starts, side="right")].reshape(-1, 3)
 
 

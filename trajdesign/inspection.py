@@ -12,6 +12,7 @@ import numpy as np
 
 from trajdesign import coherence
 from trajdesign.checks import AXES, SAME_TIME, Check, at_time, in_block, misfit, reported, worst_of
+from trajdesign.declared import declared
 from trajdesign.errors import InputError
 from trajdesign.scanner import Scanner
 from trajdesign.seqaxis import Jump, values_at
@@ -26,6 +27,9 @@ _DIVISOR, _MOST_PIECES, _LONGEST_ADC = 4, 128, 8192
 
 #: More samples than any ADC event has.
 _UNSPLIT = 2**31
+
+#: What the body coils of whole-body scanners reach at most, T: makers state 13.5 to 30 uT. Local coils reach more.
+_MOST_B1 = 30e-6
 
 #: The window over which IEC 60601-2-33 averages B1+rms, s.
 _WINDOW = 10.0
@@ -59,6 +63,7 @@ def inspect(file: SeqFile, scanner: Scanner) -> list[Check]:
         _receiver_phase(file),
         _fov(file),
         _excitations(file),
+        *declared(file, scanner),
         *_k_space(file),
         *_effort(file, scanner),
         *_b1(file, scanner),
@@ -85,9 +90,9 @@ def _extensions(file: SeqFile) -> list[Check]:
     if n_shimmed := sum(pulse.shim is not None for _, pulse in file.pulses):
         checks.append(Check("RF shims", n_shimmed, None, "", "B1 is of the channel that plays most", ok=True))
     if file.soft_delays:
-        delays = ", ".join(file.soft_delays)
+        delays = ", ".join(dict.fromkeys(delay.hint for delay in file.soft_delays))
         where = f"{delays}, played as long as the file stores them"
-        checks.append(Check("soft delays", sum(file.soft_delays.values()), None, "", where, ok=True))
+        checks.append(Check("soft delays", len(file.soft_delays), None, "", where, ok=True))
     if file.ignored:
         checks.append(
             Check("unknown extensions", len(file.ignored), 0, "", ", ".join(file.ignored), ok=False, is_advice=True)
@@ -333,7 +338,7 @@ def _b1(file: SeqFile, scanner: Scanner) -> list[Check]:
     if not file.pulses or not file.duration:
         return []
     peaks = [pulse.peak / scanner.gamma for _, pulse in file.pulses]
-    peak = worst_of("B1 peak", peaks, None, "T", in_block(file, [i for i, _ in file.pulses]))
+    peak = worst_of("B1 peak", peaks, _MOST_B1, "T", in_block(file, [i for i, _ in file.pulses]), is_advice=True)
     starts, ends = (
         np.array([file.block_edges[i] + time for i, pulse in file.pulses for time in (pulse.delay, pulse.end)])
         .reshape(-1, 2)

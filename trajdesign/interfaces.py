@@ -28,6 +28,9 @@ ROUNDING = 1e-9
 #: The same of one that was in a file, from the digits of its gradients (float32).
 FILE_ROUNDING = 1e-5
 
+#: Of a penalty; beyond it nothing else is learned.
+_MOST_WEIGHT = 1e6
+
 
 class Init(Protocol):
     """Function in ``inits/``: a classical pattern, feasible for the scanner, or a `LimitError` that says why not."""
@@ -181,8 +184,11 @@ class Constraint(ABC):
     unit: ClassVar[str]
 
     def __init__(self, acquisition: Acquisition, scanner: Scanner, *, weight: float | None = None) -> None:
-        if weight is not None and not weight >= 0:
-            raise ConfigError(f"the weight of the limit {self.name!r} is {weight:g}; it must not be negative.")
+        if weight is not None and not 0 <= weight <= _MOST_WEIGHT:
+            raise ConfigError(
+                f"the weight of the limit {self.name!r} is {weight:g}; it must not be negative, nor above "
+                f"{_MOST_WEIGHT:g}."
+            )
         self.acquisition = acquisition
         self.scanner = scanner
         self.weight = weight

@@ -13,7 +13,6 @@ Specification: https://pulseq.github.io/specification.pdf.
 
 import math
 from array import array
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +35,7 @@ from trajdesign.seqextras import Extras, decode_extensions, rotated
 from trajdesign.seqk import Adc, KSpace
 from trajdesign.seqparse import MOST_POINTS, Parsed, parse
 from trajdesign.seqplay import SeqFile
+from trajdesign.seqwaits import SoftDelay, decode_soft_delay, longest_trigger
 
 _RASTERS = ("GradientRasterTime", "RadiofrequencyRasterTime", "BlockDurationRaster")
 _ADC_RASTER = "AdcRasterTime"
@@ -98,9 +98,11 @@ class _Player:
         self.pulses: dict[tuple[int, float | None], Pulse] = {}
         self.receivers: dict[int, Receiver] = {}
         self.extras: dict[int, Extras] = {0: Extras()}
+        self.triggers: dict[int, float] = {}
         self.first_played: dict[int, tuple[int, int, Gradient]] = {}
         self.n_points = 0
         self.labels: dict[str, int] = {}
+        self.label_sets: dict[str, array[int]] = {}
 
     def play(self) -> SeqFile:
         """Return what the blocks add up to."""
@@ -110,7 +112,7 @@ class _Player:
         edges = array("q", [0])  # in rasters, which add up exactly
         pulses, adcs = list[tuple[int, Pulse]](), list[Adc]()
         labels: dict[str, array[int]] = {}
-        soft_delays, ignored = Counter[str](), set[str]()
+        soft_delays, ignored = list[SoftDelay](), set[str]()
         raster = self.rasters["BlockDurationRaster"]
         for index, row in enumerate(blocks):
             block, cells, rf, *gradients, adc, extension = row.tolist()
@@ -118,14 +120,15 @@ class _Player:
             if cells < 0 or not clock + duration < _LONGEST:
                 raise InputError(f"block {block} lasts {cells} rasters; a file lasts at most {_LONGEST:g} s.")
             edges.append(edges[-1] + cells)
-            extras = self._extras(extension)
+            extras = self._extras(extension, block, duration)
             if rf:
                 pulses.append((index, self._pulse(rf, extras.shim, block, duration)))
             if any(gradients):
                 self._gradients(gradients, extension, block, clock, duration)
-            self._label(extras)
+            self._label(extras, index)
             if extras.hint is not None:
-                soft_delays[extras.hint] += 1
+                is_empty = not (rf or adc or any(gradients))
+                soft_delays.append(decode_soft_delay(self.parsed, extension, index, is_empty=is_empty))
             ignored |= extras.ignored
             if adc:
                 adcs.append(Adc(index, clock, self._receiver(adc, block, duration)))
@@ -151,7 +154,10 @@ class _Player:
                 name: np.frombuffer(labels.get(name, array("q", bytes(8 * len(adcs)))), dtype=np.int64)
                 for name in self.labels
             },
-            soft_delays=dict(soft_delays),
+            label_sets={
+                name: np.frombuffer(pairs, dtype=np.int64).reshape(-1, 2) for name, pairs in self.label_sets.items()
+            },
+            soft_delays=tuple(soft_delays),
             ignored=tuple(sorted(ignored)),
         )
 
@@ -207,14 +213,21 @@ class _Player:
             raise InputError(f"ADC {event} lasts longer than block {block}.")
         return found
 
-    def _extras(self, extension: int) -> Extras:
+    def _extras(self, extension: int, block: int, duration: float) -> Extras:
         if extension not in self.extras:
             self.extras[extension] = decode_extensions(self.parsed, extension)
+            self.triggers[extension] = longest_trigger(self.parsed, extension)
+        if self.triggers.get(extension, 0.0) > duration + SAME_TIME:
+            raise InputError(
+                f"a trigger ends {self.triggers[extension] * 1e3:.6g} ms into block {block}, which lasts "
+                f"{duration * 1e3:.6g} ms."
+            )
         return self.extras[extension]
 
-    def _label(self, extras: Extras) -> None:
+    def _label(self, extras: Extras, index: int) -> None:
         for is_added, name, value in extras.labels:
             self.labels[name] = value + (self.labels.get(name, 0) if is_added else 0)
+            self.label_sets.setdefault(name, array("q")).extend((index, self.labels[name]))
 
     def _count(self, n: int) -> None:
         self.n_points += n

@@ -52,6 +52,11 @@ class Adc:
         return self.clock + self.event.times
 
     @property
+    def first(self) -> float:
+        """Of the first sample, after the start of the file, s."""
+        return self.clock + (self.event.delay + 0.5 * self.event.dwell)
+
+    @property
     def phase(self) -> float:
         """As of `trajdesign.seqevents.Receiver`, rad."""
         return self.event.phase

@@ -16,6 +16,7 @@ from trajdesign.seqevents import (
 )
 from trajdesign.seqk import Adc, KSpace
 from trajdesign.seqparse import MOST_POINTS, number
+from trajdesign.seqwaits import SoftDelay
 
 #: Straight pieces that are taken at once.
 _PART = 2**16
@@ -57,9 +58,10 @@ class SeqFile:
     labels
         Per label that the file uses, its value at each ADC event (adc,), 0 before it is first set. The labels of a
         block act before its ADC event.
+    label_sets
+        Per label, the index of each block that changes it, and its value from there on (change, 2).
     soft_delays
-        Name of a delay that the user may change at the scanner -> number of its blocks. They are played as long as the
-        file stores them.
+        Of each block that the user may stretch at the scanner. They are played as long as the file stores them.
     ignored
         Extensions that blocks use, this reader does not know, and the file does not require.
     """
@@ -78,7 +80,8 @@ class SeqFile:
     jumps: tuple[Jump, ...]
     edge: float
     labels: dict[str, np.ndarray]
-    soft_delays: dict[str, int]
+    label_sets: dict[str, np.ndarray]
+    soft_delays: tuple[SoftDelay, ...]
     ignored: tuple[str, ...]
 
     @property

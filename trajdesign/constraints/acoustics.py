@@ -9,6 +9,7 @@ from trajdesign.errors import ConfigError
 from trajdesign.interfaces import Constraint
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory
+from trajdesign.units import plausible
 
 # Points of the spectrum for each 1 / readout, the width of its features.
 _OVERSAMPLING = 4
@@ -47,12 +48,10 @@ class Acoustics(Constraint):
         chosen = read_bands(bands) if isinstance(bands, str) else [Band(*pair) for pair in bands]
         if not chosen:
             raise ConfigError("acoustics: bands is empty; it needs pairs of centre and width in Hz.")
-        if not limit > 0:
-            raise ConfigError(f"acoustics: limit is {limit:g} T/m; it is positive.")
         step = 1 / (_OVERSAMPLING * acquisition.readout)
         self.frequencies = torch.cat([band.frequencies(step) for band in chosen])
-        self.repetition_time = repetition_time
-        self._limit = limit
+        self.repetition_time = plausible("tr", repetition_time)
+        self._limit = plausible("band_limit", limit)
 
     @property
     def limit(self) -> float:

@@ -3,11 +3,11 @@
 from torch import Tensor
 
 from trajdesign.acquisition import Acquisition
-from trajdesign.errors import ConfigError
 from trajdesign.interfaces import Constraint
 from trajdesign.scanner import Scanner
 from trajdesign.stimulation import NORMAL_MODE, nerve_model
 from trajdesign.trajectory import Trajectory
+from trajdesign.units import plausible
 
 
 class Stimulation(Constraint):
@@ -41,10 +41,8 @@ class Stimulation(Constraint):
         weight: float | None = None,
     ) -> None:
         super().__init__(acquisition, scanner, weight=weight)
-        if not limit > 0:
-            raise ConfigError(f"stimulation: limit is {limit:g}; it is a positive part of the model's limit.")
         self.model = nerve_model(model)
-        self._limit = limit
+        self._limit = plausible("nerve_limit", limit)
 
     @property
     def limit(self) -> float:

@@ -1,6 +1,7 @@
 """Pulseq ``.seq`` files, through a sequence template; read back by pypulseq and by `trajdesign.seqfile`."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,6 +10,8 @@ import pypulseq as pp
 
 from trajdesign import blocks, coherence, plugins, sampled, seqfile, seqplay
 from trajdesign.acquisition import Acquisition
+from trajdesign.checks import describe
+from trajdesign.declared import declared
 from trajdesign.errors import ConfigError, InputError, LimitError
 from trajdesign.response import k_of_file
 from trajdesign.scanner import Scanner
@@ -119,6 +122,7 @@ def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray]
     scanner, acquisition = trajectory.scanner, trajectory.acquisition
     try:
         ours = seqfile.read(path)
+        k = ours.k_adc
     except InputError as error:
         raise LimitError(f"the written file does not read back: {error}") from None
     told = sampled.nucleus(ours, path)
@@ -138,11 +142,12 @@ def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray]
             f"the written file says FOV {list(fov)} m, and the trajectory's is {list(acquisition.fov)} m; "
             "the build of its sequence should leave that to add_definitions."
         )
-    events = _events_of_shots(labels, ours.k_adc.shape[:2], acquisition)
-    if theirs.size != ours.k_adc.size:
+    events = _events_of_shots(labels, k.shape[:2], acquisition)
+    if theirs.size != k.size:
         raise LimitError(f"pypulseq reads {len(theirs)} samples from the file instead of {ours.adc_times.size}.")
     _require_receiver(ours, events)
-    turns = ours.k_adc[events, :, 2] * ours.numbers("FOV")[2]
+    _require_declared(ours, events, scanner)
+    turns = k[events, :, 2] * ours.numbers("FOV")[2]
     partitions = labels["PAR"][events] if "PAR" in labels else np.zeros(events.shape)
     middle = (partitions.max() + 1) // 2
     left = float(np.abs(turns - (partitions - middle)[..., None]).max()) if acquisition.n_dims == 2 else 0.0
@@ -163,8 +168,8 @@ def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray]
         "md5": ours.md5,
     }
     facts |= {f"n_{what}": int(labels[label].max()) + 1 for label, what in _REPEATS.items() if label in labels}
-    read = {"seqfile": ours.k_adc, "pypulseq": theirs.reshape(ours.k_adc.shape)}
-    return {name: _once(k[..., : acquisition.n_dims], events, acquisition) for name, k in read.items()}, facts
+    read = {"seqfile": k, "pypulseq": theirs.reshape(k.shape)}
+    return {name: _once(of[..., : acquisition.n_dims], events, acquisition) for name, of in read.items()}, facts
 
 
 def actual_k(path: Path, trajectory: Trajectory, response: Mapping[str, Any]) -> np.ndarray:
@@ -204,6 +209,20 @@ def _require_receiver(played: seqplay.SeqFile, events: np.ndarray) -> None:
             f"the receiver does not follow the phase of the excitation in {is_off.sum()} of {off.size} ADC events, "
             f"first in shot {shot}, by {off[shot].max():.3g} rad; a shot's ADC event should have its pulse's phase."
         )
+
+
+def _require_declared(played: seqplay.SeqFile, events: np.ndarray, scanner: Scanner) -> None:
+    """Refuse a file that plays something else than its definitions and labels say, or unlike from shot to shot."""
+    for check in declared(played, scanner):
+        if not check.ok:
+            raise LimitError(f"the file does not play what it says: {describe(replace(check, is_advice=False))}.")
+    for label in ("SLC", "PAR", "SET"):
+        of_shots = np.sort(played.labels.get(label, np.zeros(len(played.adcs)))[events], axis=1)
+        if unlike := np.flatnonzero((of_shots != of_shots[0]).any(axis=1)).tolist():
+            raise LimitError(
+                f"the ADC events of shot {unlike[0]} have the labels {label} {of_shots[unlike[0]].tolist()}, those of "
+                f"shot 0 {of_shots[0].tolist()}; every shot should be sampled alike."
+            )
 
 
 def _once(k: np.ndarray, events: np.ndarray, acquisition: Acquisition) -> np.ndarray:
