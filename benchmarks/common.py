@@ -20,9 +20,9 @@ from torch import Tensor
 
 from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
-from trajdesign.density import density_compensation
-from trajdesign.encoding import angular
-from trajdesign.reconstructors.adjoint import root_sum_of_squares
+from trajdesign.encoding.density import density_compensation
+from trajdesign.encoding.operator import angular
+from trajdesign.reconstruction.reconstructors.adjoint import root_sum_of_squares
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory
 

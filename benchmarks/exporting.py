@@ -1,7 +1,7 @@
 """What it takes to write trajectories for the scanner and to prove the written file, in both formats.
 
 Patterns of 32 shots of 1000 samples that use the slew rate all the way, as learned ones do. The time is that of
-`trajdesign.export.export`: the design of prephasers and rewinders, writing, and reading back by two readers.
+`trajdesign.exporting.proof.export`: the design of prephasers and rewinders, writing, and reading back by two readers.
 """
 
 import tempfile
@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.common import Row, Size, alternate, machine, parse, parser, save, say, timing
 from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
-from trajdesign.export import export
+from trajdesign.exporting.proof import export
 from trajdesign.scanner import Scanner
 
 COLUMNS = {

@@ -21,13 +21,18 @@ import torch
 
 from benchmarks import common, memory, physics, step
 from benchmarks.common import Row, Size, difference, machine, parse, parser, say, synchronize, timing
-from trajdesign import doctor, limits, metrics, nufft, plugins, runtime
-from trajdesign.config import Config
-from trajdesign.encoding import Encoding, angular
-from trajdesign.joint import Joint
-from trajdesign.optimize import optimize
-from trajdesign.reconstructors.adjoint import root_sum_of_squares
-from trajdesign.run import RunFolder
+from trajdesign import plugins
+from trajdesign.cli import doctor
+from trajdesign.config.models import Config
+from trajdesign.encoding import nufft
+from trajdesign.encoding.operator import Encoding, angular
+from trajdesign.learning.optimize import optimize
+from trajdesign.learning.run_folder import RunFolder
+from trajdesign.learning.step import Joint
+from trajdesign.physics import limits
+from trajdesign.reconstruction import metrics
+from trajdesign.reconstruction.reconstructors.adjoint import root_sum_of_squares
+from trajdesign.runtime import processes
 
 _ROOT = Path(__file__).parents[1]
 _TINY = Size(32, 4, 64, 2, 2)
@@ -42,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.set_defaults(device="cuda" if torch.cuda.is_available() else "cpu")
     settings = parse(options, arguments, _TINY)
     if settings.section:
-        runtime.torch_device(settings.device)
+        processes.torch_device(settings.device)
         settings.out.write_text(json.dumps(SECTIONS[settings.section](settings)), encoding="utf-8")
         os._exit(0)  # threads of a library may not end with the interpreter, which has no part in the result
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -138,7 +143,7 @@ class _Outcomes:
 
 def kernels(settings: argparse.Namespace) -> Row:
     """Compare every NUFFT kernel with finufft in double precision, and time it."""
-    device = runtime.torch_device(settings.device)
+    device = processes.torch_device(settings.device)
     problem = common.build(settings.size, "cpu")
     images = problem.coil_images.flatten(0, 1)
     omega = angular(problem.trajectory).flatten(0, 1)
@@ -251,7 +256,7 @@ def _training(settings: argparse.Namespace) -> tuple[Joint, torch.Tensor]:
     images = step.draw(settings)[0]
     run = _config(settings)
     initial = plugins.build("init", run.init, run.acquisition, run.scanner)
-    return Joint(run, initial, "learned", 1000, runtime.Ranks(device=runtime.torch_device(settings.device))), images
+    return Joint(run, initial, "learned", 1000, processes.Ranks(device=processes.torch_device(settings.device))), images
 
 
 def _step_by_part(joint: Joint, images: torch.Tensor, clock: "_Clock") -> None:

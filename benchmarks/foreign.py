@@ -27,10 +27,11 @@ import numpy as np
 import pypulseq as pp
 
 from benchmarks.common import RESULTS, Row, say, table, version
-from trajdesign import blocks, seqfile, seqplay
-from trajdesign.checks import Check, describe
 from trajdesign.errors import InputError
-from trajdesign.inspection import inspect
+from trajdesign.pulseq.checks import Check, describe
+from trajdesign.pulseq.file_rules import inspect
+from trajdesign.pulseq.reader import player, sequence
+from trajdesign.pulseq.writer import parts
 from trajdesign.scanner import Scanner
 
 COLUMNS = {
@@ -91,7 +92,7 @@ def examine(name: str) -> list[Row]:
     path = Path(name)
     row: Row = {"file": path.name}
     if path.suffix == ".seq":
-        return [row | compare(path, blocks.system(Scanner()))]
+        return [row | compare(path, parts.system(Scanner()))]
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         try:
             sequence, system = mri_nufft() if name == MRI_NUFFT else made_by(path)
@@ -156,7 +157,7 @@ def compare(path: Path, system: pp.Opts, limit_norm: Any = "axis") -> Row:
     )
     theirs = pp.Sequence(system)
     try:
-        ours = seqfile.read(path, signed=False)
+        ours = player.read(path, signed=False)
     except InputError as error:
         return {"ours": f"refused: {str(error).removeprefix(f'{path}: ')}"}
     theirs.read(str(path), detect_rf_use=ours.version.startswith("1.4"))
@@ -181,7 +182,7 @@ def verdict(checks: Any) -> str:
     return "; ".join(words if words and words[0].startswith("broken") else ["ok", *words])
 
 
-def k_difference(ours: seqplay.SeqFile, theirs: pp.Sequence) -> float | None:
+def k_difference(ours: sequence.SeqFile, theirs: pp.Sequence) -> float | None:
     """Return the largest difference of k at any sample, in 1 over the longest side of the FOV, or of 0.25 m."""
     k = theirs.calculate_kspace()[0].T
     sides = [float(side) for side in ours.definitions.get("FOV", "").split()]

@@ -17,7 +17,7 @@ import torch
 
 from benchmarks import peers, step
 from benchmarks.common import Row, Size, build, machine, parse, parser, save, say, synchronize
-from trajdesign.toeplitz import SpectrumCache
+from trajdesign.encoding.toeplitz import SpectrumCache
 
 COLUMNS = {
     "size": "size",

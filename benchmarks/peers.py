@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.common import Problem, say
-from trajdesign.encoding import Encoding, angular, faster_normal
-from trajdesign.joint import slices_at_once
-from trajdesign.reconstructors.adjoint import root_sum_of_squares
-from trajdesign.toeplitz import SpectrumCache
+from trajdesign.encoding.operator import Encoding, angular, faster_normal
+from trajdesign.encoding.toeplitz import SpectrumCache
+from trajdesign.learning.step import slices_at_once
+from trajdesign.reconstruction.reconstructors.adjoint import root_sum_of_squares
 from trajdesign.trajectory import Trajectory
 
 Way = Callable[[Trajectory, Tensor], Tensor]

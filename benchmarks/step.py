@@ -14,12 +14,13 @@ from torch import Tensor
 
 from benchmarks.common import Row, Size, alternate, machine, parse, parser, save, say, timing
 from benchmarks.peers import TorchKbNufftCoils
-from trajdesign import metrics, plugins
-from trajdesign.config import Config, Training
-from trajdesign.encoding import Encoding
-from trajdesign.joint import Joint
-from trajdesign.reconstructors.adjoint import root_sum_of_squares
-from trajdesign.runtime import Ranks
+from trajdesign import plugins
+from trajdesign.config.models import Config, Training
+from trajdesign.encoding.operator import Encoding
+from trajdesign.learning.step import Joint
+from trajdesign.reconstruction import metrics
+from trajdesign.reconstruction.reconstructors.adjoint import root_sum_of_squares
+from trajdesign.runtime.processes import Ranks
 
 COLUMNS = {
     "size": "size",
@@ -117,14 +118,14 @@ def draw(settings: argparse.Namespace) -> list[Tensor]:
 
 
 def joint(settings: argparse.Namespace, ode: dict[str, Any]) -> Joint:
-    """Return the parts of a run, as `trajdesign.joint` makes them from the seed."""
+    """Return the parts of a run, as `trajdesign.learning.step` makes them from the seed."""
     run = config(settings, ode)
     initial = plugins.build("init", run.init, run.acquisition, run.scanner)
     return Joint(run, initial, "learned", _ANNEALED, Ranks(device=torch.device(settings.device)))
 
 
 class Ours:
-    """The step of `trajdesign.joint`."""
+    """The step of `trajdesign.learning.step`."""
 
     def __init__(self, settings: argparse.Namespace, ode: dict[str, Any]) -> None:
         self.joint = joint(settings, ode)

@@ -9,7 +9,8 @@ from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 
 import trajdesign
-from trajdesign import cli, errors, plugins
+from trajdesign import errors, plugins
+from trajdesign.cli import app
 
 project = "trajdesign"
 author = "The trajdesign developers"
@@ -92,7 +93,7 @@ USES = {
 def command_page():
     """Every command with its arguments and options."""
     parts = []
-    for name, command in commands("trajdesign", typer.main.get_command(cli.app)):
+    for name, command in commands("trajdesign", typer.main.get_command(app.app)):
         rows = []
         for parameter in command.params:
             if parameter.name == "help":

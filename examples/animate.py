@@ -15,7 +15,7 @@ from matplotlib.collections import LineCollection
 from PIL import Image
 
 import trajdesign as td
-from trajdesign.drawing import COLOURS, GREY, new_figure, shot_colours
+from trajdesign.reporting.drawing import COLOURS, GREY, new_figure, shot_colours
 
 N_FRAMES = 50
 DURATION = 60  # of a frame, ms

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 import trajdesign as td
-from trajdesign import limits
+from trajdesign.physics import limits
 
 
 def main(folder: Path) -> None:

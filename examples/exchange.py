@@ -10,10 +10,10 @@ import json
 import sys
 from pathlib import Path
 
-from trajdesign.config import Config, from_tables
-from trajdesign.metrics import wilcoxon_p
-from trajdesign.optimize import optimize
-from trajdesign.run import RunFolder
+from trajdesign.config.models import Config, from_tables
+from trajdesign.learning.optimize import optimize
+from trajdesign.learning.run_folder import RunFolder
+from trajdesign.reconstruction.metrics import wilcoxon_p
 
 
 def main(first: str, second: str, out: str) -> None:

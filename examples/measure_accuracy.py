@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from trajdesign.acquisition import Acquisition
-from trajdesign.encoding import angular
-from trajdesign.inits.radial import radial
-from trajdesign.nufft import Backend, nufft, nufft_adjoint, there
+from trajdesign.encoding.nufft import Backend, nufft, nufft_adjoint, there
+from trajdesign.encoding.operator import angular
 from trajdesign.scanner import Scanner
+from trajdesign.trajectories.inits.radial import radial
 
 COILS = 4
 

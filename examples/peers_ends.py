@@ -17,7 +17,7 @@ import numpy as np
 
 import trajdesign as td
 from trajdesign.errors import LimitError
-from trajdesign.waveform import design
+from trajdesign.pulseq.writer.bridges import design
 
 
 def main(paths: Sequence[str]) -> None:

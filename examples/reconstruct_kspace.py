@@ -13,13 +13,16 @@ from pathlib import Path
 
 import torch
 
-from trajdesign import compare, metrics, plots, plugins
-from trajdesign.config import from_tables
-from trajdesign.datasets.fastmri import fastmri
-from trajdesign.encoding import Encoding
+from trajdesign import plugins
+from trajdesign.config.models import from_tables
+from trajdesign.data.sources.fastmri import fastmri
+from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import TrajdesignError
-from trajdesign.evaluation import reconstruct
-from trajdesign.study import merge
+from trajdesign.learning.evaluation import reconstruct
+from trajdesign.reconstruction import metrics
+from trajdesign.reporting import plots
+from trajdesign.studies import compare
+from trajdesign.studies.study import merge
 
 
 @torch.no_grad()

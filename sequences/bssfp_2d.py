@@ -9,7 +9,7 @@ import math
 
 import pypulseq as pp
 
-from trajdesign import blocks, waveform
+from trajdesign.pulseq.writer import bridges, parts
 from trajdesign.trajectory import Trajectory
 
 
@@ -52,8 +52,8 @@ def build(
     LimitError
         If no waveform within the limits exists.
     """
-    blocks.require_dims("bssfp_2d", trajectory, 2)
-    blocks.require_plausible(
+    parts.require_dims("bssfp_2d", trajectory, 2)
+    parts.require_plausible(
         longest_tr=0.2,
         flip_angle_deg=flip_angle_deg,
         slice_thickness=slice_thickness,
@@ -63,30 +63,30 @@ def build(
         rf_duration=rf_duration,
     )
     scanner, n_shots = trajectory.scanner, trajectory.acquisition.n_shots
-    sequence = pp.Sequence(blocks.system(scanner))
+    sequence = pp.Sequence(parts.system(scanner))
     first, pulse = (
-        blocks.slice_pulse(
+        parts.slice_pulse(
             scanner, flip_angle_deg=angle, slice_thickness=slice_thickness, duration=rf_duration, slew=bridge_slew
         )
         for angle in (flip_angle_deg / 2, flip_angle_deg)
     )
-    waveforms = waveform.design(
+    waveforms = bridges.design(
         trajectory, gz_prephaser=-pulse.after, gz_rewinder=-pulse.before, bridge_slew=bridge_slew
     )
-    shots, segment = blocks.Shots(sequence, trajectory, waveforms), blocks.Segments(scanner)
+    shots, segment = parts.Shots(sequence, trajectory, waveforms), parts.Segments(scanner)
     balance = pp.make_trapezoid(
         "z", area=-pulse.after - pulse.before, max_slew=bridge_slew * sequence.system.max_slew, system=sequence.system
     )
     raster = scanner.block_raster
-    half = blocks.ceil(first.duration + pp.calc_duration(balance), raster)
-    wait_tr, tr = blocks.wait("tr", tr, max(pulse.duration + shots.duration, 2 * half), raster)
+    half = parts.ceil(first.duration + pp.calc_duration(balance), raster)
+    wait_tr, tr = parts.wait("tr", tr, max(pulse.duration + shots.duration, 2 * half), raster)
     wait_tr += tr - wait_tr - pulse.duration - shots.duration
     echo = pulse.duration - pulse.centre + shots.echo
 
     if noise_scan:
-        blocks.add_noise_scan(sequence, shots, segment)
+        parts.add_noise_scan(sequence, shots, segment)
     sequence.add_block(*first.turned(math.pi), *segment("start"))
-    sequence.add_block(balance, pp.make_delay(blocks.ceil(tr / 2 - first.duration, raster)))
+    sequence.add_block(balance, pp.make_delay(parts.ceil(tr / 2 - first.duration, raster)))
     for count in range(n_dummies + n_shots):
         phase, is_dummy, shot = math.pi * (count % 2), count < n_dummies, (count - n_dummies) % n_shots
         sequence.add_block(*pulse.turned(phase), *segment(shot, is_dummy))
@@ -94,7 +94,7 @@ def build(
         if not is_dummy:
             events = [*events, shots.sampled(phase), pp.make_label("LIN", "SET", shot)]
         sequence.add_block(*events)
-        blocks.add_wait(sequence, round(wait_tr, 9))
+        parts.add_wait(sequence, round(wait_tr, 9))
     one_slice = {"slice_thickness": slice_thickness, "slice_positions": [0.0]}
-    blocks.add_definitions(sequence, trajectory, waveforms, te=echo, tr=tr, **one_slice)
+    parts.add_definitions(sequence, trajectory, waveforms, te=echo, tr=tr, **one_slice)
     return sequence

@@ -13,7 +13,7 @@ import math
 
 import pypulseq as pp
 
-from trajdesign import blocks, waveform
+from trajdesign.pulseq.writer import bridges, parts
 from trajdesign.trajectory import Trajectory
 
 
@@ -69,8 +69,8 @@ def build(
     LimitError
         If no waveform within the limits exists.
     """
-    blocks.require_dims("gre_2d", trajectory, 2)
-    blocks.require_plausible(
+    parts.require_dims("gre_2d", trajectory, 2)
+    parts.require_plausible(
         longest_tr=max(4.0, 0.1 * n_slices),  # no T1 of tissue gains by more, unless many slices fill it
         flip_angle_deg=flip_angle_deg,
         slice_thickness=slice_thickness,
@@ -84,42 +84,42 @@ def build(
         rf_duration=rf_duration,
     )
     scanner, n_shots = trajectory.scanner, trajectory.acquisition.n_shots
-    sequence = pp.Sequence(blocks.system(scanner))
-    pulse = blocks.slice_pulse(
+    sequence = pp.Sequence(parts.system(scanner))
+    pulse = parts.slice_pulse(
         scanner,
         flip_angle_deg=flip_angle_deg,
         slice_thickness=slice_thickness,
         duration=rf_duration,
         slew=bridge_slew,
     )
-    waveforms = waveform.design(
+    waveforms = bridges.design(
         trajectory,
         gz_prephaser=-pulse.after,
         gz_rewinder=spoiler_cycles / slice_thickness,
         bridge_slew=bridge_slew,
     )
-    shots, segment = blocks.Shots(sequence, trajectory, waveforms), blocks.Segments(scanner)
-    wait_te, te = blocks.wait("te", te, pulse.duration - pulse.centre + shots.echo, scanner.block_raster)
+    shots, segment = parts.Shots(sequence, trajectory, waveforms), parts.Segments(scanner)
+    wait_te, te = parts.wait("te", te, pulse.duration - pulse.centre + shots.echo, scanner.block_raster)
     shortest = pulse.duration + wait_te + shots.duration
-    wait_slices, tr = blocks.wait("tr", tr, n_slices * shortest, n_slices * scanner.block_raster)
+    wait_slices, tr = parts.wait("tr", tr, n_slices * shortest, n_slices * scanner.block_raster)
     wait_tr = round(wait_slices / n_slices, 9)
 
     positions = [(number - (n_slices - 1) / 2) * (slice_thickness + slice_gap) for number in range(n_slices)]
     if noise_scan:
-        blocks.add_noise_scan(sequence, shots, segment)
+        parts.add_noise_scan(sequence, shots, segment)
     phase_deg = 0.0
     for count in range(n_dummies + n_shots):
-        phase_deg = (phase_deg + count * blocks.RF_SPOILING_DEG) % 360
+        phase_deg = (phase_deg + count * parts.RF_SPOILING_DEG) % 360
         phase, is_dummy, shot = math.radians(phase_deg), count < n_dummies, (count - n_dummies) % n_shots
         for number in [*range(0, n_slices, 2), *range(1, n_slices, 2)]:
             sequence.add_block(*pulse.turned(phase, positions[number]), *segment(shot, is_dummy))
-            blocks.add_wait(sequence, wait_te)
+            parts.add_wait(sequence, wait_te)
             events = shots.gradients(shot)
             if not is_dummy:
                 labels = pp.make_label("LIN", "SET", shot), pp.make_label("SLC", "SET", number)
                 events = [*events, shots.sampled(phase), *labels]
             sequence.add_block(*events)
-            blocks.add_wait(sequence, wait_tr)
+            parts.add_wait(sequence, wait_tr)
     slices = {"slice_thickness": slice_thickness, "slice_positions": positions}
-    blocks.add_definitions(sequence, trajectory, waveforms, te=te, tr=tr, **slices)
+    parts.add_definitions(sequence, trajectory, waveforms, te=te, tr=tr, **slices)
     return sequence

@@ -9,7 +9,7 @@ import math
 
 import pypulseq as pp
 
-from trajdesign import blocks, waveform
+from trajdesign.pulseq.writer import bridges, parts
 from trajdesign.trajectory import Trajectory
 
 
@@ -63,7 +63,7 @@ def build(
     LimitError
         If no waveform within the limits exists.
     """
-    blocks.require_plausible(
+    parts.require_plausible(
         longest_tr=1.0,
         flip_angle_deg=flip_angle_deg,
         n_partitions=n_partitions,
@@ -80,8 +80,8 @@ def build(
         n_partitions, partition_thickness, slab = 1, acquisition.voxel[2], acquisition.fov[2]
     else:
         slab = n_partitions * partition_thickness
-    sequence = pp.Sequence(blocks.system(scanner))
-    pulse = blocks.slice_pulse(
+    sequence = pp.Sequence(parts.system(scanner))
+    pulse = parts.slice_pulse(
         scanner, flip_angle_deg=flip_angle_deg, slice_thickness=slab, duration=rf_duration, slew=bridge_slew
     )
     is_apart = scanner.label_segments and n_partitions > 1
@@ -89,7 +89,7 @@ def build(
     encoding = [(partition - n_partitions // 2) / slab for partition in range(n_partitions)]
     spoiler = spoiler_cycles / partition_thickness
     before, after = encoding[0] - pulse.after, spoiler - encoding[0]
-    most = waveform.design(
+    most = bridges.design(
         trajectory,
         gz_prephaser=0.0 if is_apart else before,
         gz_rewinder=0.0 if is_apart else after,
@@ -100,24 +100,24 @@ def build(
         for area in (before, after)
     )
     time_encode, time_rewind = (
-        blocks.ceil(pp.calc_duration(event), scanner.block_raster) if is_apart else 0.0 for event in (encode, rewind)
+        parts.ceil(pp.calc_duration(event), scanner.block_raster) if is_apart else 0.0 for event in (encode, rewind)
     )
-    shots, segment = blocks.Shots(sequence, trajectory, most), blocks.Segments(scanner)
+    shots, segment = parts.Shots(sequence, trajectory, most), parts.Segments(scanner)
     to_echo = pulse.duration - pulse.centre + time_encode + shots.echo
-    wait_te, te = blocks.wait("te", te, to_echo, scanner.block_raster)
+    wait_te, te = parts.wait("te", te, to_echo, scanner.block_raster)
     played = pulse.duration + wait_te + time_encode + shots.duration + time_rewind
-    wait_tr, tr = blocks.wait("tr", tr, played, scanner.block_raster)
+    wait_tr, tr = parts.wait("tr", tr, played, scanner.block_raster)
 
     if noise_scan:
-        blocks.add_noise_scan(sequence, shots, segment)
+        parts.add_noise_scan(sequence, shots, segment)
     phase_deg = 0.0
     for count in range(n_dummies + n_partitions * acquisition.n_shots):
-        phase_deg = (phase_deg + count * blocks.RF_SPOILING_DEG) % 360
+        phase_deg = (phase_deg + count * parts.RF_SPOILING_DEG) % 360
         phase, is_dummy = math.radians(phase_deg), count < n_dummies
         partition, shot = divmod(max(count - n_dummies, 0), acquisition.n_shots)
         scales = (encoding[partition] - pulse.after) / before, (spoiler - encoding[partition]) / after
         sequence.add_block(*pulse.turned(phase), *segment(shot, None if is_apart else partition, is_dummy))
-        blocks.add_wait(sequence, wait_te)
+        parts.add_wait(sequence, wait_te)
         if is_apart:
             sequence.add_block(pp.scale_grad(encode, scales[0]), pp.make_delay(time_encode))
         events = shots.gradients(shot, *([] if is_apart else scales))
@@ -127,6 +127,6 @@ def build(
         sequence.add_block(*events)
         if is_apart:
             sequence.add_block(pp.scale_grad(rewind, scales[1]), pp.make_delay(time_rewind))
-        blocks.add_wait(sequence, wait_tr)
-    blocks.add_definitions(sequence, trajectory, most, te=te, tr=tr, slice_thickness=slab)
+        parts.add_wait(sequence, wait_tr)
+    parts.add_definitions(sequence, trajectory, most, te=te, tr=tr, slice_thickness=slab)
     return sequence

@@ -7,7 +7,7 @@ import math
 
 import pypulseq as pp
 
-from trajdesign import blocks, waveform
+from trajdesign.pulseq.writer import bridges, parts
 from trajdesign.trajectory import Trajectory
 
 
@@ -56,8 +56,8 @@ def build(
     LimitError
         If no waveform within the limits exists.
     """
-    blocks.require_dims("se_2d", trajectory, 2)
-    blocks.require_plausible(
+    parts.require_dims("se_2d", trajectory, 2)
+    parts.require_plausible(
         slice_thickness=slice_thickness,
         te=te,
         tr=tr,
@@ -68,43 +68,43 @@ def build(
         rf_duration=rf_duration,
     )
     scanner, n_shots, raster = trajectory.scanner, trajectory.acquisition.n_shots, trajectory.scanner.block_raster
-    sequence = pp.Sequence(blocks.system(scanner))
+    sequence = pp.Sequence(parts.system(scanner))
     common = {"slice_thickness": slice_thickness, "duration": rf_duration, "slew": bridge_slew}
-    excitation = blocks.slice_pulse(scanner, flip_angle_deg=90, **common)
-    refocusing = blocks.slice_pulse(scanner, flip_angle_deg=180, use="refocusing", **common)
+    excitation = parts.slice_pulse(scanner, flip_angle_deg=90, **common)
+    refocusing = parts.slice_pulse(scanner, flip_angle_deg=180, use="refocusing", **common)
     crusher = crusher_cycles / slice_thickness
     # the refocusing pulse turns the first crusher against the second, which is part of the prephaser
     before = pp.make_trapezoid(
         "z", area=crusher - excitation.after, max_slew=bridge_slew * sequence.system.max_slew, system=sequence.system
     )
-    waveforms = waveform.design(
+    waveforms = bridges.design(
         trajectory, gz_prephaser=crusher, gz_rewinder=spoiler_cycles / slice_thickness, bridge_slew=bridge_slew
     )
-    shots, segment = blocks.Shots(sequence, trajectory, waveforms), blocks.Segments(scanner)
+    shots, segment = parts.Shots(sequence, trajectory, waveforms), parts.Segments(scanner)
 
-    crushing = blocks.ceil(pp.calc_duration(before), raster)
+    crushing = parts.ceil(pp.calc_duration(before), raster)
     to_pulse = excitation.duration - excitation.centre + crushing + refocusing.centre
     to_echo = refocusing.duration - refocusing.centre + shots.echo
-    shortest = 2 * (to_pulse + max(0.0, blocks.ceil(to_echo - to_pulse, raster)))
-    _, te = blocks.wait("te", te, shortest, 2 * raster)
+    shortest = 2 * (to_pulse + max(0.0, parts.ceil(to_echo - to_pulse, raster)))
+    _, te = parts.wait("te", te, shortest, 2 * raster)
     wait_pulse = round(te / 2 - to_pulse, 9)
     wait_echo = round(round((te / 2 - to_echo) / raster) * raster, 9)
     played = excitation.duration + crushing + wait_pulse + refocusing.duration + wait_echo + shots.duration
-    wait_tr, tr = blocks.wait("tr", tr, played, raster)
+    wait_tr, tr = parts.wait("tr", tr, played, raster)
 
     if noise_scan:
-        blocks.add_noise_scan(sequence, shots, segment)
+        parts.add_noise_scan(sequence, shots, segment)
     for count in range(n_dummies + n_shots):
         is_dummy, shot = count < n_dummies, (count - n_dummies) % n_shots
         sequence.add_block(*excitation.turned(0.0), *segment(shot, is_dummy))
         sequence.add_block(before, pp.make_delay(crushing + wait_pulse))
         sequence.add_block(*refocusing.turned(math.pi / 2))
-        blocks.add_wait(sequence, wait_echo)
+        parts.add_wait(sequence, wait_echo)
         events = shots.gradients(shot)
         if not is_dummy:
             events = [*events, shots.sampled(0.0), pp.make_label("LIN", "SET", shot)]
         sequence.add_block(*events)
-        blocks.add_wait(sequence, wait_tr)
+        parts.add_wait(sequence, wait_tr)
     one_slice = {"slice_thickness": slice_thickness, "slice_positions": [0.0]}
-    blocks.add_definitions(sequence, trajectory, waveforms, te=te, tr=tr, **one_slice)
+    parts.add_definitions(sequence, trajectory, waveforms, te=te, tr=tr, **one_slice)
     return sequence

@@ -10,8 +10,8 @@ from typing import Literal
 
 import pypulseq as pp
 
-from trajdesign import blocks, waveform
 from trajdesign.errors import ConfigError
+from trajdesign.pulseq.writer import bridges, parts
 from trajdesign.trajectory import Trajectory
 
 
@@ -60,8 +60,8 @@ def build(
     LimitError
         If no waveform within the limits exists.
     """
-    blocks.require_dims("ute_2d", trajectory, *((2,) if pulse == "half" else (2, 3)))
-    blocks.require_plausible(
+    parts.require_dims("ute_2d", trajectory, *((2,) if pulse == "half" else (2, 3)))
+    parts.require_plausible(
         longest_tr=1.0,
         flip_angle_deg=flip_angle_deg,
         slice_thickness=slice_thickness,
@@ -75,9 +75,9 @@ def build(
     away = float(trajectory.k_adc[:, 0].detach().norm(dim=-1).max()) * max(acquisition.fov)
     if away > 1:
         raise ConfigError(f"ute_2d plays shots from the centre out; {trajectory.name} starts {away:.3g}/FOV away.")
-    sequence = pp.Sequence(blocks.system(scanner))
+    sequence = pp.Sequence(parts.system(scanner))
     if pulse == "half":
-        excitation = blocks.slice_pulse(
+        excitation = parts.slice_pulse(
             scanner,
             flip_angle_deg=flip_angle_deg,
             slice_thickness=slice_thickness,
@@ -87,23 +87,23 @@ def build(
         )
     else:
         duration = 40e-6 if rf_duration is None else rf_duration
-        excitation = blocks.hard_pulse(scanner, flip_angle_deg=flip_angle_deg, duration=duration)
-    waveforms = waveform.design(
+        excitation = parts.hard_pulse(scanner, flip_angle_deg=flip_angle_deg, duration=duration)
+    waveforms = bridges.design(
         trajectory,
         gz_prephaser=-excitation.after,
         gz_rewinder=spoiler_cycles / slice_thickness,
         bridge_slew=bridge_slew,
     )
-    shots, segment = blocks.Shots(sequence, trajectory, waveforms), blocks.Segments(scanner)
+    shots, segment = parts.Shots(sequence, trajectory, waveforms), parts.Segments(scanner)
     te = excitation.duration - excitation.centre + shots.echo
-    wait_tr, tr = blocks.wait("tr", tr, excitation.duration + shots.duration, scanner.block_raster)
+    wait_tr, tr = parts.wait("tr", tr, excitation.duration + shots.duration, scanner.block_raster)
 
     if noise_scan:
-        blocks.add_noise_scan(sequence, shots, segment)
+        parts.add_noise_scan(sequence, shots, segment)
     signs = (1.0, -1.0) if pulse == "half" else (1.0,)
     phase_deg = 0.0
     for count in range(n_dummies + acquisition.n_shots):
-        phase_deg = (phase_deg + count * blocks.RF_SPOILING_DEG) % 360
+        phase_deg = (phase_deg + count * parts.RF_SPOILING_DEG) % 360
         phase, is_dummy, shot = math.radians(phase_deg), count < n_dummies, (count - n_dummies) % acquisition.n_shots
         for number, sign in enumerate(signs):
             sequence.add_block(*excitation.turned(phase, sign=sign), *segment(shot, is_dummy, sign))
@@ -112,7 +112,7 @@ def build(
                 labels = pp.make_label("LIN", "SET", shot), pp.make_label("SET", "SET", number)
                 events = [*events, shots.sampled(phase), *labels]
             sequence.add_block(*events)
-            blocks.add_wait(sequence, wait_tr)
+            parts.add_wait(sequence, wait_tr)
     slices = {"slice_thickness": slice_thickness, "slice_positions": [0.0] if pulse == "half" else []}
-    blocks.add_definitions(sequence, trajectory, waveforms, te=te, tr=tr, **slices)
+    parts.add_definitions(sequence, trajectory, waveforms, te=te, tr=tr, **slices)
     return sequence

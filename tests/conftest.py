@@ -5,7 +5,7 @@ import signal
 import pytest
 
 import trajdesign as trajdesign
-from trajdesign.interrupt import ENDING
+from trajdesign.runtime.interrupt import ENDING
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -10,13 +10,13 @@ import torch
 from pypulseq.utils.siemens.asc_to_hw import asc_to_acoustic_resonances
 from pypulseq.utils.siemens.readasc import readasc
 
-from trajdesign import acoustics
-from trajdesign.acoustics import Band
 from trajdesign.acquisition import Acquisition
-from trajdesign.constraints.acoustics import Acoustics
 from trajdesign.errors import ConfigError, InputError
-from trajdesign.inits.spiral import spiral
+from trajdesign.physics import resonances as acoustics
+from trajdesign.physics.constraints.acoustics import Acoustics
+from trajdesign.physics.resonances import Band
 from trajdesign.scanner import Scanner
+from trajdesign.trajectories.inits.spiral import spiral
 
 RASTER = 10e-6
 

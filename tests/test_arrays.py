@@ -6,9 +6,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from trajdesign.arrays import read_cfl, read_npy, read_npz, require_arrays
 from trajdesign.errors import InputError
-from trajdesign.walled import read_bytes, read_text, require_modest
+from trajdesign.files.arrays import read_cfl, read_npy, read_npz, require_arrays
+from trajdesign.files.untrusted import read_bytes, read_text, require_modest
 
 
 def npy(header, data=b"", version=1):

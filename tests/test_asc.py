@@ -1,8 +1,8 @@
 import pytest
 from pypulseq.utils.siemens.readasc import readasc
 
-from trajdesign.asc import read_asc, value
 from trajdesign.errors import InputError
+from trajdesign.physics.siemens_asc import read_asc, value
 
 TEXT = """### ASCCONV BEGIN ###
 asCOMP[0].tName = "MP_GPA_EXAMPLE"

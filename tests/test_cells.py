@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from trajdesign import cells, runtime, study
 from trajdesign.errors import (
     ConfigError,
     DivergedError,
@@ -23,7 +22,9 @@ from trajdesign.errors import (
     TrajdesignError,
 )
 from trajdesign.interfaces import Reconstructor
-from trajdesign.optimize import optimize
+from trajdesign.learning.optimize import optimize
+from trajdesign.runtime import processes
+from trajdesign.studies import study, training
 
 BASE = """
 [base.acquisition]
@@ -67,7 +68,7 @@ def done(tmp_path_factory):
     path = tmp_path_factory.mktemp("study")
     (path / "study.toml").write_text(TINY + WOUND)
     asked, reported = study.load(path / "study.toml"), []
-    cells.train(asked, path / "out", device="cpu", report=lambda *seen: reported.append(seen))
+    training.train(asked, path / "out", device="cpu", report=lambda *seen: reported.append(seen))
     return asked, path / "out", reported
 
 
@@ -76,7 +77,7 @@ def contents(folder):
 
 
 def scores(trained, out):
-    found = {cell.name: cells.outcome(cell, out).metrics for cell in trained}
+    found = {cell.name: training.outcome(cell, out).metrics for cell in trained}
     return {name: (m.get("learned") or m["fixed"])["psnr_list"] for name, m in found.items()}
 
 
@@ -90,7 +91,7 @@ def test_every_cell_is_the_run_that_its_config_asks_for(done, tmp_path):
     assert {p.name for p in (out / "cells").iterdir()} == set(NAMES)
     assert (out / "study.toml").read_text() == asked.text
     for cell in asked.cells:
-        folder = cells.folder(cell, out)
+        folder = training.folder(cell, out)
         assert {p.name for p in folder.path.iterdir()} == {
             "config.toml",
             "history.csv",
@@ -116,7 +117,7 @@ def test_every_cell_is_the_run_that_its_config_asks_for(done, tmp_path):
 def test_two_processes_train_what_one_does(done, tmp_path):
     asked, out, _ = done
     reported, two = [], tmp_path / "out"
-    cells.train(asked, two, jobs=2, share="1/2", device="cpu", report=lambda cell, _: reported.append(cell.name))
+    training.train(asked, two, jobs=2, share="1/2", device="cpu", report=lambda cell, _: reported.append(cell.name))
     assert sorted(reported) == sorted(NAMES[::2])
     for name, alone in scores(asked.cells[::2], out).items():
         # each of the two has half of the cores, and the number of threads changes the rounding
@@ -126,17 +127,17 @@ def test_two_processes_train_what_one_does(done, tmp_path):
 def test_shares_cover_every_cell_once(done, tmp_path):
     asked, out, _ = done
     for n in (1, 2, 3, 5):
-        shares = [cells.of_share(asked, f"{i}/{n}") for i in range(1, n + 1)]
+        shares = [training.of_share(asked, f"{i}/{n}") for i in range(1, n + 1)]
         assert sorted(cell.name for share in shares for cell in share) == sorted(NAMES)
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
-    cells.train(asked, tmp_path / "out", share="2/3", device="cpu")
-    statuses = [cells.outcome(cell, tmp_path / "out").status for cell in asked.cells]
+    training.train(asked, tmp_path / "out", share="2/3", device="cpu")
+    statuses = [training.outcome(cell, tmp_path / "out").status for cell in asked.cells]
     assert statuses == ["missing", "finished", "missing"]
-    cells.train(asked, tmp_path / "out", share="1/3", device="cpu")
-    cells.train(asked, tmp_path / "out", share="3/3", device="cpu")
+    training.train(asked, tmp_path / "out", share="1/3", device="cpu")
+    training.train(asked, tmp_path / "out", share="3/3", device="cpu")
     assert scores(asked.cells, tmp_path / "out") == scores(asked.cells, out)
     with pytest.raises(OutputError, match="--resume"):
-        cells.train(asked, tmp_path / "out", share="3/3", device="cpu")
+        training.train(asked, tmp_path / "out", share="3/3", device="cpu")
 
 
 # --- going on ---
@@ -146,14 +147,14 @@ def test_what_is_finished_is_kept_and_the_rest_is_done_again(done, tmp_path):
     asked, out, _ = done
     before = contents(out / "cells")
     reported = []
-    cells.train(asked, out, resume=True, device="cpu", report=lambda cell, _: reported.append(cell.name))
+    training.train(asked, out, resume=True, device="cpu", report=lambda cell, _: reported.append(cell.name))
     assert reported == NAMES
     assert contents(out / "cells") == before
     lost = out / "cells" / NAMES[0]
     before_it = scores(asked.cells, out)
     (lost / "metrics.json").unlink()
-    assert cells.outcome(asked.cells[0], out).status == "missing"
-    cells.train(asked, out, resume=True, device="cpu")
+    assert training.outcome(asked.cells[0], out).status == "missing"
+    training.train(asked, out, resume=True, device="cpu")
     after = contents(out / "cells")
     assert {path.parts[0] for path in before if after[path] != before[path]} == {NAMES[0]}
     assert scores(asked.cells, out) == before_it
@@ -169,14 +170,16 @@ def test_a_share_is_trained_by_one_process_and_others_beside_it(load, tmp_path):
         before = contents(out)
         for share in ("1/1", "1/2", "1/4", "3/4", "2/3"):  # 3/6 and 2/3 have no cell here in common, by their numbers
             with pytest.raises(OutputError, match=f"written by process {os.getpid()} on") as caught:
-                cells.train(asked, out, share=share, resume=True, device="cpu")
+                training.train(asked, out, share=share, resume=True, device="cpu")
             assert caught.value.exit_code == 5
         assert contents(out) == before
-        cells.train(asked, out, share="2/2", resume=True, device="cpu", report=lambda cell, _: seen.append(cell.name))
+        training.train(
+            asked, out, share="2/2", resume=True, device="cpu", report=lambda cell, _: seen.append(cell.name)
+        )
 
-    cells.train(asked, out, share="1/2", device="cpu", report=meanwhile)
+    training.train(asked, out, share="1/2", device="cpu", report=meanwhile)
     assert seen == [asked.cells[0].name, asked.cells[1].name]
-    assert [cells.outcome(cell, out).status for cell in asked.cells] == ["finished"] * 3
+    assert [training.outcome(cell, out).status for cell in asked.cells] == ["finished"] * 3
     assert not list(out.rglob(".*"))
 
 
@@ -208,20 +211,20 @@ def test_a_cell_that_another_one_trains_is_not_said_to_have_failed(load, tmp_pat
     def take(*_, **__):
         raise OutputError("it is being written by another one.")
 
-    monkeypatch.setattr(cells, "optimize", take)
+    monkeypatch.setattr(training, "optimize", take)
     with pytest.raises(OutputError, match="by another one"):
-        cells.train(asked, out, device="cpu")
+        training.train(asked, out, device="cpu")
     assert not list(out.rglob("failure.json"))
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", "x", "[" * 10**5])
 def test_a_failure_that_says_nothing_is_an_input_error(load, tmp_path, content):
     asked = load(TINY)
-    path = cells.folder(asked.cells[0], tmp_path).path
+    path = training.folder(asked.cells[0], tmp_path).path
     path.mkdir(parents=True)
     (path / "failure.json").write_text(content)
     with pytest.raises(InputError, match=r"failure\.json is damaged"):
-        cells.outcome(asked.cells[0], tmp_path)
+        training.outcome(asked.cells[0], tmp_path)
 
 
 def test_a_cell_that_was_interrupted_goes_on_from_where_it_was(done, tmp_path, monkeypatch):
@@ -236,12 +239,12 @@ def test_a_cell_that_was_interrupted_goes_on_from_where_it_was(done, tmp_path, m
 
         return optimize(config, path, **options, report=report)
 
-    monkeypatch.setattr(cells, "optimize", spy)
+    monkeypatch.setattr(training, "optimize", spy)
     with pytest.raises(SystemExit) as end:
-        cells.train(asked, tmp_path / "out", share="3/3", device="cpu")
+        training.train(asked, tmp_path / "out", share="3/3", device="cpu")
     assert end.value.code == 143
-    assert cells.outcome(asked.cells[2], tmp_path / "out").status == "missing"
-    cells.train(asked, tmp_path / "out", share="3/3", resume=True, device="cpu")
+    assert training.outcome(asked.cells[2], tmp_path / "out").status == "missing"
+    training.train(asked, tmp_path / "out", share="3/3", resume=True, device="cpu")
     assert seen == [1, 2, 3, 4]
     assert scores(asked.cells[2:], tmp_path / "out") == scores(asked.cells[2:], out)
 
@@ -250,12 +253,12 @@ def test_a_study_that_is_there_is_not_replaced(done, tmp_path):
     asked, out, _ = done
     before = contents(out)
     with pytest.raises(OutputError, match="--resume") as caught:
-        cells.train(asked, out, device="cpu")
+        training.train(asked, out, device="cpu")
     assert caught.value.exit_code == 5
     assert contents(out) == before
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="file"):
-        cells.train(asked, tmp_path / "file", device="cpu", resume=True)
+        training.train(asked, tmp_path / "file", device="cpu", resume=True)
 
 
 def test_a_finished_cell_of_another_config_is_neither_kept_nor_replaced(done, load):
@@ -263,16 +266,16 @@ def test_a_finished_cell_of_another_config_is_neither_kept_nor_replaced(done, lo
     before = contents(out)
     other = load(TINY.replace("epochs = 2", "epochs = 3") + WOUND)
     with pytest.raises(OutputError, match=r"training\.epochs is 2, not 3") as caught:
-        cells.train(other, out, resume=True, device="cpu")
+        training.train(other, out, resume=True, device="cpu")
     assert NAMES[0] in str(caught.value)
     assert contents(out) == before
     two = load(TINY.replace("epochs = 2", "epochs = 3\nnoise = 0.1") + WOUND)
     with pytest.raises(OutputError, match=r"and 1 more"):
-        cells.train(two, out, resume=True, device="cpu")
+        training.train(two, out, resume=True, device="cpu")
     # further cells are no other config
     more = load(TINY + WOUND + "[grid]\nseed = [0, 1]\n")
     assert set(NAMES) < {cell.name for cell in more.cells}
-    cells.train(more, out, share="99/99", resume=True, device="cpu")
+    training.train(more, out, share="99/99", resume=True, device="cpu")
 
 
 # --- what cannot be trained ---
@@ -323,34 +326,34 @@ def failing(name):
 def test_a_cell_that_fails_does_not_stop_the_others(load, tmp_path, name, kind, words):
     asked = load(failing(name))
     reported = []
-    cells.train(asked, tmp_path / "out", device="cpu", report=lambda *seen: reported.append(seen))
+    training.train(asked, tmp_path / "out", device="cpu", report=lambda *seen: reported.append(seen))
     assert [cell for cell, _ in reported] == asked.cells
     statuses = [outcome.status for _, outcome in reported]
     assert statuses == ["failed", "finished", "failed", "finished"]
     assert words in reported[0][1].sentence
     assert reported[0][1].exit_code == kind.exit_code
     with pytest.raises(kind, match=words) as caught:
-        cells.require(asked.cells, tmp_path / "out")
+        training.require(asked.cells, tmp_path / "out")
     assert str(caught.value).startswith(f"cell {asked.cells[0].name}: ")
-    cells.require(asked.cells[1::2], tmp_path / "out")
+    training.require(asked.cells[1::2], tmp_path / "out")
 
 
 def test_a_bug_in_a_cell_keeps_its_traceback_and_does_not_stop_the_others(load, tmp_path, capsys):
     asked = load(failing("Faulty"))
-    cells.train(asked, tmp_path / "out", device="cpu")
-    statuses = [cells.outcome(cell, tmp_path / "out").status for cell in asked.cells]
+    training.train(asked, tmp_path / "out", device="cpu")
+    statuses = [training.outcome(cell, tmp_path / "out").status for cell in asked.cells]
     assert statuses == ["failed", "finished", "failed", "finished"]
     assert "Traceback" in capsys.readouterr().err
     with pytest.raises(TrajdesignError, match=r"ValueError: not this$") as caught:
-        cells.require(asked.cells, tmp_path / "out")
+        training.require(asked.cells, tmp_path / "out")
     assert caught.value.exit_code == 1
 
 
 def test_a_process_that_is_killed_is_a_cell_that_failed(load, tmp_path):
     asked = load(failing("Killed"))
-    cells.train(asked, tmp_path / "out", jobs=2, share="1/4", device="cpu")
+    training.train(asked, tmp_path / "out", jobs=2, share="1/4", device="cpu")
     with pytest.raises(ResourceError, match="SIGKILL") as caught:
-        cells.require(asked.cells, tmp_path / "out")
+        training.require(asked.cells, tmp_path / "out")
     assert caught.value.exit_code == 6
 
 
@@ -359,8 +362,8 @@ def test_a_classical_pattern_that_cannot_be_played_is_skipped_and_one_of_the_gri
     asked = load(
         f"{TINY}[grid]\npattern = ['radial', 'brief']\n[choice.pattern.brief]\n{short}[classic.wound]\n{short}"
     )
-    cells.train(asked, tmp_path / "out", device="cpu")
-    found = {cell.name: cells.outcome(cell, tmp_path / "out") for cell in asked.cells}
+    training.train(asked, tmp_path / "out", device="cpu")
+    found = {cell.name: training.outcome(cell, tmp_path / "out") for cell in asked.cells}
     assert {name: outcome.status for name, outcome in found.items()} == {
         "radial-04-fixed-unet-s0": "finished",
         "brief-04-fixed-unet-s0": "failed",
@@ -370,12 +373,12 @@ def test_a_classical_pattern_that_cannot_be_played_is_skipped_and_one_of_the_gri
     }
     assert "spiral" in found["wound-04-fixed-unet-s0"].sentence
     with pytest.raises(LimitError) as caught:
-        cells.require(asked.cells, tmp_path / "out")
+        training.require(asked.cells, tmp_path / "out")
     assert caught.value.exit_code == 4
     # what failed is tried again, what was skipped is not
     skipped, failed = (tmp_path / "out" / "cells" / f"{name}-04-fixed-unet-s0" for name in ("wound", "brief"))
     before = contents(skipped), contents(failed)
-    cells.train(asked, tmp_path / "out", resume=True, device="cpu")
+    training.train(asked, tmp_path / "out", resume=True, device="cpu")
     assert contents(skipped) == before[0]
     assert contents(failed) != before[1]
 
@@ -384,24 +387,24 @@ def test_wrong_words_end_before_anything_is_written(done, tmp_path, monkeypatch)
     asked = done[0]
     for share in ("0/2", "3/2", "1", "a/b", "1/0", "-1/2", "1/2/3"):
         with pytest.raises(ConfigError, match="no share"):
-            cells.train(asked, tmp_path / "out", share=share, device="cpu")
+            training.train(asked, tmp_path / "out", share=share, device="cpu")
     with pytest.raises(ConfigError, match="jobs"):
-        cells.train(asked, tmp_path / "out", jobs=0, device="cpu")
+        training.train(asked, tmp_path / "out", jobs=0, device="cpu")
     with pytest.raises(ResourceError, match="tpu"):
-        cells.train(asked, tmp_path / "out", device="tpu")
+        training.train(asked, tmp_path / "out", device="tpu")
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     with pytest.raises(ConfigError, match="torchrun"):
-        cells.train(asked, tmp_path / "out", device="cpu")
+        training.train(asked, tmp_path / "out", device="cpu")
     assert not (tmp_path / "out").exists()
 
 
 def test_jobs_take_turns_on_the_gpus(monkeypatch):
-    monkeypatch.setattr(runtime, "torch_device", torch.device)
+    monkeypatch.setattr(processes, "torch_device", torch.device)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert cells._devices("cuda", 3) == ["cuda:0", "cuda:1", "cuda:0"]
-    assert cells._devices("cuda:1", 2) == ["cuda:1", "cuda:1"]
-    assert cells._devices("cpu", 2) == ["cpu", "cpu"]
+    assert training._devices("cuda", 3) == ["cuda:0", "cuda:1", "cuda:0"]
+    assert training._devices("cuda:1", 2) == ["cuda:1", "cuda:1"]
+    assert training._devices("cpu", 2) == ["cpu", "cpu"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes where Linux shows them")
@@ -412,8 +415,8 @@ def test_a_study_that_is_stopped_keeps_what_is_finished_and_leaves_no_process(lo
     )
     asked = load(BASE.format(reconstructor="").replace("epochs = 2", "epochs = 1") + slow)
     out = tmp_path / "out"
-    cells.train(asked, out, share="1/4", device="cpu")
-    first, second = (cells.folder(cell, out).path for cell in asked.cells[:2])
+    training.train(asked, out, share="1/4", device="cpu")
+    first, second = (training.folder(cell, out).path for cell in asked.cells[:2])
     before = contents(first)
     options = ["--out", out, "--jobs", "2", "--cell", "2/4", "--resume", "--device", "cpu"]
     command = [sys.executable, "-m", "trajdesign", "study", tmp_path / "study.toml", *options]
@@ -427,7 +430,7 @@ def test_a_study_that_is_stopped_keeps_what_is_finished_and_leaves_no_process(lo
     assert "Traceback" not in error
     until(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
     assert contents(first) == before
-    assert cells.outcome(asked.cells[1], out).status == "missing"
+    assert training.outcome(asked.cells[1], out).status == "missing"
 
 
 def until(true, seconds=120):
@@ -444,7 +447,7 @@ def test_data_that_are_missing_are_named_before_any_cell_is_trained(load, tmp_pa
     text += "[choice.set.spent]\ndata = {kind = 'phantom', n_test = 0}\n"
     asked = load(text)
     with pytest.raises(InputError) as caught:
-        cells.train(asked, tmp_path / "out", device="cpu")
+        training.train(asked, tmp_path / "out", device="cpu")
     sentence = str(caught.value)
     assert sentence.startswith("8 of 12 cells have no data to train with: radial-04-fixed-unet-s0-none and 3 more: ")
     assert f"'{tmp_path}/none*.nii' names no file" in sentence

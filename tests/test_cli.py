@@ -16,14 +16,18 @@ import pytest
 import torch
 from faults.tiny import resealed
 
-from trajdesign import __version__, cli, doctor, limits, plugins, runtime, seqfile
+from trajdesign import __version__, plugins
 from trajdesign.acquisition import Acquisition
-from trajdesign.config import load_config, with_profile
-from trajdesign.inits.spiral import spiral
-from trajdesign.loading import load
-from trajdesign.run import RunFolder
+from trajdesign.cli import app, doctor
+from trajdesign.config.models import load_config, with_profile
+from trajdesign.learning.run_folder import RunFolder
+from trajdesign.physics import limits
+from trajdesign.physics.nerves import nerve_model
+from trajdesign.pulseq.reader import player
+from trajdesign.runtime import processes
 from trajdesign.scanner import Scanner
-from trajdesign.stimulation import nerve_model
+from trajdesign.trajectories.inits.spiral import spiral
+from trajdesign.trajectories.loading import load
 from trajdesign.trajectory import Trajectory, n_points
 
 TINY = [
@@ -80,7 +84,7 @@ def call(*words):
     before = sys.argv
     sys.argv = ["trajdesign", *map(str, words)]
     try:
-        cli.main()
+        app.main()
     except SystemExit as end:
         return 0 if end.code is None else end.code
     finally:
@@ -320,7 +324,7 @@ def test_devices_run_the_same_command(trajdesign, monkeypatch, tmp_path):
         launched.append((arguments, n_ranks))
         return 7
 
-    monkeypatch.setattr(runtime, "launch", launch)
+    monkeypatch.setattr(processes, "launch", launch)
     words = ["optimize", "--out", str(tmp_path / "run"), *SETTINGS, "--device", "cpu", "--devices", "2"]
     result = trajdesign(*words)
     assert (result.code, result.out, result.err) == (7, "", "")
@@ -334,7 +338,7 @@ def test_devices_run_the_same_command(trajdesign, monkeypatch, tmp_path):
 
 
 def test_only_the_first_rank_reports(trajdesign, monkeypatch, tmp_path):
-    monkeypatch.setattr(runtime, "is_first", lambda: False)
+    monkeypatch.setattr(processes, "is_first", lambda: False)
     result = trajdesign("optimize", "--out", tmp_path / "run", *SETTINGS, "--device", "cpu", "--no-baseline")
     assert (result.code, result.out, result.err) == (0, "", "")
     assert not (tmp_path / "run" / "figures").exists()
@@ -381,12 +385,12 @@ def test_export_writes_each_format_and_proves_it(trajdesign, run, tmp_path):
         facts = json.loads(result.out)
         assert facts["max_k_error_fov"] < 1e-3
         assert path.exists()
-    assert seqfile.read(tmp_path / "scan.seq").version == "1.5.0"
+    assert player.read(tmp_path / "scan.seq").version == "1.5.0"
     words = ("export", run, "--out", tmp_path / "old.seq", "--pulseq-version", "1.4.1", "--set", "sequence.n_dummies=1")
     result = trajdesign(*words)
     assert result.code == 0
     assert "max_k_error_fov" in result.out
-    assert seqfile.read(tmp_path / "old.seq").version == "1.4.1"
+    assert player.read(tmp_path / "old.seq").version == "1.4.1"
     assert trajdesign(*words).code == 5
     assert trajdesign(*words, "--force").code == 0
 
@@ -790,7 +794,9 @@ def test_the_command_line_as_a_process(tmp_path, run):
 
 
 def test_the_command_line_starts_without_torch():
-    code = "import sys, trajdesign.cli; assert 'torch' not in sys.modules, 'torch'; assert 'numpy' not in sys.modules"
+    code = (
+        "import sys, trajdesign.cli.app; assert 'torch' not in sys.modules, 'torch'; assert 'numpy' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -834,7 +840,7 @@ def test_a_shell_completes_names_of_plugins(words, wanted):
         "_TRAJDESIGN_COMPLETE": "complete_zsh",
         "_TYPER_COMPLETE_ARGS": shlex.join(["trajdesign", *words]),
     }
-    program = [sys.executable, "-c", "from trajdesign.cli import app; app(prog_name='trajdesign')"]
+    program = [sys.executable, "-c", "from trajdesign.cli.app import app; app(prog_name='trajdesign')"]
     done = subprocess.run(program, env=os.environ | settings, capture_output=True, text=True, check=False)
     assert done.stderr == ""
     assert re.findall(r'"([\w.=]+)"', done.stdout) == wanted

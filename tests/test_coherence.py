@@ -10,12 +10,14 @@ import pypulseq as pp
 import pytest
 from test_sequences import pattern
 
-from trajdesign import coherence, plugins, seqfile
+from trajdesign import plugins
 from trajdesign.errors import LimitError
-from trajdesign.export import export
-from trajdesign.exporters import pulseq
-from trajdesign.inspection import inspect
+from trajdesign.exporting.proof import export
+from trajdesign.pulseq import coherence
+from trajdesign.pulseq.file_rules import inspect
+from trajdesign.pulseq.reader import player
 from trajdesign.scanner import Scanner
+from trajdesign.trajectories.formats import pulseq
 
 SYSTEM = foreign.SYSTEM
 NAME = "receiver phase off the excitation's"
@@ -50,7 +52,7 @@ def lines(path, pulses_deg, receivers_deg, *, frequencies=None, shift=(0.0, 0.0)
 
 def verdict(path, signed=True):
     scanner = Scanner(gamma=SYSTEM.gamma)
-    return next(check for check in inspect(seqfile.read(path, signed=signed), scanner) if check.name == NAME)
+    return next(check for check in inspect(player.read(path, signed=signed), scanner) if check.name == NAME)
 
 
 @pytest.mark.parametrize("version", ["1.5.0", "1.4.1"])
@@ -134,7 +136,7 @@ def test_phases_are_those_of_a_spin_that_is_rotated(tmp_path, seed, frequency):
     """Pulses, receiver and spin are off the nominal frequency by the same, so that nothing precesses for them."""
     excitation, refocusing, receiver = np.random.default_rng(seed).uniform(0, 6, 3)
     path = echo_file(tmp_path / "x.seq", (excitation, frequency), (refocusing, frequency), receiver, frequency)
-    played = seqfile.read(path)
+    played = player.read(path)
     (first, second), edges = (pulse for _, pulse in played.pulses), played.block_edges
     centre, gap = edges[0] + first.centre, edges[2] + second.delay - edges[0] - first.end
     pulses = [(math.pi / 2, first.phase, frequency, 1e-4), (math.pi, second.phase, frequency, 1e-4)]
@@ -157,7 +159,7 @@ import math
 from types import SimpleNamespace
 
 from trajdesign import blocks
-from trajdesign.blocks import Shots
+from trajdesign.pulseq.writer.parts import Shots
 
 
 class Deaf(Shots):
@@ -227,7 +229,7 @@ def test_excitations_of_one_slice_that_differ_are_refused_and_warned_of(tmp_path
     for rule in ("_require_receiver", "_require_declared"):
         monkeypatch.setattr(pulseq, rule, lambda *_: None)
     export(pattern("radial", Scanner(), n_shots=12), tmp_path / "y.seq", options=options)
-    found = inspect(seqfile.read(tmp_path / "y.seq"), Scanner())
+    found = inspect(player.read(tmp_path / "y.seq"), Scanner())
     (check,) = [check for check in found if check.name == "excitations of one slice that differ"]
     assert (check.value, check.verdict) == (1, "warning")
     assert check.where.endswith("(1 of 12 ADC events)")

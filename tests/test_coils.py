@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from trajdesign.coils import (
+from trajdesign.errors import ConfigError, ResourceError
+from trajdesign.reconstruction.coils import (
     calibration_scan,
     coil_sensitivities,
     espirit_maps,
@@ -16,7 +17,6 @@ from trajdesign.coils import (
     smooth_maps,
     smooth_phase,
 )
-from trajdesign.errors import ConfigError, ResourceError
 
 
 def rng(seed=0):

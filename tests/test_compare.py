@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from trajdesign import compare
-from trajdesign.config import load_config
+from trajdesign.config.models import load_config
 from trajdesign.errors import ConfigError, InputError
-from trajdesign.optimize import optimize
-from trajdesign.run import RunFolder
+from trajdesign.learning.optimize import optimize
+from trajdesign.learning.run_folder import RunFolder
+from trajdesign.studies import compare
 
 TINY = [
     "acquisition.matrix=[32,32]",

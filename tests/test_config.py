@@ -5,11 +5,13 @@ import tomli_w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trajdesign import config, limits, plugins
-from trajdesign.config import Config, load_config
+from trajdesign import plugins
+from trajdesign.config import models
+from trajdesign.config.models import Config, load_config
+from trajdesign.config.toml import parse_options
 from trajdesign.errors import ConfigError, InputError
+from trajdesign.physics import limits
 from trajdesign.scanner import Scanner
-from trajdesign.toml_tables import parse_options
 
 
 def written(tmp_path, text):
@@ -203,7 +205,7 @@ def test_to_dict_is_toml_that_loads_as_the_same(tmp_path):
         with path.open("rb") as stream:
             tables = tomllib.load(stream)
         assert tables["scanner"]["gamma"] == settings.scanner.gamma
-        assert set(tables["training"]) == set(config.Training.model_fields)
+        assert set(tables["training"]) == set(models.Training.model_fields)
 
 
 def test_the_options_of_constraints_are_resolved():
@@ -276,21 +278,21 @@ def test_any_tables_load_or_are_refused_in_one_sentence(tmp_path_factory, tables
 def test_a_start_is_an_init_or_the_init_with_other_options():
     assert load_config().start == {}
     init = {"kind": "cartesian", "power": 0.4}
-    varied = config.from_tables({"init": init, "start": {"wave": 0.4}})
+    varied = models.from_tables({"init": init, "start": {"wave": 0.4}})
     assert varied.start == {**varied.init, "wave": 0.4}
-    assert config.from_tables({"init": init, "start": {"kind": "epi"}}).start["kind"] == "epi"
+    assert models.from_tables({"init": init, "start": {"kind": "epi"}}).start["kind"] == "epi"
     with pytest.raises(ConfigError, match=r"start.wav is no option of 'cartesian'; did you mean 'wave'"):
-        config.from_tables({"init": init, "start": {"wav": 0.4}})
+        models.from_tables({"init": init, "start": {"wav": 0.4}})
 
 
 def test_a_scanner_is_known_by_its_profile_whatever_its_limits():
-    for name in config.profiles():
-        timing = config.with_profile({"profile": name})
-        words = config.options_of(Scanner(**timing, max_gradient=30e-3, max_slew=100.0))
+    for name in models.profiles():
+        timing = models.with_profile({"profile": name})
+        words = models.options_of(Scanner(**timing, max_gradient=30e-3, max_slew=100.0))
         rest = ["--max-gradient", "0.03", "--max-slew", "100.0"]
-        of_profile = [] if timing == config.with_profile({"profile": "siemens"}) else ["--profile", name]
+        of_profile = [] if timing == models.with_profile({"profile": "siemens"}) else ["--profile", name]
         assert words == [*of_profile, *rest], "philips plays with the numbers of siemens"
-    almost = Scanner(**{**config.with_profile({"profile": "ge"}), "adc_dead_time": 11e-6}, limit_norm="axis")
-    words = config.options_of(almost)
+    almost = Scanner(**{**models.with_profile({"profile": "ge"}), "adc_dead_time": 11e-6}, limit_norm="axis")
+    words = models.options_of(almost)
     assert words[:2] == ["--profile", "ge"]
     assert words[-4:] == ["--scanner", "limit_norm=axis", "--scanner", "adc_dead_time=1.1e-05"]

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from trajdesign import console
+from trajdesign.cli import console
 from trajdesign.interfaces import Progress
 
 HEADINGS = ("limit", "worst", "")

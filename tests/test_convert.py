@@ -9,10 +9,11 @@ import pytest
 import torch
 import torchkbnufft
 
-from trajdesign import Acquisition, Scanner, convert
-from trajdesign.encoding import Encoding
+from trajdesign import Acquisition, Scanner
+from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import InputError
-from trajdesign.inits.radial import radial
+from trajdesign.trajectories import convert
+from trajdesign.trajectories.inits.radial import radial
 from trajdesign.trajectory import Trajectory, n_points
 
 N_PIXELS = 16 * 13

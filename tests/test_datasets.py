@@ -12,10 +12,10 @@ from torch.utils.data import DataLoader
 
 from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
-from trajdesign.datasets._grid import center_fit, centered_fft, fit_matrix, fourier_resize
-from trajdesign.datasets.fastmri import compress_coils, fastmri
-from trajdesign.datasets.images import images
-from trajdesign.datasets.phantom import brain, phantom
+from trajdesign.data.grid import center_fit, centered_fft, fit_matrix, fourier_resize
+from trajdesign.data.sources.fastmri import compress_coils, fastmri
+from trajdesign.data.sources.images import images
+from trajdesign.data.sources.phantom import brain, phantom
 from trajdesign.errors import ConfigError, InputError
 
 ACQUISITION = Acquisition(matrix=(48, 48))
@@ -115,7 +115,7 @@ def test_phantom_splits_and_seeds_are_apart():
 def test_phantom_is_the_same_in_another_process_and_in_workers():
     script = (
         "import torch; from trajdesign.acquisition import Acquisition;"
-        "from trajdesign.datasets.phantom import phantom;"
+        "from trajdesign.data.sources.phantom import phantom;"
         "d = phantom(Acquisition(matrix=(48, 48)), 'val', seed=7);"
         "print(torch.view_as_real(d[2]).double().abs().sum().item())"
     )

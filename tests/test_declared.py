@@ -9,13 +9,14 @@ import pytest
 from test_seqfile import signed
 from test_sequences import PATTERNS, pattern
 
-from trajdesign import plugins, seqfile
-from trajdesign.checks import describe
-from trajdesign.config import with_profile
-from trajdesign.declared import declared
+from trajdesign import plugins
+from trajdesign.config.models import with_profile
 from trajdesign.errors import InputError, LimitError
-from trajdesign.export import export
-from trajdesign.inspection import inspect
+from trajdesign.exporting.proof import export
+from trajdesign.pulseq.checks import describe
+from trajdesign.pulseq.declared import declared
+from trajdesign.pulseq.file_rules import inspect
+from trajdesign.pulseq.reader import player
 from trajdesign.scanner import Scanner
 
 #: Two slices of 5 mm, 5 mm apart: at -2.5 and 2.5 mm.
@@ -24,7 +25,7 @@ SHOTS = 12
 
 
 def found_in(path, scanner, signature=True):
-    return {check.name: check for check in declared(seqfile.read(path, signed=signature), scanner)}
+    return {check.name: check for check in declared(player.read(path, signed=signature), scanner)}
 
 
 class Faulty:
@@ -189,7 +190,7 @@ def test_templates_play_what_they_say(tmp_path, name, profile):
     options = {"kind": name, "noise_scan": True, "n_dummies": 3}
     options |= {"gre_2d": {"n_slices": 3, "slice_gap": 1e-3}, "gre_3d": {"n_partitions": 4}}.get(name, {})
     plugins.build("sequence", options, pattern(PATTERNS[name], scanner)).write(str(tmp_path / "x.seq"))
-    found = inspect(seqfile.read(tmp_path / "x.seq"), scanner)
+    found = inspect(player.read(tmp_path / "x.seq"), scanner)
     assert [describe(check) for check in found if check.verdict in ("warning", "broken")] == []
 
 
@@ -235,7 +236,7 @@ def test_refocusing_pulses_are_of_the_slice_too(tmp_path, monkeypatch, change, n
     Faulty(monkeypatch, change)
     trajectory = pattern("radial", Scanner(), n_shots=SHOTS)
     plugins.build("sequence", {"kind": "se_2d"}, trajectory).write(str(tmp_path / "y.seq"))
-    found = {check.name: check for check in inspect(seqfile.read(tmp_path / "y.seq"), Scanner())}
+    found = {check.name: check for check in inspect(player.read(tmp_path / "y.seq"), Scanner())}
     assert (found[name].value, found[name].verdict) == (n_off, "warning")
     monkeypatch.undo()
     Faulty(monkeypatch, change)
@@ -320,7 +321,7 @@ def test_soft_delays_that_contradict_themselves(tmp_path):
     content = text(second=1, sections="extension DELAYS 1\n1 0 0 0 TE\n2 0 0 1 TE\n")
     (tmp_path / "x.seq").write_bytes(content)
     with pytest.raises(InputError, match="factor 0"):
-        seqfile.read(tmp_path / "x.seq", signed=False)
+        player.read(tmp_path / "x.seq", signed=False)
 
 
 @pytest.mark.parametrize(
@@ -337,10 +338,10 @@ def test_soft_delays_that_contradict_themselves(tmp_path):
 def test_triggers_lie_in_their_blocks(tmp_path, row, words):
     (tmp_path / "x.seq").write_bytes(text(second=3, sections=f"extension TRIGGERS 2\n{row}\n"))
     if words is None:
-        assert seqfile.read(tmp_path / "x.seq", signed=False).duration == pytest.approx(9e-3)
+        assert player.read(tmp_path / "x.seq", signed=False).duration == pytest.approx(9e-3)
         return
     with pytest.raises(InputError, match=words):
-        seqfile.read(tmp_path / "x.seq", signed=False)
+        player.read(tmp_path / "x.seq", signed=False)
 
 
 def test_offsets_in_ppm_count_where_the_field_is_known(tmp_path):
@@ -348,7 +349,7 @@ def test_offsets_in_ppm_count_where_the_field_is_known(tmp_path):
     name, phase = "offsets in ppm of an unknown field", "receiver phase off the excitation's"
     for known, expected in (("B0 3\nGamma 42.576e6\n", 1.0), ("", None)):
         (tmp_path / "x.seq").write_bytes(text(definitions=known, ppm=1 / (3 * 42.576)))
-        played = seqfile.read(tmp_path / "x.seq", signed=False)
+        played = player.read(tmp_path / "x.seq", signed=False)
         found = {check.name: check for check in inspect(played, Scanner(gamma=42.576e6))}
         if expected is None:
             assert (found[name].value, found[name].verdict) == (1, "warning")

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trajdesign.acquisition import Acquisition
-from trajdesign.density import density_compensation
-from trajdesign.encoding import angular
-from trajdesign.inits.radial import radial
-from trajdesign.nufft import nufft, nufft_adjoint
+from trajdesign.encoding.density import density_compensation
+from trajdesign.encoding.nufft import nufft, nufft_adjoint
+from trajdesign.encoding.operator import angular
 from trajdesign.scanner import Scanner
+from trajdesign.trajectories.inits.radial import radial
 
 
 def grid(shape):

@@ -10,10 +10,10 @@ import torch
 
 import trajdesign
 from trajdesign import load_config, plugins
-from trajdesign.encoding import Encoding, angular
+from trajdesign.encoding.operator import Encoding, angular
 from trajdesign.errors import ConfigError, InputError, OutputError
-from trajdesign.inits.radial import radial
-from trajdesign.run import RunFolder
+from trajdesign.learning.run_folder import RunFolder
+from trajdesign.trajectories.inits.radial import radial
 
 LOAD = """
 import sys, torch

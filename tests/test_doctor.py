@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from trajdesign import doctor, nufft, plugins
+from trajdesign import plugins
+from trajdesign.cli import doctor
+from trajdesign.encoding import nufft
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 

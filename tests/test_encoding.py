@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from trajdesign import nufft as module
 from trajdesign.acquisition import Acquisition
-from trajdesign.encoding import Encoding, angular
+from trajdesign.encoding import nufft as module
+from trajdesign.encoding.operator import Encoding, angular
 from trajdesign.errors import ConfigError, DivergedError, InputError
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory, n_points

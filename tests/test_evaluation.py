@@ -7,17 +7,21 @@ import torch
 from scipy.ndimage import gaussian_filter
 from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio, structural_similarity
 
-from trajdesign import compare, console, metrics, plugins, report
-from trajdesign.config import load_config
-from trajdesign.datasets.phantom import phantom
-from trajdesign.encoding import Encoding
+from trajdesign import plugins
+from trajdesign.cli import console
+from trajdesign.config.models import load_config
+from trajdesign.data.sources.phantom import phantom
+from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import DivergedError, InputError
-from trajdesign.evaluation import evaluate, look, reconstruct
 from trajdesign.interfaces import Reconstructor
-from trajdesign.optimize import optimize
-from trajdesign.reconstructors.adjoint import root_sum_of_squares
-from trajdesign.run import RunFolder
-from trajdesign.runtime import Ranks
+from trajdesign.learning.evaluation import evaluate, look, reconstruct
+from trajdesign.learning.optimize import optimize
+from trajdesign.learning.run_folder import RunFolder
+from trajdesign.reconstruction import metrics
+from trajdesign.reconstruction.reconstructors.adjoint import root_sum_of_squares
+from trajdesign.reporting import report
+from trajdesign.runtime.processes import Ranks
+from trajdesign.studies import compare
 
 
 @pytest.fixture

@@ -17,10 +17,12 @@ import torch
 from PIL import Image, ImageSequence
 
 import trajdesign as td
-from trajdesign import cli, plugins, study
-from trajdesign.config import from_tables
-from trajdesign.optimize import optimize
-from trajdesign.toml_tables import parse_options
+from trajdesign import plugins
+from trajdesign.cli import app
+from trajdesign.config.models import from_tables
+from trajdesign.config.toml import parse_options
+from trajdesign.learning.optimize import optimize
+from trajdesign.studies import study
 from trajdesign.trajectory import n_points
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -57,7 +59,7 @@ def in_process(monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(sys, "argv", ["trajdesign", *command[3:]])
             try:
-                cli.main()
+                app.main()
             except SystemExit as end:
                 if end.code:
                     raise subprocess.CalledProcessError(end.code, command) from None
@@ -269,7 +271,7 @@ def test_reconstruct_kspace(tmp_path, monkeypatch, capsys):
 def test_the_commands_of_start_are_commands_of_the_program():
     start = script("start")
     assert {command[0] for command in start.commands("runs/first", [])} <= {
-        command.name or command.callback.__name__ for command in cli.app.registered_commands
+        command.name or command.callback.__name__ for command in app.app.registered_commands
     }
 
 

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from trajdesign import blocks, limits, seqfile
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, LimitError, OutputError
-from trajdesign.export import export
-from trajdesign.exporters import pulseq as exporter
-from trajdesign.loading import Given, load, load_sampled
+from trajdesign.exporting.proof import export
+from trajdesign.physics import limits
+from trajdesign.pulseq.reader import player
+from trajdesign.pulseq.writer import parts
 from trajdesign.scanner import Scanner
+from trajdesign.trajectories.formats import pulseq as exporter
+from trajdesign.trajectories.loading import Given, load, load_sampled
 from trajdesign.trajectory import Trajectory, n_points
 
 GE_LIKE = {
@@ -73,7 +75,7 @@ def test_both_readers_find_what_was_meant(tmp_path, pattern, version):
     assert report["reader_difference_fov"] < 1e-6
     assert set(report["k_error_fov_by_reader"]) == {"seqfile", "pypulseq"}
     assert report["timing_ok"]
-    assert report["version"] == version == seqfile.read(path).version
+    assert report["version"] == version == player.read(path).version
     assert report["max_gradient"] <= trajectory.scanner.max_gradient
     assert report["max_slew"] <= trajectory.scanner.max_slew
     assert report["duration"] == pytest.approx(5 * report["tr"])
@@ -111,7 +113,7 @@ def test_rasters_dwells_norms_and_nuclei(tmp_path, scanner, dwell):
     assert report["max_k_error_fov"] < 1e-5
     assert report["reader_difference_fov"] < 1e-6
     order = 2 if scanner.limit_norm == "vector" else np.inf
-    played = seqfile.read(tmp_path / "x.seq")
+    played = player.read(tmp_path / "x.seq")
     gradient, slew = played.extremes(scanner.gamma, scanner.limit_norm)
     readout = np.linalg.norm(trajectory.gradient.numpy(), ord=order, axis=2).max()
     assert readout * (1 - 1e-6) <= gradient <= scanner.max_gradient
@@ -242,7 +244,7 @@ def test_te_and_tr(tmp_path):
     longer = export(trajectory, tmp_path / "b.seq", options={"sequence": wanted})
     assert longer["te"] == pytest.approx(wanted["te"], abs=1e-5)
     assert longer["tr"] == pytest.approx(wanted["tr"], abs=1e-5)
-    played = seqfile.read(tmp_path / "b.seq")
+    played = player.read(tmp_path / "b.seq")
     assert np.diff(played.excitations) == pytest.approx(longer["tr"])
     nearest = np.argmin(np.linalg.norm(played.k_adc, axis=2).sum(axis=0))
     assert played.adc_times[:, nearest] - played.excitations[-2:] == pytest.approx(longer["te"])
@@ -256,7 +258,7 @@ def test_the_sequence_that_is_played(tmp_path):
     trajectory = spokes(Acquisition(n_shots=4), Scanner())
     trajectory = trajectory.with_k(trajectory.k, "x\n[BLOCKS]\n1 2 3 é")
     export(trajectory, tmp_path / "x.seq", options={"sequence": {"n_dummies": 3, "flip_angle_deg": 12.0}})
-    sequence = pp.Sequence(blocks.system(trajectory.scanner))
+    sequence = pp.Sequence(parts.system(trajectory.scanner))
     sequence.read(str(tmp_path / "x.seq"))
     played = [sequence.get_block(key) for key in sequence.block_events]
     pulses = [block.rf for block in played if block.rf is not None]
@@ -348,9 +350,9 @@ def test_a_seq_file_has_lf_where_the_system_has_other_lines(tmp_path, monkeypatc
     monkeypatch.undo()
     assert b"\r" not in (tmp_path / "there.seq").read_bytes()
     assert (tmp_path / "there.seq").read_bytes() == (tmp_path / "here.seq").read_bytes()
-    assert exporter.read_back(tmp_path / "there.seq", trajectory)[1]["md5"] == seqfile.read(tmp_path / "here.seq").md5
+    assert exporter.read_back(tmp_path / "there.seq", trajectory)[1]["md5"] == player.read(tmp_path / "here.seq").md5
 
 
 def test_the_module_imports_no_pypulseq():
-    code = "import sys, trajdesign.export, trajdesign.cli; sys.exit('pypulseq' in sys.modules)"
+    code = "import sys, trajdesign.export, trajdesign.cli.app; sys.exit('pypulseq' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -8,13 +8,16 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from trajdesign import blocks, cli, plugins, seqfile
-from trajdesign.acoustics import Band
+from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
-from trajdesign.export import export
-from trajdesign.exposure import expose
+from trajdesign.cli import app
+from trajdesign.exporting.proof import export
+from trajdesign.physics.nerves import nerve_model
+from trajdesign.physics.resonances import Band
+from trajdesign.pulseq.reader import player
+from trajdesign.pulseq.side_effects import expose
+from trajdesign.pulseq.writer import parts
 from trajdesign.scanner import Scanner
-from trajdesign.stimulation import nerve_model
 
 SCANNER = Scanner()
 
@@ -30,7 +33,7 @@ def written(tmp_path_factory):
 
 def whole(path):
     """The gradient of the file at every raster centre (time, 3), T/m, by pypulseq."""
-    sequence = pp.Sequence(blocks.system(SCANNER))
+    sequence = pp.Sequence(parts.system(SCANNER))
     sequence.read(str(path))
     centres = (np.arange(round(sequence.duration()[0] / 10e-6)) + 0.5) * 10e-6
     axes = [np.interp(centres, t, g, left=0, right=0) for t, g in sequence.waveforms()]
@@ -39,7 +42,7 @@ def whole(path):
 
 @pytest.mark.parametrize("model", ["whole", "hrmw"])
 def test_a_long_file_is_taken_in_parts_that_see_what_the_whole_has(written, model):
-    file = seqfile.read(written)
+    file = player.read(written)
     assert file.duration > 10
     found = expose(file, SCANNER, nerve_model(model))
     response = nerve_model(model).response(whole(written), 10e-6)
@@ -58,7 +61,7 @@ def test_a_long_file_is_taken_in_parts_that_see_what_the_whole_has(written, mode
 def test_nerves_do_not_know_where_the_file_starts_and_ends(tmp_path, ramp, is_last):
     found = []
     for pause in (0.0, 10e-6):
-        sequence = pp.Sequence(blocks.system(SCANNER))
+        sequence = pp.Sequence(parts.system(SCANNER))
         rise, fall = (1e-3, ramp) if is_last else (ramp, 1e-3)
         pulse = pp.make_trapezoid(
             "x",
@@ -72,7 +75,7 @@ def test_nerves_do_not_know_where_the_file_starts_and_ends(tmp_path, ramp, is_la
         for event in events if pause else [pulse]:
             sequence.add_block(event)
         sequence.write(str(tmp_path / "x.seq"))
-        found.append(expose(seqfile.read(tmp_path / "x.seq"), SCANNER, nerve_model("xrm")).checks[0].value)
+        found.append(expose(player.read(tmp_path / "x.seq"), SCANNER, nerve_model("xrm")).checks[0].value)
     assert found[0] == pytest.approx(found[1], rel=1e-9)
     if not is_last:  # AA.21: t of a slew rate has t / (chronaxie + t) of the effect; half of it in the outer two cells
         less, one, more, cell = ((ramp + t) / (334e-6 + ramp + t) for t in (-10e-6, 0, 10e-6, 10e-6 - ramp))
@@ -81,12 +84,12 @@ def test_nerves_do_not_know_where_the_file_starts_and_ends(tmp_path, ramp, is_la
 
 
 def test_a_known_tone_is_heard_where_it_is(tmp_path):
-    sequence = pp.Sequence(blocks.system(SCANNER))
+    sequence = pp.Sequence(parts.system(SCANNER))
     t = (np.arange(20_000) + 0.5) * 10e-6
     tone = 5e-3 * SCANNER.gamma * np.sin(2 * np.pi * 600 * t)
     sequence.add_block(pp.make_arbitrary_grad("x", tone, first=0, last=0, system=sequence.system))
     sequence.write(str(tmp_path / "tone.seq"))
-    file = seqfile.read(tmp_path / "tone.seq")
+    file = player.read(tmp_path / "tone.seq")
     bands = [Band(600, 50), Band(1200, 50)]
     found = expose(file, SCANNER, nerve_model("xrm"), bands=bands, band_limit=4e-3)
     drive = found.checks[1:]
@@ -100,22 +103,22 @@ def test_a_known_tone_is_heard_where_it_is(tmp_path):
 def test_from_the_command_line(written, tmp_path):
     run = CliRunner().invoke
     words = ["check", str(written), "--json", "--out", str(tmp_path / "x.png")]
-    result = run(cli.app, [*words, "--nerves", "xrm", "--nerve-limit", "1"])
+    result = run(app.app, [*words, "--nerves", "xrm", "--nerve-limit", "1"])
     document = json.loads(result.stdout)
     assert (result.exit_code, document["ok"]) == (0, True)
     assert {"gradient vector", "nerve stimulation", "k-space extent"} <= {rule["name"] for rule in document["checks"]}
     assert (tmp_path / "x.png").stat().st_size > 10_000
     # another coil's model only warns, one's own breaks
-    result = run(cli.app, ["check", str(written), "--nerve-limit", "0.1", "--nerves", "whole"])
+    result = run(app.app, ["check", str(written), "--nerve-limit", "0.1", "--nerves", "whole"])
     assert result.exit_code == 4
-    file = seqfile.read(written)
+    file = player.read(written)
     for is_own_coil, verdict in ((False, "warning"), (True, "broken")):
         found = expose(file, SCANNER, nerve_model("whole"), nerve_limit=0.1, is_own_coil=is_own_coil)
         assert found.checks[0].verdict == verdict
     assert "does not establish" in result.stdout
-    result = run(cli.app, ["check", str(written), "--max-slew", "50", "--json"])
+    result = run(app.app, ["check", str(written), "--max-slew", "50", "--json"])
     broken = {rule["name"] for rule in json.loads(result.stdout)["checks"] if rule["verdict"] == "broken"}
     assert (result.exit_code, "slew rate vector" in broken) == (4, True)
-    result = run(cli.app, ["check", str(written), "--profile", "ge", "--json"])
+    result = run(app.app, ["check", str(written), "--profile", "ge", "--json"])
     broken = {rule["name"] for rule in json.loads(result.stdout)["checks"] if rule["verdict"] == "broken"}
     assert "gradient raster" in broken

@@ -10,7 +10,7 @@ import pytest
 
 import trajdesign
 from trajdesign.errors import OutputError, ResourceError
-from trajdesign.files import atomic_path
+from trajdesign.files.atomic import atomic_path
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -87,7 +87,7 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path):
     path = tmp_path / "result.txt"
     path.write_text("old")
     code = (
-        "import sys, time; from trajdesign.files import atomic_path\n"
+        "import sys, time; from trajdesign.files.atomic import atomic_path\n"
         "with atomic_path(sys.argv[1]) as t:\n"
         "    with t.open('w') as stream:\n"
         "        stream.write('half'); stream.flush(); print('ready', flush=True); time.sleep(60)\n"

@@ -12,7 +12,7 @@ import torch
 
 from trajdesign import Acquisition, Scanner
 from trajdesign.errors import ConfigError, OutputError
-from trajdesign.export import export
+from trajdesign.exporting.proof import export
 from trajdesign.trajectory import Trajectory, n_points
 
 
@@ -109,7 +109,7 @@ def test_ismrmrd_reads_our_header_and_trajectory(trajectory, tmp_path):
 
 
 def test_mrd_turns_no_warnings_on():
-    code = "import warnings; from trajdesign.exporters import mrd; b = warnings.filters[:]; mrd._library(); "
+    code = "import warnings; from trajdesign.trajectories.formats import mrd; b = warnings.filters[:]; mrd._library(); "
     subprocess.run([sys.executable, "-c", code + "assert warnings.filters == b"], check=True)
 
 

@@ -7,13 +7,13 @@ from scipy.integrate import solve_ivp
 from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, LimitError
-from trajdesign.inits.cartesian import cartesian
-from trajdesign.inits.epi import epi
-from trajdesign.inits.propeller import propeller
-from trajdesign.inits.radial import radial
-from trajdesign.inits.rosette import rosette
-from trajdesign.inits.spiral import spiral
 from trajdesign.scanner import Scanner
+from trajdesign.trajectories.inits.cartesian import cartesian
+from trajdesign.trajectories.inits.epi import epi
+from trajdesign.trajectories.inits.propeller import propeller
+from trajdesign.trajectories.inits.radial import radial
+from trajdesign.trajectories.inits.rosette import rosette
+from trajdesign.trajectories.inits.spiral import spiral
 
 GAMMA = 42.577478461e6
 STANDARD = [

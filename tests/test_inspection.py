@@ -8,17 +8,18 @@ import numpy as np
 import pypulseq as pp
 import pytest
 
-from trajdesign import adc, seqfile
-from trajdesign.checks import describe
 from trajdesign.errors import ConfigError, InputError
-from trajdesign.inspection import inspect
+from trajdesign.pulseq import adc
+from trajdesign.pulseq.checks import describe
+from trajdesign.pulseq.file_rules import inspect
+from trajdesign.pulseq.reader import player
 from trajdesign.scanner import Scanner
 
 SCANNER = Scanner(max_gradient=30e-3, max_slew=120, gamma=foreign.SYSTEM.gamma)
 
 
 def checks(path, scanner=SCANNER, signed=True):
-    return {check.name: check for check in inspect(seqfile.read(path, signed=signed), scanner)}
+    return {check.name: check for check in inspect(player.read(path, signed=signed), scanner)}
 
 
 def names(found, verdict):
@@ -112,7 +113,7 @@ def test_a_jump_that_pypulseq_lets_pass(tmp_path):
     assert found["gradient jump"].value == pytest.approx(1.9e-3, rel=1e-4)
     assert "block 69, y" in found["gradient jump"].where
     assert "2 in all" in found["gradient jump"].where
-    off = sequence.calculate_kspace()[0].T[-16:] - seqfile.read(path).k[-1]
+    off = sequence.calculate_kspace()[0].T[-16:] - player.read(path).k[-1]
     assert np.abs(off[:, 1]) == pytest.approx(1.9e-3 * foreign.LAX.gamma * 1e-3, rel=1e-3)
 
 
@@ -237,7 +238,7 @@ def test_b1(tmp_path):
     found = checks(path)
     b1 = 250 / SCANNER.gamma
     assert found["B1 peak"].value == pytest.approx(b1)
-    assert found["B1+rms"].value == pytest.approx(b1 * np.sqrt(3e-3 / seqfile.read(path).duration), rel=1e-6)
+    assert found["B1+rms"].value == pytest.approx(b1 * np.sqrt(3e-3 / player.read(path).duration), rel=1e-6)
     assert found["B1+rms of the worst 10 s"].value == pytest.approx(b1 * np.sqrt(3e-3 / 10), rel=1e-6)
     assert "uT" in describe(found["B1 peak"])
     assert found["B1 peak"].verdict == "ok"  # 5.9 uT

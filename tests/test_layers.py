@@ -213,7 +213,7 @@ def test_every_public_name_of_the_package_is_there():
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [
-        ("trajdesign.cli", "torch numpy scipy matplotlib pypulseq pydantic"),
+        ("trajdesign.cli.app", "torch numpy scipy matplotlib pypulseq pydantic"),
         ("trajdesign.units", "torch numpy scipy matplotlib"),
         ("trajdesign.optimize", "matplotlib pypulseq typer h5py nibabel clarabel torchdiffeq"),
         ("trajdesign.export", "matplotlib pypulseq typer torchdiffeq"),
@@ -231,4 +231,4 @@ def test_one_function_tells_kinds_of_files_by_name():
     # names of temporary files, an ending that pypulseq demands, members of archives
     may = {"walled", "files", "exporters.pulseq", "arrays"}
     found = {name for name, path in modules().items() if name not in may and asks.search(path.read_text())}
-    assert found == set(), "use trajdesign.walled.ending"
+    assert found == set(), "use trajdesign.files.untrusted.ending"

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from trajdesign import limits
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, LimitError
-from trajdesign.inits.spiral import spiral
 from trajdesign.interfaces import Finding
+from trajdesign.physics import limits
 from trajdesign.scanner import Scanner
+from trajdesign.trajectories.inits.spiral import spiral
 from trajdesign.trajectory import Trajectory, n_points
 
 GAMMA = 42.577478461e6

@@ -7,7 +7,7 @@ import pytest
 
 from trajdesign.errors import ResourceError
 from trajdesign.interfaces import Progress
-from trajdesign.loggers.tensorboard import tensorboard
+from trajdesign.learning.loggers.tensorboard import tensorboard
 
 
 def read(folder):

@@ -5,7 +5,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio, structural_similarity
 
 from trajdesign.errors import ConfigError, InputError
-from trajdesign.metrics import has_signal, image_loss, nrmse, psnr, ssim, wilcoxon_p
+from trajdesign.reconstruction.metrics import has_signal, image_loss, nrmse, psnr, ssim, wilcoxon_p
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from scipy.integrate import solve_ivp
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, DivergedError
-from trajdesign.inits.spiral import spiral
-from trajdesign.parameterizations.neural_ode import NeuralODE
+from trajdesign.learning.parameterizations.neural_ode import NeuralODE
 from trajdesign.scanner import Scanner
+from trajdesign.trajectories.inits.spiral import spiral
 
 FOV = 0.22
 TIGHT = {"method": "dopri5", "rtol": 1e-6, "atol": 1e-7}

@@ -8,9 +8,9 @@ import pytest
 import torch
 from faults.tiny import TINY
 
-from trajdesign import nufft as module
+from trajdesign.encoding import nufft as module
+from trajdesign.encoding.nufft import nufft, nufft_adjoint
 from trajdesign.errors import ConfigError, DivergedError, ResourceError
-from trajdesign.nufft import nufft, nufft_adjoint
 
 BACKENDS = ["finufft", "torchkbnufft"]
 SHAPES = [(16, 16), (15, 12), (13, 17), (20, 32), (8, 7, 6)]
@@ -236,7 +236,7 @@ def test_auto_is_finufft_on_a_cpu_and_elsewhere_the_kernel_that_measures_fastest
 
 UNUSED = """
 import sys
-from trajdesign.cli import main
+from trajdesign.cli.app import main
 try:
     main()
 finally:

@@ -11,22 +11,24 @@ import pytest
 import scipy.stats
 import torch
 
-from trajdesign import limits, metrics, plugins
-from trajdesign.config import load_config
-from trajdesign.encoding import Encoding
+from trajdesign import plugins
+from trajdesign.config.models import load_config
+from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import ConfigError, DivergedError, InputError, LimitError, OutputError, ResourceError
-from trajdesign.evaluation import evaluate, reconstruct
-from trajdesign.export import export
+from trajdesign.exporting.proof import export
 from trajdesign.interfaces import Reconstructor
-from trajdesign.joint import Joint
-from trajdesign.optimize import datasets, optimize
-from trajdesign.parameterizations.samples import Samples
-from trajdesign.projection import Projection
-from trajdesign.reconstructors.adjoint import root_sum_of_squares
-from trajdesign.run import RunFolder
-from trajdesign.runtime import Ranks, torch_device
-from trajdesign.stimulation import nerve_model
-from trajdesign.training import train
+from trajdesign.learning.evaluation import evaluate, reconstruct
+from trajdesign.learning.optimize import datasets, optimize
+from trajdesign.learning.parameterizations.samples import Samples
+from trajdesign.learning.run_folder import RunFolder
+from trajdesign.learning.step import Joint
+from trajdesign.learning.training import train
+from trajdesign.physics import limits
+from trajdesign.physics.nerves import nerve_model
+from trajdesign.physics.projection import Projection
+from trajdesign.reconstruction import metrics
+from trajdesign.reconstruction.reconstructors.adjoint import root_sum_of_squares
+from trajdesign.runtime.processes import Ranks, torch_device
 
 GAMMA = 42.577478461e6
 TINY = [

@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.table import Table
 from matplotlib.text import Text
 
-from trajdesign import drawing, plots
 from trajdesign.acquisition import Acquisition
+from trajdesign.encoding.psf import psf
 from trajdesign.errors import ConfigError
-from trajdesign.inits.radial import radial
-from trajdesign.inits.spiral import spiral
-from trajdesign.psf import psf
+from trajdesign.reporting import drawing, plots
 from trajdesign.scanner import Scanner
+from trajdesign.trajectories.inits.radial import radial
+from trajdesign.trajectories.inits.spiral import spiral
 from trajdesign.trajectory import Trajectory, n_points
 
 ACQUISITION = Acquisition(matrix=(32, 32), n_shots=4, n_samples=400)
@@ -37,7 +37,7 @@ def lines(axes):
 
 
 def test_plots_leave_the_global_state_of_pyplot_alone():
-    code = "import sys, trajdesign.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, trajdesign.reporting.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -9,14 +9,15 @@ import pytest
 import torch
 
 import trajdesign
-from trajdesign import limits, plugins
+from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
-from trajdesign.encoding import Encoding
+from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import ConfigError, LimitError
-from trajdesign.export import export
-from trajdesign.inits.spiral import spiral
+from trajdesign.exporting.proof import export
 from trajdesign.interfaces import Constraint
+from trajdesign.physics import limits
 from trajdesign.scanner import Scanner
+from trajdesign.trajectories.inits.spiral import spiral
 from trajdesign.trajectory import Trajectory, n_points
 
 ROOT = Path(trajdesign.__file__).parent
@@ -115,7 +116,7 @@ def test_resolving_writes_out_every_default_and_leaves_the_table_alone():
 
 def test_a_plugin_from_elsewhere(tmp_path, monkeypatch):
     (tmp_path / "somewhere_else.py").write_text(
-        "from trajdesign.inits.radial import radial\n"
+        "from trajdesign.trajectories.inits.radial import radial\n"
         "def mine(acquisition, scanner, *, angle: str = 'golden'):\n"
         "    '''Mine.'''\n"
         "    return radial(acquisition, scanner, angle=angle)\n"

@@ -6,9 +6,9 @@ import threading
 import numpy as np
 import pytest
 
-from trajdesign.config import load_config
-from trajdesign.optimize import optimize
-from trajdesign.progress import plan, taking_long
+from trajdesign.config.models import load_config
+from trajdesign.learning.optimize import optimize
+from trajdesign.learning.progress import plan, taking_long
 
 TINY = [
     "acquisition={matrix=[16,16], n_shots=2, n_samples=100, dwell=8e-6}",

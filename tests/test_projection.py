@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from trajdesign import limits
 from trajdesign.acquisition import Acquisition
-from trajdesign.inits.cartesian import cartesian
-from trajdesign.inits.radial import radial
-from trajdesign.inits.spiral import spiral
-from trajdesign.projection import Projection
+from trajdesign.physics import limits
+from trajdesign.physics.projection import Projection
 from trajdesign.scanner import Scanner
+from trajdesign.trajectories.inits.cartesian import cartesian
+from trajdesign.trajectories.inits.radial import radial
+from trajdesign.trajectories.inits.spiral import spiral
 from trajdesign.trajectory import Trajectory, n_points
 
 GAMMA = 42.577478461e6

@@ -9,11 +9,11 @@ from scipy.optimize import brentq, minimize_scalar
 from scipy.special import j1
 
 from trajdesign.acquisition import Acquisition
+from trajdesign.encoding.psf import psf
 from trajdesign.errors import ConfigError, InputError
-from trajdesign.inits.cartesian import cartesian
-from trajdesign.inits.radial import radial
-from trajdesign.psf import psf
 from trajdesign.scanner import Scanner
+from trajdesign.trajectories.inits.cartesian import cartesian
+from trajdesign.trajectories.inits.radial import radial
 from trajdesign.trajectory import Trajectory, n_points
 
 SCANNER = Scanner()

@@ -11,10 +11,11 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from trajdesign import config, limits
 from trajdesign.acquisition import Acquisition
+from trajdesign.config import models
 from trajdesign.errors import LimitError
-from trajdesign.export import export
+from trajdesign.exporting.proof import export
+from trajdesign.physics import limits
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory, n_points
 from trajdesign.units import GAMMA
@@ -60,8 +61,8 @@ def scanners(draw):
     nucleus = draw(st.sampled_from(sorted(GAMMA)))
     strengths = {"max_gradient": draw(st.floats(15e-3, 0.3)), "max_slew": draw(st.floats(40, 700))}
     norm = draw(st.sampled_from(["vector", "axis"]))
-    table = {"profile": draw(st.sampled_from(config.profiles())), "nucleus": nucleus, "limit_norm": norm, **strengths}
-    return Scanner(**config.with_profile(table))
+    table = {"profile": draw(st.sampled_from(models.profiles())), "nucleus": nucleus, "limit_norm": norm, **strengths}
+    return Scanner(**models.with_profile(table))
 
 
 @st.composite

@@ -15,8 +15,10 @@ import typer.main
 from docutils.utils.math.latex2mathml import tex2mathml
 
 import trajdesign as td
-from trajdesign import cli, errors, plugins, study
-from trajdesign.config import load_config
+from trajdesign import errors, plugins
+from trajdesign.cli import app
+from trajdesign.config.models import load_config
+from trajdesign.studies import study
 
 ROOT = Path(__file__).parents[1]
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
@@ -61,7 +63,7 @@ COMMANDS = [
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_every_command_parses(line):
-    program = typer.main.get_command(cli.app)
+    program = typer.main.get_command(app.app)
     context = program.make_context("trajdesign", [], resilient_parsing=True)
     name, command, arguments = program.resolve_command(context, shlex.split(line)[1:])
     command.make_context(name, arguments, parent=context)
@@ -94,9 +96,11 @@ def test_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
             arguments += [argument for setting in settings for argument in ("--set", setting)]
         monkeypatch.setattr(sys, "argv", ["trajdesign", *arguments])
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            app.main()
         assert end.value.code == 0, f"{line}: {capsys.readouterr().err}"
-        monkeypatch.setattr("trajdesign.report.draw", lambda *_: None)  # seconds a run, and the first has drawn them
+        monkeypatch.setattr(
+            "trajdesign.reporting.report.draw", lambda *_: None
+        )  # seconds a run, and the first has drawn them
     for path in ("first/report.html", "first/trajectory.seq", "first/psf.png", "brain/metrics.json", "../mine.seq"):
         assert (tmp_path / "runs" / path).exists()
     for code in blocks(README, "python"):
@@ -109,7 +113,9 @@ def test_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
 def test_commands_of_the_tutorials_run(tmp_path, monkeypatch, capsys):
     """One tutorial after the other, on tiny settings; their own files are taken from their blocks."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("trajdesign.report.draw", lambda *_: None)  # seconds a run, and the README's first draws them
+    monkeypatch.setattr(
+        "trajdesign.reporting.report.draw", lambda *_: None
+    )  # seconds a run, and the README's first draws them
     learn, foreign = ((ROOT / "docs" / "tutorials" / f"{name}.md").read_text() for name in ("learn", "foreign"))
     (tmp_path / "scanner.toml").write_text(blocks(learn, "toml")[0])
     shrink(tmp_path / "scanner.toml", ["data={kind='phantom'}", *TINY, *TINY_PHANTOM])
@@ -129,7 +135,7 @@ def test_commands_of_the_tutorials_run(tmp_path, monkeypatch, capsys):
             arguments += [argument for setting in settings for argument in ("--set", setting)]
         monkeypatch.setattr(sys, "argv", ["trajdesign", *arguments])
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            app.main()
         assert end.value.code == 0, f"{line}: {capsys.readouterr().err}"
     for path in ("spiral8.seq", "scans/spiral8", "playable.seq", "playable.hdr", "playable.h5", "runs/playable"):
         assert Path(path).exists(), path

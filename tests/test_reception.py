@@ -11,13 +11,14 @@ from test_scan import N, bloch, misfit, raw, run, signed  # noqa: F401
 from test_sequences import pattern
 from typer.testing import CliRunner
 
-from trajdesign import plugins, seqfile
-from trajdesign.cli import app
+from trajdesign import plugins
+from trajdesign.cli.app import app
 from trajdesign.errors import ConfigError, InputError, LimitError
-from trajdesign.export import export
-from trajdesign.exporters import pulseq
-from trajdesign.scan import scan
+from trajdesign.exporting.proof import export
+from trajdesign.exporting.virtual_scan import scan
+from trajdesign.pulseq.reader import player
 from trajdesign.scanner import Scanner
+from trajdesign.trajectories.formats import pulseq
 
 
 def blob(path, n=16, at=(5, 9)):
@@ -134,7 +135,7 @@ def test_slices_and_half_pulses_are_sorted_by_their_labels(run, tmp_path):  # no
     wanted = scan(run.path / "scan.seq", run=run.path, out=tmp_path / "one").image
     table = {"kind": "gre_2d", "n_slices": 3, "slice_gap": 2e-3, "n_dummies": 1, "noise_scan": True}
     export(trajectory, tmp_path / "slices.seq", options={"sequence": table})
-    assert len(seqfile.read(tmp_path / "slices.seq").adcs) == 13
+    assert len(player.read(tmp_path / "slices.seq").adcs) == 13
     for given in (None, run.path):
         scanned = scan(tmp_path / "slices.seq", run=given, out=tmp_path / f"three{given is None}")
         assert (scanned.facts["n_slices"], scanned.facts["n_shots"]) == (3, 4)

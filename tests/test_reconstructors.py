@@ -8,14 +8,14 @@ import torch
 
 from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
-from trajdesign.coils import coil_sensitivities
-from trajdesign.datasets.phantom import phantom
-from trajdesign.encoding import Encoding, angular
+from trajdesign.data.sources.phantom import phantom
+from trajdesign.encoding.operator import Encoding, angular
 from trajdesign.errors import ConfigError
-from trajdesign.inits.spiral import spiral
-from trajdesign.reconstructors._correction import Correction, _InstanceNorm
-from trajdesign.reconstructors._sense import conjugate_gradients, with_maps
+from trajdesign.reconstruction.coils import coil_sensitivities
+from trajdesign.reconstruction.correction import Correction, _InstanceNorm
+from trajdesign.reconstruction.sense import conjugate_gradients, with_maps
 from trajdesign.scanner import Scanner
+from trajdesign.trajectories.inits.spiral import spiral
 
 SHAPE = (10, 12)
 N_COILS = 3

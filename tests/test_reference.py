@@ -14,8 +14,8 @@ from faults.tiny import tiny
 
 from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
-from trajdesign.export import export
-from trajdesign.optimize import optimize
+from trajdesign.exporting.proof import export
+from trajdesign.learning.optimize import optimize
 from trajdesign.scanner import Scanner
 
 KEPT = Path(__file__).with_name("reference.json")

@@ -5,10 +5,11 @@ import pytest
 from faults.tiny import tiny
 from skimage.metrics import peak_signal_noise_ratio
 
-from trajdesign import compare, report
 from trajdesign.errors import InputError
-from trajdesign.optimize import optimize
-from trajdesign.run import RunFolder
+from trajdesign.learning.optimize import optimize
+from trajdesign.learning.run_folder import RunFolder
+from trajdesign.reporting import report
+from trajdesign.studies import compare
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,16 @@ import pytest
 import torch
 from scipy.integrate import quad
 
-from trajdesign import blocks, config, plugins, report, response
+from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
+from trajdesign.config import models
 from trajdesign.errors import ConfigError, InputError
-from trajdesign.export import export
-from trajdesign.optimize import optimize
-from trajdesign.run import RunFolder
+from trajdesign.exporting.proof import export
+from trajdesign.learning.optimize import optimize
+from trajdesign.learning.run_folder import RunFolder
+from trajdesign.physics import response
+from trajdesign.pulseq.writer import parts
+from trajdesign.reporting import report
 from trajdesign.scanner import Scanner
 
 RASTER = 10e-6
@@ -107,7 +111,7 @@ def test_training_meets_the_actual_gradient(tmp_path):
     runs = {}
     for name, more in (("perfect", []), ("eddy", ["response.kind=eddy_currents"])):
         values = ["response.amplitudes=[0.1]", "response.time_constants=[1e-3]"] if more else []
-        settings = config.load_config(None, [*tiny, "parameterization.kind=fixed", *more, *values])
+        settings = models.load_config(None, [*tiny, "parameterization.kind=fixed", *more, *values])
         runs[name] = optimize(settings, tmp_path / name)["fixed"]["psnr_list"]
     assert not np.allclose(runs["perfect"], runs["eddy"])
     assert RunFolder(tmp_path / "eddy").config().response["amplitudes"] == [0.1]
@@ -121,7 +125,7 @@ def test_a_file_is_answered_as_a_whole(tmp_path):
     facts = export(trajectory, tmp_path / "x.seq", options={"sequence": {"n_dummies": 1}}, response=eddy())
     found = np.load(facts["k_path"])
     # pypulseq's waveforms, every change answered by an exponential in closed form
-    sequence = pp.Sequence(blocks.system(scanner))
+    sequence = pp.Sequence(parts.system(scanner))
     sequence.read(str(tmp_path / "x.seq"))
     excitation, times = sequence.rf_times()[0][-1], sequence.adc_times()[0].reshape(2, -1)[1]
     for axis in range(2):

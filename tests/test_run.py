@@ -7,14 +7,16 @@ import pytest
 import torch
 from faults.tiny import resealed, tiny
 
-from trajdesign import compare, plugins, report
-from trajdesign.config import load_config
+from trajdesign import plugins
+from trajdesign.config.models import load_config
 from trajdesign.errors import InputError, OutputError
-from trajdesign.export import export
-from trajdesign.inits.radial import radial
-from trajdesign.optimize import optimize
-from trajdesign.run import RunFolder, load, to_json
-from trajdesign.scan import scan
+from trajdesign.exporting.proof import export
+from trajdesign.exporting.virtual_scan import scan
+from trajdesign.learning.optimize import optimize
+from trajdesign.learning.run_folder import RunFolder, load, to_json
+from trajdesign.reporting import report
+from trajdesign.studies import compare
+from trajdesign.trajectories.inits.radial import radial
 
 
 @pytest.fixture

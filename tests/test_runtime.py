@@ -18,10 +18,10 @@ from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.utils.data import Dataset
 
-from trajdesign import runtime
 from trajdesign.errors import ConfigError, InputError, ResourceError
-from trajdesign.prefetch import stream
-from trajdesign.runtime import Ranks, join, launch, local_device, torch_device
+from trajdesign.runtime import processes
+from trajdesign.runtime.prefetch import stream
+from trajdesign.runtime.processes import Ranks, join, launch, local_device, torch_device
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,10 +30,10 @@ SCRIPT = """
 import json, pathlib, sys
 import torch.distributed as dist
 from trajdesign import plugins, runtime
-from trajdesign.config import load_config
-from trajdesign.evaluation import evaluate
+from trajdesign.config.models import load_config
+from trajdesign.learning.evaluation import evaluate
 from trajdesign.optimize import datasets
-from trajdesign.training import train
+from trajdesign.learning.training import train
 
 n_reductions, plain = 0, dist.all_reduce
 
@@ -101,7 +101,7 @@ def test_one_process_touches_nothing_of_torch_distributed(monkeypatch, environme
         with join("cpu") as ranks:
             assert ranks == Ranks(0, 1, torch.device("cpu"))
             assert ranks.is_first
-            assert runtime.is_first()
+            assert processes.is_first()
             weight = torch.ones(2, requires_grad=True)
             weight.grad = torch.tensor([1.0, 2.0])
             assert ranks.average(torch.tensor(3.0), [weight]) == 3
@@ -127,7 +127,7 @@ def test_a_batch_that_cannot_be_shared_is_refused():
 
 
 def test_gpus_are_counted(monkeypatch):
-    monkeypatch.setattr(runtime, "torch_device", torch.device)
+    monkeypatch.setattr(processes, "torch_device", torch.device)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert [local_device("cuda", local, 2).index for local in (0, 1)] == [0, 1]
     assert local_device("cuda:1", 0, 1).index == 1

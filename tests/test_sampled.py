@@ -10,11 +10,12 @@ import pypulseq
 import pytest
 
 import trajdesign
-from trajdesign import Acquisition, Scanner, plugins, sampled
+from trajdesign import Acquisition, Scanner, plugins
 from trajdesign.errors import ConfigError, InputError
-from trajdesign.export import export
-from trajdesign.inits.spiral import spiral
-from trajdesign.loading import Given, load, load_sampled
+from trajdesign.exporting.proof import export
+from trajdesign.trajectories import foreign_files
+from trajdesign.trajectories.inits.spiral import spiral
+from trajdesign.trajectories.loading import Given, load, load_sampled
 
 ACQUISITION = Acquisition(fov=(0.24, 0.2), matrix=(32, 24), n_shots=3, n_samples=400)
 
@@ -82,7 +83,7 @@ def test_neurospin_files_are_read_as_mri_nufft_reads_them(tmp_path, version):
         samples, (0.24, 0.24), (64, 64), str(tmp_path / "shots"), version=version, check_constraints=False
     )
     wanted, _ = mrinufft.io.read_trajectory(str(tmp_path / "shots.bin"), read_shots=True, normalize_factor=None)
-    found = sampled.read(tmp_path / "shots.bin")
+    found = foreign_files.read(tmp_path / "shots.bin")
     assert found.fov == pytest.approx((0.24, 0.24))
     assert found.matrix == (64, 64)
     np.testing.assert_allclose(found.k, wanted, rtol=0, atol=1e-3 * np.abs(wanted).max())
@@ -94,7 +95,7 @@ def test_trajectories_of_bart(tmp_path, options):
         pytest.skip("bart is not installed (Debian: apt install bart)")
     command = ["bart", "traj", "-x", "64", "-y", "5", *options, "k"]
     subprocess.run(command, cwd=tmp_path, check=True)
-    found = sampled.read(tmp_path / "k.cfl")
+    found = foreign_files.read(tmp_path / "k.cfl")
     assert found.unit == "1/fov"
     assert found.k.shape == (5, 64, 3 if "-3" in options else 2)
     radius = np.linalg.norm(found.k, axis=-1)
@@ -133,23 +134,23 @@ def test_damaged_files_are_one_sentence(files, tmp_path, name):
     for length in (0, 3, 10, 70, len(content) // 2, len(content) - 5):
         (tmp_path / name).write_bytes(content[:length])
         with pytest.raises(InputError) as caught:
-            sampled.read(tmp_path / name)
+            foreign_files.read(tmp_path / name)
         assert "\n" not in str(caught.value)
     with pytest.raises(InputError):
-        sampled.read(tmp_path / f"missing{name}")
+        foreign_files.read(tmp_path / f"missing{name}")
 
 
 def test_what_is_no_trajectory_is_one_sentence(tmp_path):
     (tmp_path / "k.txt").write_text("1 2 3")
     with pytest.raises(InputError, match=r"known: \.npz, \.npy, \.cfl, \.seq, \.bin"):
-        sampled.read(tmp_path / "k.txt")
+        foreign_files.read(tmp_path / "k.txt")
     np.save(tmp_path / "k.npy", np.zeros((3, 2)))
     with pytest.raises(InputError, match="not a real"):
-        sampled.read(tmp_path / "k.npy")
+        foreign_files.read(tmp_path / "k.npy")
     (tmp_path / "k.hdr").write_text("# Dimensions\n2 3 4\n")
     np.zeros(24, dtype="<c8").tofile(tmp_path / "k.cfl")
     with pytest.raises(InputError, match=r"a trajectory of BART has \(3, sample, shot\)"):
-        sampled.read(tmp_path / "k.cfl")
+        foreign_files.read(tmp_path / "k.cfl")
 
 
 def cfl(folder, array, dimensions=None):
@@ -161,20 +162,20 @@ def cfl(folder, array, dimensions=None):
 
 def test_k_of_bart_is_real(tmp_path):
     k = np.random.default_rng(0).normal(size=(3, 6, 4))
-    found = sampled.read(cfl(tmp_path, k))
+    found = foreign_files.read(cfl(tmp_path, k))
     np.testing.assert_array_equal(found.k, k.astype("<f4").transpose(2, 1, 0))
     # frames follow shots
-    np.testing.assert_array_equal(sampled.read(cfl(tmp_path, k, (3, 6, 2, 1, 2))).k, found.k)
+    np.testing.assert_array_equal(foreign_files.read(cfl(tmp_path, k, (3, 6, 2, 1, 2))).k, found.k)
     wrong = k.astype(complex)
     for imaginary in (1e-6, np.nan):
         wrong[1, 5, 2] = complex(1, imaginary)
         with pytest.raises(InputError, match=r"k\.cfl: k is complex, first at shot 2, sample 5, axis 1"):
-            sampled.read(cfl(tmp_path, wrong))
+            foreign_files.read(cfl(tmp_path, wrong))
     k[0, 3, 1] = np.nan
     with pytest.raises(InputError, match=r"k\.cfl: k is not finite at shot 1, sample 3"):
-        sampled.read(cfl(tmp_path, k))
+        foreign_files.read(cfl(tmp_path, k))
     with pytest.raises(InputError, match=r"has the dimensions \(6, 3, 4, 1, 1\); a trajectory of BART has"):
-        sampled.read(cfl(tmp_path, k.transpose(1, 0, 2)))
+        foreign_files.read(cfl(tmp_path, k.transpose(1, 0, 2)))
 
 
 @pytest.mark.parametrize("dtype", [int, complex])
@@ -184,12 +185,12 @@ def test_k_is_of_real_numbers(tmp_path, dtype):
     np.savez(tmp_path / "k.npz", k=k, weights=other)  # of which the weights are not taken in its place
     for name in ("k.npy", "k.npz"):
         with pytest.raises(InputError, match=rf"holds {k.dtype} of shape \(2, 8, 2\), not a real"):
-            sampled.read(tmp_path / name)
+            foreign_files.read(tmp_path / name)
     np.savez(tmp_path / "k.npz", k=other + 1, weights=other)
-    np.testing.assert_array_equal(sampled.read(tmp_path / "k.npz").k, other + 1)
+    np.testing.assert_array_equal(foreign_files.read(tmp_path / "k.npz").k, other + 1)
     np.savez(tmp_path / "k.npz", a=other, b=other)
     with pytest.raises(InputError, match="it has 2"):
-        sampled.read(tmp_path / "k.npz")
+        foreign_files.read(tmp_path / "k.npz")
 
 
 @pytest.mark.parametrize(
@@ -206,4 +207,4 @@ def test_damaged_numbers_of_neurospin_are_refused(files, tmp_path, place, value,
     values[place] = value
     values.tofile(tmp_path / "x.bin")
     with pytest.raises(InputError, match=sentence):
-        sampled.read(tmp_path / "x.bin")
+        foreign_files.read(tmp_path / "x.bin")

@@ -13,17 +13,18 @@ import numpy as np
 import pytest
 import torch
 
-from trajdesign import plugins, seqfile
-from trajdesign.config import load_config
-from trajdesign.density import density_compensation
-from trajdesign.encoding import Encoding, angular
+from trajdesign import plugins
+from trajdesign.config.models import load_config
+from trajdesign.encoding.density import density_compensation
+from trajdesign.encoding.operator import Encoding, angular
 from trajdesign.errors import ConfigError, InputError, OutputError
-from trajdesign.evaluation import evaluate
-from trajdesign.export import export
-from trajdesign.optimize import optimize
-from trajdesign.reconstructors.cg_sense import CGSense
-from trajdesign.run import RunFolder
-from trajdesign.scan import scan
+from trajdesign.exporting.proof import export
+from trajdesign.exporting.virtual_scan import scan
+from trajdesign.learning.evaluation import evaluate
+from trajdesign.learning.optimize import optimize
+from trajdesign.learning.run_folder import RunFolder
+from trajdesign.pulseq.reader import player
+from trajdesign.reconstruction.reconstructors.cg_sense import CGSense
 from trajdesign.trajectory import Trajectory
 
 N = 48
@@ -122,7 +123,7 @@ def test_a_noise_scan_is_left_out(run, kept, tmp_path, label):
     body = (tmp_path / "x.seq").read_text().partition("\n[SIGNATURE]\n")[0]
     assert body.count(" NOISE\n") == 2
     (tmp_path / "x.seq").write_text(signed(body.replace(" NOISE\n", f" {label}\n")))
-    assert len(seqfile.read(tmp_path / "x.seq").adcs) == 5
+    assert len(player.read(tmp_path / "x.seq").adcs) == 5
     for given in (None, run.path):
         scanned = scan(tmp_path / "x.seq", run=given, out=tmp_path / f"out{given is None}")
         assert scanned.facts["n_shots"] == 4
@@ -132,9 +133,9 @@ def test_a_noise_scan_is_left_out(run, kept, tmp_path, label):
 
 
 def test_noise_is_known_by_its_label_anywhere(run, tmp_path, monkeypatch):
-    played = seqfile.read(run.path / "scan.seq")
+    played = player.read(run.path / "scan.seq")
     labels = {"NOISE": np.array([0, 0, 1, 0])}
-    monkeypatch.setattr(seqfile, "read", lambda _: replace(played, labels=labels))
+    monkeypatch.setattr(player, "read", lambda _: replace(played, labels=labels))
     assert scan(run.path / "scan.seq", out=tmp_path / "out").facts["n_shots"] == 3
 
 
@@ -180,10 +181,10 @@ def test_what_eddy_currents_of_other_gradients_do_is_no_fault_of_the_file(distur
 
 
 def test_a_receiver_that_is_wrong_is_told_from_the_response(disturbed, tmp_path, monkeypatch):
-    played = seqfile.read(disturbed / "weak.seq")
+    played = player.read(disturbed / "weak.seq")
     adcs = list(played.adcs)
     adcs[2] = replace(adcs[2], event=replace(adcs[2].event, phase=adcs[2].phase + 0.5))
-    monkeypatch.setattr(seqfile, "read", lambda _: replace(played, adcs=tuple(adcs)))
+    monkeypatch.setattr(player, "read", lambda _: replace(played, adcs=tuple(adcs)))
     facts = scan(disturbed / "weak.seq", run=disturbed / "weak", out=tmp_path / "out").facts
     assert not facts["is_of_run"]
     assert "departs from the phase of its excitations by up to 0.5 rad" in facts["departure"]
@@ -231,7 +232,7 @@ def test_what_was_promised_is_computed_once(run, tmp_path, monkeypatch):
 
 def test_decay_counts_from_the_excitation_and_leaves_the_echo_as_bright(run, kept, tmp_path):
     facts = scan(run.path / "scan.seq", run=run.path, out=tmp_path, t2_star=4e-3, off_resonance=90.0).facts
-    definitions = seqfile.read(run.path / "scan.seq").definitions
+    definitions = player.read(run.path / "scan.seq").definitions
     assert facts["echo_time"] == pytest.approx(float(definitions["TE"]), abs=1e-9)
     (without, cycles), (decayed, _) = raw(kept[0]), raw(tmp_path)
     echo = int(np.square(cycles).sum(axis=(0, 2)).argmin())
@@ -285,11 +286,11 @@ def test_what_cannot_be_scanned(run, tmp_path, monkeypatch):
         scan(path, out=out, noise=math.nan)
     with pytest.raises(InputError, match="no_such"):
         scan(path, out=out, object="no_such.npy")
-    played = seqfile.read(path)
-    monkeypatch.setattr(seqfile, "read", lambda _: replace(played, k=tuple(played.k_adc + np.array([0, 0, 50.0]))))
+    played = player.read(path)
+    monkeypatch.setattr(player, "read", lambda _: replace(played, k=tuple(played.k_adc + np.array([0, 0, 50.0]))))
     with pytest.raises(InputError, match=r"by up to 0\.25 cycles"):
         scan(path, out=out)
-    monkeypatch.setattr(seqfile, "read", lambda _: replace(played, adcs=(), k=()))
+    monkeypatch.setattr(player, "read", lambda _: replace(played, adcs=(), k=()))
     with pytest.raises(InputError, match="no ADC event"):
         scan(path, out=out)
     assert list(out.iterdir()) == []

@@ -7,10 +7,10 @@ import jsonschema
 import pytest
 
 from trajdesign import plugins
-from trajdesign.config import from_tables, load_config
+from trajdesign.config.models import from_tables, load_config
+from trajdesign.config.schema import schema
+from trajdesign.config.template import template
 from trajdesign.errors import ConfigError
-from trajdesign.schema import schema
-from trajdesign.template import template
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

@@ -9,9 +9,9 @@ import pypulseq as pp
 import pytest
 from test_seqfile import signed, write
 
-from trajdesign import seqfile
 from trajdesign.errors import InputError
-from trajdesign.inspection import inspect
+from trajdesign.pulseq.file_rules import inspect
+from trajdesign.pulseq.reader import player
 from trajdesign.scanner import Scanner
 from trajdesign.units import GAMMA
 
@@ -76,7 +76,7 @@ def rotations(*quaternions):
 
 
 def checks(path, **scanner):
-    return {check.name: check for check in inspect(seqfile.read(path), Scanner(**scanner))}
+    return {check.name: check for check in inspect(player.read(path), Scanner(**scanner))}
 
 
 # --- rotations ---
@@ -85,8 +85,8 @@ def checks(path, **scanner):
 @pytest.mark.parametrize(("axis", "degrees"), [((0, 0, 1), 90), ((1, 2, 2), 30), ((-1, 0.5, 3), 200)])
 def test_a_turned_block_plays_the_matrix_times_its_gradients(tmp_path, axis, degrees):
     blocks = "1 30 1 0 0 4 0 {0}\n2 30 0 5 1 2 1 {0}\n3 30 0 3 0 0 1 {0}\n4 30 0 0 0 5 1 0"
-    plain = seqfile.read(write(tmp_path, content(blocks.format(0))))
-    turned = seqfile.read(write(tmp_path, content(blocks.format(1), rotations(quaternion(axis, degrees)))))
+    plain = player.read(write(tmp_path, content(blocks.format(0))))
+    turned = player.read(write(tmp_path, content(blocks.format(1), rotations(quaternion(axis, degrees)))))
     wanted = plain.k_adc @ matrix(axis, degrees).T
     k = turned.k_adc
     scale = np.abs(wanted).max()
@@ -110,7 +110,7 @@ def test_a_turned_block_plays_the_matrix_times_its_gradients(tmp_path, axis, deg
 
 def test_the_limits_are_those_of_what_is_played(tmp_path):
     blocks = "1 30 0 4 0 0 0 1"
-    played = seqfile.read(write(tmp_path, content(blocks, rotations(quaternion((0, 0, 1), 45)))))
+    played = player.read(write(tmp_path, content(blocks, rotations(quaternion((0, 0, 1), 45)))))
     assert played.extremes(1.0, "axis") == pytest.approx((50000 / math.sqrt(2), 5e8 / math.sqrt(2)), rel=1e-12)
     assert played.extremes(1.0) == pytest.approx((50000, 5e8), rel=1e-12)
     assert [len(t) for t, _ in played.waveforms] == [4, 4, 0]
@@ -126,7 +126,7 @@ def test_a_gradient_joins_across_blocks_of_one_rotation_alone(tmp_path):
     for second, n_jumps in ((1, 0), (2, 3)):
         blocks = f"1 10 0 1 0 0 0 1\n2 10 0 2 0 0 0 {second}"
         path = write(tmp_path, content(blocks, rotations(third, half), SHAPES=shapes, RF="", ADC="", **ramps))
-        jumps = seqfile.read(path).jumps
+        jumps = player.read(path).jumps
         assert len(jumps) == n_jumps
     before, after = matrix((1, 1, 1), 77)[:, 0] * 50000, [0, 50000, 0]
     np.testing.assert_allclose([[j.before, j.after] for j in jumps], np.stack([before, after], 1), rtol=0, atol=1e-6)
@@ -143,7 +143,7 @@ def test_rounding_of_a_rotation_is_no_jump(tmp_path, degrees):
     for first, n_jumps in (("1 0 0", 0), ("1 0 7", 1)):  # z keeps the 5 Hz/m with which it ends, a part of 1e-4
         blocks = f"1 10 0 {first} 0 1\n2 10 0 {after} 0 0"
         path = write(tmp_path, content(blocks, turned, SHAPES=shapes, RF="", ADC="", **ramps))
-        assert len(seqfile.read(path).jumps) == n_jumps
+        assert len(player.read(path).jumps) == n_jumps
 
 
 def test_rotations_are_those_of_pypulseq(tmp_path):
@@ -169,7 +169,7 @@ def test_rotations_are_those_of_pypulseq(tmp_path):
         lines[first + 2 + 2 * i] = lines[first + 2 + 2 * i][:-1] + str(i + 1)
     text = "\n".join(lines).replace("minor 5\nrevision 0", "minor 5\nrevision 1")
     text = text.replace("[SHAPES]", rotations(*(quaternion((0, 0, 1), math.degrees(a)) for a in angles)) + "[SHAPES]")
-    played = seqfile.read(write(tmp_path, signed(text)))
+    played = player.read(write(tmp_path, signed(text)))
     k = turned.calculate_kspace()[0].T
     assert np.abs(np.concatenate(played.k) - k).max() < 2e-6 * np.abs(k).max()  # files keep six digits
     assert np.abs(k[:, :2]).max() > 1 / foreign.FOV
@@ -179,7 +179,7 @@ def test_a_rotation_of_an_old_file_is_refused(tmp_path):
     text = content("1 30 0 0 0 4 0 1", rotations([1, 0, 0, 0]), RF="", GRADIENTS="", ADC="").partition(b"\n[SIGN")[0]
     old = text.decode().replace("minor 5\nrevision 1", "minor 4\nrevision 1")
     with pytest.raises(InputError, match=r"ROTATIONS is none of version 1\.4\.1"):
-        seqfile.read(write(tmp_path, signed(old)))
+        player.read(write(tmp_path, signed(old)))
 
 
 # --- other extensions ---
@@ -193,7 +193,7 @@ def test_soft_delays_last_as_long_as_they_are_stored(tmp_path):
         sequence.add_block(adc)
     sequence.add_block(pp.make_soft_delay("TR", offset=-1e-3, factor=2.0, default_duration=2e-3))
     path = foreign.written(sequence, tmp_path / "x.seq")
-    played = seqfile.read(path)
+    played = player.read(path)
     assert Counter(delay.hint for delay in played.soft_delays) == {"TE_1": 2, "TR": 1}
     assert played.duration == pytest.approx(sequence.duration()[0], abs=1e-12)
     assert played.adcs[1].times[0] == pytest.approx(sequence.adc_times()[0][4], abs=1e-12)
@@ -205,7 +205,7 @@ def test_soft_delays_last_as_long_as_they_are_stored(tmp_path):
 def test_shims_weigh_the_pulse_of_each_channel(tmp_path):
     shims = "[EXTENSIONS]\n1 7 1 0\n\nextension RF_SHIMS 7\n1 3 0.5 0 1.5 0.25 1 0.5\n"
     path = write(tmp_path, content("1 30 1 0 0 0 0 1\n2 30 1 0 0 0 0 0", shims))
-    (_, shimmed), (_, plain) = seqfile.read(path).pulses
+    (_, shimmed), (_, plain) = player.read(path).pulses
     assert (shimmed.peak, plain.peak) == pytest.approx((1.5 * 250, 250))
     assert (shimmed.energy, plain.energy) == pytest.approx((1.5**2 * 250**2 * 1e-4, 250**2 * 1e-4))
     assert shimmed.envelope is plain.envelope
@@ -213,24 +213,24 @@ def test_shims_weigh_the_pulse_of_each_channel(tmp_path):
     assert found["B1 peak"].value == pytest.approx(1.5 * 250 / GAMMA["19F"])
     assert (found["RF shims"].value, found["RF shims"].verdict) == (1, "reported")
     with pytest.raises(InputError, match="3 channels have 4 numbers"):
-        seqfile.read(write(tmp_path, content("1 30 1 0 0 0 0 1", shims.replace(" 1 0.5\n", "\n"))))
+        player.read(write(tmp_path, content("1 30 1 0 0 0 0 1", shims.replace(" 1 0.5\n", "\n"))))
 
 
 def test_what_a_file_does_not_require_may_be_unknown(tmp_path):
     future = "[EXTENSIONS]\n1 3 1 2\n2 2 1 0\n\nextension LABELSET 2\n1 7 LIN\n\nextension FUTURE 3\n1 what ever 5\n"
     path = write(tmp_path, content("1 30 1 0 0 4 0 0\n2 30 0 5 0 0 1 1", future))
-    played = seqfile.read(path)
+    played = player.read(path)
     assert (played.ignored, played.labels["LIN"].tolist()) == (("FUTURE",), [7])
     check = checks(path)["unknown extensions"]
     assert (check.value, check.verdict, check.where) == (1, "warning", "FUTURE")
-    assert seqfile.read(write(tmp_path, content("1 30 1 0 0 4 0 0", future))).ignored == ()
+    assert player.read(write(tmp_path, content("1 30 1 0 0 4 0 0", future))).ignored == ()
     required = (
         content("1 30 1 0 0 4 0 0", future)
         .partition(b"\n[SIGN")[0]
         .replace(b"[DEFINITIONS]", b"[DEFINITIONS]\nRequiredExtensions ROTATIONS FUTURE")
     )
     with pytest.raises(InputError, match="FUTURE may change gradients"):
-        seqfile.read(write(tmp_path, signed(required.decode())))
+        player.read(write(tmp_path, signed(required.decode())))
 
 
 # --- gradients ---
@@ -239,7 +239,7 @@ def test_what_a_file_does_not_require_may_be_unknown(tmp_path):
 def test_an_oversampled_gradient_has_its_samples_on_edges_and_centres(tmp_path):
     # 7 samples, 5 us apart, between the stored ends: 40 us; each ADC sample on a vertex or between two
     path = write(tmp_path, content("1 30 0 3 0 0 1 0", ADC="1 20 2000 0 0 0 0 0 0"))
-    played = seqfile.read(path)
+    played = player.read(path)
     t, g = played.waveforms[0]
     values = 30000 * np.array([0, 0.1, 0.4, 0.5, 0.7, 1, 0.8, 0.5, 0])
     assert t == pytest.approx(np.arange(9) * 5e-6)
@@ -262,7 +262,7 @@ def test_an_oversampled_gradient_is_that_of_pypulseq(tmp_path):
     sequence = foreign.fresh()
     sequence.add_block(gx, pp.make_adc(90, dwell=1e-5, delay=5e-5, system=system))
     sequence.write(str(tmp_path / "x.seq"), remove_duplicates=False, check_timing=False)
-    played = seqfile.read(tmp_path / "x.seq")
+    played = player.read(tmp_path / "x.seq")
     k = sequence.calculate_kspace()[0].T
     # pypulseq leaves out what leads from the stored start to the first sample
     missing = np.array([waveform[0] * 5e-6 / 2, 0, 0])
@@ -293,14 +293,14 @@ def test_no_vertex_hides_behind_one_of_another_axis(tmp_path, seed, extension):
     rows, shapes = spikes(seed)
     plays = f"1 30 0 0 0 0 0 0\n2 15 0 1 2 3 0 {int(bool(extension))}"
     path = write(tmp_path, content(plays, extension, GRADIENTS=rows, SHAPES=shapes, RF="", ADC=""))
-    played = seqfile.read(path)
+    played = player.read(path)
     pieces = list(played.pieces())
     if not extension:
         largest = np.abs(np.concatenate([start for _, start, _, _ in pieces])).max(axis=0)
         assert largest == pytest.approx([np.abs(g).max() for _, g in played.waveforms])
         slopes = [np.abs(np.diff(g) / np.diff(t)).max() for t, g in played.waveforms]
         assert played.extremes(1.0, "axis")[1] == pytest.approx(max(slopes), rel=1e-6)
-    unturned = seqfile.read(write(tmp_path, content(plays[:-1] + "0", GRADIENTS=rows, SHAPES=shapes, RF="", ADC="")))
+    unturned = player.read(write(tmp_path, content(plays[:-1] + "0", GRADIENTS=rows, SHAPES=shapes, RF="", ADC="")))
     peaks = [np.abs(g).max() for _, g in unturned.waveforms]
     assert played.extremes(1.0)[0] >= 0.9999 * max(peaks)
 
@@ -314,7 +314,7 @@ def test_a_spike_between_close_vertices_is_seen(tmp_path):
     rows = "1 4e9 0 0 1 2 0\n2 40000 0 0 3 4 0"
     for plays in ("1 30 0 2 1 0 0 0", "1 30 0 1 2 0 0 0"):
         path = write(tmp_path, content(plays, GRADIENTS=rows, SHAPES=shapes, RF="", ADC=""))
-        gradient, slew = seqfile.read(path).extremes(1.0)
+        gradient, slew = player.read(path).extremes(1.0)
         assert (gradient, slew) == pytest.approx((4e9, 4e9 / 1.8e-10), rel=1e-4)
         assert checks(path)["gradient vector"].verdict == "broken"
         assert checks(path)["slew rate vector"].verdict == "broken"
@@ -324,7 +324,7 @@ def test_ramps_that_follow_one_another_do_not_add_up(tmp_path):
     # x falls until y rises; how their times are rounded leaves them an instant together
     traps = "\n".join(f"{i} 1e5 {rise} 0 {rise} {delay}" for i, rise, delay in ((1, 30, 0), (2, 70, 60), (3, 90, 200)))
     plays = "\n".join(f"{i + 1} 38 0 1 2 3 0 0" for i in range(50))
-    played = seqfile.read(write(tmp_path, content(plays, TRAP=traps, GRADIENTS="", RF="", ADC="", SHAPES="")))
+    played = player.read(write(tmp_path, content(plays, TRAP=traps, GRADIENTS="", RF="", ADC="", SHAPES="")))
     assert played.extremes(1.0)[1] == pytest.approx(1e5 / 30e-6, rel=1e-9)
 
 
@@ -336,7 +336,7 @@ def test_pulses_share_their_shape(tmp_path):
     rf = "\n".join(f"{i} {i} 1 2 0 2 100 0 0 {10 * i} {0.01 * i} s" for i in range(1, 101))
     plays = "\n".join(f"{i} 51000 {i} 0 0 0 0 0" for i in range(1, 101))
     shape = "shape_id 1\nnum_samples 500000\n1\n0\n0\n499997\n\nshape_id 2\nnum_samples 500000\n0\n0\n499998"
-    played = seqfile.read(write(tmp_path, content(plays, RF=rf, GRADIENTS="", TRAP="", ADC="", SHAPES=shape)))
+    played = player.read(write(tmp_path, content(plays, RF=rf, GRADIENTS="", TRAP="", ADC="", SHAPES=shape)))
     pulses = [pulse for _, pulse in played.pulses]
     assert len({id(pulse.envelope) for pulse in pulses}) == 1
     assert [(p.peak, p.frequency) for p in pulses] == [(i, 10 * i) for i in range(1, 101)]

@@ -7,8 +7,8 @@ import numpy as np
 import pypulseq as pp
 import pytest
 
-from trajdesign import seqfile
 from trajdesign.errors import InputError
+from trajdesign.pulseq.reader import player
 
 _DEFINITIONS = """[DEFINITIONS]
 AdcRasterTime 1e-07
@@ -141,7 +141,7 @@ def write(tmp_path, content):
 
 @pytest.mark.parametrize("version", FILES)
 def test_closed_form(tmp_path, version):
-    played = seqfile.read(write(tmp_path, signed(FILES[version])))
+    played = player.read(write(tmp_path, signed(FILES[version])))
     assert played.version == version
     assert played.definitions["Name"] == "by hand"
     assert played.duration == pytest.approx(250e-6)
@@ -163,12 +163,12 @@ def test_closed_form(tmp_path, version):
 
 
 def test_limits_are_those_of_all_axes_together(tmp_path):
-    played = seqfile.read(write(tmp_path, signed(FILES["1.5.0"])))
+    played = player.read(write(tmp_path, signed(FILES["1.5.0"])))
     gradient, slew = played.extremes(gamma=1.0)
     assert gradient == pytest.approx(1e5)
     assert slew == pytest.approx(1e10)
     without_slice = signed(FILES["1.5.0"].replace("1 4 1 0 0 1 0 0", "1 4 1 0 0 0 0 0"))
-    played = seqfile.read(write(tmp_path, without_slice))
+    played = player.read(write(tmp_path, without_slice))
     assert played.extremes(1.0)[0] == pytest.approx(np.hypot(1000, 400))
     assert played.extremes(1.0, "axis")[0] == pytest.approx(1000)
     assert played.extremes(1.0)[1] == pytest.approx(np.hypot(1000 / 10e-6, 400 / 20e-6))
@@ -178,7 +178,7 @@ def test_limits_are_those_of_all_axes_together(tmp_path):
 def test_a_joint_that_is_not_zero_is_seen(tmp_path, version):
     # the last sample stays up, so the event ends above 0 (stored in one version, extrapolated in the other)
     text = FILES[version].replace("0\n0\n2\n-1\n0\n", "0\n0\n4\n").replace("2 1000 0 0 1", "2 1000 0 1000 1")
-    played = seqfile.read(write(tmp_path, signed(text)))
+    played = player.read(write(tmp_path, signed(text)))
     assert played.edge == pytest.approx(1000)
     assert played.extremes(1.0)[1] == np.inf
 
@@ -248,14 +248,14 @@ def test_contradictions_are_refused_in_a_signed_file(tmp_path, old, new, match):
     text = FILES["1.5.0"]
     assert old in text
     with pytest.raises(InputError, match=match):
-        seqfile.read(write(tmp_path, signed(text.replace(old, new))))
+        player.read(write(tmp_path, signed(text.replace(old, new))))
 
 
 def test_every_truncation_is_refused(tmp_path):
     content = signed(FILES["1.4.1"])
     for length in range(0, len(content) - 1, 13):
         with pytest.raises(InputError):
-            seqfile.read(write(tmp_path, content[:length]))
+            player.read(write(tmp_path, content[:length]))
 
 
 def test_every_flipped_bit_of_the_body_is_refused(tmp_path):
@@ -265,7 +265,7 @@ def test_every_flipped_bit_of_the_body_is_refused(tmp_path):
         damaged = bytearray(content)
         damaged[rng.integers(content.index(b"\n[SIGNATURE]"))] ^= 1 << rng.integers(8)
         with pytest.raises(InputError):
-            seqfile.read(write(tmp_path, bytes(damaged)))
+            player.read(write(tmp_path, bytes(damaged)))
 
 
 def test_damage_under_a_valid_signature_is_an_error_or_a_number(tmp_path):
@@ -276,7 +276,7 @@ def test_damage_under_a_valid_signature_is_an_error_or_a_number(tmp_path):
         at = rng.integers(len(text))
         damaged = text[:at] + rng.choice(characters) + text[at + rng.integers(4) :]
         try:
-            played = seqfile.read(write(tmp_path, signed(damaged)))
+            played = player.read(write(tmp_path, signed(damaged)))
         except InputError:
             continue
         assert np.isfinite(played.k_adc).all()
@@ -284,18 +284,18 @@ def test_damage_under_a_valid_signature_is_an_error_or_a_number(tmp_path):
 
 def test_missing_and_foreign_files(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
-        seqfile.read(tmp_path / "none.seq")
+        player.read(tmp_path / "none.seq")
     with pytest.raises(InputError, match="no signature"):
-        seqfile.read(write(tmp_path, b""))
+        player.read(write(tmp_path, b""))
     with pytest.raises(InputError, match="no signature"):
-        seqfile.read(write(tmp_path, bytes(range(256)) * 10))
+        player.read(write(tmp_path, bytes(range(256)) * 10))
 
 
 @pytest.mark.parametrize("version", ["1.5.0", "1.4.1"])
 @pytest.mark.parametrize("kind", foreign.KINDS)
 def test_k_is_that_of_pypulseq(tmp_path, kind, version):
     path = foreign.written(foreign.KINDS[kind](), tmp_path / "x.seq", version)
-    played = seqfile.read(path)
+    played = player.read(path)
     theirs = pp.Sequence(foreign.SYSTEM)
     theirs.read(str(path), detect_rf_use=version == "1.4.1")
     k, _, excitations, _, times = theirs.calculate_kspace()
@@ -309,7 +309,7 @@ def test_k_is_that_of_pypulseq(tmp_path, kind, version):
 
 @pytest.mark.parametrize("kind", ["epi", "tse"])
 def test_gradients_join_at_the_borders_of_blocks(tmp_path, kind):
-    played = seqfile.read(foreign.written(foreign.KINDS[kind](), tmp_path / "x.seq"))
+    played = player.read(foreign.written(foreign.KINDS[kind](), tmp_path / "x.seq"))
     assert played.edge > 5e4
     gamma = foreign.SYSTEM.gamma
     gradient, slew = played.extremes(gamma, "axis")
@@ -321,19 +321,19 @@ def test_gradients_join_at_the_borders_of_blocks(tmp_path, kind):
 def test_what_a_pulse_does_to_k(tmp_path, use, expected):
     # block 3 plays a second pulse, of this use, after both gradients; the first readout is played again after it
     text = FILES["1.5.0"].replace("0 0 0 0 e\n", f"0 0 0 0 e\n2 10 2 3 0 2 3 0 0 0 0 {use}\n")
-    played = seqfile.read(write(tmp_path, signed(text.replace("3 5 1 0", "3 5 2 0"))))
+    played = player.read(write(tmp_path, signed(text.replace("3 5 1 0", "3 5 2 0"))))
     whole = np.array([1000 * 50e-6, 400 * 25e-6, 1e5 * 20e-6 - 1e5 / 10e-6 * (5e-6) ** 2 / 2])
     assert played.k_adc[1] == pytest.approx(expected * whole + played.k_adc[0] * [1, 0, 0], abs=1e-12)
 
 
 def test_before_the_first_excitation_k_counts_from_the_start(tmp_path):
-    played = seqfile.read(write(tmp_path, signed(FILES["1.5.0"].replace("1 4 1 0 0 1", "1 4 0 0 0 1"))))
+    played = player.read(write(tmp_path, signed(FILES["1.5.0"].replace("1 4 1 0 0 1", "1 4 0 0 0 1"))))
     assert played.k_adc[0, :, 2] == pytest.approx(1e5 * 20e-6)
 
 
 @pytest.mark.parametrize("version", FILES)
 def test_the_pulse(tmp_path, version):
-    played = seqfile.read(write(tmp_path, signed(FILES[version])))
+    played = player.read(write(tmp_path, signed(FILES[version])))
     (_, pulse), _ = played.pulses
     assert (pulse.use, pulse.peak) == ("e", 10)
     assert (pulse.delay, pulse.centre, pulse.end) == pytest.approx((3e-6, 5e-6, 7e-6))
@@ -343,7 +343,7 @@ def test_the_pulse(tmp_path, version):
 @pytest.mark.parametrize("version", ["1.5.0", "1.4.1"])
 def test_a_block_pulse_has_the_energy_of_its_flip_angle(tmp_path, version):
     # and the fat saturation of 110 degrees, which a 1.4 file does not name, is known by its length and frequency
-    played = seqfile.read(foreign.written(foreign.spin_echo(), tmp_path / "x.seq", version))
+    played = player.read(foreign.written(foreign.spin_echo(), tmp_path / "x.seq", version))
     uses = [pulse.use for _, pulse in played.pulses[:4]]
     assert uses == (["i", "s", "e", "r"] if version == "1.5.0" else ["r", "s", "e", "r"])
     refocus = played.pulses[3][1]
@@ -352,7 +352,7 @@ def test_a_block_pulse_has_the_energy_of_its_flip_angle(tmp_path, version):
 
 
 def test_events_of_different_lengths_have_no_common_array(tmp_path):
-    played = seqfile.read(foreign.written(foreign.labelled(), tmp_path / "x.seq"))
+    played = player.read(foreign.written(foreign.labelled(), tmp_path / "x.seq"))
     assert [len(adc.times) for adc in played.adcs] == [len(k) for k in played.k] == [40] + 8 * [foreign.N]
     for name in ("adc_times", "k_adc"):
         with pytest.raises(InputError, match="different numbers of samples: 16, 40"):
@@ -366,7 +366,7 @@ def test_labels_are_those_of_pypulseq(tmp_path, kind, version):
     theirs = pp.Sequence(foreign.SYSTEM)
     theirs.read(str(path))
     labels = theirs.evaluate_labels(evolution="adc")
-    ours = seqfile.read(path).labels
+    ours = player.read(path).labels
     assert {name: values.tolist() for name, values in ours.items()} == {k: v.tolist() for k, v in labels.items()}
     assert set(labels) == ({"NOISE", "LIN", "ECO"} if kind == "labelled" else set())
 
@@ -382,7 +382,7 @@ def test_labels_act_before_the_adc_of_their_block_and_last(tmp_path):
     ):
         sequence.add_block(adc, *(pp.make_label(name, kind, value) for kind, name, value in labels))
     sequence.add_block(pp.make_delay(1e-3), pp.make_label("PAR", "SET", 5))
-    played = seqfile.read(foreign.written(sequence, tmp_path / "x.seq"))
+    played = player.read(foreign.written(sequence, tmp_path / "x.seq"))
     assert {name: values.tolist() for name, values in played.labels.items()} == {
         "SLC": [2, 1, 1, 0],
         "LIN": [0, 7, 7, 10],
@@ -395,7 +395,7 @@ def test_what_is_set_comes_before_what_is_added(tmp_path):
     # in both orders of the list of block 2, which has an ADC event; block 4 has no labels
     added = FILES["1.5.0"].replace("1 0 LIN", "1 4 LIN\n\nextension LABELINC 2\n1 2 LIN")
     for rows in ("1 1 1 2\n2 2 1 0", "1 2 1 2\n2 1 1 0"):
-        played = seqfile.read(write(tmp_path, signed(added.replace("1 1 1 0", rows))))
+        played = player.read(write(tmp_path, signed(added.replace("1 1 1 0", rows))))
         assert played.labels["LIN"].tolist() == [6, 6]
 
 
@@ -405,8 +405,8 @@ def test_a_signature_may_be_missing_but_not_wrong(tmp_path):
     for content in (text.encode(), text.encode() + b"\n[SIGNATURE]\n# to be done\n"):
         unsigned = write(tmp_path, content)
         with pytest.raises(InputError, match="no signature"):
-            seqfile.read(unsigned)
-        played = seqfile.read(unsigned, signed=False)
+            player.read(unsigned)
+        played = player.read(unsigned, signed=False)
         assert played.md5 == ""
         assert len(played.adcs) == 2
     for content in (
@@ -420,7 +420,7 @@ def test_a_signature_may_be_missing_but_not_wrong(tmp_path):
         text.encode() + b"\n[SIGNATURE]\nHash\n",
     ):
         with pytest.raises(InputError):
-            seqfile.read(write(tmp_path, content), signed=False)
+            player.read(write(tmp_path, content), signed=False)
 
 
 def test_a_signature_covers_lines_and_not_how_they_end(tmp_path):
@@ -430,7 +430,7 @@ def test_a_signature_covers_lines_and_not_how_they_end(tmp_path):
         hashlib.md5(body).hexdigest()
         for body in (FILES["1.5.0"].encode(), FILES["1.5.0"].encode().replace(b"\n", b"\r\n"))
     ]
-    wanted = seqfile.read(write(tmp_path, plain))
+    wanted = player.read(write(tmp_path, plain))
     # as it was signed, as text mode of Windows writes what was signed before, and as other programs take it back
     for content, signature in (
         (plain, md5[0]),
@@ -438,13 +438,13 @@ def test_a_signature_covers_lines_and_not_how_they_end(tmp_path):
         (windows, md5[1]),
         (windows.replace(b"\r\n", b"\n"), md5[1]),
     ):
-        played = seqfile.read(write(tmp_path, content))
+        played = player.read(write(tmp_path, content))
         assert played.md5 == signature
         np.testing.assert_array_equal(played.k_adc, wanted.k_adc)
         with pytest.raises(InputError, match="does not fit its signature"):
-            seqfile.read(write(tmp_path, content.replace(b"by hand", b"by foot")))
+            player.read(write(tmp_path, content.replace(b"by hand", b"by foot")))
         with pytest.raises(InputError, match=r"readers take differently|does not fit"):
-            seqfile.read(write(tmp_path, content.replace(b"# Pulseq", b"# \rPulseq")))
+            player.read(write(tmp_path, content.replace(b"# Pulseq", b"# \rPulseq")))
 
 
 @pytest.mark.parametrize("version", ["1.2.0", "1.3.1", "1.6.0"])
@@ -454,7 +454,7 @@ def test_the_sentence_about_another_version_names_it(tmp_path, version, is_signe
     text = f"[VERSION]\nmajor 1\nminor {minor}\nrevision {revision}\n\n[BLOCKS]\n1 1 0 0 0 0 0\n\n[DELAYS]\n1 20000\n"
     for demanded in (True, False):
         with pytest.raises(InputError, match=rf"the format version is {version}; this reader knows 1\.4\.0"):
-            seqfile.read(write(tmp_path, signed(text) if is_signed else text.encode()), signed=demanded)
+            player.read(write(tmp_path, signed(text) if is_signed else text.encode()), signed=demanded)
 
 
 @pytest.mark.parametrize(
@@ -463,7 +463,7 @@ def test_the_sentence_about_another_version_names_it(tmp_path, version, is_signe
 def test_sister_versions(tmp_path, like, version):
     minor, revision = version.split(".")[1:]
     text = FILES[like].replace(f"minor {minor}\nrevision {like[-1]}", f"minor {minor}\nrevision {revision}")
-    played, sister = (seqfile.read(write(tmp_path, signed(t))) for t in (FILES[like], text))
+    played, sister = (player.read(write(tmp_path, signed(t))) for t in (FILES[like], text))
     assert sister.version == version
     assert (sister.k_adc == played.k_adc).all()
 
@@ -471,26 +471,26 @@ def test_sister_versions(tmp_path, like, version):
 @pytest.mark.parametrize("version", FILES)
 def test_a_jump_is_found(tmp_path, version):
     text = FILES[version].replace("0\n0\n2\n-1\n0\n", "0\n0\n4\n").replace("2 1000 0 0 1", "2 1000 0 1000 1")
-    played = seqfile.read(write(tmp_path, signed(text)))
+    played = player.read(write(tmp_path, signed(text)))
     assert [(j.block, j.axis, j.before, j.after) for j in played.jumps] == [(2, 0, 1000, 0), (4, 0, 1000, 0)]
     assert [j.time for j in played.jumps] == pytest.approx([120e-6, 250e-6])
     assert {j.is_stored for j in played.jumps} == {version == "1.5.0"}
     # nothing is played between the end of block 2 and the start of block 4
-    assert played.k_adc[1, :, 0] == pytest.approx(seqfile.read(write(tmp_path, signed(text))).k_adc[0, :, 0])
+    assert played.k_adc[1, :, 0] == pytest.approx(player.read(write(tmp_path, signed(text))).k_adc[0, :, 0])
     assert not played.sampled(1e-5, 1.0)[0, 12:17].any()
     (_, _, end, _), *_ = played.pieces()
     assert end[:, 0].max() == pytest.approx(1000)
 
 
 def test_ramps_may_be_missing_and_events_empty(tmp_path):
-    played = seqfile.read(write(tmp_path, signed(FILES["1.5.0"].replace("1 1e5 10 10 10 0", "1 1e5 0 10 10 0"))))
+    played = player.read(write(tmp_path, signed(FILES["1.5.0"].replace("1 1e5 10 10 10 0", "1 1e5 0 10 10 0"))))
     assert [(j.block, j.axis, j.time, j.before, j.after) for j in played.jumps] == [(1, 2, 0.0, 0.0, 1e5)]
-    played = seqfile.read(write(tmp_path, signed(FILES["1.5.0"].replace("1 1e5 10 10 10 0", "1 0 0 0 0 0"))))
+    played = player.read(write(tmp_path, signed(FILES["1.5.0"].replace("1 1e5 10 10 10 0", "1 0 0 0 0 0"))))
     assert len(played.waveforms[2][0]) == 0
 
 
 def test_samples_at_raster_centres(tmp_path):
-    played = seqfile.read(write(tmp_path, signed(FILES["1.5.0"])))
+    played = player.read(write(tmp_path, signed(FILES["1.5.0"])))
     x, y, z = played.sampled(1e-5, gamma=2.0) * 2
     assert x == pytest.approx([*4 * [0], 0, *5 * [1000], 0, 0, *5 * [0], 0, *5 * [1000], 0, 0])
     assert y[4:12] == pytest.approx([100, 300, *(400 - 400 / 30 * np.array([5, 15, 25])), 0, 0, 0])
@@ -507,13 +507,13 @@ def test_damage_to_an_unsigned_file_is_an_error_or_a_number(tmp_path):
         at = rng.integers(len(text))
         damaged = text[:at] + rng.choice(list("0123456789.-e [x\n")) + text[at + rng.integers(4) :]
         try:
-            played = seqfile.read(write(tmp_path, damaged.encode()), signed=False)
+            played = player.read(write(tmp_path, damaged.encode()), signed=False)
         except InputError:
             continue
         assert all(np.isfinite(k).all() for k in played.k)
         assert all(np.isfinite(v).all() for piece in played.pieces() for v in piece)
     for length in range(0, len(text), 7):
         try:
-            seqfile.read(write(tmp_path, text[:length].encode()), signed=False)
+            player.read(write(tmp_path, text[:length].encode()), signed=False)
         except InputError:
             continue

@@ -8,15 +8,15 @@ import pypulseq as pp
 import pytest
 from test_seqfile import FILES, signed, write
 
-from trajdesign import seqfile
 from trajdesign.errors import InputError
+from trajdesign.pulseq.reader import player
 
 TABLES = ("BLOCKS", "RF", "GRADIENTS", "TRAP", "ADC")
 RASTERS = ("AdcRasterTime", "BlockDurationRaster", "GradientRasterTime", "RadiofrequencyRasterTime")
 
 
 def read(tmp_path, text):
-    return seqfile.read(write(tmp_path, signed(text)))
+    return player.read(write(tmp_path, signed(text)))
 
 
 def refused(tmp_path, text, sentence):
@@ -160,7 +160,7 @@ def test_a_byte_order_mark_and_bare_returns_are_named(tmp_path):
         (body.replace(b"\n", b"\r"), r"the character '\\r'"),
     ):
         with pytest.raises(InputError, match=sentence):
-            seqfile.read(write(tmp_path, content), signed=False)
+            player.read(write(tmp_path, content), signed=False)
 
 
 # --- definitions ---
@@ -197,7 +197,7 @@ def test_a_pulse_without_a_shape_of_phases_is_refused(tmp_path, version):
     # pypulseq, MRzero and Pulseq's C++ interpreter all look shape 0 up, and no file has it
     path = write(tmp_path, signed(FILES[version].replace("1 10 2 3 0", "1 10 2 0 0")))
     with pytest.raises(InputError, match=r"the phase of RF pulse 1 has the shape 0, which \[SHAPES\] lacks"):
-        seqfile.read(path)
+        player.read(path)
     with pytest.raises(KeyError, match="0"):
         pypulseq_block(path)
 
@@ -207,7 +207,7 @@ def test_the_phase_of_a_pulse_is_that_of_pypulseq(tmp_path, version):
     # quarters of a turn
     text = FILES[version].replace("1 10 2 3 0", "1 10 2 6 0") + "\nshape_id 6\nnum_samples 4\n0\n0.25\n0.5\n0.75\n"
     path = write(tmp_path, signed(text))
-    (_, pulse), *_ = seqfile.read(path).pulses
+    (_, pulse), *_ = player.read(path).pulses
     assert pulse.amplitude == pytest.approx(10 * np.array([0.5, 1j, -1, -0.5j]))
     assert pulse.amplitude == pytest.approx(pypulseq_block(path).rf.signal)
 
@@ -273,9 +273,9 @@ def test_a_signature_may_be_any_common_hash(tmp_path, kind):
     digest = hashlib.new(kind, body).hexdigest()
     for written in (digest, digest.upper()):
         content = body + f"\n[SIGNATURE]\nType {kind}\nHash {written}\n".encode()
-        assert seqfile.read(write(tmp_path, content)).md5 == digest
+        assert player.read(write(tmp_path, content)).md5 == digest
         with pytest.raises(InputError, match="does not fit its signature"):
-            seqfile.read(write(tmp_path, content.replace(b"by hand", b"by foot")))
+            player.read(write(tmp_path, content.replace(b"by hand", b"by foot")))
 
 
 def test_signatures_of_unknown_types_and_two_hashes_are_refused(tmp_path):
@@ -290,4 +290,4 @@ def test_signatures_of_unknown_types_and_two_hashes_are_refused(tmp_path):
         (f"Hash {md5}\n1 9e9 10 10 10 0", "goes on after its signature"),
     ):
         with pytest.raises(InputError, match=sentence):
-            seqfile.read(write(tmp_path, body + f"\n[SIGNATURE]\n{lines}\n".encode()), signed=False)
+            player.read(write(tmp_path, body + f"\n[SIGNATURE]\n{lines}\n".encode()), signed=False)

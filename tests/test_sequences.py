@@ -7,11 +7,12 @@ import pypulseq as pp
 import pytest
 import torch
 
-from trajdesign import blocks, plugins, waveform
+from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
-from trajdesign.config import with_profile
+from trajdesign.config.models import with_profile
 from trajdesign.errors import ConfigError, LimitError
-from trajdesign.export import export
+from trajdesign.exporting.proof import export
+from trajdesign.pulseq.writer import bridges, parts
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory, n_points
 
@@ -31,7 +32,7 @@ def volume(scanner):
 
 
 def play(path, scanner):
-    sequence = pp.Sequence(blocks.system(scanner))
+    sequence = pp.Sequence(parts.system(scanner))
     sequence.read(str(path))
     return sequence
 
@@ -212,7 +213,7 @@ def test_the_spin_echo_forms_when_the_centre_is_sampled(tmp_path):
 def test_three_dimensions_meet_the_limits_as_vectors():
     scanner = Scanner(max_slew=120.0)
     trajectory = volume(scanner)
-    shots = waveform.design(trajectory, gz_prephaser=40.0, gz_rewinder=100.0)
+    shots = bridges.design(trajectory, gz_prephaser=40.0, gz_rewinder=100.0)
     slew = np.diff(shots.gradient, axis=1) / scanner.gradient_raster
     assert np.linalg.norm(slew, axis=2).max() <= scanner.max_slew * 0.7 * 1.001
     moment = scanner.gamma * scanner.gradient_raster

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from trajdesign.acquisition import Acquisition
+from trajdesign.encoding.voxel_signal import read_off_resonance, receiver_noise, signal
 from trajdesign.errors import ConfigError, InputError
-from trajdesign.signal import read_off_resonance, receiver_noise, signal
 
 ACQUISITION = Acquisition(fov=(0.2, 0.15), matrix=(12, 9), n_shots=2, n_samples=40)
 

@@ -10,10 +10,10 @@ from pypulseq.utils.siemens.asc_to_hw import asc_to_hw
 from pypulseq.utils.siemens.readasc import readasc
 
 from trajdesign.acquisition import Acquisition
-from trajdesign.constraints.stimulation import Stimulation
 from trajdesign.errors import ConfigError, InputError
+from trajdesign.physics.constraints.stimulation import Stimulation
+from trajdesign.physics.nerves import COILS, ImpulseResponse, Safe, SafeAxis, causal, nerve_model
 from trajdesign.scanner import Scanner
-from trajdesign.stimulation import COILS, ImpulseResponse, Safe, SafeAxis, causal, nerve_model
 
 XRM = COILS["xrm"]
 

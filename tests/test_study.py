@@ -2,9 +2,9 @@
 
 import pytest
 
-from trajdesign import study
-from trajdesign.config import load_config
+from trajdesign.config.models import load_config
 from trajdesign.errors import ConfigError, InputError
+from trajdesign.studies import study
 
 PAPER = """
 name = "paper"

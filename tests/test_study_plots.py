@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from trajdesign import study_plots
 from trajdesign.acquisition import Acquisition
-from trajdesign.drawing import to_png
-from trajdesign.inits.radial import radial
-from trajdesign.inits.spiral import spiral
-from trajdesign.psf import psf
+from trajdesign.encoding.psf import psf
+from trajdesign.reporting import study_plots
+from trajdesign.reporting.drawing import to_png
 from trajdesign.scanner import Scanner
+from trajdesign.trajectories.inits.radial import radial
+from trajdesign.trajectories.inits.spiral import spiral
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from trajdesign import cells, loading, report, study, study_table
 from trajdesign.errors import InputError
-from trajdesign.run import RunFolder
+from trajdesign.learning.run_folder import RunFolder
+from trajdesign.reporting import report
+from trajdesign.studies import study, tables, training
+from trajdesign.trajectories import loading
 
 TINY = """
 name = "tiny"
@@ -50,8 +52,8 @@ def done(tmp_path_factory):
     path = tmp_path_factory.mktemp("study")
     (path / "study.toml").write_text(TINY)
     asked = study.load(path / "study.toml")
-    cells.train(asked, path, device="cpu")
-    return asked, path, study_table.collect(asked, path)
+    training.train(asked, path, device="cpu")
+    return asked, path, tables.collect(asked, path)
 
 
 def run(path, name):
@@ -111,7 +113,7 @@ def test_cells_of_other_test_images_are_not_paired(done, tmp_path):
     found["learned"]["fingerprints"][3] += 0.01
     folder.write_metrics(found)
     with pytest.raises(InputError, match=r"cell radial-04-samples-unet-s0 .* other test images: number 3 "):
-        study_table.collect(asked, tmp_path)
+        tables.collect(asked, tmp_path)
 
 
 def test_the_means_are_those_of_the_rows(done):
@@ -140,7 +142,7 @@ def test_the_means_are_those_of_the_rows(done):
 def test_significant_is_better_in_both(gain, p, expected):
     keys = ("psnr", "ssim")
     comparison = {"gain": dict(zip(keys, gain, strict=True)), "wilcoxon_p": dict(zip(keys, p, strict=True))}
-    assert study_table.is_significant(comparison) is expected
+    assert tables.is_significant(comparison) is expected
 
 
 def test_the_flat_table_is_the_same_table(done):
@@ -159,7 +161,7 @@ def test_the_flat_table_is_the_same_table(done):
 
 def test_cells_of_an_earlier_version_may_lack_a_number():
     rows = [{"axes": {"seed": seed}, "fixed": fixed} for seed, fixed in enumerate(({"psnr": 1.0}, {"n_skipped": 2}))]
-    assert study_table._csv(rows) == "seed,fixed_psnr,fixed_n_skipped\n0,1.0,\n1,,2\n"
+    assert tables._csv(rows) == "seed,fixed_psnr,fixed_n_skipped\n0,1.0,\n1,,2\n"
 
 
 def test_the_table_for_people_says_the_same(done):
@@ -191,17 +193,17 @@ def test_cells_without_results_are_told(done):
     kept = lost.read_bytes()
     lost.unlink()
     try:
-        partial = study_table.collect(asked, path)
+        partial = tables.collect(asked, path)
     finally:
         lost.write_bytes(kept)
     assert [entry["cell"] for entry in partial["missing"]] == ["radial-04-fixed-unet-s0"]
     assert len(partial["rows"]) == 6
-    assert study_table.collect(asked, path) == table
+    assert tables.collect(asked, path) == table
 
 
 def test_a_study_of_nothing_yet_has_empty_tables(done, tmp_path):
     asked = done[0]
-    table = study_table.collect(asked, tmp_path)
+    table = tables.collect(asked, tmp_path)
     assert table["rows"] == table["summary"] == table["fixed"] == []
     assert len(table["missing"]) == len(asked.cells)
     assert report.draw_study(asked, [], tmp_path) == []
@@ -209,9 +211,9 @@ def test_a_study_of_nothing_yet_has_empty_tables(done, tmp_path):
 
 def test_the_plateau_is_the_rise_over_the_last_fifth():
     steps = np.arange(1, 11) * 10
-    assert study_table.plateau(steps, np.linspace(1, 10, 10)) == pytest.approx(2)
-    assert study_table.plateau(np.array([3, 9, 10]), np.array([0.0, 6.0, 7.0])) == pytest.approx(7 - 5)
-    assert math.isnan(study_table.plateau(np.array([10]), np.array([5.0])))
+    assert tables.plateau(steps, np.linspace(1, 10, 10)) == pytest.approx(2)
+    assert tables.plateau(np.array([3, 9, 10]), np.array([0.0, 6.0, 7.0])) == pytest.approx(7 - 5)
+    assert math.isnan(tables.plateau(np.array([10]), np.array([5.0])))
 
 
 def test_a_figure_shows_where_learning_started(done, monkeypatch):

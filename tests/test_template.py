@@ -6,8 +6,8 @@ import tomllib
 import pytest
 
 from trajdesign import plugins
-from trajdesign.config import Config, from_tables, load_config
-from trajdesign.template import template
+from trajdesign.config.models import Config, from_tables, load_config
+from trajdesign.config.template import template
 
 TEXT = template()
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from trajdesign import toeplitz
+from trajdesign.encoding import toeplitz
 from trajdesign.errors import DivergedError
 
 # odd sizes, a prime that no FFT likes (it is padded), three dimensions

@@ -9,12 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trajdesign import limits
 from trajdesign.acquisition import Acquisition
-from trajdesign.config import profiles, with_profile
+from trajdesign.config.models import profiles, with_profile
 from trajdesign.errors import ConfigError, InputError
-from trajdesign.loading import Given, is_ours, load, load_sampled, require_close
+from trajdesign.physics import limits
 from trajdesign.scanner import Scanner
+from trajdesign.trajectories.loading import Given, is_ours, load, load_sampled, require_close
 from trajdesign.trajectory import Trajectory, fit, fit_residual, n_points, point_times
 
 GAMMA = 42.577478461e6

@@ -14,14 +14,17 @@ import numpy as np
 import pypulseq as pp
 import pytest
 
-from trajdesign import cli, config, export, load, seqfile
+from trajdesign import export, load
 from trajdesign.acquisition import Acquisition, unplayable
+from trajdesign.cli import app
+from trajdesign.config import models
 from trajdesign.errors import ConfigError, InputError, LimitError
-from trajdesign.inits.file import file as from_file
-from trajdesign.inits.radial import radial
-from trajdesign.inits.spiral import spiral
-from trajdesign.loading import load_sampled
+from trajdesign.pulseq.reader import player
 from trajdesign.scanner import Scanner, told_nucleus
+from trajdesign.trajectories.inits.file import file as from_file
+from trajdesign.trajectories.inits.radial import radial
+from trajdesign.trajectories.inits.spiral import spiral
+from trajdesign.trajectories.loading import load_sampled
 from trajdesign.units import GAMMA, nucleus_of
 
 SMALL = Acquisition((0.22, 0.22), (32, 32), 4, 300, 4e-6)
@@ -36,7 +39,7 @@ def trajdesign(capsys, monkeypatch):
         capsys.readouterr()
         monkeypatch.setattr(sys, "argv", ["trajdesign", *map(str, words)])
         try:
-            cli.main()
+            app.main()
             code = 0
         except SystemExit as end:
             code = end.code or 0
@@ -204,7 +207,7 @@ def test_formats_carry_the_nucleus(tmp_path):
     played = pp.Sequence()
     played.read(str(tmp_path / "x.seq"))
     assert played.get_definition("Nucleus") == "23Na"
-    assert float(seqfile.read(tmp_path / "x.seq").definitions["Gamma"]) == GAMMA["23Na"]
+    assert float(player.read(tmp_path / "x.seq").definitions["Gamma"]) == GAMMA["23Na"]
     with ismrmrd.Dataset(str(tmp_path / "x.h5"), create_if_needed=False) as data:
         header = ismrmrd.xsd.CreateFromDocument(data.read_xml_header())
     assert header.userParameters.userParameterString[0].value == "23Na"
@@ -381,7 +384,7 @@ def random_scanner(seed):
         table["gamma"] = GAMMA[table["nucleus"]] * float(draw.uniform(0.9995, 1.0005))
     if draw.random() < 0.3:
         table |= {"gradient_raster": 5e-6, "block_raster": 10e-6, "adc_raster": 1e-6, "rf_raster": 1e-6}
-    return Scanner(**config.scanner_settings(table))
+    return Scanner(**models.scanner_settings(table))
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -394,7 +397,7 @@ def test_the_command_that_export_prints_gives_its_verdict_and_numbers(trajdesign
     code, found, err = trajdesign(*shlex.split(line)[1:], "--json")
     assert code == 0, (line, found, err)
     checks = {check["name"]: check for check in json.loads(found)["checks"]}
-    gradient, slew = seqfile.read(tmp_path / "x.seq").extremes(scanner.gamma)
+    gradient, slew = player.read(tmp_path / "x.seq").extremes(scanner.gamma)
     assert json.loads(found)["gamma"] == scanner.gamma
     assert math.isclose(checks["gradient vector"]["value"], gradient, rel_tol=1e-9)
     assert math.isclose(checks["slew rate vector"]["value"], slew, rel_tol=1e-9)
@@ -439,8 +442,8 @@ def test_the_whole_shots_of_neurospin_are_checked(trajdesign, tmp_path):
 def test_a_dwell_time_off_the_raster_of_the_receiver_is_refused_at_once(profile, dwell, near, tmp_path, trajdesign):
     tables = {"scanner": {"profile": profile}, "acquisition": {"dwell": dwell}}
     with pytest.raises(ConfigError, match=f"config acquisition.dwell: the dwell time of {dwell:.9g} s .* {near}"):
-        config.from_tables(tables)
-    scanner = Scanner(**config.scanner_settings(tables["scanner"]))
+        models.from_tables(tables)
+    scanner = Scanner(**models.scanner_settings(tables["scanner"]))
     trajectory = radial(replace(SMALL, dwell=dwell, n_samples=1200), scanner)
     trajectory.save(tmp_path / "x.npz")
     code, _, err = trajdesign("check", tmp_path / "x.npz")
@@ -495,7 +498,7 @@ def test_a_working_directory_that_is_gone(trajdesign, ours, tmp_path, monkeypatc
 
 def test_rasters_that_do_not_nest_are_refused_at_once():
     with pytest.raises(ConfigError, match="gradient raster of 5e-06 s is no multiple of the RF raster of 2e-06 s"):
-        config.from_tables({"scanner": {"gradient_raster": 5e-6, "rf_raster": 2e-6}})
+        models.from_tables({"scanner": {"gradient_raster": 5e-6, "rf_raster": 2e-6}})
 
 
 def test_a_file_of_bart_says_its_unit(trajdesign, ours, tmp_path):

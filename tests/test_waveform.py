@@ -7,9 +7,9 @@ from scipy.optimize import linprog
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, LimitError
+from trajdesign.pulseq.writer.bridges import N_ZEROS, BridgeLimits, bridge, design
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory, n_points
-from trajdesign.waveform import N_ZEROS, BridgeLimits, bridge, design
 
 
 def spokes(scanner=None, **settings):

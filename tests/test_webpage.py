@@ -15,20 +15,21 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from trajdesign import limits, report, webpage
 from trajdesign.acquisition import Acquisition
-from trajdesign.config import load_config, with_profile
-from trajdesign.density import density_compensation
-from trajdesign.encoding import angular
+from trajdesign.config.models import load_config, with_profile
+from trajdesign.config.toml import read_toml
+from trajdesign.encoding.density import density_compensation
+from trajdesign.encoding.operator import angular
+from trajdesign.encoding.psf import psf
 from trajdesign.errors import ConfigError, InputError
-from trajdesign.inits.radial import radial
-from trajdesign.inits.spiral import spiral
-from trajdesign.optimize import optimize
-from trajdesign.psf import psf
-from trajdesign.run import RunFolder
+from trajdesign.learning.optimize import optimize
+from trajdesign.learning.run_folder import RunFolder
+from trajdesign.physics import limits
+from trajdesign.reporting import report, webpage
+from trajdesign.reporting.webpage import Contents, Example, render
 from trajdesign.scanner import Scanner
-from trajdesign.toml_tables import read_toml
-from trajdesign.webpage import Contents, Example, render
+from trajdesign.trajectories.inits.radial import radial
+from trajdesign.trajectories.inits.spiral import spiral
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&amp; {{ 7 * 7 }} $x$ ]]>"
 SETTINGS = [

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trajdesign.acquisition import Acquisition as Acquisition
-    from trajdesign.config import Config as Config
-    from trajdesign.config import load_config as load_config
-    from trajdesign.deploy import export_network as export_network
-    from trajdesign.encoding import Encoding as Encoding
-    from trajdesign.export import export as export
-    from trajdesign.limits import check as check
-    from trajdesign.optimize import optimize as optimize
-    from trajdesign.projection import project as project
-    from trajdesign.psf import psf as psf
-    from trajdesign.report import draw as draw
-    from trajdesign.run import load as load
-    from trajdesign.scan import scan as scan
+    from trajdesign.config.models import Config as Config
+    from trajdesign.config.models import load_config as load_config
+    from trajdesign.encoding.operator import Encoding as Encoding
+    from trajdesign.encoding.psf import psf as psf
+    from trajdesign.exporting.network import export_network as export_network
+    from trajdesign.exporting.proof import export as export
+    from trajdesign.exporting.virtual_scan import scan as scan
+    from trajdesign.learning.optimize import optimize as optimize
+    from trajdesign.learning.run_folder import load as load
+    from trajdesign.physics.limits import check as check
+    from trajdesign.physics.projection import project as project
+    from trajdesign.reporting.report import draw as draw
     from trajdesign.scanner import Scanner as Scanner
     from trajdesign.trajectory import Trajectory as Trajectory
     from trajdesign.trajectory import fit as fit

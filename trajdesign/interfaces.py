@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from trajdesign.acquisition import Acquisition
-from trajdesign.encoding import Encoding
+from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import ConfigError
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory, point_times
@@ -43,7 +43,7 @@ class Init(Protocol):
 class Exporter(Protocol):
     """Function in ``exporters/``: writes `trajectory` to `path` and returns facts about the file for the report.
 
-    It is called by `trajdesign.export.export` alone, after every limit has been checked, with a temporary path.
+    It is called by `trajdesign.exporting.proof.export` alone, after every limit has been checked, with a temporary path.
     Its module also has ``SUFFIX``, the ending of the file's name, and ``read_back(path, trajectory)``, which returns
     k as each reader of the format finds it in the file, and more facts: an export is proven from the written file.
     """

@@ -14,8 +14,8 @@ from typing import Any
 
 import pydantic
 
-from trajdesign import walled
 from trajdesign.errors import ConfigError
+from trajdesign.files import untrusted
 
 #: Kinds of plug-in: the config's word -> the folder, and the base class of those that are classes.
 KINDS: dict[str, tuple[str, str | None]] = {
@@ -55,7 +55,7 @@ def find(kind: str, name: str) -> Any:
     ConfigError
         If there is none; the sentence names the nearest one.
     """
-    if kind == "sequence" and (walled.ending(name) == ".py" or name in _sequences()):
+    if kind == "sequence" and (untrusted.ending(name) == ".py" or name in _sequences()):
         return _build_function(name)
     if ":" in name:
         module_name, _, attribute = name.partition(":")
@@ -94,7 +94,7 @@ def _sequences() -> dict[str, Path]:
 
 def _build_function(name: str) -> Callable[..., Any]:
     """Return the function ``build`` of a sequence template, or of a user's file."""
-    file = Path(name) if walled.ending(name) == ".py" else _sequences()[name]
+    file = Path(name) if untrusted.ending(name) == ".py" else _sequences()[name]
     spec = importlib.util.spec_from_file_location(f"trajdesign_sequence_{file.stem}", file)
     try:
         is_there = file.is_file()

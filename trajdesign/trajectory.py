@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trajdesign import memory
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import InputError
-from trajdesign.files import atomic_path
+from trajdesign.files.atomic import atomic_path
+from trajdesign.runtime import memory
 from trajdesign.scanner import Scanner
 
 #: What `Trajectory.save` writes under ``format``.
@@ -121,7 +121,7 @@ class Trajectory:
         return replace(self, k=k, name=self.name if name is None else name)
 
     def save(self, path: Path | str) -> None:
-        """Write the ``.npz`` file that `trajdesign.loading.load` reads; its keys carry their units."""
+        """Write the ``.npz`` file that `trajdesign.trajectories.loading.load` reads; its keys carry their units."""
         with atomic_path(path) as temporary, temporary.open("wb") as stream:
             np.savez(
                 stream,

@@ -16,11 +16,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import trajdesign as td
-from trajdesign import drawing, seqfile
-from trajdesign.acoustics import Band
-from trajdesign.exposure import expose
-from trajdesign.inits.epi import epi
-from trajdesign.stimulation import nerve_model
+from trajdesign.physics.nerves import nerve_model
+from trajdesign.physics.resonances import Band
+from trajdesign.pulseq.reader import player
+from trajdesign.pulseq.side_effects import expose
+from trajdesign.reporting import drawing
+from trajdesign.trajectories.inits.epi import epi
 
 scanner = td.Scanner(max_gradient=40e-3, max_slew=180.0)
 bands = [Band(590.0, 100.0), Band(1140.0, 220.0)]  # Hz; those of your coil are in its .asc file
@@ -37,7 +38,7 @@ with tempfile.TemporaryDirectory() as folder:
         acquisition = td.Acquisition(fov=(0.22, 0.22), matrix=(64, 64), n_shots=4, n_samples=n_samples, dwell=4e-6)
         path = Path(folder) / f"epi_{n_samples}.seq"
         td.export(epi(acquisition, scanner, lines=16), path, options={"sequence": {"tr": 20e-3}})
-        file = seqfile.read(path)
+        file = player.read(path)
         time, k = file.adc_times[-1], file.k_adc[-1, :, 0]
         spacing = np.diff(time[:-1][k[:-1] * k[1:] < 0]).mean()
         files[f"{1e3 * spacing:.3f} ms, {1 / (2 * spacing):.0f} Hz"] = file

@@ -15,10 +15,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import trajdesign as td
-from trajdesign import drawing
-from trajdesign.datasets.phantom import phantom
-from trajdesign.inits.spiral import spiral
-from trajdesign.response import actual
+from trajdesign.data.sources.phantom import phantom
+from trajdesign.physics.response import actual
+from trajdesign.reporting import drawing
+from trajdesign.trajectories.inits.spiral import spiral
 
 # %%
 # A measured response

@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import trajdesign as td
-from trajdesign import drawing
+from trajdesign.reporting import drawing
 
 # %%
 # Settings

@@ -13,8 +13,10 @@ import numpy as np
 from mrinufft import initialize_2D_spiral
 
 import trajdesign as td
-from trajdesign import convert, drawing, limits
-from trajdesign.inits.mrinufft import mrinufft
+from trajdesign.physics import limits
+from trajdesign.reporting import drawing
+from trajdesign.trajectories import convert
+from trajdesign.trajectories.inits.mrinufft import mrinufft
 
 acquisition = td.Acquisition(fov=(0.22, 0.22), matrix=(96, 96), n_shots=8, n_samples=1000, dwell=4e-6)
 scanner = td.Scanner(max_gradient=40e-3, max_slew=150.0)

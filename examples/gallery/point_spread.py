@@ -14,9 +14,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import trajdesign as td
-from trajdesign import drawing
-from trajdesign.inits.radial import radial
-from trajdesign.inits.spiral import spiral
+from trajdesign.reporting import drawing
+from trajdesign.trajectories.inits.radial import radial
+from trajdesign.trajectories.inits.spiral import spiral
 
 acquisition = td.Acquisition(fov=(0.22, 0.22), matrix=(64, 64), n_shots=12, n_samples=750, dwell=4e-6)
 scanner = td.Scanner(max_gradient=40e-3, max_slew=150.0)

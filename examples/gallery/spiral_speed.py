@@ -12,8 +12,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import trajdesign as td
-from trajdesign import drawing
-from trajdesign.inits.spiral import spiral
+from trajdesign.reporting import drawing
+from trajdesign.trajectories.inits.spiral import spiral
 
 # %%
 # Three scanners

@@ -13,8 +13,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 import trajdesign as td
-from trajdesign import drawing
-from trajdesign.inits.spiral import spiral
+from trajdesign.reporting import drawing
+from trajdesign.trajectories.inits.spiral import spiral
 
 scanner = td.Scanner(max_gradient=40e-3, max_slew=150.0)
 

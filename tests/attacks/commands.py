@@ -4,7 +4,7 @@ import contextlib
 import io
 import sys
 
-from trajdesign import cli
+from trajdesign.cli import app
 
 
 def command(*words):
@@ -14,7 +14,7 @@ def command(*words):
     code = 0
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            cli.main()
+            app.main()
     except SystemExit as end:
         code = end.code or 0
     finally:

@@ -13,14 +13,14 @@ from attacks.commands import require_one_line
 from attacks.mutants import mutants, taken
 
 from trajdesign.acquisition import Acquisition
-from trajdesign.arrays import read_cfl
-from trajdesign.datasets.fastmri import fastmri
-from trajdesign.datasets.images import images
+from trajdesign.data.sources.fastmri import fastmri
+from trajdesign.data.sources.images import images
 from trajdesign.errors import ConfigError, InputError
-from trajdesign.export import export
-from trajdesign.inits.radial import radial
-from trajdesign.loading import Given, load, load_sampled
+from trajdesign.exporting.proof import export
+from trajdesign.files.arrays import read_cfl
 from trajdesign.scanner import Scanner
+from trajdesign.trajectories.inits.radial import radial
+from trajdesign.trajectories.loading import Given, load, load_sampled
 
 ACQUISITION = Acquisition(matrix=(16, 16), n_shots=2, n_samples=64, dwell=8e-6)
 GIVEN = {"scanner": Scanner(), "given": Given(fov=(0.22,), dwell=8e-6, matrix=(16, 16))}

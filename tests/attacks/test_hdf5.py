@@ -16,9 +16,9 @@ from attacks.archives import zeros
 from attacks.hdf5s import ACQUISITION, outcome
 from attacks.mutants import mutants
 
-from trajdesign.datasets import _chunks, _hdf5
-from trajdesign.datasets._raw import inspect
-from trajdesign.datasets.fastmri import fastmri
+from trajdesign.data.hdf5 import chunks, reader
+from trajdesign.data.raw import inspect
+from trajdesign.data.sources.fastmri import fastmri
 from trajdesign.errors import InputError
 
 KSPACE = np.random.default_rng(0).standard_normal((2, 2, 16, 16)).astype(np.float32) * np.complex64(1 + 1j)
@@ -70,7 +70,7 @@ def test_mutants_are_refused_or_numbers_and_end_no_process(tmp_path, n):
     left, unsound = sorted(tmp_path.glob("*.h5")), []
     while left:
         try:
-            _hdf5.require_sound(left, "kspace")
+            reader.require_sound(left, "kspace")
         except InputError as error:
             unsound.append(next(path for path in left if str(error).startswith(f"{path} is damaged")))
             left = left[left.index(unsound[-1]) + 1 :]
@@ -276,10 +276,10 @@ def test_crafted_files_are_refused_in_a_sentence(secret, tmp_path):
 
 
 def first_slice(path):
-    with _hdf5.opened(path) as file:
-        data = _hdf5.member(file, "kspace")
-        _hdf5.require_slices(data)
-        return _chunks.read(data, 0)
+    with reader.opened(path) as file:
+        data = reader.member(file, "kspace")
+        reader.require_slices(data)
+        return chunks.read(data, 0)
 
 
 def test_the_memory_that_a_bomb_takes(secret, tmp_path):
@@ -297,8 +297,8 @@ def test_a_link_on_the_way_is_not_followed(secret, tmp_path):
         file["group"] = h5py.ExternalLink(str(secret), "/")
         file.create_group("own")["kspace"] = KSPACE
     for name in ("group/kspace", "/group/kspace", "own/kspace", "..", ".", "/", ""):
-        with pytest.raises(InputError), _hdf5.opened(tmp_path / "way.h5") as file:
-            _hdf5.member(file, name)
+        with pytest.raises(InputError), reader.opened(tmp_path / "way.h5") as file:
+            reader.member(file, name)
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not there")
@@ -307,7 +307,7 @@ def test_the_other_file_is_never_opened(secret, tmp_path):
     log = tmp_path / "log"
     program = (
         "import sys; from pathlib import Path; from trajdesign.errors import *\n"
-        "from trajdesign.datasets import _chunks, _hdf5\n"
+        "from trajdesign.data.sources import _chunks, _hdf5\n"
         "for path in sorted(Path(sys.argv[1]).glob('*.h5')):\n"
         "    try:\n"
         "        with _hdf5.opened(path) as file:\n"
@@ -335,7 +335,7 @@ def test_a_text_that_announces_four_gibibytes_is_refused(tmp_path, text):
     with pytest.raises(InputError, match=r"a\.h5 is damaged|no text of at most"):
         fastmri(ACQUISITION, "test", test=[str(path)])
     # the process that looked at it, once more, from a small one: a process inherits the peak of what starts it
-    words = [sys.executable, "-c", STARTED, sys.executable, "-m", "trajdesign.datasets._hdf5", "kspace"]
+    words = [sys.executable, "-c", STARTED, sys.executable, "-m", "trajdesign.data.hdf5.reader", "kspace"]
     looked = subprocess.run(words, input=os.fsencode(path), capture_output=True, check=True)
     assert 2**14 < int(looked.stdout) < 2**20, "KiB"
 
@@ -350,13 +350,13 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 def test_unusual_layouts_give_the_numbers(tmp_path):
     odd = {"chunks": (2, 1, 10, 7), "compression": "gzip", "shuffle": True}
     for name, options in {**LAYOUTS, "odd": odd, "odd, with sums": {**odd, "fletcher32": True}}.items():
-        with _hdf5.opened(write(tmp_path / f"{name}.h5", **options)) as file:
-            data = _hdf5.member(file, "kspace")
-            _hdf5.require_slices(data)
-            np.testing.assert_array_equal(_chunks.read(data, 1), KSPACE[1])
-            np.testing.assert_array_equal(_chunks.read(data), KSPACE)
-            assert _hdf5.text(file, "ismrmrd_header") == HEADER
-            assert _hdf5.people(file) == ["p1"]
+        with reader.opened(write(tmp_path / f"{name}.h5", **options)) as file:
+            data = reader.member(file, "kspace")
+            reader.require_slices(data)
+            np.testing.assert_array_equal(chunks.read(data, 1), KSPACE[1])
+            np.testing.assert_array_equal(chunks.read(data), KSPACE)
+            assert reader.text(file, "ismrmrd_header") == HEADER
+            assert reader.people(file) == ["p1"]
     rows = mrds.acquisitions()
     wanted = np.stack([values.view(np.complex64).reshape(2, 16) for values in rows["data"]], axis=-1)
     for options in MRD_LAYOUTS.values():

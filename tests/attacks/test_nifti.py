@@ -13,7 +13,7 @@ from attacks.archives import described, npy, npz, zeros
 from attacks.mutants import mutants, taken
 
 from trajdesign.acquisition import Acquisition
-from trajdesign.datasets.images import images
+from trajdesign.data.sources.images import images
 from trajdesign.errors import InputError
 
 ACQUISITION = Acquisition(matrix=(16, 16))

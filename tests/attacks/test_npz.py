@@ -13,11 +13,11 @@ from attacks.commands import command, require_sentence
 from attacks.mutants import mutants, taken
 
 from trajdesign.acquisition import Acquisition
-from trajdesign.arrays import read_npy, read_npz
 from trajdesign.errors import InputError
-from trajdesign.inits.radial import radial
-from trajdesign.loading import load
+from trajdesign.files.arrays import read_npy, read_npz
 from trajdesign.scanner import Scanner
+from trajdesign.trajectories.inits.radial import radial
+from trajdesign.trajectories.loading import load
 
 ACQUISITION = Acquisition(matrix=(16, 16), n_shots=2, n_samples=64, dwell=8e-6)
 

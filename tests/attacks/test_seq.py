@@ -12,12 +12,12 @@ import pytest
 from attacks.commands import command, require_sentence
 from attacks.mutants import mutants, taken
 
-from trajdesign import seqfile
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import InputError, LimitError
-from trajdesign.exporters import pulseq
-from trajdesign.inits.radial import radial
+from trajdesign.pulseq.reader import player
 from trajdesign.scanner import Scanner
+from trajdesign.trajectories.formats import pulseq
+from trajdesign.trajectories.inits.radial import radial
 
 START = """[VERSION]
 major 1
@@ -51,8 +51,8 @@ def require_sound(played):
 
 @pytest.mark.parametrize("n", [50, pytest.param(1000, marks=pytest.mark.nightly)])
 def test_mutants_of_a_signed_file_are_refused_or_change_nothing(good, tmp_path, n):
-    original, path = seqfile.read(good), tmp_path / "a.seq"
-    for played in taken(path, mutants(good.read_bytes(), n), seqfile.read):
+    original, path = player.read(good), tmp_path / "a.seq"
+    for played in taken(path, mutants(good.read_bytes(), n), player.read):
         assert played.md5 == original.md5
         np.testing.assert_array_equal(played.k_adc, original.k_adc)
 
@@ -61,7 +61,7 @@ def test_mutants_of_a_signed_file_are_refused_or_change_nothing(good, tmp_path, 
 def test_mutants_without_a_signature_or_with_a_new_one_are_refused_or_numbers(good, tmp_path, n):
     body, path = good.read_bytes().partition(b"\n[SIGNATURE]")[0], tmp_path / "a.seq"
     copies = (data if i % 2 else signed(data) for i, data in enumerate(mutants(body, n, seed=1)))
-    for played in taken(path, copies, partial(seqfile.read, signed=False)):
+    for played in taken(path, copies, partial(player.read, signed=False)):
         require_sound(played)
 
 
@@ -199,7 +199,7 @@ def crafted():
 def test_crafted_files_are_refused_in_a_sentence(tmp_path):
     path = tmp_path / "a.seq"
     path.write_bytes(signed(sections()))
-    require_sound(seqfile.read(path))
+    require_sound(player.read(path))
     files = crafted()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for name, content in files.items():
@@ -234,9 +234,9 @@ def test_a_long_file_takes_no_more_than_some_times_its_size(tmp_path, replaced):
     ramp = {"TRAP": "1 1e5 10 10 10 0", "ADC": "1 200 200 10 0 0 0 0 0"}
     path = tmp_path / "a.seq"
     path.write_text(sections(**{**ramp, **replaced}))
-    seqfile.read(path, signed=False)
+    player.read(path, signed=False)
     tracemalloc.start()
-    played = seqfile.read(path, signed=False)
+    played = player.read(path, signed=False)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     require_sound(played)
@@ -246,9 +246,9 @@ def test_a_long_file_takes_no_more_than_some_times_its_size(tmp_path, replaced):
 def test_what_is_no_file_is_refused_at_once(tmp_path, monkeypatch):
     for path in (tmp_path, "/dev/zero"):
         with pytest.raises(InputError, match="regular"):
-            seqfile.read(path)
+            player.read(path)
     large = tmp_path / "large.seq"
     with large.open("wb") as stream:
         stream.truncate(2**40)
     with pytest.raises(InputError, match="at most"):
-        seqfile.read(large)
+        player.read(large)

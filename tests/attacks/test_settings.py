@@ -5,16 +5,17 @@ import pytest
 import torch
 from attacks.commands import command, require_one_line
 
-from trajdesign import lock, plugins
+from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
-from trajdesign.config import load_config
+from trajdesign.config.models import load_config
 from trajdesign.errors import ConfigError, InputError, ResourceError
-from trajdesign.files import atomic_path
-from trajdesign.limits import check
-from trajdesign.optimize import optimize
-from trajdesign.run import RunFolder
+from trajdesign.files import lock
+from trajdesign.files.atomic import atomic_path
+from trajdesign.learning.optimize import optimize
+from trajdesign.learning.run_folder import RunFolder
+from trajdesign.physics.limits import check
+from trajdesign.physics.nerves import nerve_model
 from trajdesign.scanner import Scanner
-from trajdesign.stimulation import nerve_model
 
 FREQUENCY = np.linspace(0, 1e4, 10)
 
@@ -161,7 +162,7 @@ if TYPE_CHECKING:
     from trajdesign.acquisition import Acquisition
     from trajdesign.scanner import Scanner
     from trajdesign.trajectory import Trajectory
-from trajdesign.inits.radial import radial
+from trajdesign.trajectories.inits.radial import radial
 
 def understood(
     acquisition: Acquisition, scanner: Scanner, *, angle: str = "golden", n: int | None = None

@@ -12,12 +12,12 @@ from attacks.commands import command, require_one_line
 from attacks.mutants import mutants, taken
 
 from trajdesign import plugins
-from trajdesign.asc import read_asc
-from trajdesign.config import load_config
+from trajdesign.config.models import load_config
+from trajdesign.config.toml import read_toml, to_toml
+from trajdesign.encoding.voxel_signal import read_off_resonance
 from trajdesign.errors import InputError
-from trajdesign.run import RunFolder
-from trajdesign.signal import read_off_resonance
-from trajdesign.toml_tables import read_toml, to_toml
+from trajdesign.learning.run_folder import RunFolder
+from trajdesign.physics.siemens_asc import read_asc
 
 
 def refusal(read, path):

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from trajdesign import Acquisition
-from trajdesign.datasets._grid import center_fit, fit_matrix
-from trajdesign.datasets.fastmri import fastmri
+from trajdesign.data.grid import center_fit, fit_matrix
+from trajdesign.data.sources.fastmri import fastmri
 from trajdesign.errors import InputError
 
 ACQUISITION = Acquisition(matrix=(48, 48))

@@ -9,12 +9,12 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from trajdesign import Acquisition, plugins
-from trajdesign.config import load_config
-from trajdesign.datasets.fastmri import fastmri
-from trajdesign.datasets.images import images
+from trajdesign.config.models import load_config
+from trajdesign.data.sources.fastmri import fastmri
+from trajdesign.data.sources.images import images
 from trajdesign.errors import ConfigError, InputError
-from trajdesign.evaluation import evaluate, look
-from trajdesign.runtime import Ranks
+from trajdesign.learning.evaluation import evaluate, look
+from trajdesign.runtime.processes import Ranks
 
 ACQUISITION = Acquisition(matrix=(16, 16))
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from trajdesign import Acquisition
-from trajdesign.datasets.images import images
+from trajdesign.data.sources.images import images
 from trajdesign.errors import ConfigError, InputError, ResourceError
 
 ACQUISITION = Acquisition(fov=(0.22, 0.22), matrix=(48, 48), n_samples=600)
@@ -134,7 +134,7 @@ def test_a_deflated_file_is_not_inflated_to_see_whose_it_is(tmp_path):
         data.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
         data.save_as(path, enforce_file_format=True)
     script = (
-        "import resource, sys; from pathlib import Path; from trajdesign.datasets import _dicom; import pydicom;"
+        "import resource, sys; from pathlib import Path; from trajdesign.data.sources import _dicom; import pydicom;"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; _dicom.people(Path(sys.argv[1]));"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )

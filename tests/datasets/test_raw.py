@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from trajdesign import Acquisition, plugins
-from trajdesign.datasets.fastmri import fastmri
+from trajdesign.data.sources.fastmri import fastmri
 from trajdesign.errors import ConfigError, InputError
 
 ACQUISITION = Acquisition(fov=(0.22, 0.22), matrix=(48, 48), n_samples=600)

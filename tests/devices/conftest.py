@@ -8,7 +8,8 @@ import pytest
 import torch
 from devices import pretend, pretend_cufinufft
 
-from trajdesign import nufft, runtime
+from trajdesign.encoding import nufft
+from trajdesign.runtime import processes
 
 pretend.device()  # before the first backward pass of this process, which counts the devices once and for all
 
@@ -23,11 +24,11 @@ def device(request, monkeypatch):
     name = request.config.getoption("--device", pretend.NAME)
     if name != pretend.NAME:
         monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-        return runtime.torch_device(name)
+        return processes.torch_device(name)
     found = pretend.device()
     monkeypatch.setattr(torch, "Generator", pretend.Generator)
-    known = runtime.torch_device
-    monkeypatch.setattr(runtime, "torch_device", lambda name: found if name == pretend.NAME else known(name))
+    known = processes.torch_device
+    monkeypatch.setattr(processes, "torch_device", lambda name: found if name == pretend.NAME else known(name))
     pretend_cufinufft.__spec__ = importlib.machinery.ModuleSpec("cufinufft", None)
     monkeypatch.setitem(sys.modules, "cufinufft", pretend_cufinufft)
     monkeypatch.setattr(nufft.CuFinufft, "runs_on", lambda self, device: device.type == pretend.NAME)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from devices import pretend, pretend_cufinufft
 
-from trajdesign import nufft
+from trajdesign.encoding import nufft
 from trajdesign.errors import ResourceError
 
 

@@ -4,19 +4,23 @@ import numpy as np
 import pytest
 import torch
 
-from trajdesign import coils, convert, limits, metrics, nufft, plugins
+from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
-from trajdesign.density import density_compensation
-from trajdesign.encoding import Encoding, angular
+from trajdesign.encoding import nufft
+from trajdesign.encoding.density import density_compensation
+from trajdesign.encoding.operator import Encoding, angular
+from trajdesign.encoding.psf import psf
+from trajdesign.encoding.toeplitz import SpectrumCache, spectra
 from trajdesign.errors import ResourceError
-from trajdesign.export import export
-from trajdesign.inits.spiral import spiral
-from trajdesign.loading import load
-from trajdesign.projection import project
-from trajdesign.psf import psf
-from trajdesign.response import actual
+from trajdesign.exporting.proof import export
+from trajdesign.physics import limits
+from trajdesign.physics.projection import project
+from trajdesign.physics.response import actual
+from trajdesign.reconstruction import coils, metrics
 from trajdesign.scanner import Scanner
-from trajdesign.toeplitz import SpectrumCache, spectra
+from trajdesign.trajectories import convert
+from trajdesign.trajectories.inits.spiral import spiral
+from trajdesign.trajectories.loading import load
 from trajdesign.trajectory import fit, fit_residual
 
 ACQUISITION = Acquisition((0.22, 0.2), (14, 12), 2, 100, 8e-6)
@@ -179,7 +183,7 @@ def test_a_trajectory_as_file_fit_and_summary(device, alike, trajectory, tmp_pat
 
 @pytest.mark.parametrize("format", plugins.names("exporter"))
 def test_exports(device, trajectory, tmp_path, format):
-    module = __import__(f"trajdesign.exporters.{format}", fromlist=["SUFFIX"])
+    module = __import__(f"trajdesign.trajectories.formats.{format}", fromlist=["SUFFIX"])
     files = [tmp_path / name / f"a{getattr(module, 'SUFFIX', '.npz')}" for name in ("there", "here")]
     facts = [
         export(t, file, format=format) for t, file in zip((moved(trajectory, device), trajectory), files, strict=True)

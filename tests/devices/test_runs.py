@@ -9,13 +9,15 @@ import torch
 from devices import pretend
 from faults.tiny import broken_off, sums, tiny
 
-from trajdesign import nufft, plugins, report
-from trajdesign.deploy import export_network
-from trajdesign.evaluation import evaluate
-from trajdesign.export import export
-from trajdesign.optimize import datasets, optimize
-from trajdesign.run import RunFolder
-from trajdesign.scan import scan
+from trajdesign import plugins
+from trajdesign.encoding import nufft
+from trajdesign.exporting.network import export_network
+from trajdesign.exporting.proof import export
+from trajdesign.exporting.virtual_scan import scan
+from trajdesign.learning.evaluation import evaluate
+from trajdesign.learning.optimize import datasets, optimize
+from trajdesign.learning.run_folder import RunFolder
+from trajdesign.reporting import report
 
 #: The matrix is as small as the metrics allow; the rates are those of runs that rounding does not part.
 SMALL = ["acquisition.matrix=[16,16]", "acquisition.n_samples=100", "training.trajectory_rate=3e-3"]

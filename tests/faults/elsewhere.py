@@ -49,11 +49,11 @@ def hide():
 
 def called(*words):
     out, err, sys.argv = io.StringIO(), io.StringIO(), ["trajdesign", *words]
-    from trajdesign import cli
+    from trajdesign.cli import app
 
     try:
         with redirect_stdout(out), redirect_stderr(err):
-            cli.main()
+            app.main()
         return 0, err.getvalue()
     except SystemExit as end:
         return end.code or 0, err.getvalue()

@@ -16,8 +16,11 @@ import torch
 import torch._dynamo  # with what follows, what the children need: each would take seconds to import it
 from tiny import TINY, sums, tiny
 
-from trajdesign import checkpoint, cli, lock, report  # noqa: F401
-from trajdesign.optimize import optimize
+from trajdesign.cli import app
+from trajdesign.files import lock
+from trajdesign.learning import checkpoint
+from trajdesign.learning.optimize import optimize
+from trajdesign.reporting import report  # noqa: F401
 
 SETTINGS = [word for setting in TINY for word in ("--set", setting)]
 QUIET = ["--device", "cpu", "--no-baseline", "--quiet"]
@@ -47,7 +50,7 @@ def fork(work, log):
 def command(*words):
     def work():
         sys.argv = ["trajdesign", *map(str, words)]
-        cli.main()
+        app.main()
 
     return work
 

@@ -8,7 +8,8 @@ import os
 import sys
 from pathlib import Path
 
-from trajdesign import cli, limits, run, trajectory  # noqa: F401  (what the children need)
+from trajdesign import trajectory  # noqa: F401  (what the children need)
+from trajdesign.cli import app
 
 
 def forked(words, streams, log):
@@ -32,7 +33,7 @@ def forked(words, streams, log):
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
     sys.argv = ["trajdesign", *words]
     try:
-        cli.main()
+        app.main()
         code = 0
     except SystemExit as end:
         code = end.code or 0

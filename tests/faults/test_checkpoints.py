@@ -14,10 +14,10 @@ import pytest
 import torch
 from faults.tiny import broken_off, sums, tiny
 
-from trajdesign.checkpoint import Checkpoints, read
 from trajdesign.errors import ConfigError, DivergedError, InputError, OutputError, ResourceError
 from trajdesign.interfaces import Reconstructor
-from trajdesign.optimize import optimize
+from trajdesign.learning.checkpoint import Checkpoints, read
+from trajdesign.learning.optimize import optimize
 
 
 @pytest.fixture(scope="module")

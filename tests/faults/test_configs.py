@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trajdesign import plugins
-from trajdesign.config import load_config
+from trajdesign.config.models import load_config
 from trajdesign.errors import ConfigError, InputError
 
 

@@ -10,16 +10,17 @@ import pytest
 from faults.test_surroundings import example
 from faults.tiny import tiny
 
-from trajdesign import cells, lock, study
-from trajdesign.config import load_config
+from trajdesign.config.models import load_config
 from trajdesign.errors import OutputError
-from trajdesign.export import export
-from trajdesign.exporters import pulseq
-from trajdesign.files import atomic_path
+from trajdesign.exporting.proof import export
+from trajdesign.files import lock
+from trajdesign.files.atomic import atomic_path
 from trajdesign.interfaces import Progress
-from trajdesign.loggers.tensorboard import tensorboard
-from trajdesign.optimize import optimize
-from trajdesign.report import draw, draw_study
+from trajdesign.learning.loggers.tensorboard import tensorboard
+from trajdesign.learning.optimize import optimize
+from trajdesign.reporting.report import draw, draw_study
+from trajdesign.studies import study, training
+from trajdesign.trajectories.formats import pulseq
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links and locks as POSIX has them")
 
@@ -277,10 +278,10 @@ def test_cells_are_not_trained_where_a_link_leads(tmp_path, monkeypatch, name):
     other.mkdir()
     (out / name).parent.mkdir(parents=True)
     (out / name).symlink_to(other)
-    monkeypatch.setattr(cells, "optimize", lambda *_, **__: None)
+    monkeypatch.setattr(training, "optimize", lambda *_, **__: None)
     assert name.rpartition("/")[2] in {"cells", "figures", *(cell.name for cell in asked.cells)}
     with pytest.raises(OutputError, match=f"{name} is a link"):
-        cells.train(asked, out, resume=True, device="cpu")
+        training.train(asked, out, resume=True, device="cpu")
     if name == "figures":
         with pytest.raises(OutputError, match=f"{name} is a link"):
             draw_study(asked, [], out)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from faults.tiny import tiny
 
-from trajdesign.optimize import optimize
+from trajdesign.learning.optimize import optimize
 
 pytestmark = [
     pytest.mark.nightly,

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from faults.tiny import settings, sums
 
-from trajdesign import lock
-from trajdesign.checkpoint import read
+from trajdesign.files import lock
+from trajdesign.learning.checkpoint import read
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks a process that has imported torch")
 

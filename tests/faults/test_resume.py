@@ -8,10 +8,10 @@ import pytest
 import torch
 from faults.tiny import N_STEPS, broken_off, sums, tiny
 
-from trajdesign import prefetch
-from trajdesign.config import load_config
+from trajdesign.config.models import load_config
 from trajdesign.errors import InputError, OutputError
-from trajdesign.optimize import optimize
+from trajdesign.learning.optimize import optimize
+from trajdesign.runtime import prefetch
 
 VARIANTS = {
     "neural ODE": ["parameterization.kind=neural_ode", "parameterization.n_control=12"],
@@ -98,7 +98,7 @@ def test_random_stops_are_bit_for_bit_the_whole_run(tmp_path, workers, threads, 
 
 def test_what_is_not_restored_is_missed(tmp_path, monkeypatch):
     # that the comparison can fail: each part of the state changes the bits of the end, if it is left out
-    from trajdesign.joint import Joint
+    from trajdesign.learning.step import Joint
 
     config, load = tiny("training.noise=0.02"), Joint.load_state
     optimize(config, tmp_path / "whole", device="cpu", baseline=False)

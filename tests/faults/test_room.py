@@ -9,9 +9,9 @@ from faults.test_surroundings import called
 from faults.tiny import TINY, tiny
 
 from trajdesign import plugins
-from trajdesign.deploy import export_network
 from trajdesign.errors import ResourceError
-from trajdesign.optimize import optimize
+from trajdesign.exporting.network import export_network
+from trajdesign.learning.optimize import optimize
 
 SETTINGS = [word for setting in TINY for word in ("--set", setting)]
 SHORT = ["--set", "training.epochs=1", "--set", "training.validations=1", "--device", "cpu", "--quiet", "--no-baseline"]

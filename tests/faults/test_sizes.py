@@ -15,13 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchdiffeq._impl import rk_common
 
-from trajdesign import cli, errors, memory
+from trajdesign import errors
 from trajdesign.acquisition import Acquisition
+from trajdesign.cli import app
+from trajdesign.encoding.psf import psf
 from trajdesign.errors import DivergedError, ResourceError
-from trajdesign.inits.spiral import spiral
-from trajdesign.parameterizations.neural_ode import NeuralODE
-from trajdesign.psf import psf
+from trajdesign.learning.parameterizations.neural_ode import NeuralODE
+from trajdesign.runtime import memory
 from trajdesign.scanner import Scanner
+from trajdesign.trajectories.inits.spiral import spiral
 from trajdesign.trajectory import Trajectory, fit, n_points
 
 GIB = 2**30
@@ -51,7 +53,7 @@ def outcome(*words):
     patch.setattr(sys, "argv", ["trajdesign", *map(str, words)])
     try:
         with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
-            cli.main()
+            app.main()
         code = 0
     except SystemExit as end:
         code = end.code or 0

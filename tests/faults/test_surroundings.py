@@ -13,10 +13,12 @@ import pytest
 import torch
 from faults.tiny import TINY
 
-from trajdesign import cli, runtime, seqfile
 from trajdesign.acquisition import Acquisition
-from trajdesign.inits.spiral import spiral
+from trajdesign.cli import app
+from trajdesign.pulseq.reader import player
+from trajdesign.runtime import processes
 from trajdesign.scanner import Scanner
+from trajdesign.trajectories.inits.spiral import spiral
 
 SETTINGS = [word for setting in TINY for word in ("--set", setting)]
 NAMES = ["a b", "ü 脳", "new\nline", "-dash", "$HOME;`x`'\"", "x" * 250, "<script>",
@@ -29,7 +31,7 @@ def called(*words, out=None):
     sys.argv = ["trajdesign", *map(str, words)]
     try:
         with redirect_stdout(out), redirect_stderr(err):
-            cli.main()
+            app.main()
         code = 0
     except SystemExit as end:
         code = end.code or 0
@@ -119,7 +121,7 @@ def test_what_is_no_terminal_gets_no_codes(file, words):
 @pytest.mark.skipif(sys.platform == "win32", reason="these surroundings are those of POSIX")
 def test_everything_odd_at_once(file, tmp_path):
     """No home, no display, no locale, a dumb terminal, an output of ASCII alone, files for nobody else."""
-    script = "import os; os.umask(0o077); from trajdesign.cli import main; main()"
+    script = "import os; os.umask(0o077); from trajdesign.cli.app import main; main()"
     odd = {
         "HOME": "/dev/null/none", "XDG_CACHE_HOME": "/dev/null/none", "XDG_CONFIG_HOME": "/dev/null/none",
         "TERM": "dumb", "LC_ALL": "C", "LANG": "C", "PYTHONIOENCODING": "ascii", "DISPLAY": "", "WAYLAND_DISPLAY": "",
@@ -144,7 +146,7 @@ def test_warnings_as_errors_and_no_asserts():
 
 def test_help_imports_nothing_heavy():
     code = (
-        "import sys; from trajdesign.cli import main; sys.argv = ['trajdesign', *{words!r}]\n"
+        "import sys; from trajdesign.cli.app import main; sys.argv = ['trajdesign', *{words!r}]\n"
         "try: main()\n"
         "finally: sys.stderr.write(' '.join({{m.partition('.')[0] for m in sys.modules}}))"
     )
@@ -190,7 +192,7 @@ def test_a_name_does_not_write_the_sequence(tmp_path):
         example(name).save(tmp_path / f"{label}.npz")
         code, _, err = called("export", tmp_path / f"{label}.npz", "--out", tmp_path / f"{label}.seq")
         assert (code, err) == (0, "")
-    found, wanted = (seqfile.read(tmp_path / f"{label}.seq") for label in ("evil", "good"))
+    found, wanted = (player.read(tmp_path / f"{label}.seq") for label in ("evil", "good"))
     assert set(found.definitions) == set(wanted.definitions)
     assert {k for k in wanted.definitions if found.definitions[k] != wanted.definitions[k]} == {"Name"}
     texts = [(tmp_path / f"{label}.seq").read_bytes() for label in ("evil", "good")]
@@ -208,7 +210,7 @@ def test_a_name_does_not_write_the_sequence(tmp_path):
 def test_devices_that_are_not_here_are_refused_with_those_that_are(tmp_path, name):
     code, out, err = called("optimize", "--out", tmp_path / "run", *SETTINGS, f"--device={name}")
     assert (code, out.getvalue()) == (6, "")
-    assert err.endswith(f"found: {', '.join(map(str, runtime.found()))}.\n")
+    assert err.endswith(f"found: {', '.join(map(str, processes.found()))}.\n")
     assert len(err.splitlines()) == 1
     assert not (tmp_path / "run").exists()
 

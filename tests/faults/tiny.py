@@ -8,10 +8,10 @@ import signal
 import numpy as np
 import torch
 
-from trajdesign.config import load_config
-from trajdesign.datasets.phantom import phantom
+from trajdesign.config.models import load_config
+from trajdesign.data.sources.phantom import phantom
 from trajdesign.interfaces import Reconstructor
-from trajdesign.optimize import optimize
+from trajdesign.learning.optimize import optimize
 
 #: Two steps an epoch, six in all, of which the last two are on the settled trajectory.
 TINY = [

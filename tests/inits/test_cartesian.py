@@ -6,8 +6,8 @@ from scipy.optimize import minimize_scalar
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError
-from trajdesign.inits.cartesian import cartesian
 from trajdesign.scanner import Scanner
+from trajdesign.trajectories.inits.cartesian import cartesian
 
 GAMMA = 42.577478461e6
 

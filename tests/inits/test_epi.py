@@ -5,8 +5,8 @@ import pytest
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, LimitError
-from trajdesign.inits.epi import epi
 from trajdesign.scanner import Scanner
+from trajdesign.trajectories.inits.epi import epi
 
 GAMMA = 42.577478461e6
 

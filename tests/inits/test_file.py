@@ -6,9 +6,9 @@ import pytest
 from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, InputError, LimitError
-from trajdesign.inits.file import file
-from trajdesign.inits.spiral import spiral
 from trajdesign.scanner import Scanner
+from trajdesign.trajectories.inits.file import file
+from trajdesign.trajectories.inits.spiral import spiral
 
 ACQUISITION = Acquisition(matrix=(64, 48), n_shots=4, n_samples=600)
 

@@ -3,9 +3,9 @@ import pytest
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError
-from trajdesign.inits.epi import epi
-from trajdesign.inits.propeller import propeller
 from trajdesign.scanner import Scanner
+from trajdesign.trajectories.inits.epi import epi
+from trajdesign.trajectories.inits.propeller import propeller
 
 
 def blades(trajectory):

@@ -3,8 +3,8 @@ import pytest
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError
-from trajdesign.inits.radial import radial
 from trajdesign.scanner import Scanner
+from trajdesign.trajectories.inits.radial import radial
 
 
 def angles(trajectory):

@@ -5,10 +5,10 @@ import pytest
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, LimitError
-from trajdesign.inits._fastest import Curve, Fastest
-from trajdesign.inits._feasible import Bounds
-from trajdesign.inits.rosette import rosette
 from trajdesign.scanner import Scanner
+from trajdesign.trajectories.design import Bounds
+from trajdesign.trajectories.inits.rosette import rosette
+from trajdesign.trajectories.traversal import Curve, Fastest
 
 GAMMA = 42.577478461e6
 

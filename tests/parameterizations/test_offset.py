@@ -8,10 +8,10 @@ from scipy.interpolate import CubicSpline
 from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError
-from trajdesign.inits.spiral import spiral
-from trajdesign.parameterizations._offset import natural_spline
-from trajdesign.parameterizations.bspline import b_splines
+from trajdesign.learning.offset import natural_spline
+from trajdesign.learning.parameterizations.bspline import b_splines
 from trajdesign.scanner import Scanner
+from trajdesign.trajectories.inits.spiral import spiral
 
 KINDS = [
     {"kind": "samples", "decimation": 8},

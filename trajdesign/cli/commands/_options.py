@@ -1,0 +1,258 @@
+"""Arguments and options that several commands have, and what they say of a file that is not ours."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trajdesign.cli import console
+from trajdesign.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from trajdesign.scanner import Scanner
+    from trajdesign.trajectories.foreign_files import Samples
+    from trajdesign.trajectory import Trajectory
+
+#: Tables of the config that name a plug-in.
+_PLUGIN_TABLES = ("init", "parameterization", "reconstructor", "data", "response")
+
+
+def names_of(kind: str) -> Callable[[str], list[str]]:
+    """Return what completes the name of a plug-in in a shell."""
+
+    def complete(incomplete: str) -> list[str]:
+        from trajdesign import plugins
+
+        return [name for name in plugins.names(kind) if name.startswith(incomplete)]
+
+    return complete
+
+
+def _settings(incomplete: str) -> list[str]:
+    """Complete a setting that names a plug-in."""
+    every = (f"{kind}.kind={name}" for kind in _PLUGIN_TABLES for name in names_of(kind)(""))
+    return [setting for setting in every if setting.startswith(incomplete)]
+
+
+RunPath = Annotated[Path, typer.Argument(help="Run folder or .npz file.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors, and what --json asks for.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is there already.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, ...")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=V", help="Change one setting; repeatable.", autocompletion=_settings),
+]
+Ignore = Annotated[
+    list[str] | None,
+    typer.Option(help="Limit of the image, not of the hardware, that need not hold: receiver, extent, one of the run."),
+]
+
+KUnit = Annotated[str | None, typer.Option(help="Foreign .npz: unit of its k: 1/m, rad/m, 1/fov or normalized.")]
+Dwell = Annotated[float | None, typer.Option(help="Foreign .npz: dwell time, s.")]
+Fov = Annotated[str | None, typer.Option(help="Foreign .npz: field of view, m; one number or x,y[,z].")]
+Matrix = Annotated[str | None, typer.Option(help="Foreign .npz: pixels; one number or x,y[,z].")]
+Profile = Annotated[
+    str | None,
+    typer.Option(
+        help="Scanner to check against: siemens, ge, philips, multi, or a TOML file; over that of a run.",
+        show_default="siemens, or the run's own",
+    ),
+]
+MaxGradient = Annotated[
+    float | None, typer.Option(help="Of that scanner, T/m.", show_default="50e-3, or the run's own")
+]
+MaxSlew = Annotated[float | None, typer.Option(help="Of that scanner, T/m/s.", show_default="200, or the run's own")]
+Nucleus = Annotated[
+    str | None,
+    typer.Option(help="1H, 23Na, ...: of a file that does not say it.", show_default="the file's, or for a check 1H"),
+]
+ScannerSettings = Annotated[
+    list[str] | None,
+    typer.Option("--scanner", metavar="KEY=V", help="Any other setting of [scanner], as limit_norm=axis; repeatable."),
+]
+
+#: What is said of a file whose nucleus is neither told nor given.
+ASSUMED = "The file does not say its nucleus; 1H is assumed. --nucleus gives another, as 23Na."
+
+# Residual of a fit, 1/FOV, that is worth a word; the part of the matrix that k should reach; a large voxel, m.
+_NOTED, _SHORT, _COARSE = 0.01, 0.5, 5e-3
+
+
+@dataclass(frozen=True)
+class ScannerOptions:
+    """What the options say of the scanner; nothing by default."""
+
+    profile: str | None = None
+    max_gradient: float | None = None
+    max_slew: float | None = None
+    nucleus: str | None = None
+    scanner: list[str] | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings of a `Scanner` that are given, those of the profile among them."""
+        from trajdesign.config import models, toml
+
+        given = {key: value for key, value in asdict(self).items() if key != "scanner" and value is not None}
+        more = toml.parse_options(self.scanner or [])
+        for key in given.keys() & more.keys():
+            raise ConfigError(f"{key} is given twice, by --{key.replace('_', '-')} and by --scanner.")
+        return models.scanner_settings({**given, **more})
+
+    def of_file(self, told: "Mapping[str, Any]", path: Path) -> "Scanner":
+        """Return the scanner that a file which tells no more than its nucleus is meant for."""
+        from trajdesign.scanner import Scanner, with_nucleus
+
+        return Scanner(**with_nucleus(self.settings(), told, path))
+
+    def nucleus_from(self, told: "Mapping[str, Any] | None") -> str:
+        """Return where the nucleus is from, if a file tells `told` of it; None is a file of ours, which always does."""
+        if told is None or told:
+            return "file"
+        return "options" if self.settings().keys() & {"nucleus", "gamma"} else "assumed"
+
+    def over(self, trajectory: "Trajectory", path: Path) -> "Trajectory":
+        """Return a trajectory that knows its scanner, for the same one but for what the options say.
+
+        Raises
+        ------
+        ConfigError
+            If it would be another trajectory there: on another raster, sampled at other times, of another nucleus.
+        """
+        from trajdesign.scanner import Scanner, with_nucleus
+
+        own = trajectory.scanner
+        told = {"nucleus": own.nucleus, "gamma": own.gamma}
+        other = Scanner(**{**asdict(own), **with_nucleus(self.settings(), told, path)})
+        name = self.profile or "the scanner that is given"
+        remedy = f"learn it again with scanner.profile={self.profile}" if self.profile else "learn it again for that"
+        starts = [trajectory.acquisition.adc_delay(one.gradient_raster, one.rf_raster) for one in (own, other)]
+        for what, had, needed, is_same in (
+            ("gradient", own.gradient_raster, other.gradient_raster, own.gradient_raster == other.gradient_raster),
+            ("RF", own.rf_raster, other.rf_raster, math.isclose(*starts, abs_tol=1e-12)),  # on which ADC events start
+        ):
+            if not is_same:
+                rasters = f"a {had * 1e6:g} us {what} raster; {name} needs {needed * 1e6:g} us"
+                raise ConfigError(f"{path} was learned on {rasters}: {remedy}.")
+        return replace(trajectory, scanner=other)
+
+    def words(self) -> list[str]:
+        """Return the options as they are given."""
+        return _words(asdict(self))
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """What the options say of a file that is not ours; nothing is known of it by default."""
+
+    k_unit: str | None = None
+    dwell: float | None = None
+    fov: str | None = None
+    matrix: str | None = None
+
+    def refuse(self, why: str) -> None:
+        """Refuse what is given, by name."""
+        refuse({f"--{key.replace('_', '-')}": value for key, value in asdict(self).items()}, why)
+
+    def words(self) -> list[str]:
+        """Return the options as they are given."""
+        return _words(asdict(self))
+
+
+def note_unsealed(*paths: Path) -> None:
+    """Say of which finished runs of older versions edits go unnoticed."""
+    from trajdesign.learning.run_folder import RunFolder
+
+    for path in paths:
+        if path.is_dir() and (sentence := RunFolder(path).unsealed()):
+            console.note(sentence)
+
+
+def refuse(options: "Mapping[str, object]", why: str) -> None:
+    """Refuse those options that have a value, by name.
+
+    Raises
+    ------
+    ConfigError
+        If there is one; the sentence ends with `why`.
+    """
+    given = [name for name, value in options.items() if value not in (None, [], False)]
+    if given:
+        raise ConfigError(f"{', '.join(given)}: {why}")
+
+
+def open_trajectory(path: Path, foreign: Foreign, scanner: ScannerOptions) -> "tuple[Trajectory, Samples | None]":
+    """Open a trajectory of ours or of a complete file, or with a unit of its k a foreign one.
+
+    Returns
+    -------
+    trajectory
+        For the scanner that the options make of its own, or of the default.
+    found
+        What was read of a file that is not ours, whose fit is reported on stderr.
+    """
+    from trajdesign.files import untrusted
+    from trajdesign.learning import run_folder
+    from trajdesign.trajectories import foreign_files, loading
+
+    if path.is_dir() or loading.is_ours(path):
+        foreign.refuse(f"{path} says it itself; the option describes foreign files.")
+        note_unsealed(path)
+        return scanner.over(run_folder.load(path), path), None
+    has_unit = foreign.k_unit is not None or untrusted.ending(path) in foreign_files.SAY_UNIT
+    if not has_unit and not run_folder.is_complete(path):
+        if foreign != Foreign():
+            raise ConfigError("--dwell, --fov and --matrix describe a foreign file; give its --k-unit too.")
+        return run_folder.load(path), None  # which says what is wrong
+    if has_unit and (foreign.dwell is None or foreign.fov is None):
+        raise ConfigError(f"{path} does not say its dwell time and field of view; give --dwell (s) and --fov (m) too.")
+    found = foreign_files.read(path)
+    given = loading.Given(
+        foreign.k_unit,
+        None if foreign.fov is None else _numbers("--fov", foreign.fov, float),
+        foreign.dwell,
+        None if foreign.matrix is None else _numbers("--matrix", foreign.matrix, int),
+    )
+    trajectory, residual = loading.placed(found, path, scanner.of_file(found.nucleus, path), given)
+    loading.require_close(trajectory, residual, path)
+    if has_unit:
+        _note_fit(path, trajectory, residual, foreign)
+    return trajectory, found
+
+
+def _note_fit(path: Path, trajectory: "Trajectory", residual: tuple[float, float], foreign: Foreign) -> None:
+    acquisition, (largest, rms) = trajectory.acquisition, residual
+    rough = " (corners or noise, which no amplifier plays)" if largest > _NOTED else ""
+    reach = float((trajectory.k_adc.abs() / trajectory.k.new_tensor(acquisition.k_max)).max())
+    doubts = [f"k reaches {reach:.2g} of what that matrix holds"] if reach < _SHORT else []
+    doubts += ["the voxels are large"] if not foreign.matrix and max(acquisition.voxel) > _COARSE else []
+    console.note(
+        f"Fitted {path} onto the {trajectory.scanner.gradient_raster * 1e6:g} us raster: "
+        f"largest residual {largest:.3g}/FOV{rough}, rms {rms:.3g}/FOV.\n"
+        f"Matrix {_times(acquisition.matrix)}{'' if foreign.matrix else ', taken from k,'} at a field of view of "
+        f"{_times(round(1e3 * extent, 3) for extent in acquisition.fov)} mm: "
+        f"voxels of {_times(round(1e3 * size, 3) for size in acquisition.voxel)} mm."
+        + (f"\n{'; '.join(doubts)}; is the unit right?" if doubts else "")
+    )
+
+
+def _words(options: "Mapping[str, Any]") -> list[str]:
+    """Return options as they are given."""
+    pairs = [(key, one) for key, value in options.items() for one in (value if isinstance(value, list) else [value])]
+    return [word for key, one in pairs if one is not None for word in (f"--{key.replace('_', '-')}", str(one))]
+
+
+def _times(numbers: Iterable[float]) -> str:
+    return " x ".join(f"{number:g}" for number in numbers)
+
+
+def _numbers(option: str, text: str, kind: Callable[[str], Any]) -> tuple[Any, ...]:
+    try:
+        return tuple(kind(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"{option} {text!r} is not a number or a comma-separated list of numbers.") from None

@@ -1,0 +1,182 @@
+"""``trajdesign check``."""
+
+import math
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trajdesign.cli import console
+from trajdesign.cli.commands._options import (
+    ASSUMED,
+    Dwell,
+    Foreign,
+    Fov,
+    Ignore,
+    Json,
+    KUnit,
+    Matrix,
+    MaxGradient,
+    MaxSlew,
+    Nucleus,
+    Profile,
+    Quiet,
+    ScannerOptions,
+    ScannerSettings,
+    open_trajectory,
+    refuse,
+)
+from trajdesign.files import untrusted
+
+_OF_FILES = (
+    "of whole .seq files alone; a readout has no prephaser and no repetition yet: export it, and check the file."
+)
+_OF_TRAJECTORIES = "of trajectories alone; a .seq file says it itself, and all of its rules hold."
+
+
+def check(
+    path: Annotated[Path, typer.Argument(help="Run folder, .npz file or any .seq file.", show_default=False)],
+    quiet: Quiet = False,
+    json: Json = False,
+    ignore: Ignore = None,
+    profile: Profile = None,
+    max_gradient: MaxGradient = None,
+    max_slew: MaxSlew = None,
+    nucleus: Nucleus = None,
+    scanner: ScannerSettings = None,
+    nerves: Annotated[
+        str | None, typer.Option(help=".seq: nerve model, a coil (xrm, whole, ...) or a site's .asc file.")
+    ] = None,
+    nerve_limit: Annotated[
+        float | None, typer.Option(help=".seq: part of its limit that is allowed.", show_default="0.8")
+    ] = None,
+    bands: Annotated[
+        str | None, typer.Option(help=".seq: where the coil rings: CENTRE:WIDTH,... in Hz, or a site's .asc file.")
+    ] = None,
+    band_limit: Annotated[
+        float | None, typer.Option(help=".seq: amplitude allowed there, T/m.", show_default="any")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help=".seq: figure to write.", show_default=False)] = None,
+    k_unit: KUnit = None,
+    dwell: Dwell = None,
+    fov: Fov = None,
+    matrix: Matrix = None,
+) -> None:
+    """Check every limit: the worst value, where it is, and the margin. Exit code 4 if one is broken."""
+    foreign = Foreign(k_unit, dwell, fov, matrix)
+    options = ScannerOptions(profile, max_gradient, max_slew, nucleus, scanner)
+    if untrusted.ending(path) == ".seq":
+        foreign.refuse(_OF_TRAJECTORIES)
+        refuse({"--ignore": ignore}, _OF_TRAJECTORIES)
+        if nerves is None:
+            refuse({"--nerve-limit": nerve_limit}, "it is of the model of your --nerves; give it too.")
+        if bands is None:
+            refuse({"--band-limit": band_limit}, "it is of the --bands; give them too.")
+        ok = _check_file(path, options, quiet, json, nerves, nerve_limit, bands, band_limit, out)
+    else:
+        of_files = {"--nerves": nerves, "--nerve-limit": nerve_limit, "--bands": bands, "--band-limit": band_limit}
+        refuse({**of_files, "--out": out}, _OF_FILES)
+        ok = _check_trajectory(path, foreign, options, quiet, json, ignore or [])
+    if not ok:
+        raise typer.Exit(4)
+
+
+def _check_trajectory(
+    path: Path, foreign: Foreign, options: ScannerOptions, quiet: bool, json: bool, ignore: list[str]
+) -> bool:
+    """Check the trajectory of a run or of an .npz file, and print every limit."""
+    from trajdesign.interfaces import FILE_ROUNDING
+    from trajdesign.learning.run_folder import RunFolder
+    from trajdesign.physics import limits
+
+    trajectory, found = open_trajectory(path, foreign, options)
+    scanner = trajectory.scanner
+    tables = RunFolder(path).config().limits.tables if path.is_dir() else {}
+    by_run = limits.unseen([*tables, "gradient", "slew"]) if path.is_dir() else []
+    findings = limits.check(trajectory, limits.without(ignore, tables), tables)
+    if found is not None and found.gradient is not None:
+        findings = [replace(finding, rounding=max(finding.rounding, FILE_ROUNDING)) for finding in findings]
+        findings += limits.check_whole(found.gradient, found.before, scanner)
+    ok = all(f.ok for f in findings)
+    source = options.nucleus_from(None if found is None else found.nucleus)
+    if json:
+        scan = {"matrix": trajectory.acquisition.matrix, "fov": trajectory.acquisition.fov}
+        of = {"nucleus": scanner.nucleus, "gamma": scanner.gamma, "nucleus_from": source}
+        console.show_json(
+            "check",
+            {"path": str(path), **scan, **of, "not_checked_by_run": by_run, **limits.summary(trajectory, findings)},
+        )
+    elif not quiet:
+        rows = [
+            (f.name, limits.worst(f), f"{f.limit:.5g}", f.unit, f"{f.margin:z.2%}", str(f.shot),
+             f"{f.time * 1e3:.3f}", "ok" if f.ok else "BROKEN")
+            for f in findings
+        ]  # fmt: skip
+        title = f"{trajectory.name}: limits ({scanner.limit_norm} norm, {scanner.nucleus})"
+        headings = ("limit", "worst", "allowed", "unit", "margin", "shot", "time (ms)", "")
+        console.show(title, headings, rows, left=("limit", "unit", ""))
+        if source == "assumed":
+            console.say(ASSUMED)
+        if by_run:
+            console.say(f"The run did not look at: {', '.join(by_run)}; its limits.constraints leaves them out.")
+        if sentence := limits.unseen_sentence(f.name for f in findings):
+            console.say(sentence)
+        if ok:
+            file = path / "trajectory.seq" if path.is_dir() else path.with_suffix(".seq")
+            nucleus = ["--nucleus", scanner.nucleus] if source == "assumed" else []
+            given = [*foreign.words(), *options.words(), *nucleus]
+            console.suggest(("export", path, *given, "--format", "pulseq", "--out", file))
+    return ok
+
+
+def _check_file(
+    path: Path,
+    options: ScannerOptions,
+    quiet: bool,
+    json: bool,
+    nerves: str | None,
+    nerve_limit: float | None,
+    bands: str | None,
+    band_limit: float | None,
+    out: Path | None,
+) -> bool:
+    """Check a whole Pulseq file, and print every rule."""
+    from trajdesign.physics import resonances
+    from trajdesign.physics.nerves import nerve_model
+    from trajdesign.pulseq import file_rules
+    from trajdesign.pulseq.reader import player
+    from trajdesign.pulseq.side_effects import expose
+    from trajdesign.reporting import plots
+    from trajdesign.trajectories import foreign_files
+
+    ringing = [] if bands is None else resonances.parse_bands(bands)
+    model = nerve_model(nerves or "whole")
+    file = player.read(path, signed=False)
+    told = foreign_files.nucleus(file, path)
+    scanner, source = options.of_file(told, path), options.nucleus_from(told)
+    exposure = expose(
+        file,
+        scanner,
+        model,
+        nerve_limit=0.8 if nerve_limit is None else nerve_limit,
+        is_own_coil=nerves is not None,
+        bands=ringing,
+        band_limit=math.inf if band_limit is None else band_limit,
+    )
+    checks = [*file_rules.inspect(file, scanner), *exposure.checks]
+    if out is not None:
+        plots.save(plots.exposure_figure(exposure, ringing), out)
+    ok = not any(check.verdict == "broken" for check in checks)
+    if json:
+        rules = [{**asdict(check), "verdict": check.verdict} for check in checks]
+        figure = None if out is None else str(out)
+        of = {"nucleus": scanner.nucleus, "gamma": scanner.gamma, "nucleus_from": source}
+        console.show_json("check", {"path": str(path), "ok": ok, **of, "figure": figure, "checks": rules})
+    elif not quiet:
+        console.show_checks(f"{path}, {scanner.nucleus} (gamma {scanner.gamma * 1e-6:.6g} MHz/T)", checks)
+        if source == "assumed":
+            console.say(ASSUMED)
+        if ok:
+            console.suggest(("scan", path, "--out", path.with_suffix("")))
+    return ok

@@ -1,0 +1,134 @@
+"""``trajdesign export``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trajdesign.cli import console
+from trajdesign.cli.commands._options import (
+    Dwell,
+    Force,
+    Foreign,
+    Fov,
+    Ignore,
+    Json,
+    KUnit,
+    Matrix,
+    MaxGradient,
+    MaxSlew,
+    Nucleus,
+    Profile,
+    Quiet,
+    RunPath,
+    ScannerOptions,
+    ScannerSettings,
+    names_of,
+    open_trajectory,
+)
+from trajdesign.errors import ConfigError
+from trajdesign.files import untrusted
+
+if TYPE_CHECKING:
+    from trajdesign.trajectory import Trajectory
+
+_UNITS = {
+    "te": "s",
+    "tr": "s",
+    "duration": "s",
+    "max_gradient": "T/m",
+    "max_slew": "T/m/s",
+    "max_k_error_fov": "1/FOV",
+    "rms_k_error_fov": "1/FOV",
+    "reader_difference_fov": "1/FOV",
+}
+
+
+def export(
+    path: RunPath,
+    out: Annotated[Path, typer.Option(help="File to write.", show_default=False)],
+    format: Annotated[
+        str,
+        typer.Option(
+            help="An exporter: pulseq, neurospin, mrd, bart, csv, npz, or your own.",
+            autocompletion=names_of("exporter"),
+        ),
+    ] = "pulseq",
+    pulseq_version: Annotated[str | None, typer.Option(help="Pulseq: 1.5.0 or 1.4.1.")] = None,
+    sequence: Annotated[
+        str | None,
+        typer.Option(help="Pulseq: template, or a .py file of yours.", autocompletion=names_of("sequence")),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="OPTION=V", help="Of the exporter, or sequence.OPTION=V; repeatable."),
+    ] = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    json: Json = False,
+    ignore: Ignore = None,
+    k_unit: KUnit = None,
+    dwell: Dwell = None,
+    fov: Fov = None,
+    matrix: Matrix = None,
+    profile: Profile = None,
+    max_gradient: MaxGradient = None,
+    max_slew: MaxSlew = None,
+    nucleus: Nucleus = None,
+    scanner: ScannerSettings = None,
+) -> None:
+    """Write the trajectory for a scanner, and prove from the written file that it will be played."""
+    from trajdesign.exporting.proof import export as write
+    from trajdesign.learning.run_folder import RunFolder
+
+    asked = ScannerOptions(profile, max_gradient, max_slew, nucleus, scanner)
+    trajectory, found = open_trajectory(path, Foreign(k_unit, dwell, fov, matrix), asked)
+    source = asked.nucleus_from(None if found is None else found.nucleus)
+    if source == "assumed":  # the limits depend on it, and what is written would say it as a fact
+        raise ConfigError(f"{path} does not say its nucleus; give it, as --nucleus 1H or --nucleus 23Na.")
+    config = RunFolder(path).config() if path.is_dir() else None
+    facts = write(
+        trajectory,
+        out,
+        format=format,
+        options=_options(set_ or [], pulseq_version, sequence),
+        overwrite=force,
+        ignore=ignore,
+        response=None if config is None else config.response,
+        constraints=None if config is None else config.limits.tables,
+    )
+    if json:
+        of = {"nucleus": trajectory.scanner.nucleus, "gamma": trajectory.scanner.gamma, "nucleus_from": source}
+        console.show_json("export", {**facts, **of})
+    elif not quiet:
+        _show(path, out, trajectory, facts, profile)
+
+
+def _options(settings: list[str], pulseq_version: str | None, sequence: str | None) -> dict[str, Any]:
+    """Return the options of the exporter."""
+    from trajdesign.config import toml
+
+    options = toml.parse_options(settings)
+    if pulseq_version is not None:
+        options["pulseq_version"] = pulseq_version
+    if sequence is not None:
+        options["sequence"] = {**options.get("sequence", {}), "kind": sequence}
+    return options
+
+
+def _show(path: Path, out: Path, trajectory: "Trajectory", facts: dict[str, Any], profile: str | None) -> None:
+    """Print what was read back of a file that was written."""
+    from trajdesign.config import models
+
+    rows = [
+        (key, f"{value:.6g}" if isinstance(value, float) else str(value), _UNITS.get(key, ""))
+        for key, value in facts.items()
+        if not isinstance(value, dict)
+    ]
+    console.show(f"{out}, as read back", ("fact", "value", "unit"), rows, left=("fact", "unit"))
+    if untrusted.ending(out) == ".seq":
+        by_its_run = ("--reconstruct", path) if path.is_dir() else ()
+        check = "check", out, *models.options_of(trajectory.scanner, profile)
+        scan = "scan", out, *by_its_run, "--out", out.with_suffix("")
+        is_flat = trajectory.acquisition.n_dims == 2 and "n_partitions" not in facts  # volumes cannot be scanned
+        console.suggest(check, *([scan] if is_flat else []))

@@ -1,0 +1,54 @@
+"""``trajdesign psf``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trajdesign.cli import console
+from trajdesign.cli.commands._options import (
+    Dwell,
+    Foreign,
+    Fov,
+    Json,
+    KUnit,
+    Matrix,
+    Quiet,
+    RunPath,
+    ScannerOptions,
+    open_trajectory,
+)
+
+
+def psf(
+    path: RunPath,
+    compare: Annotated[Path | None, typer.Option(help="Another run folder or .npz, to set beside it.")] = None,
+    out: Annotated[Path, typer.Option(help="Figure to write.")] = Path("psf.png"),
+    quiet: Quiet = False,
+    json: Json = False,
+    k_unit: KUnit = None,
+    dwell: Dwell = None,
+    fov: Fov = None,
+    matrix: Matrix = None,
+) -> None:
+    """Draw and measure the point spread function: width, peak and integrated side lobes."""
+    from trajdesign.encoding.psf import psf as measure
+    from trajdesign.learning.run_folder import is_complete
+    from trajdesign.reporting import plots
+
+    foreign = Foreign(k_unit, dwell, fov, matrix)
+    paths = [path] if compare is None else [compare, path]
+    # of two, the options are for the one that needs them
+    needy = [p for p in paths if not is_complete(p)] or paths
+    reports = [measure(open_trajectory(p, foreign if p in needy else Foreign(), ScannerOptions())[0]) for p in paths]
+    plots.save(plots.psf_figure(*reports), out)
+    if json:
+        documents = [{"path": str(p), **r.to_dict()} for p, r in zip(paths, reports, strict=True)]
+        console.show_json("psf", {"figure": str(out), "psf": documents})
+    elif not quiet:
+        rows = []
+        for p, r in zip(paths, reports, strict=True):
+            values = (r.fwhm_x * 1e3, r.fwhm_y * 1e3, r.peak_side_lobe, r.integrated_side_lobe)
+            rows.append((str(p), *(f"{value:.2f}" for value in values)))
+        headings = ("", "FWHM x (mm)", "FWHM y (mm)", "peak side lobe (dB)", "integrated side lobes (dB)")
+        console.show(f"Point spread function, drawn in {out}", headings, rows)

@@ -1,0 +1,65 @@
+"""``trajdesign scan``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trajdesign.cli import console
+from trajdesign.cli.commands._options import Force, Json, Quiet, note_unsealed, refuse
+from trajdesign.errors import InputError
+from trajdesign.files import untrusted
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
+def scan(
+    path: Annotated[Path, typer.Argument(metavar="FILE.seq", help="Pulseq file, 2D.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
+    object: Annotated[str, typer.Option(help="phantom, or an image file.")] = "phantom",
+    reconstruct: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Run whose network reconstructs.", show_default=False)
+    ] = None,
+    n_coils: Annotated[int | None, typer.Option(min=1, help="Number of coils.", show_default=False)] = None,
+    t2_star: Annotated[float | None, typer.Option(help="T2* of the object, s; no decay without.")] = None,
+    t2: Annotated[float | None, typer.Option(help="T2 of the object, s, which no echo refocuses.")] = None,
+    off_resonance: Annotated[str, typer.Option(help="Hz, or an .npy file of each pixel's (y, x).")] = "0",
+    noise: Annotated[
+        float, typer.Option(min=0, help="Noise of a pixel of one coil, as part of the brightest pixel.")
+    ] = 0.0,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the noise.", show_default="0")] = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Scan an object with a written Pulseq file, reconstruct it, and compare with what was promised."""
+    from trajdesign.encoding.voxel_signal import read_off_resonance
+    from trajdesign.errors import LimitError
+    from trajdesign.exporting.virtual_scan import scan as scan_object
+
+    if not noise:
+        refuse({"--seed": seed}, "it is of the noise; give --noise too.")
+    with untrusted.opened(path, untrusted.MOST_RAW) as (stream, _):
+        if stream.read(len(_HDF5)) == _HDF5:
+            raise InputError(f"{path} is raw data (HDF5, as ISMRMRD), no Pulseq file; a scan takes a .seq file.")
+    facts = scan_object(
+        path,
+        out=out,
+        object=object,
+        run=reconstruct,
+        n_coils=n_coils,
+        t2_star=t2_star,
+        t2=t2,
+        off_resonance=read_off_resonance(off_resonance),
+        noise=noise,
+        seed=seed or 0,
+        overwrite=force,
+    ).facts
+    if reconstruct is not None:
+        note_unsealed(reconstruct)
+    if json:
+        console.show_json("scan", {"out": str(out), **facts})
+    elif not quiet:
+        console.show_scan(path, out, facts)
+    if facts.get("departure"):
+        raise LimitError(facts["departure"])

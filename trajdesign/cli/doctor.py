@@ -1,0 +1,264 @@
+"""What this machine has for the program, and whether the program computes right here.
+
+The numbers of the tests are known in closed form: a direct sum, a finite difference, a straight line. Nothing heavy is
+imported with this module, so that it can say what is missing.
+"""
+
+import os
+import platform
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import trajdesign
+from trajdesign.errors import ResourceError, installing
+
+Verdict = Literal["ok", "missing", "absent", "failed"]
+
+#: Extras of the package that only its developers need.
+_DEVELOPMENT = {"dev", "docs", "mrzero", "test"}
+
+
+#: Largest relative error in double precision; torchkbnufft's table of its kernel has one of 4e-5.
+_NUFFT_ERRORS = {"finufft": 1e-7, "cufinufft": 1e-7, "torchkbnufft": 2e-4}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Parameters
+    ----------
+    kind
+        ``version``, ``package``, ``folder``, ``device``, ``backend`` or ``test``.
+    name
+        Of the thing.
+    value
+        What was found.
+    verdict
+        ``ok``; ``missing``, which the program cannot do without; ``absent``, which only some of its parts need;
+        ``failed``, a test whose number is wrong.
+    remedy
+        What to do about it.
+    """
+
+    kind: str
+    name: str
+    value: str
+    verdict: Verdict = "ok"
+    remedy: str = ""
+
+
+def examine() -> list[Finding]:
+    """Look at everything; devices and tests only where no package is missing."""
+    findings = [*_versions(), *_packages(), *_folders()]
+    if any(finding.verdict == "missing" and finding.kind == "package" for finding in findings):
+        return findings
+    try:
+        return [*findings, *_devices(), *_tests()]
+    except (ImportError, OSError) as error:
+        name = getattr(error, "name", None) or "a package"
+        broken = Finding("package", name, f"cannot be imported: {error}", "missing", "install it anew")
+        return [*findings, broken]
+
+
+def _versions() -> Iterator[Finding]:
+    yield Finding("version", "trajdesign", f"{trajdesign.__version__} in {Path(__file__).parent}")
+    yield Finding("version", "Python", f"{platform.python_version()} at {sys.executable}")
+    yield Finding("version", "system", platform.platform())
+
+
+def _packages() -> Iterator[Finding]:
+    """Yield the packages that the installed program asks for, and those of its extras."""
+    try:
+        wanted = metadata.requires("trajdesign") or []
+    except metadata.PackageNotFoundError:
+        yield Finding("package", "trajdesign", "not installed", "missing", "pip install .")
+        return
+    for requirement in wanted:
+        name = re.split(r"[^\w.-]", requirement)[0]
+        extra = next(iter(re.findall(r"extra == ['\"]([\w-]+)['\"]", requirement)), None)
+        if extra in _DEVELOPMENT:
+            continue
+        try:
+            yield Finding("package", name, metadata.version(name))
+        except metadata.PackageNotFoundError:
+            if extra is None:
+                yield Finding("package", name, "not installed", "missing", f"pip install {name}")
+            else:
+                yield Finding("package", name, "not installed", "absent", installing(extra))
+
+
+def _folders() -> Iterator[Finding]:
+    """Yield the folders that commands write beside their outputs."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Finding("folder", "temporary files", str(Path(folder).parent))
+    except OSError as error:
+        yield Finding("folder", "temporary files", str(error), "missing", "set TMPDIR to a folder that can be written")
+    home = os.environ.get("MPLCONFIGDIR") or os.environ.get("XDG_CACHE_HOME")
+    with suppress(RuntimeError):  # no home
+        home = home or str(Path("~/.cache").expanduser())
+    if home is None or not _can_be_written(Path(home)):
+        remedy = "set MPLCONFIGDIR to a folder that can be written; without it figures start slower"
+        yield Finding("folder", "cache of matplotlib", home or "none", "absent", remedy)
+    else:
+        yield Finding("folder", "cache of matplotlib", home)
+
+
+def _can_be_written(folder: Path) -> bool:
+    """Whether a folder can be written, or made."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+def _devices() -> Iterator[Finding]:
+    import torch
+
+    from trajdesign.encoding import nufft
+    from trajdesign.runtime import processes
+
+    for device in processes.found():
+        if device.type == "cuda":
+            facts = torch.cuda.get_device_properties(device)
+            yield Finding("device", str(device), f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB")
+        else:
+            yield Finding("device", str(device), f"{processes.n_cores()} cores, {torch.get_num_threads()} threads")
+        times = nufft.measured(device)
+        for name in nufft.KERNELS:
+            if name in times:
+                fastest = ", which auto takes" if name == nufft.fastest(device) else ""
+                yield Finding("backend", f"{name} on {device}", f"{1e3 * times[name]:.2g} ms{fastest}")
+
+
+def _tests() -> Iterator[Finding]:
+    from trajdesign.encoding import nufft
+    from trajdesign.runtime import processes
+
+    for device in processes.found():
+        for name in nufft.there(device):
+            for what, compute in (("NUFFT", _forward), ("adjoint NUFFT", _adjoint), ("gradient to k", _gradient)):
+                yield _test(f"{what}, {name} on {device}", partial(compute, name, device), _NUFFT_ERRORS[name])
+    yield _test("k of a straight line, exact sums of its gradients (1/FOV)", _line, 1e-9)
+    yield _test("slew rate of a known corner (relative error)", _corner, 1e-9)
+    yield _test("k in a Pulseq file that is read back (1/FOV)", _written, 1e-3)
+
+
+def _test(name: str, compute: Callable[[], float], limit: float) -> Finding:
+    """Compute an error and compare it; that it cannot be computed is a failure, too."""
+    try:
+        error = compute()
+    except ResourceError as reason:
+        return Finding("test", name, str(reason), "missing", "make room, or set TMPDIR to a folder that has some")
+    except Exception as reason:
+        return Finding("test", name, f"{type(reason).__name__}: {reason}", "failed", "please report it")
+    ok = error <= limit
+    return Finding(
+        "test", name, f"{error:.1e}, allowed {limit:g}", "ok" if ok else "failed", "" if ok else "please report it"
+    )
+
+
+def _problem(device: Any) -> tuple[Any, Any, Any]:
+    """Return an image (1, y, x), points (point, dim) in rad/pixel, and the matrix of the direct sums (point, pixel)."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(1, 12, 16, generator=generator, dtype=torch.complex128).to(device)
+    omega = ((torch.rand(40, 2, generator=generator, dtype=torch.float64) - 0.5) * 6).to(device)
+    y, x = (torch.arange(n, device=device, dtype=torch.float64) - n // 2 for n in (12, 16))
+    phase = omega[:, 0, None, None] * x + omega[:, 1, None, None] * y[:, None]
+    return image, omega, torch.exp(-1j * phase).flatten(1)
+
+
+def _forward(backend: Any, device: Any) -> float:
+    from trajdesign.encoding.nufft import nufft
+
+    image, omega, direct = _problem(device)
+    exact = image.flatten() @ direct.T
+    return float((nufft(image, omega, backend)[0] - exact).norm() / exact.norm())
+
+
+def _adjoint(backend: Any, device: Any) -> float:
+    from trajdesign.encoding.nufft import nufft_adjoint
+
+    _, omega, direct = _problem(device)
+    values = direct.sum(1)
+    exact = direct.conj().T @ values
+    return float((nufft_adjoint(values[None], omega, (12, 16), backend).flatten() - exact).norm() / exact.norm())
+
+
+def _gradient(backend: Any, device: Any) -> float:
+    """Compare the gradient of a sum of squares to k with central differences of the direct sums."""
+    import torch
+
+    from trajdesign.encoding.nufft import nufft
+
+    image, omega, _ = _problem(device)
+    y, x = (torch.arange(n, device=device, dtype=torch.float64) - n // 2 for n in (12, 16))
+
+    def energy(points: Any) -> Any:
+        phase = points[:, 0, None, None] * x + points[:, 1, None, None] * y[:, None]
+        return (image * torch.exp(-1j * phase)).sum((-2, -1)).abs().square()
+
+    step = 1e-5
+    shifts = step * torch.eye(2, device=device, dtype=torch.float64)
+    exact = torch.stack([(energy(omega + s) - energy(omega - s)) / (2 * step) for s in shifts], dim=-1)
+    omega.requires_grad_(True)
+    nufft(image, omega, backend).abs().square().sum().backward()
+    return float((omega.grad - exact).norm() / exact.norm())
+
+
+def _small() -> tuple[Any, Any]:
+    from trajdesign.acquisition import Acquisition
+    from trajdesign.scanner import Scanner
+
+    return Acquisition(matrix=(32, 32), n_shots=2, n_samples=128, dwell=8e-6), Scanner()
+
+
+def _line() -> float:
+    """Compare k at the ADC samples of a constant gradient with its straight line."""
+    import torch
+
+    from trajdesign.trajectory import Trajectory, point_times
+
+    acquisition, scanner = _small()
+    velocity = torch.tensor([3e4, -2e4], dtype=torch.float64)  # 1/m/s
+    times = torch.from_numpy(point_times(acquisition, scanner))
+    k = (times[:, None] * velocity).expand(2, -1, -1)
+    delay = acquisition.adc_delay(scanner.gradient_raster, scanner.rf_raster)
+    adc = delay + acquisition.dwell * torch.arange(acquisition.n_samples, dtype=torch.float64)
+    wrong = Trajectory(k, acquisition, scanner).k_adc - adc[:, None] * velocity
+    return float(wrong.abs().max()) * acquisition.fov[0]
+
+
+def _corner() -> float:
+    """Compare the largest slew rate of two straight pieces with the change of their gradients in one raster."""
+    import torch
+
+    from trajdesign.physics import limits
+    from trajdesign.trajectory import Trajectory, n_points
+
+    acquisition, scanner = _small()
+    k = torch.zeros(2, n_points(acquisition, scanner), 2, dtype=torch.float64)
+    k[1, 50:, 0] = 1e-3 * scanner.gamma * scanner.gradient_raster * torch.arange(len(k[1]) - 50)
+    k[1, 50:, 0] += 1e-3 * scanner.gamma * scanner.gradient_raster  # from rest to 1 mT/m at point 50
+    [finding] = limits.check(Trajectory(k, acquisition, scanner), ["slew"])
+    exact = 1e-3 / scanner.gradient_raster
+    return abs(finding.value / exact - 1) if finding.shot == 1 else float("inf")
+
+
+def _written() -> float:
+    from trajdesign import plugins
+    from trajdesign.exporting.proof import export
+
+    radial = plugins.build("init", {"kind": "radial"}, *_small())
+    with tempfile.TemporaryDirectory() as folder:
+        return export(radial, Path(folder) / "radial.seq")["max_k_error_fov"]

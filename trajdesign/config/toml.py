@@ -1,0 +1,87 @@
+"""TOML files as tables, and changes to tables by ``--set``."""
+
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from trajdesign.errors import ConfigError, InputError
+from trajdesign.files import untrusted
+
+_MOST_TOML = 2**20
+_LONG_KEY = re.compile(r"""(?:\.[ \t]*(?:[\w-]+|"(?:\\.|[^"\\\n])*"|'[^'\n]*')[ \t]*){32}""")
+
+
+def read_toml(path: Path | str) -> dict[str, Any]:
+    """Read the tables of a TOML file.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or no TOML.
+    """
+    content = untrusted.read_bytes(path, _MOST_TOML)
+    try:
+        text = content.decode("utf-8-sig")
+        if _LONG_KEY.search(text):  # the time that a key takes grows with its parts squared
+            raise InputError(f"{path} has a key of more than 32 parts.")
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is no valid TOML: {error}.") from None
+
+
+def to_toml(tables: dict[str, Any]) -> str:
+    """Return tables as the text of a TOML file."""
+    return tomli_w.dumps(tables)
+
+
+def change(tables: dict[str, Any], override: str) -> None:
+    """Make one change, ``a.b=value``, in place; another kind of a plug-in drops the options of the old one."""
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise ConfigError(f"--set {override!r} is not of the form a.b=value.")
+    try:
+        [value] = tomllib.loads(f"value = {text}").values()
+    except (ValueError, RecursionError):
+        value = text.strip()
+    table = tables
+    for part in parts[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"--set {override!r}: {part} is not a table.")
+    if parts[-1] == "kind" and table.get("kind") != value:
+        table.clear()  # another plug-in has other options
+    table[parts[-1]] = value
+
+
+def without_none(value: Any) -> Any:
+    """Return tables without the values that TOML cannot hold."""
+    if isinstance(value, dict):
+        return {key: without_none(v) for key, v in value.items() if v is not None}
+    return [without_none(v) for v in value] if isinstance(value, list) else value
+
+
+def flattened(tables: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of nested tables by their whole keys, as ``a.b.c``."""
+    found: dict[str, Any] = {}
+    for key, value in tables.items():
+        found |= flattened(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+def parse_options(assignments: Sequence[str]) -> dict[str, Any]:
+    """Return ``["a=value", "b.c=value"]`` as nested tables, the values read as TOML.
+
+    Raises
+    ------
+    ConfigError
+        If one is not of that form.
+    """
+    tables: dict[str, Any] = {}
+    for assignment in assignments:
+        change(tables, assignment)
+    return tables

@@ -1,0 +1,348 @@
+"""HDF5 files from strangers: what is read lies in the file itself, and does not unpack to more than it says.
+
+HDF5 can point at any other file of the machine, by links, external storage and virtual datasets. Its library inflates a
+chunk however large it gets, reads beyond the end of one that is too short, which ends the process, and goes round in a
+damaged heap for ever. As a program, ``python -m trajdesign.data.hdf5.reader NAME``, this module looks at the files whose
+names it is given, and writes a dot for each.
+
+Texts and sequences of any length, as of ISMRMRD, are read here and not by the library, which takes as much memory for
+one as a reference to it says, whatever the heap holds.
+"""
+
+import math
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache, partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+import trajdesign
+from trajdesign.data.hdf5 import chunks, heap
+from trajdesign.errors import InputError, ResourceError
+from trajdesign.files import untrusted
+
+try:
+    import resource
+except ImportError:  # of Unix alone
+    resource = None  # type: ignore[assignment]
+
+ENDINGS = (".h5", ".hdf5", ".mrd")
+
+# Of a slice or a chunk.
+_MOST_BYTES = 2**30
+_MOST_SLICES = 100_000
+_MOST_MEMBERS = 1000
+_MOST_CHARACTERS = 2**20
+
+# Names of attributes and texts that tell who was measured, in lower case and without separators.
+_PEOPLE = {"patient", "patientid", "patientname", "subject", "subjectid", "participant", "participantid"}
+
+# Of computing on one file without its numbers, and bytes that this may take.
+_MOST_SECONDS, _MOST_MEMORY = 3, 2**29
+
+
+def require_sound(paths: Sequence[Path], name: str) -> None:
+    """Look at files in another process first, because a damaged one can end it, or keep it busy for ever.
+
+    Parameters
+    ----------
+    paths
+        The files.
+    name
+        Of the dataset that is to be read; empty for any.
+
+    Raises
+    ------
+    InputError
+        If one does. What else is wrong with a file is not said here.
+    ResourceError
+        If there is no other process.
+    """
+    known = [(path, path.stat()) for path in paths if path.is_file()]
+    if known:
+        _require_sound(tuple((path, found.st_ino, found.st_size, found.st_mtime_ns) for path, found in known), name)
+
+
+@lru_cache(maxsize=8)  # each split of a run asks about the files of all
+def _require_sound(files: tuple[tuple[Path, int, int, int], ...], name: str) -> None:
+    paths = [path for path, *_ in files]
+    words = [sys.executable, "-P", "-m", __spec__.name, name]
+    own, others = str(Path(trajdesign.__file__).parents[1]), os.environ.get("PYTHONPATH")
+    found = {"PYTHONPATH": f"{own}{os.pathsep}{others}" if others else own, "OPENBLAS_NUM_THREADS": "1"}
+    names = b"\0".join(map(os.fsencode, paths))
+    looked = subprocess.run(words, input=names, capture_output=True, env={**os.environ, **found})
+    n = len(looked.stdout)
+    if n < len(paths) and looked.returncode < 0:
+        raise InputError(f"{paths[n]} is damaged: the HDF5 library fails on it ({looked.returncode}).")
+    if looked.returncode:
+        said = looked.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {looked.returncode}"]
+        raise ResourceError(f"cannot look at HDF5 files in another process: {said[-1]}.")
+
+
+def _look(path: Path, name: str) -> None:
+    """Go wherever reading will go, but for the numbers."""
+    names = [name] if name else []
+    _try(path, people)
+    _try(path, lambda file: text(file, "ismrmrd_header"))
+    _try(path, lambda file: text(group(file, "dataset"), "xml"))
+    _try(path, lambda file: _walk(group(file, "dataset"), "data"))
+    _try(path, lambda file: names.extend([] if name else shapes(file)))
+    for found in names:
+        _try(path, partial(_walk, name=found))
+
+
+def _try(path: Path, look: Callable[[h5py.File], object]) -> None:
+    """Look at one place; what is wrong there does not hide the others."""
+    try:
+        with opened(path) as file:
+            look(file)
+    except (InputError, MemoryError) as error:
+        # the library says so of more memory than it gets here
+        if isinstance(error, MemoryError) or "alloc" in str(error.__context__):
+            os.abort()
+
+
+def _walk(of: h5py.Group, name: str) -> None:
+    data = member(of, name)
+    _ = data.dtype
+    if data.chunks:
+        data.id.chunk_iter(lambda _: None)
+
+
+def _look_at_all(paths: list[bytes], name: str) -> None:
+    if resource is not None:
+        _limit(resource.RLIMIT_CORE, 0)
+        _limit(resource.RLIMIT_DATA, _MOST_MEMORY)
+    for path in paths:
+        if resource is not None:
+            _limit(resource.RLIMIT_CPU, int(time.process_time()) + _MOST_SECONDS)
+        _look(Path(os.fsdecode(path)), name)
+        sys.stdout.write(".")
+        sys.stdout.flush()
+
+
+def _limit(kind: int, value: int) -> None:
+    _, most = resource.getrlimit(kind)
+    if most == resource.RLIM_INFINITY or most >= value:
+        resource.setrlimit(kind, (value, most))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """Open a file; whatever goes wrong in it is damage.
+
+    Raises
+    ------
+    InputError
+        If it is missing, no HDF5 file, or damaged.
+    """
+    with untrusted.opened(path, most=untrusted.MOST_RAW):
+        pass  # it is a regular file
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise InputError(f"{path} is not an HDF5 file, or damaged ({type(error).__name__}).") from None
+
+
+def group(file: h5py.File, name: str) -> h5py.Group:
+    """Return a group that lies in the file itself.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    found = file[name] if is_own(file, name) else None
+    if not isinstance(found, h5py.Group):
+        raise InputError(f"{file.filename} has no group {name!r} of its own.")
+    return found
+
+
+def is_mrd(file: h5py.File) -> bool:
+    """Return whether there is a header of ISMRMRD's own layout."""
+    return is_own(file, "dataset") and isinstance(file["dataset"], h5py.Group) and has(file["dataset"], "xml")
+
+
+def shapes(file: h5py.File) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each dataset that lies in the file itself, by its name."""
+    members = {name: file[name] for name in file if is_own(file, name)}
+    return {name: found.shape for name, found in members.items() if isinstance(found, h5py.Dataset)}
+
+
+def is_own(of: h5py.Group, name: str) -> bool:
+    """Return whether a member lies in the file itself."""
+    return has(of, name) and of.id.links.get_info(_encoded(name)).type == h5py.h5l.TYPE_HARD
+
+
+def has(of: h5py.Group, name: str) -> bool:
+    """Return whether there is a member of this name, wherever it lies."""
+    # a look-up of the whole path would open the file that an external link on its way points at
+    return "/" not in name and bool(of.id.links.exists(_encoded(name)))
+
+
+def member(of: h5py.Group, name: str) -> h5py.Dataset:
+    """Return a dataset that lies in the file itself, packed by nothing but HDF5's own filters.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    path = of.file.filename
+    found = of[name] if is_own(of, name) else None
+    if not isinstance(found, h5py.Dataset):
+        names = ", ".join(map(repr, islice(of, 8))) or "none"
+        raise InputError(f"{path} has no dataset {name!r} of its own; it has {names}.")
+    if found.external or found.is_virtual:
+        raise InputError(f"{path}: {name!r} lies in other files; copy the data into one file.")
+    filters = chunks.filters(found)
+    if not set(filters) <= chunks.FILTERS or len(set(filters)) < len(filters):
+        raise InputError(f"{path}: {name!r} is packed by the filters {filters}; repack it: h5repack -f GZIP=4.")
+    return found
+
+
+def require_slices(data: h5py.Dataset) -> None:
+    """Refuse a dataset whose slices or chunks are larger than a machine can hold, or than the file can fill.
+
+    Raises
+    ------
+    InputError
+        With its shape.
+    """
+    path, shape = Path(data.file.filename), data.shape
+    largest = max(math.prod(shape[1:]), math.prod(data.chunks or ())) * data.dtype.itemsize
+    if largest > _MOST_BYTES or shape[0] > _MOST_SLICES:
+        raise InputError(
+            f"{path}: {data.name[1:]!r} has the shape {shape}; a slice or chunk may have {_MOST_BYTES} bytes, "
+            f"a file {_MOST_SLICES} slices."
+        )
+    chunks.require_modest(data, untrusted.MOST_RAW)
+
+
+def table(data: h5py.Dataset) -> NDArray:
+    """Return the rows of a table of numbers and sequences of float32; of a sequence, where it is: see `sequences`.
+
+    Raises
+    ------
+    InputError
+        If it is no such table, declares more than the file can fill, or a chunk does not unpack to its size.
+    """
+    path, kind = data.file.filename, data.id.get_type()
+    names = data.dtype.names
+    if names is None or data.ndim != 1:
+        raise InputError(f"{path}: {data.name[1:]!r} is no table.")
+    formats = [
+        heap.REFERENCE if h5py.check_vlen_dtype(data.dtype[name]) == np.float32 else data.dtype[name] for name in names
+    ]
+    if any(entry.hasobject for entry in formats):
+        raise InputError(f"{path}: {data.name[1:]!r} holds more than numbers and sequences of float32.")
+    offsets = [kind.get_member_offset(i) for i in range(kind.get_nmembers())]
+    row = np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": kind.get_size()})
+    return chunks.rows(data, row)
+
+
+def sequences(path: Path, references: NDArray) -> Iterator[NDArray[np.float32]]:
+    """Yield the sequence of each reference of a `table`.
+
+    Raises
+    ------
+    InputError
+        If the heap does not hold them, or they are more than the file.
+    """
+    for content in heap.read(path, references, 4):
+        yield np.frombuffer(content, "<f4")
+
+
+def text(of: h5py.Group, name: str) -> str | None:
+    """Return the text of a dataset, one alone; None if there is nothing of that name.
+
+    Raises
+    ------
+    InputError
+        If it is no text, or has no end.
+    """
+    if not has(of, name):
+        return None
+    data, path = member(of, name), Path(of.file.filename)
+    kind = h5py.check_string_dtype(data.dtype)
+    if data.shape not in ((), (1,)) or kind is None or (kind.length or 0) > _MOST_CHARACTERS:
+        raise InputError(f"{path}: {name} is no text of at most {_MOST_CHARACTERS} characters.")
+    if kind.length is not None:
+        value = data[()] if data.shape == () else data[0]
+        return value.decode() if isinstance(value, bytes) else str(value)
+    place = data.id.get_offset()
+    if place is None or not chunks.is_usual(data):
+        raise InputError(f"{path}: {name} is stored in an unusual way; repack it: h5repack -l CONTI.")
+    with path.open("rb") as stream:
+        stream.seek(place)
+        reference = np.frombuffer(stream.read(heap.REFERENCE.itemsize), heap.REFERENCE)
+    if reference["n"][0] > _MOST_CHARACTERS:
+        raise InputError(f"{path}: {name} is no text of at most {_MOST_CHARACTERS} characters.")
+    return b"".join(heap.read(path, reference, 1)).rstrip(b"\0").decode()
+
+
+def people(file: h5py.File) -> list[str]:
+    """Return who was measured: attributes of the file, its groups and datasets, and texts, as ``patient_id``.
+
+    Names count whatever their case and separators: ``PatientID``, ``subject``, ``participant-id``, ...
+
+    Raises
+    ------
+    InputError
+        If one is no text or number, or list of them.
+    """
+    members = [file[name] for name in islice(file, _MOST_MEMBERS) if is_own(file, name)]
+    found = [
+        value
+        for of in (file, *members)
+        for name in islice(of.attrs, _MOST_MEMBERS)
+        if _plain(name) in _PEOPLE
+        for value in _attribute(of, name)
+    ]
+    names = [name for name in islice(file, _MOST_MEMBERS) if _plain(name) in _PEOPLE and is_own(file, name)]
+    texts = [name for name in names if isinstance(file[name], h5py.Dataset)]
+    return found + [text(file, name) or "" for name in texts if h5py.check_string_dtype(file[name].dtype)]
+
+
+def _plain(name: str) -> str:
+    return re.sub("[-_ .]", "", name).lower()
+
+
+def _attribute(of: h5py.File | h5py.Group | h5py.Dataset, name: str) -> list[str]:
+    """Return the texts and numbers of an attribute, as texts."""
+    kind = of.attrs.get_id(name)
+    is_known = h5py.check_string_dtype(kind.dtype) is not None or kind.dtype.kind in "iuf"
+    if is_known and kind.get_space().get_simple_extent_type() == h5py.h5s.NULL:
+        return []
+    if not is_known or math.prod(kind.shape) * kind.dtype.itemsize > _MOST_CHARACTERS:
+        raise InputError(
+            f"{of.file.filename}: its attribute {name!r} is no text, number, or list of them, of at most "
+            f"{_MOST_CHARACTERS} characters; write it as a text."
+        )
+    return [_as_text(value) for value in np.array(of.attrs[name], dtype=object).ravel()]
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    whole = not isinstance(value, str) and float(value).is_integer()
+    return str(int(value)) if whole else str(value)
+
+
+def _encoded(name: str) -> bytes:
+    return name.encode(errors="surrogateescape")
+
+
+if __name__ == "__main__":
+    _look_at_all(sys.stdin.buffer.read().split(b"\0"), sys.argv[1])

@@ -1,0 +1,90 @@
+"""Who is in a file, so that no patient is in two splits: one mechanism for all formats."""
+
+import re
+from pathlib import Path
+
+from trajdesign.data import dicom, ismrmrd_header
+from trajdesign.data.hdf5 import reader
+from trajdesign.errors import ConfigError
+from trajdesign.files import untrusted
+
+#: Names of patients as studies, BIDS and IXI give them to files and folders.
+NAMES = r"(?i)(?<![a-z0-9])(sub-[a-z0-9]+|(?:patient|subject|case|pat|sub|ixi)[-_ ]?\d+)"
+
+# What stands for a name that was taken away.
+_NOBODY = re.compile(
+    r"[x0*_\-.?]*|anon|anonym(ous|i[sz]ed)|unknown|none|null|n/?a|no ?name|de-?identified|removed"
+    r"|(healthy[ _-]?)?(volunteer|control|subject|patient)|healthy|human"
+)
+
+
+# In one name of a patient and not in another: what stands between a word and its number, and zeros before that.
+_SEPARATORS, _ZEROS = re.compile(r"(?<=[a-z])[-_ ]+(?=\d)"), re.compile(r"(?<![\d.])0+(?=\d)")
+
+
+def people(path: Path, pattern: str) -> dict[str, str]:
+    """Return who is in a file or a folder of DICOM: every identity that its header tells, or its name.
+
+    Parameters
+    ----------
+    path
+        The file or folder.
+    pattern
+        Regular expression that finds a patient in its name, see `named`.
+
+    Returns
+    -------
+    dict
+        Names in lower case, by what tells them apart: ``patient_01`` and ``patient1`` are one. Words that stand for
+        nobody, as of anonymised files, are left out.
+
+    Raises
+    ------
+    ConfigError
+        If `pattern` is no regular expression.
+    InputError
+        If an HDF5 file is damaged.
+    """
+    found = [named(path, pattern)]
+    if path.is_dir():
+        found += dicom.people(path)
+    elif untrusted.ending(path) in reader.ENDINGS:
+        found += _of_hdf5(path)
+    names = [name.strip("\0 ^").lower() for name in found if name]
+    return {_ZEROS.sub("", _SEPARATORS.sub("", name)): name for name in names if not _NOBODY.fullmatch(name)}
+
+
+def named(path: Path, pattern: str) -> str | None:
+    """Return the patient named by a path: in the file name, else in the nearest folder that names one.
+
+    Parameters
+    ----------
+    path
+        The file.
+    pattern
+        Regular expression; the patient is its last group, or the whole match if it has none, in lower case.
+
+    Raises
+    ------
+    ConfigError
+        If `pattern` is no regular expression.
+    """
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"data.patient_pattern {pattern!r} is not a regular expression: {error}.") from None
+    for part in reversed(path.absolute().parts):
+        if match := compiled.search(part):
+            return (match.group(match.lastindex or 0) or match.group()).lower()
+    return None
+
+
+def _of_hdf5(path: Path) -> list[str]:
+    with reader.opened(path) as file:
+        found = reader.people(file)
+        texts = [reader.text(file, "ismrmrd_header")]
+        if reader.is_mrd(file):
+            texts.append(reader.text(file["dataset"], "xml"))
+    for text in filter(None, texts):
+        found += ismrmrd_header.parse(text, path).people
+    return found

@@ -1,0 +1,144 @@
+"""ISMRMRD raw data (Inati et al., MRM 2017, doi:10.1002/mrm.26089): which acquisitions are the lines of which slice."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from trajdesign.data.coverage import require_sides
+from trajdesign.data.hdf5 import reader
+from trajdesign.errors import InputError
+
+# Bits of the flags, as the format numbers them from 1.
+_REVERSED = 22
+# Noise, calibration alone, navigator, phase correction, feedback, dummy, surface coil correction, phase stabilisation.
+_NO_LINES = (19, 20, 23, 24, 26, 27, 28, 29, 30, 31)
+_COUNTERS = ("kspace_encode_step_2", "contrast", "phase", "repetition", "set")
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Samples of a readout, lines, and the number of the line in the centre of k-space."""
+
+    n_readout: int
+    n_lines: int
+    centre: int
+    is_cartesian: bool = True
+    """Whether the header says so; where it says nothing, acquisitions without a trajectory are."""
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """The lines of a slice.
+
+    Parameters
+    ----------
+    lines
+        Of each acquisition, its line, the place of its first sample, and how many samples are left out at the start and
+        at the end (entry, 4).
+    references
+        Where its samples are in the file (entry,), see `trajdesign.data.hdf5.reader.sequences`.
+    """
+
+    lines: NDArray[np.int64]
+    references: NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """Where the lines are.
+
+    Parameters
+    ----------
+    shape
+        Of a slice's k-space: (coil, readout, line).
+    slices
+        In order of position.
+    """
+
+    shape: tuple[int, int, int]
+    slices: list[Slice]
+
+
+def index(group: h5py.Group, matrix: Matrix, path: Path) -> Index:
+    """Sort the acquisitions of a file.
+
+    Raises
+    ------
+    InputError
+        If a line is missing, or one side of k-space as in partial Fourier scans, there is more than one contrast,
+        phase, repetition, set or partition, lines are read backwards, or acquisitions do not fit the matrix, or are
+        not as long as they say.
+    """
+    rows = reader.table(reader.member(group, "data"))
+    if not {"head", "data"} <= set(rows.dtype.names or ()) or rows.dtype["head"].names is None:
+        raise InputError(f"{path}: 'data' holds no acquisitions of ISMRMRD.")
+    heads, references = rows["head"], rows["data"]
+    other = sum(np.uint64(1) << np.uint64(bit - 1) for bit in _NO_LINES)
+    numbers = np.flatnonzero((heads["flags"] & other == 0) & (heads["encoding_space_ref"] == 0))
+    heads, references = heads[numbers], references[numbers]
+    if not len(heads):
+        raise InputError(f"{path} holds no line of k-space.")
+    if not matrix.is_cartesian and (heads["trajectory_dimensions"] > 0).any():
+        raise InputError(f"{path} has a trajectory, and its header does not say that it is Cartesian.")
+    for counter in _COUNTERS:
+        if len(found := np.unique(heads["idx"][counter])) > 1:
+            raise InputError(f"{path} holds {len(found)} of the counter {counter}; keep one of them in a file.")
+    if (heads["flags"] & (np.uint64(1) << np.uint64(_REVERSED - 1))).any():
+        raise InputError(f"{path} holds lines read backwards, as of an EPI, which need a phase correction first.")
+    coils = np.unique(heads["active_channels"])
+    lines = heads["idx"]["kspace_encode_step_1"].astype(np.int64) - matrix.centre + matrix.n_lines // 2
+    places = matrix.n_readout // 2 - heads["center_sample"].astype(np.int64)
+    n_samples, left_out = heads["number_of_samples"].astype(np.int64), _left_out(heads)
+    ends = places + n_samples
+    if len(coils) != 1 or coils[0] < 1 or min(lines.min(), places.min()) < 0 or lines.max() >= matrix.n_lines:
+        raise InputError(f"{path}: its acquisitions have {coils} channels, or lie outside its matrix, {matrix}.")
+    if ends.max() > matrix.n_readout:
+        raise InputError(f"{path}: acquisitions of {n_samples.max()} samples leave {matrix}.")
+    wrong = (references["n"] != 2 * int(coils[0]) * n_samples) | (left_out.sum(axis=1) > n_samples)
+    if (wrong | (left_out.min(axis=1) < 0)).any():
+        raise InputError(
+            f"{path}: acquisition {numbers[np.argmax(wrong)]} does not have the samples that it announces."
+        )
+    latest, earliest = (places + left_out[:, 0]).max(), (ends - left_out[:, 1]).min()
+    require_sides(int(latest), int(earliest), matrix.n_readout, "a readout", path)
+    entries = np.column_stack([lines, places, left_out])
+    slices = [Slice(entries[which], references[which]) for which in _by_slice(heads)]
+    for number, of_slice in enumerate(slices):
+        present = np.unique(of_slice.lines[:, 0])
+        if len(missing := np.setdiff1d(np.arange(present[0], present[-1] + 1), present)):
+            raise InputError(
+                f"{path}: line {missing[0]} of slice {number} was not measured, one of {len(missing)}; "
+                "training needs images of full sampling: reconstruct them, and give them to 'images'."
+            )
+        require_sides(int(present[0]), int(present[-1]) + 1, matrix.n_lines, f"slice {number} along y", path)
+    return Index((int(coils[0]), matrix.n_readout, matrix.n_lines), slices)
+
+
+def read(path: Path, index: Index, number: int) -> NDArray[np.complex64]:
+    """Return the k-space (coil, readout, line) of a slice, averages averaged; what was not measured is zero."""
+    of_slice = index.slices[number]
+    kspace = np.zeros(index.shape, dtype=np.complex64)
+    found = reader.sequences(path, of_slice.references)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused where it is used
+        for values, (line, place, before, after) in zip(found, of_slice.lines.tolist(), strict=True):
+            samples = values.view(np.complex64).reshape(index.shape[0], -1)
+            samples = samples[:, before : samples.shape[1] - after]
+            first = place + before
+            kspace[:, first : first + samples.shape[1], line] += samples
+        kspace /= np.maximum(np.bincount(of_slice.lines[:, 0], minlength=index.shape[2]), 1)
+    return kspace
+
+
+def _left_out(heads: NDArray) -> NDArray[np.int64]:
+    return np.stack([heads["discard_pre"], heads["discard_post"]], axis=-1).astype(np.int64)
+
+
+def _by_slice(heads: NDArray) -> list[NDArray[np.intp]]:
+    """Return which acquisitions are of each slice, along the slices' normal; by number where they have no position."""
+    numbers, first, counts = np.unique(heads["idx"]["slice"], return_index=True, return_counts=True)
+    height = (heads["position"][first] * heads["slice_dir"][first[0]]).sum(axis=-1).round(3)
+    parts = np.split(np.argsort(heads["idx"]["slice"], kind="stable"), np.cumsum(counts)[:-1])
+    return [parts[i] for i in np.lexsort((numbers, height))]

@@ -1,0 +1,208 @@
+"""Fully sampled Cartesian k-space in files: fastMRI's HDF5, ISMRMRD, and BART's ``.cfl``."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from trajdesign.data import ismrmrd_header, mrd
+from trajdesign.data.coverage import require_sampled
+from trajdesign.data.hdf5 import chunks, reader
+from trajdesign.data.ismrmrd_header import Header
+from trajdesign.errors import ConfigError, InputError
+from trajdesign.files import untrusted
+from trajdesign.files.arrays import read_cfl
+
+#: Name of the k-space in fastMRI's files.
+KEY = "kspace"
+
+# A small file can declare far more than a machine holds.
+_MAX_SLICE_BYTES = 2**30
+_MAX_SLICES = 100_000
+
+# Of what a header calls mm: from an extremity of a mouse to a body with oversampling; metres are below.
+_LEAST_FOV, _MOST_FOV = 2, 5000
+
+
+@dataclass(frozen=True)
+class Volume:
+    """The k-space of one file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    slices
+        Those that are used.
+    n_coils
+        Of each slice.
+    crop
+        Pixels (y, x) of the field of view without oversampling.
+    pixel
+        Pixel size along y and x, in any common unit.
+    read
+        From a number to the k-space (coil, y, x) of that slice.
+    """
+
+    path: Path
+    slices: range
+    n_coils: int
+    crop: tuple[int, int]
+    pixel: tuple[float, float]
+    read: Callable[[int], NDArray]
+
+
+def is_hdf5(path: Path) -> bool:
+    """Return whether a file is read as HDF5, to be looked at by `trajdesign.data.hdf5.reader.require_sound` first."""
+    return untrusted.ending(path) != ".cfl"
+
+
+def inspect(path: Path, key: str, slices: Sequence[int]) -> Volume:
+    """Return what a file holds, without its numbers; `slices` are the first and the one after the last, or empty."""
+    header: Header | None = None
+    if not is_hdf5(path):
+        shape, read = _bart_shape(read_cfl(path, untrusted.MOST_RAW), path), partial(_read_bart, path)
+    else:
+        with reader.opened(path) as file:
+            if _is_mrd(file, key):
+                measured = reader.group(file, "dataset")
+                header = ismrmrd_header.parse(reader.text(measured, "xml"), path)
+                index = mrd.index(measured, _matrix(header, path), path)
+                shape, read = (len(index.slices), *index.shape), partial(mrd.read, path, index)
+            else:
+                shape, read = _shape(reader.member(file, key), key, path), partial(_read_array, path, key)
+                _require_no_mask(file, path)
+                text = reader.text(file, "ismrmrd_header")
+                header = ismrmrd_header.parse(text, path) if text else None
+    if math.prod(shape[1:]) * 8 > _MAX_SLICE_BYTES or shape[0] > _MAX_SLICES:
+        raise InputError(
+            f"{path} holds k-space of the shape {shape}; a slice may have {_MAX_SLICE_BYTES} bytes, "
+            f"a file {_MAX_SLICES} slices."
+        )
+    untrusted.require_modest(path, math.prod(shape[1:]) * 8, path.stat().st_size)
+    chosen = range(shape[0])[slice(*slices)] if slices else range(shape[0])
+    if not chosen:
+        raise ConfigError(f"{path} has {shape[0]} slices, none of them within {list(slices)}.")
+    crop, pixel = _field_of_view(header, (shape[2], shape[3]), path)
+    require_sampled(read(chosen[0]), chosen[0], path)
+    return Volume(path, chosen, shape[1], crop, pixel, read)
+
+
+def _is_mrd(file: h5py.File, key: str) -> bool:
+    return key == KEY and not reader.has(file, key) and reader.is_mrd(file) and reader.has(file["dataset"], "data")
+
+
+def _require_no_mask(file: h5py.File, path: Path) -> None:
+    """Refuse k-space whose file says which columns are left out, as fastMRI's test files do."""
+    if not reader.is_own(file, "mask"):
+        return
+    mask = reader.member(file, "mask")
+    chunks.require_modest(mask, _MAX_SLICE_BYTES)
+    if mask.dtype.kind in "fiub" and not chunks.read(mask).all():
+        raise InputError(
+            f"{path}: its mask leaves out columns of k-space, as in the test files of fastMRI; training needs images "
+            "of full sampling."
+        )
+
+
+def _shape(data: h5py.Dataset, key: str, path: Path) -> tuple[int, ...]:
+    """Return the shape (slice, coil, y, x) of fastMRI's array."""
+    shape = data.shape
+    if data.dtype.kind != "c":
+        raise InputError(f"{path}: {key!r} holds {data.dtype}, but k-space is complex.")
+    if len(shape) not in (3, 4) or min(shape) < 1 or min(shape[-2:]) < 2:
+        raise InputError(f"{path}: {key!r} of shape {shape} is not (slice, coil, y, x) or (slice, y, x).")
+    reader.require_slices(data)
+    return shape if len(shape) == 4 else (shape[0], 1, *shape[1:])
+
+
+def _read_array(path: Path, key: str, number: int) -> NDArray:
+    with reader.opened(path) as file:
+        kspace = chunks.read(reader.member(file, key), number)
+    return kspace.reshape(-1, *kspace.shape[-2:])
+
+
+def _bart_shape(array: NDArray, path: Path) -> tuple[int, ...]:
+    """Return the shape (slice, coil, y, x) of BART's array, whose slices are its dimension 13."""
+    nx, ny, nz, n_coils, *others = (*array.shape, *[1] * 16)[:16]
+    n_slices = others[9]
+    if nz != 1 or math.prod(others) != n_slices or min(nx, ny) < 2:
+        raise InputError(
+            f"{path} has the dimensions {array.shape}; 2D k-space of BART has x, y, 1, coils, and slices as number 13: "
+            "transform a third axis with 'bart fft -iu 4' and move it with 'bart transpose 2 13'."
+        )
+    return n_slices, n_coils, ny, nx
+
+
+def _read_bart(path: Path, number: int) -> NDArray:
+    array = read_cfl(path, untrusted.MOST_RAW)
+    n_slices, n_coils, ny, nx = _bart_shape(array, path)
+    return np.array(array.reshape(nx, ny, n_coils, n_slices, order="F")[..., number].T)
+
+
+def _matrix(header: Header, path: Path) -> mrd.Matrix:
+    """Return what the header says of a measurement."""
+    if header.trajectory not in ("cartesian", ""):
+        raise InputError(f"{path} holds no Cartesian k-space; reconstruct it, and give the images to 'images'.")
+    if not all(2 <= size < 2**16 for size in header.encoded.matrix):
+        raise InputError(f"{path}: the encoded matrix of its header is {header.encoded.matrix}.")
+    n_readout, n_lines = (int(size) for size in header.encoded.matrix)
+    centre = header.lines[2]
+    n_centre = int(centre) if 0 <= centre < 2**16 else n_lines // 2
+    return mrd.Matrix(n_readout, n_lines, n_centre, is_cartesian=header.trajectory == "cartesian")
+
+
+def _field_of_view(
+    header: Header | None, shape: tuple[int, int], path: Path
+) -> tuple[tuple[int, int], tuple[float, float]]:
+    """Return the pixels (y, x) without oversampling, and the pixel size along y and x.
+
+    The header's x, the readout, is the array's y. An axis with as many samples as the encoded matrix, or as lines were
+    measured, spans the encoded field of view; one with as many as the matrix of the reconstruction spans its field of
+    view: the oversampling is gone. Without a header pixels are square and nothing is cut off.
+
+    Raises
+    ------
+    InputError
+        If the header is of another array.
+    """
+    whole = shape, (1.0, 1.0)
+    if header is None:
+        return whole
+    for size in (*header.encoded.fov, *header.recon.fov):
+        if not (math.isnan(size) or _LEAST_FOV <= size <= _MOST_FOV):
+            raise InputError(
+                f"{path}: a field of view in its ISMRMRD header is {size:g} mm along x or y, but it is from "
+                f"{_LEAST_FOV} to {_MOST_FOV} mm; is it in mm? Correct the header, or remove fieldOfView_mm."
+            )
+    if not all(size > 0 for size in header.encoded.matrix):
+        return whole
+    spaces = [
+        space.fov if all(0 < size < math.inf for size in header.encoded.fov + header.recon.fov) else space.matrix
+        for space in (header.encoded, header.recon)
+    ]
+    first, last, _ = header.lines
+    n_measured = (math.nan, last - first + 1)
+    crop, pixel = [], []
+    for i, n in enumerate(shape):
+        encoded, recon = spaces[0][i], spaces[1][i]
+        if n in (header.encoded.matrix[i], n_measured[i]):
+            extent = encoded
+        elif n == header.recon.matrix[i]:
+            extent = recon
+        else:
+            raise InputError(
+                f"{path}: its array has {shape[0]} x {shape[1]} samples, but its ISMRMRD header is of an encoded "
+                f"matrix {header.encoded.matrix[0]:g} x {header.encoded.matrix[1]:g} and a reconstruction of "
+                f"{header.recon.matrix[0]:g} x {header.recon.matrix[1]:g}: the field of view cannot be told; correct "
+                "the header (ismrmrd_header) or remove it."
+            )
+        wanted = recon if 0 < recon < math.inf else extent
+        crop.append(min(n, max(2, round(n * wanted / extent))))
+        pixel.append(extent / n)
+    return (crop[0], crop[1]), (pixel[0], pixel[1])

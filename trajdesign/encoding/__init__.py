@@ -1,0 +1,1 @@
+"""What the scanner does to an image, and back: NUFFT, convolution, density compensation, PSF."""

@@ -1,0 +1,376 @@
+"""A^H W A without a single NUFFT a coil: the normal operator of a trajectory is a convolution.
+
+For samples at angles omega with weights w, and images on a grid,
+
+    (A^H W A x)[m] = sum_n p[m - n] x[n],    p[d] = sum_j w[j] exp(i omega[j] . d),
+
+so that one type-1 NUFFT of the weights, whatever the number of coils and images, gives the kernel p, and FFTs do the
+rest (Wajer and Pruessmann, ISMRM 2001; Fessler et al., IEEE TSP 2005, doi:10.1109/TSP.2005.853152). Going back, one
+type-2 NUFFT gives the exact gradient for the trajectory, as d p[d] / d omega[j] = i d w[j] exp(i omega[j] . d).
+
+Three things make it light. For real weights p is Hermitian, so its transform, the transfer function, is real. A linear
+convolution needs a doubled grid, but the even and the odd frequencies of an axis are two plain FFTs of its length, the
+*halves*, so that the images are never padded to it. And an image that never changes has `spectra` that never change.
+"""
+
+import collections
+import hashlib
+import itertools
+import math
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import scipy.fft
+import torch
+from torch import Tensor
+
+from trajdesign.encoding.nufft import Backend, Kernel, kernel, positions, require_finite
+
+#: Pixels that go through the FFTs at once: on a processor what fits into its cache, on a GPU what keeps it busy.
+_PIXELS_AT_ONCE = {"cpu": 2**17, "cuda": 2**23}
+
+T = TypeVar("T")
+#: Which of the images, and the halves of their spectra where they are known.
+_Part = tuple[slice, list[Tensor] | None]
+
+
+def transfer_function(omega: Tensor, weights: Tensor, shape: tuple[int, ...], backend: Backend = "auto") -> Tensor:
+    """Transfer function of the normal operator of a trajectory, differentiable in omega and weights.
+
+    Parameters
+    ----------
+    omega
+        Points (point, dim), rad/pixel, real.
+    weights
+        Density compensation (point,), real.
+    shape
+        Image shape ([z,] y, x).
+    backend
+        See `trajdesign.encoding.nufft.nufft`.
+
+    Returns
+    -------
+    Tensor
+        (half, [z,] y, x), real: for each of the 2^dim choices of halves the frequencies of an FFT of `fft_shape`.
+
+    Raises
+    ------
+    DivergedError
+        If a point is not finite.
+    """
+    require_finite(omega)
+    return _Transfer.apply(omega, weights, tuple(shape), kernel(backend, omega.device))
+
+
+def convolve(images: Tensor, transfer: Tensor, known: Sequence[Tensor] = ()) -> Tensor:
+    """Apply a transfer function to images, differentiable in both.
+
+    Parameters
+    ----------
+    images
+        Complex images (batch, [z,] y, x).
+    transfer
+        From `transfer_function`, for this image shape.
+    known
+        The `spectra` of consecutive images, of all of them, where they are at hand: that saves half of the FFTs.
+
+    Returns
+    -------
+    Tensor
+        A^H W A of each image, in its shape and type.
+    """
+    if torch.compiler.is_exporting():
+        return _in_few_operations(images, transfer)
+    return _Convolution.apply(images, transfer, *known)
+
+
+def _in_few_operations(images: Tensor, transfer: Tensor) -> Tensor:
+    """Do as `convolve`, by padded FFTs: for programs that know neither threads nor SciPy, and are read by others."""
+    axes = tuple(range(1, images.ndim))
+    spectrum = transfer.new_empty([2 * n for n in transfer.shape[1:]])
+    for (every, _), half in zip(_halves(len(axes)), transfer, strict=True):
+        spectrum[every] = half * 2 ** len(axes)
+    padded = torch.fft.fftn(images, s=tuple(spectrum.shape), dim=axes)
+    whole = torch.fft.ifftn(padded * spectrum, dim=axes)
+    return whole[(slice(None), *(slice(n) for n in images.shape[1:]))]
+
+
+@torch.no_grad()
+def spectra(images: Tensor) -> Tensor:
+    """Return what `convolve` can use of images (batch, [z,] y, x) that never change: (half, batch, [z,] y, x)."""
+    return torch.stack(list(_spread(images, fft_shape(tuple(images.shape[1:])))))
+
+
+class SpectrumCache:
+    """`spectra` of images that come again, kept up to a size in all.
+
+    An image that has changed since, in a single pixel, as one that is augmented, is noticed by its SHA-256, which takes
+    some 3 percent of the time of its convolution, and not kept.
+
+    Parameters
+    ----------
+    n_bytes
+        The size.
+    """
+
+    def __init__(self, n_bytes: int) -> None:
+        self._room = n_bytes
+        self._seen: dict[int, _Seen] = {}
+
+    def of(self, numbers: Sequence[int], images: Tensor, device: torch.device | None = None) -> list[Tensor]:
+        """Return the spectra of each slice of images (batch, coil, y, x) by its number; none if one is not kept.
+
+        They are on the device, by default that of the images.
+        """
+        found = [self._one(number, slice_, device) for number, slice_ in zip(numbers, images, strict=False)]
+        known = [spectrum for spectrum in found if spectrum is not None]
+        return known if len(known) == len(images) else []
+
+    def state(self) -> dict[int, tuple[str, int]]:
+        """Return the SHA-256 of each image, by its number, and how many bytes are kept of it, 0 once it has changed.
+
+        What is kept changes the rounding.
+        """
+        return {number: (seen.sha256, seen.n_bytes) for number, seen in self._seen.items()}
+
+    def load_state(self, state: dict[int, tuple[str, int]]) -> None:
+        """Reserve room for the spectra of the same images, for when they come again."""
+        self._seen = {number: _Seen(*kept) for number, kept in state.items()}
+        self._room -= sum(seen.n_bytes for seen in self._seen.values())
+
+    def _one(self, number: int, coil_images: Tensor, device: torch.device | None) -> Tensor | None:
+        seen = self._seen.get(number)
+        if seen is not None and not seen.n_bytes:
+            return None
+        if seen is None:
+            doubled = math.prod(2 * n for n in fft_shape(tuple(coil_images.shape[1:])))
+            n_bytes = coil_images.element_size() * len(coil_images) * doubled
+            if n_bytes > self._room:
+                return None
+            self._room -= n_bytes
+            seen = self._seen[number] = _Seen(_sha256(coil_images), n_bytes)
+        elif _sha256(coil_images) != seen.sha256:
+            self._room += seen.n_bytes
+            seen.n_bytes, seen.spectrum = 0, None
+            return None
+        if seen.spectrum is None:
+            seen.spectrum = spectra(coil_images if device is None else coil_images.to(device))
+        return seen.spectrum
+
+
+@dataclass
+class _Seen:
+    """An image that a `SpectrumCache` has met."""
+
+    sha256: str
+    n_bytes: int
+    """Room for its spectrum; 0 once it has changed."""
+    spectrum: Tensor | None = None
+    """Unknown until it comes again after a break."""
+
+
+def _sha256(images: Tensor) -> str:
+    return hashlib.sha256(images.detach().cpu().resolve_conj().contiguous().numpy().data).hexdigest()
+
+
+def fft_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the sizes, at least those of the images, at which FFTs are fast."""
+    return tuple(scipy.fft.next_fast_len(n) for n in shape)
+
+
+class _Transfer(torch.autograd.Function):
+    """The halves of the FFT of p, which is a type-1 NUFFT of the weights on a doubled grid."""
+
+    @staticmethod
+    def forward(ctx: Any, omega: Tensor, weights: Tensor, shape: tuple[int, ...], engine: Kernel) -> Tensor:
+        ctx.save_for_backward(omega, weights)
+        ctx.shape, ctx.engine = shape, engine
+        doubled = tuple(2 * n for n in fft_shape(shape))
+        values = torch.complex(weights, torch.zeros_like(weights))
+        psf = engine.type1(values[None], omega, doubled)[0].mul_(_inside(shape, weights.dtype, weights.device))
+        spectrum = torch.fft.fftn(psf).real
+        return torch.stack([spectrum[every] * scale for every, scale in _halves(len(doubled))])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        omega, weights = ctx.saved_tensors
+        doubled = tuple(2 * n for n in grad.shape[1:])
+        spectrum = grad.new_empty(doubled)
+        for (every, scale), part in zip(_halves(len(doubled)), grad, strict=True):
+            spectrum[every] = part * scale
+        psf = torch.fft.ifftn(spectrum, norm="forward").mul_(_inside(ctx.shape, weights.dtype, weights.device))
+        # Hermitian, so that each of the sums below is real, and one transform carries two of them
+        parts = []
+        if ctx.needs_input_grad[0]:
+            parts += [-1j * positions(doubled, axis, psf) * psf for axis in range(omega.shape[-1])]
+        if ctx.needs_input_grad[1]:
+            parts.append(psf)
+        pairs = [sum(1j * b for b in parts[i + 1 : i + 2]) + parts[i] for i in range(0, len(parts), 2)]
+        sums = torch.view_as_real(ctx.engine.type2(torch.stack(pairs), omega)).transpose(0, 1).flatten(1)
+        by_omega = by_weights = None
+        if ctx.needs_input_grad[0]:
+            by_omega = weights[:, None] * sums[:, : omega.shape[-1]]
+        if ctx.needs_input_grad[1]:
+            by_weights = sums[:, len(parts) - 1].contiguous()
+        return by_omega, by_weights, None, None
+
+
+class _Convolution(torch.autograd.Function):
+    """Image -> halves of its spectrum -> times the transfer function -> image; keeps nothing but its inputs."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, transfer: Tensor, *known: Tensor) -> Tensor:
+        ctx.save_for_backward(images, transfer, *known)
+        result, grid = torch.empty_like(images), tuple(transfer.shape[1:])
+
+        def work(parts: list[_Part]) -> None:
+            for part, halves in parts:
+                filtered = (half * t for half, t in zip(halves or _spread(images[part], grid), transfer, strict=True))
+                result[part] = _collect(filtered, images[part].shape)
+
+        _share(work, images, known)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        images, transfer, *known = ctx.saved_tensors
+        wants_images, wants_transfer, *_ = ctx.needs_input_grad
+        by_images = torch.empty_like(images) if wants_images else None
+        grid = tuple(transfer.shape[1:])
+
+        def work(parts: list[_Part]) -> Tensor | None:
+            # of the real and imaginary parts, which are added up last
+            products = transfer.new_zeros((*transfer.shape, 2)) if wants_transfer else None
+            for part, known_halves in parts:
+                halves = _spread(grad[part], grid)
+                if products is not None:
+                    halves = _correlate(halves, known_halves or _spread(images[part], grid), products)
+                if by_images is not None:
+                    filtered = (half.mul_(t) for half, t in zip(halves, transfer, strict=True))
+                    by_images[part] = _collect(filtered, images[part].shape)
+                else:
+                    collections.deque(halves, maxlen=0)
+            return products
+
+        found = _share(work, images, known)
+        products = [product for product in found if product is not None]
+        by_transfer = torch.stack(products).sum(dim=(0, -1)) / math.prod(grid) if products else None
+        return by_images, by_transfer, *(None for _ in known)
+
+
+def _share(work: Callable[[list[_Part]], T], images: Tensor, known: Sequence[Tensor]) -> list[T]:
+    """Call `work` on parts of the images and of what is known of them: on a CPU, one thread for each share of them.
+
+    That is faster than to share every operation, and each thread's images stay in its cache.
+    """
+    at_once = max(1, _PIXELS_AT_ONCE.get(images.device.type, 2**23) // math.prod(images.shape[1:]))
+    parts: list[_Part] = []
+    for n, whole in enumerate(known or [None]):
+        start = sum(w.shape[1] for w in known[:n])
+        stop = start + whole.shape[1] if whole is not None else len(images)
+        for first in range(start, stop, at_once):
+            part = slice(first, min(first + at_once, stop))
+            parts.append((part, None if whole is None else list(whole[:, part.start - start : part.stop - start])))
+    n_threads = min(len(parts), torch.get_num_threads() if images.device.type == "cpu" else 1)
+    if n_threads == 1:
+        return [work(parts)]
+    return list(_threads(n_threads).map(torch.no_grad()(work), [parts[i::n_threads] for i in range(n_threads)]))
+
+
+@lru_cache(maxsize=4)
+def _threads(n: int) -> ThreadPoolExecutor:
+    """Return threads in each of which torch uses no other ones."""
+    before = torch.get_num_threads()
+    ready = threading.Barrier(n + 1)
+
+    def begin() -> None:
+        torch.set_num_threads(1)
+        torch.get_num_threads()  # settles it for this thread: otherwise its first operation would ask again
+        ready.wait()
+
+    pool = ThreadPoolExecutor(n, "toeplitz", begin)
+    for _ in range(n):
+        pool.submit(int)
+    ready.wait()
+    torch.set_num_threads(before)
+    return pool
+
+
+def _correlate(halves: Iterator[Tensor], others: Iterable[Tensor], products: Tensor) -> Iterator[Tensor]:
+    """Add to `products` (half, ..., 2) those of the parts of two spectra, summed over the batch; yield the first."""
+    for half, other, product in zip(halves, others, products, strict=True):
+        product += (torch.view_as_real(half) * torch.view_as_real(other)).sum(dim=0)
+        yield half
+
+
+def _spread(images: Tensor, grid: tuple[int, ...]) -> Iterator[Tensor]:
+    """Yield the halves of the spectra of images (batch, ...) on a grid twice as fine as `grid`, in order."""
+    padding = [side for n, size in zip(grid[::-1], images.shape[:0:-1], strict=True) for side in (0, n - size)]
+    return _split(torch.nn.functional.pad(images, padding) if any(padding) else images.clone(), len(grid))
+
+
+def _split(images: Tensor, n_dims: int) -> Iterator[Tensor]:
+    """Do `_spread` along the first `n_dims` axes of images, which are overwritten; the last one is the outer one."""
+    if not n_dims:
+        yield images
+        return
+    odd = images * _modulation(images, n_dims)
+    for half in (images, odd):
+        yield from _split(_fft(half, n_dims), n_dims - 1)
+
+
+def _collect(halves: Iterator[Tensor], shape: tuple[int, ...]) -> Tensor:
+    """Undo `_spread`, but for a factor: add up the images of a shape (batch, ...) from all halves, overwritten."""
+    whole = _add(halves, len(shape) - 1)
+    return whole[tuple(slice(n) for n in shape)]
+
+
+def _add(halves: Iterator[Tensor], n_dims: int) -> Tensor:
+    """Undo `_split`, but for a factor."""
+    if not n_dims:
+        return next(halves)
+    even, odd = (_fft(_add(halves, n_dims - 1), n_dims, inverse=True) for _ in range(2))
+    return even.addcmul_(odd, _modulation(odd, n_dims).conj())
+
+
+def _modulation(images: Tensor, axis: int) -> Tensor:
+    """exp(-i pi j / n) along an axis of n pixels: it moves the odd frequencies of 2 n to the n even ones."""
+    return _factor(images.shape[axis], images.dtype, images.device).view(-1, *[1] * (images.ndim - 1 - axis))
+
+
+@lru_cache(maxsize=16)
+def _factor(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    angle = torch.arange(n, dtype=torch.float64) * (-math.pi / n)
+    return torch.polar(torch.ones_like(angle), angle).to(device, dtype)
+
+
+def _fft(images: Tensor, axis: int, *, inverse: bool = False) -> Tensor:
+    """FFT along one axis, in place where that is possible."""
+    if images.device.type == "cpu":
+        # in place, and faster than torch's across the rows of an image
+        transform = scipy.fft.ifft if inverse else scipy.fft.fft
+        return torch.from_numpy(transform(images.numpy(), None, axis, None, True))
+    return torch.fft.ifft(images, dim=axis) if inverse else torch.fft.fft(images, dim=axis)
+
+
+def _halves(n_dims: int) -> Iterator[tuple[tuple[slice, ...], float]]:
+    """Yield where the frequencies of each choice of halves lie in a doubled spectrum, and their scale.
+
+    The sign moves the origin of the kernel from the centre of the grid to its corner.
+    """
+    for odd in itertools.product((0, 1), repeat=n_dims):
+        yield tuple(slice(first, None, 2) for first in odd[::-1]), (-1) ** sum(odd) / 2**n_dims
+
+
+@lru_cache(maxsize=8)
+def _inside(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """1 where a distance of the doubled grid occurs between two pixels, else 0."""
+    mask = torch.ones((), dtype=dtype, device=device)
+    for n, length in zip(shape, fft_shape(shape), strict=True):
+        distance = torch.arange(2 * length, device=device) - length
+        mask = mask[..., None] * (distance.abs() < n)
+    return mask

@@ -1,0 +1,158 @@
+"""The signal that a receiver samples of voxels, with T2* decay and off-resonance."""
+
+import contextlib
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trajdesign.acquisition import Acquisition
+from trajdesign.encoding.nufft import nufft
+from trajdesign.errors import ConfigError, InputError
+from trajdesign.files.arrays import read_npy
+
+# What interpolation over the frequencies may leave, as a part of a voxel's signal.
+_TOLERANCE = 1e-10
+# Nodes of the interpolation: each is a NUFFT, and holds a weight of each voxel.
+_MOST_NODES = 1000
+# Of a voxel, Hz; water lies 3.4 ppm from fat, 2 kHz at 14 T.
+_LARGEST_OFFSET = 1e5
+
+
+@torch.no_grad()
+def signal(
+    coil_images: Tensor,
+    k: Tensor,
+    times: Tensor,
+    acquisition: Acquisition,
+    *,
+    t2_star: float | None = None,
+    off_resonance: float | NDArray[np.floating] = 0.0,
+) -> Tensor:
+    r"""Return what the coils receive of voxels that are points.
+
+    .. math:: s_c(t) = \sum_r c(r) m(r) \exp(-2 \pi i (k(t) \cdot r + f(r) \tau(t)) - |\tau(t)| / T_2^*)
+
+    Static fields turn the signal over the time :math:`\tau`: that since the excitation, of which a refocusing pulse
+    reverses the sign, so that it is 0 at a spin echo.
+
+    Off-resonance differs from voxel to voxel and changes with time, which no single NUFFT knows. So its factor is
+    interpolated between the signals of Chebyshev nodes over the range of frequencies (multifrequency interpolation,
+    Man et al., MRM 1997, doi:10.1002/mrm.1910370523). With n nodes, frequencies within +-F of their middle and times
+    within +-T of theirs, what is left is at most :math:`\sqrt 2 (2 \pi F T)^n / (n! \, 2^{n - 1})` (the remainder of
+    polynomial interpolation); n is the least that keeps it below 1e-10. The map may be as rough as it likes.
+
+    Parameters
+    ----------
+    coil_images
+        c m: (coil, y, x), complex.
+    k
+        (shot, sample, dim), 1/m, float64.
+    times
+        Over which static fields turned the signal (shot, sample), s.
+    acquisition
+        Field of view and matrix of the images.
+    t2_star
+        Of all voxels, s; no decay without it.
+    off_resonance
+        Of all voxels, or of each (y, x), Hz: positive where the field is higher.
+
+    Returns
+    -------
+    signal
+        (coil, shot, sample), complex128.
+
+    Raises
+    ------
+    ConfigError
+        If `t2_star` is not positive, or `off_resonance` has another shape, is implausible, or spreads the phases of
+        voxels too far apart.
+    """
+    if t2_star is not None and not t2_star > 0:
+        raise ConfigError(f"t2_star is {t2_star:g} s; it must be positive.")
+    offset = torch.as_tensor(off_resonance, dtype=torch.float64)
+    if offset.ndim and tuple(offset.shape) != acquisition.image_shape:
+        raise ConfigError(
+            f"off_resonance has the shape {tuple(offset.shape)}, the image (y, x) = {acquisition.image_shape}."
+        )
+    if not bool((offset.abs() <= _LARGEST_OFFSET).all()):
+        raise ConfigError(f"off_resonance is not finite, or beyond {_LARGEST_OFFSET:g} Hz.")
+    images = coil_images.to(torch.complex128)
+    omega = (k * (2 * math.pi * torch.tensor(acquisition.voxel, dtype=torch.float64))).flatten(0, 1)
+    when, (early, late) = times.flatten(), torch.aminmax(times)
+    (lowest, highest), middle = torch.aminmax(offset), (early + late) / 2
+    centre, reach = (lowest + highest) / 2, (highest - lowest) / 2
+    images = images * _turned((offset - centre) * middle)
+    nodes = _nodes(2 * math.pi * float(reach * (late - early)) / 2)
+    received = torch.zeros(len(images), len(omega), dtype=torch.complex128)
+    for node, weight in zip(nodes, _lagrange(nodes, (offset - centre) / reach.clamp_min(1e-300)), strict=True):
+        received += _turned(reach * node * (when - middle)) * nufft(images * weight, omega, "finufft")
+    decay = 1.0 if t2_star is None else torch.exp(-when.abs() / t2_star)
+    return (received * (_turned(centre * when) * decay)).view(-1, *times.shape)
+
+
+def read_off_resonance(text: str) -> float | NDArray[np.floating]:
+    """Return a number, Hz, or else the map in the ``.npy`` file of that name.
+
+    Raises
+    ------
+    InputError
+        If it is neither, or no real map (y, x).
+    """
+    with contextlib.suppress(ValueError):
+        return float(text)
+    try:
+        offset = read_npy(text)
+    except InputError as error:
+        raise InputError(
+            f"off_resonance {text!r} is neither a number in Hz nor a readable .npy file: {error}"
+        ) from None
+    if offset.ndim != 2 or offset.dtype.kind not in "fiu":
+        raise InputError(f"{text} must hold one real array (y, x), Hz.")
+    return offset.astype(np.float64)
+
+
+def receiver_noise(shape: tuple[int, ...], noise: float, acquisition: Acquisition, seed: int) -> Tensor:
+    """Return complex Gaussian noise of k-space samples, complex128.
+
+    Parameters
+    ----------
+    shape
+        Of the samples.
+    noise
+        Standard deviation of the noise of a pixel in a fully sampled image of one coil, as in training.
+    acquisition
+        Gives the number of pixels.
+    seed
+        Of the generator.
+    """
+    parts = np.random.default_rng(seed).standard_normal((*shape, 2))
+    return torch.view_as_complex(torch.from_numpy(parts)) * (noise * math.sqrt(math.prod(acquisition.matrix) / 2))
+
+
+def _turned(turns: Tensor) -> Tensor:
+    return torch.exp(-2j * math.pi * turns)
+
+
+def _nodes(phase: float) -> Tensor:
+    """Return as many Chebyshev nodes in (-1, 1) as exp(i phase x) needs."""
+    n, remainder = 1, math.log(math.sqrt(2) * max(phase, 1e-300))
+    while remainder > math.log(_TOLERANCE):
+        n += 1
+        remainder += math.log(phase / (2 * n))
+        if n > _MOST_NODES:
+            raise ConfigError(
+                f"off_resonance turns voxels apart by {2 * phase / math.pi:.4g} cycles during the readout, more than "
+                "can be computed; give a map of a smaller range, Hz."
+            )
+    return torch.cos(math.pi * (torch.arange(n, dtype=torch.float64) + 0.5) / n)
+
+
+def _lagrange(nodes: Tensor, x: Tensor) -> Tensor:
+    """Return the polynomials (node, ...) at x that are 1 at one Chebyshev node and 0 at the others."""
+    order = torch.arange(1, len(nodes), dtype=torch.float64)
+    angle, at = nodes.acos(), x.clamp(-1, 1).acos()
+    waves = torch.cos(order[:, None] * angle), torch.cos(order.view(-1, *[1] * x.ndim) * at)
+    return (1 + 2 * torch.tensordot(waves[0].T, waves[1], dims=1)) / len(nodes)

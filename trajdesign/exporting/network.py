@@ -1,0 +1,105 @@
+"""A run's reconstruction as a program that torch alone can load."""
+
+import io
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from trajdesign import plugins
+from trajdesign.encoding.operator import Encoding
+from trajdesign.errors import ConfigError
+from trajdesign.files import untrusted
+from trajdesign.files.atomic import atomic_path
+from trajdesign.interfaces import Reconstructor
+from trajdesign.learning.run_folder import RunFolder
+from trajdesign.physics.response import actual
+
+#: What the program says of itself, as the extra file ``trajdesign.json``.
+_INPUTS = {
+    "kspace": "(batch, coil, shot, sample), complex64: what the ADC sampled on the run's trajectory.npz",
+    "coil_maps": "(batch, coil, y, x), complex64: sensitivity maps, where the run had them from a prescan",
+    "returns": "(batch, 1, y, x), float32: the magnitude image",
+}
+
+
+def export_network(run: Path | str, path: Path | str, *, stage: str | None = None, overwrite: bool = False) -> None:
+    """Write a trained network, with the adjoint of its trajectory, as a program of ``torch.export``.
+
+    ``torch.export.load(path).module()(kspace)`` is the image (batch, 1, y, x), float32, of k-space (batch, coil, shot,
+    sample), complex64, whose images are about as bright as those in training: near 1. It needs no package but torch,
+    and takes any number of images and coils. Where the run's coil maps come from a prescan (``training.coil_maps``),
+    they are a second argument (batch, coil, y, x). Samples are transformed by exact sums.
+
+    The weights alone are in the run folder, as safetensors.
+
+    Parameters
+    ----------
+    run
+        Folder of a finished run.
+    path
+        The file, ``.pt2``.
+    stage
+        ``"fixed"`` or ``"learned"``; by default what was trained last.
+    overwrite
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    ConfigError
+        If `path` ends otherwise, or the run has no such stage.
+    InputError
+        If the run cannot be read.
+    OutputError
+        If the file exists and may not be replaced.
+    """
+    path, folder = Path(path), RunFolder(run)
+    if untrusted.ending(path) != ".pt2":
+        raise ConfigError(f"{path}: a program of torch.export ends in .pt2.")
+    config, stages = folder.config(), folder.stages()
+    if stage not in (None, *stages):
+        raise ConfigError(f"stage is {stage!r}; {folder.path} has {', '.join(stages)}.")
+    network = plugins.build("reconstructor", config.reconstructor)
+    trajectory = folder.load_stage(stage or stages[-1], network)
+    encoding = Encoding(actual(trajectory, config.response), normal="toeplitz")
+    _ = encoding.transfer  # made once, not by the program
+    network.eval().requires_grad_(False).to(memory_format=torch.contiguous_format)
+    program = _Program(network, encoding)
+    kspace = torch.ones(2, 2, *encoding.omega.shape[:2], dtype=torch.complex64)
+    inputs = [kspace]
+    if config.training.coil_maps != "self":
+        inputs.append(torch.ones(2, 2, *config.acquisition.image_shape, dtype=torch.complex64))
+    many = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    with torch.no_grad():
+        exported = torch.export.export(program, tuple(inputs), dynamic_shapes=tuple(many for _ in inputs))
+    about = {**_INPUTS, "run": config.name, "stage": stage or stages[-1], "matrix": config.acquisition.matrix}
+    content = io.BytesIO()
+    torch.export.save(exported, content, extra_files={"trajdesign.json": json.dumps(about)})
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        temporary.write_bytes(content.getbuffer())
+
+
+class _Program(nn.Module):
+    """From k-space to the image, by operations that ``torch.export`` knows."""
+
+    x: Tensor
+    y: Tensor
+
+    def __init__(self, network: Reconstructor, encoding: Encoding) -> None:
+        super().__init__()
+        self.network = network
+        self.encoding = encoding
+        # exp(i omega . n) is a product over the axes: two small matrices a shot
+        pixels = [torch.arange(n) - n // 2 for n in encoding.acquisition.matrix]
+        angles = [encoding.omega[..., axis, None].double() * n for axis, n in enumerate(pixels)]
+        x, y = (torch.polar(torch.ones_like(angle), angle).to(torch.complex64) for angle in angles)
+        self.register_buffer("x", x)
+        self.register_buffer("y", y * encoding.weights[..., None])
+
+    def forward(self, kspace: Tensor, coil_maps: Tensor | None = None) -> Tensor:
+        """Return images (batch, 1, y, x) from k-space (batch, coil, shot, sample)."""
+        shots = zip(kspace.unbind(2), self.x.unbind(0), self.y.unbind(0), strict=True)
+        images = sum((samples[..., None] * y).mT @ x for samples, x, y in shots)
+        encoding = self.encoding if coil_maps is None else self.encoding.with_maps(coil_maps)
+        return self.network(images, encoding)

@@ -1,0 +1,175 @@
+"""The one door to a scanner file: check, write, read back, compare."""
+
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from copy import deepcopy
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trajdesign import plugins
+from trajdesign.errors import ConfigError, LimitError
+from trajdesign.files import untrusted
+from trajdesign.files.atomic import atomic_path
+from trajdesign.physics import limits
+from trajdesign.trajectory import MAX_K_ERROR_FOV, Trajectory
+
+
+def export(
+    trajectory: Trajectory,
+    path: Path | str,
+    *,
+    format: str = "pulseq",
+    options: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    ignore: list[str] | None = None,
+    response: Mapping[str, Any] | None = None,
+    constraints: limits.Options | None = None,
+) -> dict[str, Any]:
+    """Write `trajectory` to a file, and prove from the file that it plays what was meant.
+
+    The file appears only after it has been read back and compared. Beside a file for a scanner, say ``name.seq``,
+    appears ``name_k.npz``, the k that was read back from it, for the reconstruction.
+
+    Parameters
+    ----------
+    trajectory
+        What is to be played.
+    path
+        The file.
+    format
+        Name of an exporter.
+    options
+        Options of the exporter.
+    overwrite
+        Whether existing files may be replaced.
+    ignore
+        Constraints that guard the image, not the hardware, and need not hold.
+    response
+        Table of the gradient system's response, if it is known: beside k of a Pulseq file stands the ``k_actual`` that
+        the response makes of it.
+    constraints
+        Options of the constraints that are to hold beside the standard ones, by name: `config.Limits.tables` of a run.
+
+    Returns
+    -------
+    dict
+        ``format``, ``path``, ``max_k_error_fov`` and ``rms_k_error_fov`` (of the worst reader, in 1/FOV),
+        ``k_error_fov_by_reader``, ``reader_difference_fov``, and the exporter's facts: for Pulseq
+        ``max_gradient`` (T/m) and ``max_slew`` (T/m/s) of the vector of all axes over the whole file,
+        ``te``, ``tr``, ``duration`` (s), the cells of prephaser, readout and rewinder, ``timing_ok``,
+        ``version``, ``md5`` and ``k_path``.
+
+    Raises
+    ------
+    LimitError
+        If the trajectory is not finite or breaks a limit, or the file does not play it; no file is left.
+    ConfigError
+        If the exporter, an option or the file's ending is wrong.
+    OutputError
+        If a file exists already and `overwrite` is false.
+    """
+    path = Path(path)
+    table = plugins.resolve("exporter", {**(options or {}), "kind": format})
+    exporter = plugins.find("exporter", table.pop("kind"))
+    module = sys.modules[exporter.__module__]
+    suffix = getattr(module, "SUFFIX", untrusted.ending(path))
+    if untrusted.ending(path) != suffix.lower():
+        raise ConfigError(f"{path} must end in {suffix} for the format {format!r}.")
+    if not hasattr(module, "read_back"):
+        raise ConfigError(f"exporter {format!r} has no function read_back, so its files cannot be proved.")
+    trajectory = trajectory.with_k(trajectory.k.detach())  # of which there are copies
+    _require_finite(trajectory)
+    limits.require(trajectory, limits.without(ignore or [], constraints or ()), constraints)
+    with ExitStack() as files:
+        temporary = files.enter_context(atomic_path(path, overwrite=overwrite))
+        if hasattr(module, "BESIDE"):
+            other = path.with_suffix(module.BESIDE)
+            files.enter_context(atomic_path(other, overwrite=overwrite, beside=temporary))
+        companion = None
+        if getattr(module, "IS_PLAYED", False):
+            k_path = path.with_name(f"{path.stem}_k.npz")
+            companion = files.enter_context(atomic_path(k_path, overwrite=overwrite))
+        # of copies, so that what a template or an exporter changes in place is not what it is proven against
+        facts = exporter(deepcopy(trajectory), temporary, **table)
+        read, more = module.read_back(temporary, deepcopy(trajectory))
+        report = {"format": format, "path": str(path), **compare(read, trajectory), **facts, **more}
+        if companion is not None:
+            arrays = {"k_adc": next(iter(read.values()))}
+            if response and hasattr(module, "actual_k"):
+                arrays["k_actual"] = module.actual_k(temporary, trajectory, response)
+            _save_k(companion, trajectory, arrays, report)
+            report["k_path"] = str(k_path)
+    return report
+
+
+def compare(read: Mapping[str, np.ndarray], trajectory: Trajectory) -> dict[str, Any]:
+    """Return how far k as read from a file is from `Trajectory.k_adc`, the origin of k-space included.
+
+    Parameters
+    ----------
+    read
+        Per reader, k at the ADC samples (shot, sample, dim), 1/m.
+    trajectory
+        What was to be written.
+
+    Raises
+    ------
+    LimitError
+        If any reader's largest distance is over `MAX_K_ERROR_FOV`, or not a number.
+    """
+    wanted = trajectory.k_adc.detach().cpu().double().numpy()
+    fov = np.array(trajectory.acquisition.fov)
+    largest, rms = {}, {}
+    for reader, k in read.items():
+        if k.shape != wanted.shape:
+            raise LimitError(f"{reader} reads k of the shape {k.shape} from the file instead of {wanted.shape}.")
+        distance = np.linalg.norm((k - wanted) * fov, axis=-1)
+        shot, sample = np.unravel_index(int(np.argmax(np.nan_to_num(distance, nan=np.inf))), distance.shape)
+        if not distance[shot, sample] <= MAX_K_ERROR_FOV:
+            raise LimitError(
+                f"{reader} reads a k from the file that is {distance[shot, sample]:.3g}/FOV away from the "
+                f"trajectory at shot {shot}, sample {sample}; allowed are {MAX_K_ERROR_FOV:g}/FOV."
+            )
+        largest[reader] = float(distance[shot, sample])
+        rms[reader] = float(np.sqrt(np.mean(distance**2)))
+    difference = max(
+        (float(np.linalg.norm((a - b) * fov, axis=-1).max()) for a, b in combinations(read.values(), 2)),
+        default=0.0,
+    )
+    return {
+        "max_k_error_fov": max(largest.values()),
+        "rms_k_error_fov": max(rms.values()),
+        "k_error_fov_by_reader": largest,
+        "reader_difference_fov": difference,
+    }
+
+
+def _require_finite(trajectory: Trajectory) -> None:
+    broken = np.argwhere(~np.isfinite(trajectory.k.detach().cpu().numpy()))
+    if len(broken):
+        shot, point, axis = broken[0]
+        raise LimitError(
+            f"{trajectory.name} is not finite at shot {shot}, point {point}, axis {'xyz'[axis]}; it cannot be exported."
+        )
+
+
+def _save_k(path: Path, trajectory: Trajectory, k: dict[str, np.ndarray], report: Mapping[str, Any]) -> None:
+    """Write k as read back, with what a reconstruction needs to know."""
+    acquisition, scanner = trajectory.acquisition, trajectory.scanner
+    facts = {"te": "te_s", "tr": "tr_s", "md5": "seq_md5"}
+    arrays: dict[str, Any] = {**k, **{key: np.array(report[fact]) for fact, key in facts.items() if fact in report}}
+    with path.open("wb") as stream:
+        np.savez(
+            stream,
+            dwell_s=acquisition.dwell,
+            fov_m=np.array(acquisition.fov),
+            matrix=np.array(acquisition.matrix),
+            nucleus=np.array(scanner.nucleus),
+            gamma_hz_per_t=scanner.gamma,
+            name=np.array(trajectory.name),
+            **arrays,
+        )

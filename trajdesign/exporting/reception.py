@@ -1,0 +1,184 @@
+"""What a virtual scanner receives when it plays a 2D file: the ADC events of each slice, and the signal in them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trajdesign.acquisition import Acquisition
+from trajdesign.encoding.voxel_signal import signal
+from trajdesign.errors import ConfigError, InputError
+from trajdesign.pulseq import coherence
+from trajdesign.pulseq.reader.sequence import SeqFile
+from trajdesign.units import plausible
+
+#: Decay until the echo beyond which nothing is left to be seen, in time constants.
+_MOST_DECAY = 30.0
+
+#: Phase across the slice during a readout beyond which a file is taken for one of a volume, turns.
+MOST_TURNS = 0.05
+
+_LARGEST_MATRIX = 4096
+
+
+@dataclass(frozen=True)
+class Reception:
+    """What a file makes of an object: `t2_prime` is what of T2* is refocused."""
+
+    played: SeqFile
+    t2_prime: float | None
+    t2: float | None
+    off_resonance: float | NDArray[np.floating]
+
+    def sampled(
+        self, coil_images: Tensor, events: NDArray[np.integer], acquisition: Acquisition
+    ) -> tuple[Tensor, float, float]:
+        """Return the signal (coil, shot, sample), the time of the echo, s, and the gain that makes up for the decay.
+
+        Parameters
+        ----------
+        coil_images
+            The object as the coils see it (coil, y, x).
+        events
+            ADC events of each shot (shot, repetition), which are averaged.
+        acquisition
+            Of the images.
+        """
+        played, flat = self.played, events.ravel()
+        k, turned = stacked(played.k, flat), torch.from_numpy(stacked(coherence.dephasing(played), flat))
+        times = stacked([adc.times for adc in played.adcs], flat)
+        times = times - played.excitations[np.searchsorted(played.excitations, times, side="right") - 1]
+        kspace = signal(
+            coil_images,
+            torch.from_numpy(k),
+            turned,
+            acquisition,
+            t2_star=self.t2_prime,
+            off_resonance=self.off_resonance,
+        )
+        kspace *= torch.exp(-1j * torch.from_numpy(stacked(coherence.received(played), flat)))
+        rate = 0.0 if self.t2 is None else 1 / self.t2
+        kspace *= torch.from_numpy(np.exp(-rate * times))
+        centre = int(np.square(k).sum(axis=(0, 2)).argmin())
+        echo = float(times[:, centre].mean())
+        decay = rate * echo + (0.0 if self.t2_prime is None else float(turned[:, centre].abs().mean()) / self.t2_prime)
+        if decay > _MOST_DECAY:
+            raise ConfigError(
+                f"of the signal exp(-{decay:.4g}) is left at the echo, {echo * 1e3:.4g} ms after the excitation; "
+                "give a longer t2_star or t2, s."
+            )
+        return kspace.unflatten(1, events.shape).mean(dim=2), echo, math.exp(decay)
+
+
+def refocused(t2: float | None, t2_star: float | None) -> float | None:
+    """Return the part of T2* that a spin echo refocuses, s: all of it without T2."""
+    for name, value in (("t2", t2), ("t2_star", t2_star)):
+        if value is not None:
+            plausible(name, value)
+    if t2_star is None or t2 is None:
+        return t2_star
+    if t2 < t2_star:
+        raise ConfigError(f"t2 is {t2:g} s, below t2_star, {t2_star:g} s; T2* is at most T2.")
+    return None if t2 == t2_star else 1 / (1 / t2_star - 1 / t2)
+
+
+def stacked(parts: Sequence[NDArray[np.floating]], events: NDArray[np.integer]) -> NDArray[np.floating]:
+    """Return what ADC events hold, k along x and y alone, in the shape of `events` (..., sample[, 2])."""
+    chosen = [parts[int(i)] for i in events.ravel()]
+    held = np.stack([part[..., :2] if part.ndim == 2 else part for part in chosen])
+    return held.reshape(*events.shape, *held.shape[1:])
+
+
+def distance(k: NDArray[np.floating], wanted: Tensor, acquisition: Acquisition) -> float:
+    """Return the largest distance of k (shot, repetition, sample, 2) from that of a run (shot, sample, 2), 1/FOV."""
+    apart = (k - wanted.numpy()[:, None]) * np.array(acquisition.fov)
+    return float(np.linalg.norm(apart, axis=-1).max())
+
+
+def slices_of(played: SeqFile, path: Path, acquisition: Acquisition | None) -> list[NDArray[np.integer]]:
+    """Return the ADC events of each slice (shot, repetition); without an acquisition each is a shot of its own."""
+    if not played.adcs:
+        raise InputError(f"{path} samples nothing: it has no ADC event.")
+    if played.labels.get("PAR", np.zeros(1)).any():
+        raise InputError(f"{path} encodes partitions (label PAR); volumes cannot be scanned.")
+    numbers, lengths = coherence.slices(played), {len(adc.times) for adc in played.adcs}
+    if len(lengths) > 1:
+        raise InputError(
+            f"{path} has ADC events of {min(lengths)} to {max(lengths)} samples; one image needs one number."
+        )
+    slices = [np.flatnonzero(numbers == number) for number in np.unique(numbers)]
+    if len({len(events) for events in slices}) > 1:
+        raise InputError(
+            f"{path} has {min(map(len, slices))} to {max(map(len, slices))} ADC events in its {len(slices)} slices; "
+            "they must be as many in each."
+        )
+    if acquisition is None:
+        return [events[:, None] for events in slices]
+    of_shots = [_shots(played, events) for events in slices]
+    for shots in of_shots:
+        if (len(shots), *lengths) != (acquisition.n_shots, acquisition.n_samples):
+            raise InputError(
+                f"{path} has {len(shots)} shots of {min(lengths)} samples in each of {len(slices)} slice(s), the run "
+                f"{acquisition.n_shots} shots of {acquisition.n_samples}; is it the export of another run?"
+            )
+        if len({len(shot) for shot in shots}) > 1:
+            counts = [len(shot) for shot in shots]
+            raise InputError(f"{path} plays its shots (label LIN) {min(counts)} to {max(counts)} times, not all alike.")
+    return [np.stack(shots) for shots in of_shots]
+
+
+def _shots(played: SeqFile, events: NDArray[np.integer]) -> list[NDArray[np.integer]]:
+    """Return the ADC events of each shot, as the label LIN says; without it each is a shot."""
+    lines = played.labels["LIN"][events] if "LIN" in played.labels else np.arange(len(events))
+    return [events[lines == line] for line in np.unique(lines)]
+
+
+def require_flat(played: SeqFile, path: Path) -> None:
+    """Refuse what is no 2D file, or whose receiver's phases are not known."""
+    most = turns(played, path)
+    if not most <= MOST_TURNS:
+        raise InputError(
+            f"{path} turns the phase across the slice by up to {most:.3g} cycles during a readout, "
+            f"a 2D sequence by at most {MOST_TURNS}; volumes cannot be scanned."
+        )
+    if not all(np.isfinite(phase).all() for phase in coherence.received(played)):
+        raise InputError(f"{path} gives phases or frequencies in ppm of a field that it does not name.")
+
+
+def turns(played: SeqFile, path: Path) -> float:
+    """Return the largest phase across the slice during a readout, in turns."""
+    return float(max(np.abs(k[:, 2]).max() for k in played.k)) * thickness(played, path)
+
+
+def acquisition_of(played: SeqFile, events: NDArray[np.integer], path: Path) -> Acquisition:
+    """Return the acquisition of a file: its field of view, and the smallest even matrix of square pixels for its k."""
+    fov = _fov(played, path)[:2]
+    reach = float(np.abs(stacked(played.k, events)).max())
+    matrix = tuple(2 * max(2, math.ceil(min(reach * extent, _LARGEST_MATRIX) - 1e-3)) for extent in fov)
+    if max(matrix) > _LARGEST_MATRIX:
+        raise InputError(f"{path} reaches {reach:.4g} 1/m; is the definition FOV, {fov} m, right?")
+    times = played.adcs[0].times
+    try:
+        return Acquisition(fov, matrix, len(events), len(times), float(np.ptp(times)) / max(1, len(times) - 1))
+    except ConfigError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _fov(played: SeqFile, path: Path) -> tuple[float, float, float]:
+    """Return the definition FOV: the field of view along x and y, and what the slices cover, m."""
+    fov = played.numbers("FOV")
+    if len(fov) != 3 or min(fov) <= 0:
+        raise InputError(f"{path} lacks the definition FOV, three positive numbers in m.")
+    x, y, z = fov
+    return x, y, z
+
+
+def thickness(played: SeqFile, path: Path) -> float:
+    """Return the thickness of a slice, m."""
+    thickness = played.numbers("SliceThickness")
+    return thickness[0] if len(thickness) == 1 and thickness[0] > 0 else _fov(played, path)[2]

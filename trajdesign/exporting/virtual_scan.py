@@ -1,0 +1,391 @@
+"""A virtual scan of a written Pulseq file: what its ADC samples of an object, and the image of that."""
+
+import io
+import math
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trajdesign import plugins
+from trajdesign.acquisition import Acquisition
+from trajdesign.config.models import Config
+from trajdesign.encoding.density import density_compensation
+from trajdesign.encoding.nufft import nufft_adjoint
+from trajdesign.encoding.operator import Encoding
+from trajdesign.encoding.voxel_signal import receiver_noise
+from trajdesign.errors import ConfigError
+from trajdesign.exporting.reception import (
+    MOST_TURNS,
+    Reception,
+    acquisition_of,
+    distance,
+    refocused,
+    require_flat,
+    slices_of,
+    stacked,
+    thickness,
+    turns,
+)
+from trajdesign.files.atomic import atomic_path
+from trajdesign.interfaces import Reconstructor
+from trajdesign.learning.evaluation import draw_seeds, from_adjoint
+from trajdesign.learning.run_folder import RunFolder, to_json
+from trajdesign.physics.response import actual, k_of_file
+from trajdesign.pulseq import coherence
+from trajdesign.pulseq.reader import player, sequence
+from trajdesign.reconstruction import metrics
+from trajdesign.reconstruction.reconstructors.adjoint import root_sum_of_squares
+from trajdesign.reporting import plots
+from trajdesign.scanner import Scanner
+from trajdesign.trajectories import foreign_files
+from trajdesign.trajectories.formats import mrd
+from trajdesign.trajectory import MAX_K_ERROR_FOV, Trajectory, fit_residual
+from trajdesign.units import same_nucleus
+
+#: How far the image may be from the run's own without a reason: k that an export may be off costs less.
+_MOST_NRMSE = 1e-2
+
+_FILES = ("image.npy", "reconstruction.png", "raw.h5", "scan.json")
+
+
+#: What the images of a scan are called where people read: that of the file, and what the run makes of the same object.
+LABELS = {"image": "scan of the file", "promised": "the run's own k"}
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """What a virtual scan shows.
+
+    Parameters
+    ----------
+    image
+        Reconstruction of what the file sampled (y, x), real.
+    reference
+        Root sum of squares of the object's coil images (y, x).
+    promised
+        What the run makes of the object on its own trajectory, without a file, decay, off-resonance and noise (y, x);
+        None without a run.
+    facts
+        What ``scan.json`` holds: the numbers of the call and of the file, SI, and ``image``: ``psnr`` (dB), ``ssim``
+        and ``nrmse`` against the reference. With a run also ``promised``, the same of the promised image,
+        ``nrmse_to_promised``, and ``max_k_error_fov``, how far k in the file is from the run's, in 1/FOV. Where the run
+        knows the response of the gradient system, both are after it; ``max_told_k_error_fov`` is before it, and
+        ``is_of_run`` whether the file plays the run; if not, ``departure`` is the sentence that says why; if it does,
+        ``remark`` says what the response to the gradients before the readout changes, of which
+        ``turns_across_slice`` is the phase across the slice, in cycles. Of several slices, ``slice`` is the one that is
+        shown, and ``nrmse_of_slices`` tells of each.
+    """
+
+    image: NDArray[np.floating]
+    reference: NDArray[np.floating]
+    promised: NDArray[np.floating] | None
+    facts: dict[str, Any]
+
+
+@torch.no_grad()
+def scan(
+    path: Path | str,
+    *,
+    out: Path | str,
+    object: str = "phantom",
+    run: Path | str | None = None,
+    n_coils: int | None = None,
+    t2_star: float | None = None,
+    t2: float | None = None,
+    off_resonance: float | NDArray[np.floating] = 0.0,
+    noise: float = 0.0,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> Scanned:
+    """Scan an object with a Pulseq file, as `trajdesign.pulseq.reader.player` plays it, and reconstruct what was sampled.
+
+    With a run its own network reconstructs, as in its test: for the run's trajectory, because that is what a site
+    would reconstruct with. So a file that does not play it shows. Without a run the image is the root sum of squares
+    of the density-compensated adjoint at the file's k.
+
+    The object is a thin slice; its voxels are points, as in training, and the physics is that of
+    `trajdesign.encoding.voxel_signal.signal`, on the path of `trajdesign.pulseq.coherence`: the receiver's phase and frequency are those of
+    the file, and refocusing pulses reverse what static fields and T2' did. The receiver's gain makes up for the decay
+    until the echo, where all shots together are nearest to k = 0, because networks know images of one brightness. Noise
+    scans are left out.
+
+    The labels ``LIN`` and ``SLC`` say of which shot and slice an ADC event is, and events of one shot are averaged, as
+    the two half pulses of an ultrashort echo time. The same object lies in every slice; the worst image is shown.
+
+    Parameters
+    ----------
+    path
+        The ``.seq`` file, 2D.
+    out
+        Folder to write: ``image.npy``, ``reconstruction.png`` with the map of errors, ``raw.h5`` (ISMRMRD: the signal
+        of all coils, slice after slice and, with a run, of each shot once, and k as read from the file) and
+        ``scan.json``.
+    object
+        ``phantom``, or a file for the data source of the run (``images`` without one), scaled to the field of view as
+        in training; of several slices the one in the middle.
+    run
+        Run folder; its last training is taken.
+    n_coils
+        Number of coils, by default that of the data source.
+    t2_star
+        T2* of all voxels, s; no decay without it. A spin echo refocuses it all but for `t2`.
+    t2
+        T2 of all voxels, s, which is not refocused and at least T2*; infinite if None.
+    off_resonance
+        Of all voxels, or of each (y, x), Hz.
+    noise
+        Standard deviation of the complex noise of a pixel in a fully sampled image of one coil, before any decay; the
+        object's brightest voxel is about 1.
+    seed
+        Of the noise.
+    overwrite
+        Whether an earlier scan may be replaced.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, is not 2D or does not fit the run; if the run or the object cannot be read.
+    ConfigError
+        If an option makes no sense.
+    OutputError
+        If the folder holds a scan already.
+    """
+    path, out = Path(path), Path(out)
+    if not 0 <= noise < math.inf or seed < 0:
+        raise ConfigError(f"noise is {noise:g}, seed {seed}: noise is finite, and neither is negative.")
+    t2_prime = refocused(t2, t2_star)
+    with ExitStack() as files:
+        to = {name: files.enter_context(atomic_path(out / name, overwrite=overwrite)) for name in _FILES}
+        told = player.read(path).without_noise()
+        trained = None if run is None else _Trained.load(run)
+        slices = slices_of(told, path, None if trained is None else trained.trajectory.acquisition)
+        acquisition = acquisition_of(told, slices[0], path) if trained is None else trained.trajectory.acquisition
+        require_flat(told, path)
+        played = replace(told, k=k_of_file(told, {} if trained is None else trained.config.response))
+        coil_images = _coil_images(object, acquisition, n_coils, {} if trained is None else trained.config.data)
+        physics = Reception(played, t2_prime, t2, off_resonance)
+        facts = {
+            "object": object,
+            "run": None if run is None else str(run),
+            "n_coils": len(coil_images),
+            **_facts_of_file(told, path, slices, acquisition),
+            **{"t2_star": t2_star, "t2": t2, "noise": noise, "seed": seed},
+            "off_resonance": [float(np.min(off_resonance)), float(np.max(off_resonance))],
+        }
+        promised = None
+        if trained is not None:
+            promised, wanted = trained.promised(coil_images), trained.trajectory.k_adc
+            error = max(distance(stacked(told.k, events), wanted, acquisition) for events in slices)
+            facts |= {"max_told_k_error_fov": error, "turns_across_slice": turns(played, path)}
+        scans, signals, places = [], [], []
+        for number, events in enumerate(slices):
+            kspace, echo, gain = physics.sampled(coil_images, events, acquisition)
+            signals.append(kspace + receiver_noise(tuple(kspace.shape), noise, acquisition, seed + number))
+            places.append(torch.from_numpy(stacked(played.k, events).mean(axis=1)))
+            found = facts | {"slice": number, "echo_time": echo}
+            scans.append(_compared(coil_images, signals[-1] * gain, places[-1], acquisition, trained, promised, found))
+        errors = [one.facts.get("nrmse_to_promised", one.facts["image"]["nrmse"]) for one in scans]
+        scanned = scans[int(np.argmax(errors))]
+        scanned.facts["nrmse_of_slices"] = errors
+        if trained is not None:
+            scanned.facts.update(_verdict(told, slices, trained.trajectory.scanner, scanned.facts))
+        of = Scanner(**foreign_files.nucleus(told, path))
+        of_slices, k = torch.stack(signals).numpy(), torch.stack(places).numpy()
+        mrd.write(to["raw.h5"], of_slices, k, acquisition, of, slice_thickness=thickness(told, path))
+        _write(scanned, to)
+    return scanned
+
+
+def _facts_of_file(
+    played: sequence.SeqFile, path: Path, slices: list[NDArray[np.integer]], acquisition: Acquisition
+) -> dict[str, Any]:
+    """Return what ``scan.json`` says of the file itself."""
+    return {
+        "path": str(path),
+        "md5": played.md5,
+        "matrix": acquisition.matrix,
+        "n_slices": len(slices),
+        "n_shots": acquisition.n_shots,
+        "n_samples": acquisition.n_samples,
+        "duration": played.duration,
+        **foreign_files.nucleus(played, path),
+    }
+
+
+def _verdict(
+    played: sequence.SeqFile, slices: list[NDArray[np.integer]], scanner: Scanner, facts: dict[str, Any]
+) -> dict[str, Any]:
+    """Return whether a file, with k as it tells, plays a run, and the sentence to that."""
+    departure = _departure(played, slices, scanner, facts)
+    return {
+        "is_of_run": departure is None,
+        "departure": departure,
+        "remark": _remark(facts) if departure is None else None,
+    }
+
+
+def _departure(
+    played: sequence.SeqFile, slices: list[NDArray[np.integer]], scanner: Scanner, facts: dict[str, Any]
+) -> str | None:
+    """Return why a file, with k as it tells, does not play a run, as one sentence; None if it does."""
+    path, run = facts["path"], facts["run"]
+    numbers = np.zeros(len(played.adcs), dtype=int)
+    for number, events in enumerate(slices):
+        numbers[events.ravel()] = number
+    n_uneven = int(coherence.uneven(played, numbers).sum())
+    nucleus, gamma = facts.get("nucleus", scanner.nucleus), facts.get("gamma", scanner.gamma)
+    if nucleus != scanner.nucleus or not same_nucleus(gamma, scanner.gamma):
+        return (
+            f"{path} is for {nucleus} (gamma {gamma * 1e-6:.6g} MHz/T), {run} for {scanner.nucleus} "
+            f"({scanner.gamma * 1e-6:.6g} MHz/T)."
+        )
+    if facts["max_told_k_error_fov"] > MAX_K_ERROR_FOV:
+        return (
+            f"k in {path} is up to {facts['max_told_k_error_fov']:.3g}/FOV from that of {run}, more than the "
+            f"{MAX_K_ERROR_FOV:g}/FOV of an export: it is another run's, or does not play it."
+        )
+    if n_uneven:
+        return (
+            f"the excitations in {path} play nothing, or differ from the others of their slice in flip angle, "
+            f"frequency or slice gradient, in {n_uneven} of {len(played.adcs)} ADC events: it does not play {run}."
+        )
+    if facts["max_k_error_fov"] > MAX_K_ERROR_FOV:  # by the response, which the image shows too
+        events = np.arange(len(played.adcs))
+        off = np.maximum(coherence.departures(played, numbers), coherence.drifts(played, events))
+        if not off.max() <= coherence.TOLERANCE:
+            return (
+                f"the receiver in {path} departs from the phase of its excitations by up to {off.max():.3g} rad: it "
+                f"does not play {run}."
+            )
+        return None
+    physics = (facts["t2_star"], facts["t2"], facts["noise"], *facts["off_resonance"])
+    if not any(physics) and facts["nrmse_to_promised"] > _MOST_NRMSE:
+        return (
+            f"the image of {path} is {facts['nrmse_to_promised']:.2%} (NRMSE) from what {run} makes of the same "
+            f"object, more than {_MOST_NRMSE:.0%}, though k is the same: "
+            "phase or frequency of its receiver or pulses is wrong."
+        )
+    return None
+
+
+def _remark(facts: dict[str, Any]) -> str | None:
+    """Return what the run's response makes of a file that plays it, where training did not reckon with it."""
+    found = []
+    if facts["max_k_error_fov"] > MAX_K_ERROR_FOV:
+        found.append(f"moves k by up to {facts['max_k_error_fov']:.3g}/FOV from where it was trained")
+    if facts["turns_across_slice"] > MOST_TURNS:
+        found.append(
+            f"turns the phase across the slice by up to {facts['turns_across_slice']:.3g} cycles, whose loss of signal "
+            "a scan of a thin slice does not show"
+        )
+    if not found:
+        return None
+    return (
+        f"{facts['path']} plays {facts['run']}, but the run's response to the gradients before the readout, which "
+        f"training takes to have died out, {' and '.join(found)}."
+    )
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """What a run has learned, and its trajectory as the gradient system plays it."""
+
+    config: Config
+    trajectory: Trajectory
+    acting: Trajectory
+    network: Reconstructor
+    encoding: Encoding
+
+    @classmethod
+    def load(cls, run: Path | str) -> "_Trained":
+        folder = RunFolder(run)
+        config = folder.config()
+        network = plugins.build("reconstructor", config.reconstructor)
+        trajectory = folder.load_stage(folder.stages()[-1], network)
+        acting = actual(trajectory, config.response)
+        return cls(config, trajectory, acting, network.eval(), Encoding(acting, normal=config.training.normal))
+
+    def promised(self, coil_images: Tensor) -> Tensor:
+        """Return the image (1, 1, y, x) of what training would sample of an object (coil, y, x)."""
+        return self._image(self.encoding.normal(coil_images[None]), coil_images)
+
+    def reconstruct(self, kspace: Tensor, coil_images: Tensor) -> Tensor:
+        """Return the image (1, 1, y, x) of k-space (coil, shot, sample)."""
+        weighted = self.encoding.weights * kspace[None].to(coil_images.dtype)
+        return self._image(self.encoding.coil_images(weighted), coil_images)
+
+    def _image(self, images: Tensor, coil_images: Tensor) -> Tensor:
+        seeds = draw_seeds(1, torch.Generator().manual_seed(self.config.seed))
+        return from_adjoint(images, coil_images[None], self.encoding, self.network, self.config, seeds).float()
+
+
+def _compared(
+    coil_images: Tensor,
+    kspace: Tensor,
+    k: Tensor,
+    acquisition: Acquisition,
+    trained: _Trained | None,
+    promised: Tensor | None,
+    facts: dict[str, Any],
+) -> Scanned:
+    """Reconstruct k-space (coil, shot, sample), and compare the image with what it is of and what was promised."""
+    reference = root_sum_of_squares(coil_images[None])
+    if trained is None or promised is None:
+        image = _adjoint(kspace, k, acquisition)
+        facts = facts | {"image": _scores(image, reference)}
+    else:
+        image = trained.reconstruct(kspace, coil_images)
+        facts = facts | {
+            "image": _scores(image, reference),
+            "promised": _scores(promised, reference),
+            "nrmse_to_promised": float(metrics.nrmse(image, promised)),
+            "max_k_error_fov": fit_residual(trained.acting, k)[0],
+        }
+    shown = None if promised is None else promised[0, 0].numpy()
+    return Scanned(image[0, 0].numpy(), reference[0, 0].numpy(), shown, facts)
+
+
+def _adjoint(kspace: Tensor, k: Tensor, acquisition: Acquisition) -> Tensor:
+    """Return the root sum of squares (1, 1, y, x) of the weighted adjoint of k-space (coil, shot, sample)."""
+    omega = (k * (2 * math.pi * torch.tensor(acquisition.voxel, dtype=torch.float64))).flatten(0, 1)
+    weights = density_compensation(omega, acquisition.image_shape)
+    images = nufft_adjoint(weights * kspace.flatten(1), omega, acquisition.image_shape)
+    return root_sum_of_squares(images[None]).float()
+
+
+def _scores(image: Tensor, reference: Tensor) -> dict[str, float]:
+    psnr, ssim = (float(metric(image, reference, 1.0)) for metric in (metrics.psnr, metrics.ssim))
+    return {"psnr": psnr, "ssim": ssim, "nrmse": float(metrics.nrmse(image, reference))}
+
+
+def _coil_images(object: str, acquisition: Acquisition, n_coils: int | None, data: dict[str, Any]) -> Tensor:
+    """Return the object as the coils see it (coil, y, x), from the data source `data` where that fits."""
+    is_phantom = object == "phantom"
+    if not data or (data["kind"] == "phantom") != is_phantom:
+        data = {"kind": "phantom" if is_phantom else "images"}
+    given: dict[str, Any] = {} if is_phantom else {"train": [], "val": [], "test": [object]}
+    if n_coils is not None:
+        given["n_coils"] = n_coils
+    slices = plugins.build("data", {**data, **given}, acquisition, "test")
+    return slices[len(slices) // 2]
+
+
+def _write(scanned: Scanned, to: dict[str, Path]) -> None:
+    content = io.BytesIO()  # into a file numpy writes in a way that does not say that a disk is full
+    np.save(content, scanned.image)
+    to["image.npy"].write_bytes(content.getbuffer())
+    images = {"image": scanned.image, "promised": scanned.promised}
+    shown = {LABELS[name]: image for name, image in images.items() if image is not None}
+    scores = {
+        label: {"PSNR": scanned.facts[name]["psnr"], "SSIM": scanned.facts[name]["ssim"]}
+        for name, label in LABELS.items()
+        if label in shown
+    }
+    plots.save(plots.reconstructions(scanned.reference, shown, scores), to["reconstruction.png"])
+    to["scan.json"].write_text(to_json(scanned.facts) + "\n", encoding="utf-8", newline="\n")

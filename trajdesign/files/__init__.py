@@ -1,0 +1,1 @@
+"""Files: written whole or not at all, opened as data alone, one writer a folder."""

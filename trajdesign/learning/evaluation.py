@@ -1,0 +1,264 @@
+"""From a trajectory and a network to images, and how good they are."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from trajdesign.config.models import Config
+from trajdesign.data import copies
+from trajdesign.encoding.operator import Encoding
+from trajdesign.errors import ConfigError, InputError
+from trajdesign.interfaces import Reconstructor
+from trajdesign.physics.response import actual
+from trajdesign.reconstruction import coils, metrics
+from trajdesign.reconstruction.reconstructors.adjoint import root_sum_of_squares
+from trajdesign.runtime import prefetch
+from trajdesign.runtime.processes import Ranks
+from trajdesign.trajectory import Trajectory
+
+# Of images with a maximum of 1 in single precision, dB: what differs by less is rounding, where nothing differs too.
+_MOST_PSNR = -20 * math.log10(torch.finfo(torch.float32).eps)
+
+# In a sentence.
+_MOST_LISTED = 12
+
+
+@torch.no_grad()
+def evaluate(
+    trajectory: Trajectory,
+    network: Reconstructor,
+    dataset: Dataset[Tensor],
+    config: Config,
+    ranks: Ranks | None = None,
+) -> dict[str, Any]:
+    """Reconstruct every image of a set and compare with its root sum of squares.
+
+    Parameters
+    ----------
+    trajectory, network, dataset, config
+        What to reconstruct with, and what.
+    ranks
+        Those who share the work; without them this process does it all, on the network's device.
+
+    Returns
+    -------
+    dict
+        ``n``, the means ``psnr`` (dB), ``ssim`` and ``nrmse``, and the values of each image as ``psnr_list``, ...
+        Images without signal (`trajdesign.reconstruction.metrics.has_signal`) and copies of earlier ones are in none of them, so that
+        each counts once; ``left_out`` holds their numbers, from 0. ``fingerprints``
+        (`trajdesign.reconstruction.metrics.fingerprints`) are of all images.
+
+    Raises
+    ------
+    InputError
+        If no image has signal.
+    """
+    if ranks is None:
+        ranks = Ranks(device=next((p.device for p in network.parameters()), torch.device("cpu")))
+    encoding = Encoding(actual(trajectory, config.response), device=ranks.device, normal=config.training.normal)
+    n_images: int = len(dataset)  # type: ignore[arg-type]
+    seeds = draw_seeds(n_images, torch.Generator().manual_seed(config.seed))
+    scores: list[tuple[float, float, float, bool, float]] = []
+    marks: list[copies.Mark] = []
+    network.eval()
+    for batch, coil_images in _read(dataset, config, ranks):
+        images = coil_images.to(ranks.device, non_blocking=True)
+        image, reference = reconstruct(images, encoding, network, config, seeds[list(batch)])
+        columns = [metrics.psnr(image, reference, 1.0).clamp(max=_MOST_PSNR), metrics.ssim(image, reference, 1.0)]
+        columns += [metrics.nrmse(image, reference), metrics.has_signal(reference)]
+        columns += [metrics.fingerprints(coil_images)]
+        marks += _marks(dataset, batch, coil_images)
+        scores += zip(*(column.tolist() for column in columns), strict=True)
+    network.train()
+    found, again = ranks.gather(scores), set(_again(ranks.gather(marks)))
+    is_shown = [has_signal and number not in again for number, (*_, has_signal, _) in enumerate(found)]
+    shown = [values for (*values, _, _), shows in zip(found, is_shown, strict=True) if shows]
+    left_out = [number for number, shows in enumerate(is_shown) if not shows]
+    if not shown:
+        raise InputError(f"{_without_signal(range(n_images), n_images)}; there is nothing to compare.")
+    psnr, ssim, nrmse = (list(values) for values in zip(*shown, strict=True))
+    lists = {"psnr": psnr, "ssim": ssim, "nrmse": nrmse}
+    means = {key: sum(values) / len(values) for key, values in lists.items()}
+    per_image = {f"{key}_list": values for key, values in lists.items()}
+    prints = [values[-1] for values in found]
+    return {"n": len(psnr), "left_out": left_out, **means, **per_image, "fingerprints": prints}
+
+
+def _read(dataset: Dataset[Tensor], config: Config, ranks: Ranks) -> Iterator[tuple[Sequence[int], Tensor]]:
+    """Yield the numbers of this rank's images, and the images (batch, coil, y, x), batch by batch."""
+    own = ranks.shard(range(len(dataset)))  # type: ignore[arg-type]
+    n_at_once = config.training.slices_at_once or config.training.batch_size
+    indices = [own[i : i + n_at_once] for i in range(0, len(own), n_at_once)]
+    yield from zip(indices, prefetch.stream(dataset, indices, seed=config.seed, device=ranks.device), strict=True)
+
+
+@torch.no_grad()
+def look(
+    data: Mapping[str, Dataset[Tensor]], config: Config, ranks: Ranks, say: Callable[[str], None] = lambda _: None
+) -> dict[str, list[float]]:
+    """Look at all images before anything is trained, and say which have no signal, or are in the test twice.
+
+    Parameters
+    ----------
+    data
+        By split: ``train``, ``val`` and ``test``.
+    config, ranks, say
+        Of the run.
+
+    Returns
+    -------
+    fingerprints
+        (`trajdesign.reconstruction.metrics.fingerprints`) of all images of each split.
+
+    Raises
+    ------
+    ConfigError
+        If an image is in two splits, in whatever format (`trajdesign.data.copies`).
+    InputError
+        If an image to validate or test on is not finite, or none has signal.
+    """
+    found, marks = {}, {}
+    for split, dataset in data.items():
+        seen: list[tuple[float, bool | None, copies.Mark]] = []
+        for numbers, images in _read(dataset, config, ranks):
+            verdicts = [
+                bool(metrics.has_signal(reference[None])) if reference.isfinite().all() else None
+                for reference in root_sum_of_squares(images)
+            ]
+            prints = metrics.fingerprints(images).nan_to_num(0).tolist()
+            seen += zip(prints, verdicts, _marks(dataset, numbers, images), strict=True)
+        seen = ranks.gather(seen)
+        found[split], marks[split] = [values[0] for values in seen], [values[2] for values in seen]
+        if split != "train":
+            _require_signal([values[1] for values in seen], split, say)
+    _refuse_copies(data, marks)
+    if again := _again(marks.get("test", [])):
+        say(
+            f"test split: {len(again)} of {len(marks['test'])} images are copies of earlier ones ({_listed(again)}); "
+            "each counts once in all results."
+        )
+    return found
+
+
+def _require_signal(verdicts: list[bool | None], split: str, say: Callable[[str], None]) -> None:
+    """Refuse images of which one is not finite (None), or none has signal, and say which have none."""
+    if None in verdicts:
+        raise InputError(f"image {verdicts.index(None)} of the {split} split has values that are not finite.")
+    if blank := [number for number, has_signal in enumerate(verdicts) if not has_signal]:
+        sentence = f"{split} split: {_without_signal(blank, len(verdicts))}"
+        if len(blank) == len(verdicts):
+            raise InputError(f"{sentence}; there is nothing to compare.")
+        say(f"{sentence}; they are left out of all results.")
+
+
+def _refuse_copies(data: Mapping[str, Dataset[Tensor]], marks: Mapping[str, list[copies.Mark]]) -> None:
+    """Refuse an image that is in two splits."""
+    for split, other in (("test", "train"), ("test", "val"), ("val", "train")):
+        found = copies.first_copies(marks.get(split, []), marks.get(other, []))
+        which = [number for number, copy in enumerate(found) if copy is not None]
+        if which:
+            copy = found[which[0]]
+            raise ConfigError(
+                f"{len(which)} of {len(found)} images to {split} on are in data.{other} too: number "
+                f"{which[0]}{_place(data[split], which[0])} shows what number {copy}{_place(data[other], copy)} there "
+                "does (counted from 0; however stored, scaled, padded or turned); leave one of them out."
+            )
+
+
+def _place(dataset: Dataset[Tensor], number: int | None) -> str:
+    """Return where an image comes from, if the dataset knows."""
+    places = getattr(dataset, "places", None)
+    return f" ({places[number]})" if places else ""
+
+
+def _marks(dataset: Dataset[Tensor], numbers: Sequence[int], images: Tensor) -> list[copies.Mark]:
+    """Return by what images (batch, coil, y, x) are known again: the dataset's own ``marks``, if it has some."""
+    known = getattr(dataset, "marks", None)
+    if known is not None:
+        return [known[number] for number in numbers]
+    return [copies.mark(reference[0].cpu().numpy()) for reference in root_sum_of_squares(images)]
+
+
+def _again(marks: Sequence[copies.Mark]) -> list[int]:
+    """Return which images are copies of earlier ones; turned ones, as some augment a test, are not."""
+    found = enumerate(copies.first_copies(marks, marks, turned=False))
+    return [number for number, copy in found if copy is not None and copy < number]
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    listed = ", ".join(map(str, numbers[:_MOST_LISTED])) + (", ..." if len(numbers) > _MOST_LISTED else "")
+    return f"number {listed}, counted from 0"
+
+
+def _without_signal(numbers: Sequence[int], n_images: int) -> str:
+    return (
+        f"{len(numbers)} of {n_images} images have no signal ({_listed(numbers)}: their pixels differ by "
+        f"less than {metrics.LEAST_CONTRAST:.0%} of the volume's maximum)"
+    )
+
+
+def reconstruct(
+    coil_images: Tensor,
+    encoding: Encoding,
+    network: Reconstructor,
+    config: Config,
+    seeds: Tensor | None = None,
+    spectra: Sequence[Tensor] = (),
+) -> tuple[Tensor, Tensor]:
+    """Sample and reconstruct coil images (batch, coil, y, x); returns image and reference (batch, 1, y, x).
+
+    `seeds` (batch,) are those of each image's noise; without them the noise is another each time. `spectra` are those
+    of each slice, where they are known: see `trajdesign.encoding.toeplitz.spectra`.
+    """
+    if seeds is None:
+        seeds = draw_seeds(len(coil_images), torch.default_generator)
+    images = encoding.normal(coil_images, spectra)
+    if config.training.noise:
+        images = images + _adjoint_noise(images, encoding, config, seeds)
+    return from_adjoint(images, coil_images, encoding, network, config, seeds), root_sum_of_squares(coil_images)
+
+
+def from_adjoint(
+    images: Tensor, coil_images: Tensor, encoding: Encoding, network: Reconstructor, config: Config, seeds: Tensor
+) -> Tensor:
+    """Reconstruct adjoint images (batch, coil, y, x) of coil images, wherever they were measured.
+
+    `coil_images` tell only what a scan before the actual one would measure. Returns the image (batch, 1, y, x).
+    """
+    if config.training.coil_maps != "self":
+        encoding = encoding.with_maps(_measured_maps(coil_images, config, seeds))
+    # physics, weights, limits and loss keep their precision
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=config.training.precision == "bfloat16"):
+        image = network(images, encoding)
+    return image.to(coil_images.real.dtype)
+
+
+def draw_seeds(n_images: int, generator: torch.Generator) -> Tensor:
+    """Draw a seed for each image's noise, so that an image's noise does not depend on who computes it."""
+    return torch.randint(2**62, (n_images,), generator=generator)
+
+
+def _measured_maps(coil_images: Tensor, config: Config, seeds: Tensor) -> Tensor:
+    """Coil maps (batch, coil, y, x) as a scan before the actual one would give them."""
+    other_noise = (seeds + 1).tolist()
+    calibration = coils.calibration_scan(coil_images, config.training.noise, other_noise)
+    maps = coils.espirit_maps if config.training.coil_maps == "espirit" else coils.smooth_maps
+    return maps(calibration, coil_images.shape[2:])
+
+
+@torch.no_grad()
+def _adjoint_noise(images: Tensor, encoding: Encoding, config: Config, seeds: Tensor) -> Tensor:
+    """Adjoint of complex Gaussian noise of the level that a fully sampled image of one coil would show.
+
+    A constant to the gradient: in a single pixel the noise has the same distribution wherever the samples lie.
+    """
+    scale = config.training.noise * math.sqrt(math.prod(config.acquisition.matrix) / 2)
+    generator = torch.Generator(images.device)
+    noise = torch.empty((*images.shape[:2], *encoding.weights.shape, 2), device=images.device)
+    for values, seed in zip(noise, seeds.tolist(), strict=True):
+        values.normal_(0, scale, generator=generator.manual_seed(seed))
+    return encoding.coil_images(encoding.weights * torch.view_as_complex(noise))

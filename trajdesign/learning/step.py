@@ -1,0 +1,229 @@
+"""One step of the joint training: a trajectory and a network, and what follows them from step to step."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trajdesign import plugins
+from trajdesign.config.models import Config
+from trajdesign.encoding.operator import Encoding, faster_normal
+from trajdesign.encoding.toeplitz import SpectrumCache
+from trajdesign.errors import DivergedError
+from trajdesign.interfaces import Constraint, Parameterization, Reconstructor
+from trajdesign.learning.evaluation import draw_seeds, reconstruct
+from trajdesign.physics import limits
+from trajdesign.physics.projection import Projection
+from trajdesign.physics.response import actual
+from trajdesign.reconstruction import metrics
+from trajdesign.runtime.processes import Ranks
+from trajdesign.scanner import Scanner
+from trajdesign.trajectory import Trajectory
+
+_MOST_LOST_STEPS = 10  # steps in a row without a finite loss or gradient after which a run has diverged
+_FINAL_ITERATIONS = 2000  # of the projection after the last step
+
+
+class Joint:
+    """Trajectory and network, and what follows them from step to step: projection, density, learning rates."""
+
+    def __init__(self, config: Config, initial: Trajectory, stage: str, n_steps: int, ranks: Ranks) -> None:
+        torch.manual_seed(config.seed)
+        self.config, self.stage, self.ranks = config, stage, ranks
+        self.learns = stage == "learned"
+        self.n_learning = max(1, n_steps - round(config.training.settle * n_steps))
+        self.network: Reconstructor = plugins.build("reconstructor", config.reconstructor).to(ranks.device)
+        if config.training.compile:
+            # its layers, not its own forward: there it calls the physics, which is no graph of layers
+            for layers in self.network.children():
+                layers.compile()
+        table = config.parameterization if self.learns else {"kind": "fixed"}
+        self.parameterization: Parameterization = plugins.build("parameterization", table, initial)
+        scanner = config.scanner
+        self.projection = Projection(constraints_of(config, scanner), initial, config.limits.iterations)
+        penalised = replace(scanner, limit_norm="axis") if config.limits.penalty_norm == "axis" else scanner
+        self.penalised = constraints_of(config, penalised)
+        groups = [
+            {"params": list(self.parameterization.parameters()), "lr": config.training.trajectory_rate},
+            {"params": list(self.network.parameters()), "lr": config.training.network_rate},
+        ]
+        self.optimizer = torch.optim.Adam(groups)
+        durations = (self.n_learning, n_steps)
+        self.anneal = torch.optim.lr_scheduler.LambdaLR(self.optimizer, [partial(_cosine, n=n) for n in durations])
+        self.settled = self.asked = False
+        self.spectra = SpectrumCache(config.training.spectra_bytes)
+        self.noise = torch.Generator().manual_seed(config.seed)
+        self.trajectory = initial
+        self.encoding: Encoding | None = None
+        self.weights: Tensor | None = None
+        self.lost = self.n_skipped = 0
+        self.most_lost = min(_MOST_LOST_STEPS, n_steps - 1)
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """What is learned now."""
+        return [*self.parameterization.parameters(), *self.network.parameters()]
+
+    def step(
+        self, coil_images: Tensor, numbers: Sequence[int] = (), *, constrained: bool, asked: bool = False
+    ) -> tuple[float, float]:
+        """Take one step on this rank's coil images (batch, coil, y, x), of these numbers in the data.
+
+        Returns the image loss of all ranks' images, and the limits' penalty. Where a rank was `asked` to leave, all
+        are from then on.
+        """
+        wanted = self.parameterization()
+        method = self.config.limits.method if constrained else "none"
+        project = self.learns and method == "project"
+        trajectory = self.projection(wanted) if project else wanted
+        penalty, weighted = self._penalty(wanted, trajectory)
+        self.optimizer.zero_grad()
+        loss, slope = self._backward(coil_images, numbers, trajectory)
+        goal = (trajectory.k * slope).sum() + (weighted if method != "none" else 0)
+        if goal.requires_grad:
+            goal.backward()
+        both = torch.stack([loss, loss.new_tensor(float(asked))])  # so that all ranks leave after the same step
+        loss, any_asked = self.ranks.average(both, self.parameters)
+        self.asked = bool(any_asked)
+        if self.parameters:
+            self._descend(loss + goal.detach().to(loss))
+        self.trajectory = trajectory.with_k(trajectory.k.detach())
+        return float(loss), float(penalty.detach())
+
+    def settle(self) -> None:
+        """Learn no more of the trajectory: what is played is as it will be, and the network goes on with that."""
+        self.parameterization = plugins.build("parameterization", {"kind": "fixed"}, self.final())
+        self.learns, self.settled = False, True
+        self.encoding = self.weights = None
+
+    def final(self) -> Trajectory:
+        """Return the trajectory after the last step, projected until nothing moves if it is to keep the limits."""
+        trajectory = self.parameterization()
+        settings = self.config.limits
+        if self.learns and (settings.repair or settings.method == "project"):
+            self.projection.n_iterations = _FINAL_ITERATIONS
+            trajectory = self.projection(trajectory)
+        return trajectory.with_k(trajectory.k.detach(), f"{self.config.name} {self.stage}")
+
+    def state(self) -> dict[str, Any]:
+        """Return all that the next step depends on: tensors, numbers, and lists and dictionaries of them."""
+        device = self.ranks.device
+        return {
+            "settled": self.settled,
+            "k": self.trajectory.k,
+            "parameterization": self.parameterization.state_dict(),
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "anneal": self.anneal.state_dict(),
+            "projection": self.projection.state(),
+            "weights": None if self.weights is None else self.weights.detach(),
+            "spectra": self.spectra.state(),
+            "lost": [self.lost, self.n_skipped],
+            "noise": self.noise.get_state(),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        }
+
+    def load_state(self, state: dict[str, Any], step: int) -> None:
+        """Go on from the `state` after a step, as if there had been no break."""
+        self.trajectory = self.trajectory.with_k(state["k"])
+        if state["settled"]:
+            self.parameterization = plugins.build("parameterization", {"kind": "fixed"}, self.trajectory)
+            self.learns, self.settled = False, True
+        else:
+            # first the resolution of that step, of which its coefficients are
+            self.parameterization.refine((step - 1) / self.n_learning)
+            self.parameterization.load_state_dict(state["parameterization"])
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.anneal.load_state_dict(state["anneal"])
+        self.projection.load_state(state["projection"])
+        self.weights = None if state["weights"] is None else state["weights"].to(self.ranks.device)
+        self.spectra.load_state(state["spectra"])
+        self.lost, self.n_skipped = state["lost"]
+        self.noise.set_state(state["noise"])
+        torch.set_rng_state(state["random"])
+        if state["random_cuda"] is not None and self.ranks.device.type == "cuda":
+            torch.cuda.set_rng_state(state["random_cuda"], self.ranks.device)
+
+    def _penalty(self, wanted: Trajectory, played: Trajectory) -> tuple[Tensor, Tensor]:
+        """Return the limits' penalty, and the same weighted.
+
+        It pulls what is wanted onto the limits that a projection enforces, and what is played onto the others.
+        """
+        penalty = weighted = torch.zeros(())
+        for limit in self.penalised:
+            excess = limit.penalty(played if limit.derivative is None else wanted)
+            penalty = penalty + excess
+            weighted = weighted + excess * (self.config.limits.weight if limit.weight is None else limit.weight)
+        return penalty, weighted
+
+    def _backward(self, coil_images: Tensor, numbers: Sequence[int], trajectory: Trajectory) -> tuple[Tensor, Tensor]:
+        """Return the image loss and its gradient to k, and leave the network's gradients in place.
+
+        The images go through in parts. The trajectory is cut off what made it, so that parameterization and
+        projection are gone back through once, whatever the number of parts.
+        """
+        settings, device = self.config.training, self.ranks.device
+        k = trajectory.k.detach().requires_grad_(trajectory.k.requires_grad)
+        total = torch.zeros((), device=device)
+        seeds = self.ranks.shard(draw_seeds(len(coil_images) * self.ranks.size, self.noise))
+        n_at_once = settings.slices_at_once or slices_at_once(coil_images.shape, device)
+        normal = settings.normal
+        if normal == "auto":  # for the whole batch, so that neither parts nor ranks change what is computed
+            normal = faster_normal(self.ranks.size * len(coil_images) * coil_images.shape[1], device)
+        if self.encoding is None or k.requires_grad:  # that of a fixed trajectory is made once
+            played = actual(trajectory.with_k(k), self.config.response)
+            self.encoding = Encoding(played, device=device, normal=normal)
+            if self.weights is None or k.requires_grad:
+                self.weights = self.encoding.followed_weights(self.weights)
+            self.encoding.weights = self.weights
+        encoding = self.encoding
+        cut = encoding.cut()
+        for start in range(0, len(coil_images), n_at_once):
+            part = slice(start, start + n_at_once)
+            images = coil_images[part].to(device, non_blocking=True)
+            spectra = [] if normal == "chain" else self.spectra.of(numbers[part], coil_images[part], device)
+            image, reference = reconstruct(images, cut, self.network, self.config, seeds[part], spectra)
+            loss = metrics.image_loss(image, reference, settings.ssim_weight, 1.0) * (len(images) / len(coil_images))
+            if loss.requires_grad:
+                loss.backward()
+            total += loss.detach()
+        encoding.carry_on(cut)
+        return total, torch.zeros_like(k) if k.grad is None else k.grad
+
+    def _descend(self, loss: Tensor) -> None:
+        """Step down the gradient, unless it is not finite."""
+        values = [loss, *(p.grad for p in self.parameters if p.grad is not None)]
+        if bool(torch.stack([v.isfinite().all().to(loss.device) for v in values]).all()):  # waits for a GPU once
+            self.optimizer.step()
+            self.anneal.step()
+            self.lost = 0
+        else:
+            self.lost += 1
+            self.n_skipped += 1
+            if self.lost > self.most_lost:
+                raise DivergedError(f"no finite loss or gradient in {self.lost} steps; lower the learning rates.")
+
+
+def constraints_of(config: Config, scanner: Scanner) -> list[Constraint]:
+    """Return the constraints of a config for a scanner."""
+    return limits.constraints(config.acquisition, scanner, config.limits.constraints, config.limits.options)
+
+
+def _cosine(step: int, n: int) -> float:
+    """Return the part of a learning rate that is left at a step, of `n` until it is zero."""
+    return (1 + math.cos(math.pi * min(step / n, 1))) / 2
+
+
+def slices_at_once(shape: Sequence[int], device: torch.device) -> int:
+    """Return how many of a batch (batch, coil, y, x) go through the network together.
+
+    On a CPU few are as fast as many, and take less memory: about 2^19 pixels, and 2^20 of all coils.
+    """
+    n_images, n_coils, *pixels = shape
+    return max(1, min(2**19, 2**20 // n_coils) // math.prod(pixels)) if device.type == "cpu" else n_images

@@ -1,0 +1,1 @@
+"""Whole Pulseq files: what they play, what they must keep, and the parts that templates write."""

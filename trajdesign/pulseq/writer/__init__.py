@@ -1,0 +1,1 @@
+"""What sequence templates are made of."""

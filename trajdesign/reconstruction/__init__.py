@@ -1,0 +1,1 @@
+"""From k-space to images: coil maps, networks, and how good an image is."""

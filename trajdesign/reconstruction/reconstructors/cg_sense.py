@@ -1,0 +1,50 @@
+"""SENSE for any trajectory, by conjugate gradients."""
+
+from torch import Tensor
+
+from trajdesign.encoding.operator import Encoding
+from trajdesign.errors import ConfigError
+from trajdesign.interfaces import Reconstructor
+from trajdesign.reconstruction.reconstructors.adjoint import root_sum_of_squares
+from trajdesign.reconstruction.sense import conjugate_gradients, with_maps
+
+
+class CGSense(Reconstructor):
+    """Regularized least squares with coil sensitivity maps (Pruessmann et al., MRM 2001, doi:10.1002/mrm.1241).
+
+    It solves (E^H W E + regularization) x = E^H W y by conjugate gradients, E being the coil maps and the NUFFT, and
+    returns the root sum of squares of the coil images that x would give. Nothing to learn; the gradient to the
+    trajectory is that of every iteration.
+
+    The maps are the encoding's own where it has any (see ``training.coil_maps``), else estimated from the measurement
+    itself.
+
+    Parameters
+    ----------
+    iterations
+        Steps of conjugate gradients, from zero. Few regularize too.
+    regularization
+        Weight of the squared image, beside which a full sampling weighs about 1.
+
+    Raises
+    ------
+    ConfigError
+        If `iterations` is below one, or `regularization` negative.
+    """
+
+    def __init__(self, *, iterations: int = 10, regularization: float = 0.01) -> None:
+        super().__init__()
+        if iterations < 1 or regularization < 0:
+            raise ConfigError(
+                f"reconstructor.iterations is {iterations}, regularization {regularization}: iterations is 1 or more, "
+                "regularization not negative."
+            )
+        self.iterations = iterations
+        self.regularization = regularization
+
+    def forward(self, images: Tensor, encoding: Encoding) -> Tensor:
+        """See `Reconstructor.forward`."""
+        sense, maps = with_maps(images, encoding)
+        combined = (maps.conj() * images).sum(dim=1, keepdim=True)
+        image = conjugate_gradients(lambda x: sense.normal(x) + self.regularization * x, combined, self.iterations)
+        return root_sum_of_squares(maps * image)

@@ -1,0 +1,38 @@
+"""U-Net on the density-compensated adjoint image."""
+
+import torch
+from torch import Tensor
+
+from trajdesign.encoding.operator import Encoding
+from trajdesign.interfaces import Reconstructor
+from trajdesign.reconstruction.correction import Correction
+from trajdesign.reconstruction.reconstructors.adjoint import root_sum_of_squares
+
+
+class UNet(Reconstructor):
+    """U-Net (Ronneberger et al., MICCAI 2015, doi:10.1007/978-3-319-24574-4_28) that corrects the adjoint image.
+
+    It predicts what to add to the root sum of squares of the coils, and starts by adding nothing. What falls below
+    zero is cut off, as no magnitude does: so the background can become exactly empty.
+
+    Parameters
+    ----------
+    channels
+        Features of the first level; each level below has twice as many.
+    levels
+        Number of times the image is halved.
+
+    Raises
+    ------
+    ConfigError
+        If `channels` is no multiple of four up to 1024, or `levels` not 0 to 10.
+    """
+
+    def __init__(self, *, channels: int = 8, levels: int = 3) -> None:
+        super().__init__()
+        self.correction = Correction(1, channels, levels)
+
+    def forward(self, images: Tensor, encoding: Encoding) -> Tensor:
+        """See `Reconstructor.forward`."""
+        image = root_sum_of_squares(images)
+        return torch.relu(image + self.correction(image))

@@ -1,0 +1,92 @@
+"""What the reconstructors with coil sensitivity maps share: the maps, and the solver."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from trajdesign.encoding.operator import Encoding
+from trajdesign.reconstruction.coils import low_pass, normalised
+
+# Widths in k-space (standard deviations, in 1 / field of view) of the images that the first maps come from, where also
+# undersampled spirals and radial spokes are nearly complete, and of those that show where the object is.
+_FIRST_WIDTH, _SIGNAL_WIDTH = 2.2, 5.0
+# The prior on maps in k-space, (1 + a k^2)^-4, its weight, and that on the image while the maps are sought.
+_SMOOTHNESS, _MAP_WEIGHT, _IMAGE_WEIGHT = 0.02, 0.003, 0.02
+_STEPS = 3
+# What a division is kept above: images have values near one.
+_TINY = 1e-15
+
+
+def with_maps(images: Tensor, encoding: Encoding) -> tuple[Encoding, Tensor]:
+    """Return the encoding with coil maps, its own or those estimated from the measurement, and the maps.
+
+    Parameters
+    ----------
+    images
+        Adjoint images (batch, coil, y, x), complex.
+    encoding
+        What they were measured with. Its `coil_maps` (batch or 1, coil, y, x) are used where it has any.
+
+    Returns
+    -------
+    encoding, maps
+        The maps are constants to the gradient.
+    """
+    if encoding.coil_maps is not None:
+        return encoding.with_maps(encoding.coil_maps), encoding.coil_maps
+    with torch.no_grad():
+        first = normalised(low_pass(images, _FIRST_WIDTH))
+    sense = encoding.with_maps(first)  # with its gradient, before anything is computed without
+    maps = _improved(first, images, encoding, sense)
+    return sense.with_maps(maps), maps
+
+
+def conjugate_gradients(normal: Callable[[Tensor], Tensor], right: Tensor, iterations: int) -> Tensor:
+    """Solve normal(x) = right for x (batch, coil, y, x), complex, from zero, each of the batch by itself.
+
+    Hestenes and Stiefel, J. Res. NBS 1952, doi:10.6028/jres.049.044. `normal` is Hermitian and positive.
+    """
+    x = torch.zeros_like(right)
+    residual = direction = right
+    power = _inner(right, right)
+    for _ in range(iterations):
+        image = normal(direction)
+        step = power / (_inner(direction, image) + _TINY)
+        x, residual = x + step * direction, residual - step * image
+        power, old = _inner(residual, residual), power
+        direction = residual + power / (old + _TINY) * direction
+    return x
+
+
+@torch.no_grad()
+def _improved(maps: Tensor, images: Tensor, encoding: Encoding, sense: Encoding) -> Tensor:
+    """Return maps that explain the measurement better than those of `sense`, which are given.
+
+    The image is fitted with the maps there are, and then smooth changes of the maps with that image: one round of
+    joint estimation (Ying and Sheng, MRM 2007, doi:10.1002/mrm.21245), with the prior of Uecker et al. (MRM 2008,
+    doi:10.1002/mrm.21691).
+    """
+    prior = _prior(images)
+    combined = (maps.conj() * images).sum(dim=1, keepdim=True)
+    image = conjugate_gradients(lambda x: sense.normal(x) + _IMAGE_WEIGHT * x, combined, _STEPS)
+    size = image.abs().amax((1, 2, 3), keepdim=True).clamp_min(_TINY)
+    image = image / size
+    misfit = images / size - encoding.normal(maps * image)
+
+    def normal(change: Tensor) -> Tensor:
+        return prior(image.conj() * encoding.normal(image * prior(change))) + _MAP_WEIGHT * change
+
+    maps = maps + prior(conjugate_gradients(normal, prior(image.conj() * misfit), _STEPS))
+    return normalised(maps, torch.linalg.vector_norm(low_pass(images, _SIGNAL_WIDTH), dim=1, keepdim=True))
+
+
+def _prior(images: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return what makes maps of white noise: a smooth filter, the root of their covariance."""
+    ky, kx = (torch.fft.fftfreq(n, 1 / n, device=images.device, dtype=images.real.dtype) for n in images.shape[-2:])
+    window = (1 + _SMOOTHNESS * (ky[:, None].square() + kx.square())) ** -4
+    return lambda maps: torch.fft.ifft2(torch.fft.fft2(maps) * window)
+
+
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    return (a.conj() * b).real.sum((1, 2, 3), keepdim=True)

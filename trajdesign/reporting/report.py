@@ -1,0 +1,318 @@
+"""The figures of a run, of a comparison and of a study, drawn from their folders."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trajdesign import plugins
+from trajdesign.config import toml
+from trajdesign.encoding.operator import Encoding
+from trajdesign.encoding.psf import PsfReport, psf
+from trajdesign.errors import ConfigError, InputError
+from trajdesign.files import atomic, untrusted
+from trajdesign.learning.evaluation import draw_seeds, reconstruct
+from trajdesign.learning.run_folder import RunFolder
+from trajdesign.physics import limits
+from trajdesign.physics.response import actual
+from trajdesign.reconstruction import metrics
+from trajdesign.reporting import plots, study_plots, webpage
+from trajdesign.reporting.webpage import Contents, Example
+from trajdesign.runtime import prefetch
+from trajdesign.studies import training
+from trajdesign.studies.compare import Stage
+from trajdesign.studies.study import FIXED, Cell, Study
+from trajdesign.trajectory import Trajectory
+
+#: What `trajdesign.reporting.plots.reconstructions` draws: a reference, images and their scores.
+_Shown = tuple[np.ndarray, dict[str, np.ndarray], dict[str, dict[str, float]]]
+
+
+def draw(path: Path | str) -> list[Path]:
+    """Draw every figure of a finished run into its folder ``figures``, and its page ``report.html``.
+
+    Parameters
+    ----------
+    path
+        The run folder.
+
+    Returns
+    -------
+    list of Path
+        ``trajectories``, ``waveforms``, ``psf``, ``reconstruction`` and ``learning`` as PNG files, and ``response``, k
+        as it is played and as it acts, if the run knows a response of the gradient system; then the page.
+
+    Raises
+    ------
+    InputError
+        If the run is not finished or a file is damaged.
+    OutputError
+        If the folder of the figures is a link to elsewhere.
+    """
+    figures, contents = RunFolder(path).figures, _contents(path)
+    written = []
+    for name, figure in _figures(contents).items():
+        written.append(figures / f"{name}.png")
+        plots.save(figure, written[-1])
+    written.append(contents.path / "report.html")
+    _write_page(contents, written[-1])
+    return written
+
+
+def write(path: Path | str, out: Path | str) -> None:
+    """Write the report of a finished run: a page for the browser, or its figures on paper.
+
+    Parameters
+    ----------
+    path
+        The run folder.
+    out
+        File to write, ``.html`` or ``.pdf``.
+
+    Raises
+    ------
+    ConfigError
+        If the file name ends otherwise.
+    InputError
+        If the run is not finished or a file is damaged.
+    """
+    ending = untrusted.ending(out)
+    if ending not in (".html", ".pdf"):
+        raise ConfigError(f"{out}: a report's file name ends in .html or .pdf, not in {ending!r}.")
+    contents = _contents(path)
+    if ending == ".html":
+        _write_page(contents, out)
+    else:
+        text = plots.text_pages(webpage.title(contents), _summary(contents))
+        plots.save_pages([*text, *_figures(contents).values()], out)
+
+
+def _contents(path: Path | str) -> Contents:
+    """Read a finished run, and compute what its report shows."""
+    folder = RunFolder(path)
+    stages, config = folder.stages(), folder.config()
+    files = {"fixed": "initial", "learned": "trajectory"}
+    read = {label: folder.trajectory(name) for label, name in files.items() if label == "fixed" or label in stages}
+    trajectories = {label: trajectory.with_k(trajectory.k, label) for label, trajectory in read.items()}
+    last = list(trajectories.values())[-1]
+    acting = actual(last, config.response) if config.response else None
+    names = list(dict.fromkeys([*config.limits.constraints, "gradient", "slew"]))
+    return Contents(
+        path=folder.path,
+        config=config,
+        metrics=folder.metrics(),
+        trajectories=trajectories,
+        acting=None if acting is None else last.with_k(acting.k, "as it acts"),
+        psfs={label: psf(trajectory) for label, trajectory in trajectories.items()},
+        findings={label: limits.check(t, names, config.limits.options) for label, t in trajectories.items()},
+        examples=_examples({stage: (folder, stage) for stage in stages}),
+        curves=_curves(folder),
+    )
+
+
+def _figures(contents: Contents) -> dict[str, plots.Figure]:
+    shown = list(contents.trajectories.values())
+    figures = {
+        "trajectories": plots.trajectories(*shown),
+        "waveforms": plots.waveforms(*shown),
+        "psf": plots.psf_figure(*contents.psfs.values()),
+        "reconstruction": plots.reconstructions(*_after(contents.examples), error_scale=webpage.ERROR_SCALE),
+        "learning": plots.learning_curves(contents.curves),
+    }
+    if contents.acting is not None:
+        figures["response"] = plots.trajectories(shown[-1], contents.acting)
+    return figures
+
+
+def _write_page(contents: Contents, out: Path | str) -> None:
+    with atomic.atomic_path(out) as temporary:
+        temporary.write_text(webpage.render(contents), encoding="utf-8", newline="\n")
+
+
+def _summary(contents: Contents) -> str:
+    """Return what stands before the figures on paper: results, limits, how to go on, and the config."""
+    results = [("test images", "PSNR (dB)", "SSIM", "NRMSE"), *webpage.results_table(contents.metrics)]
+    lines = ["".join(f"{cell:>14}" for cell in row) for row in results]
+    for label, findings in contents.findings.items():
+        lines += ["", f"Limits, {label}"]
+        lines += [f"{'ok' if f.ok else 'BROKEN':>8}  {limits.describe(f)}" for f in findings]
+    lines += ["", limits.unseen_sentence(f.name for f in findings)]
+    scanner = contents.trajectories["fixed"].scanner
+    lines += ["", "How to go on"]
+    lines += [f"    {command}" for command in webpage.commands(contents.path, scanner).values()]
+    return "\n".join([*lines, "", "Config", toml.to_toml(contents.config.to_dict())])
+
+
+def draw_comparison(stages: Sequence[Stage], out: Path | str) -> None:
+    """Draw the trajectories of runs, their point spread functions, and one test image as each of them shows it.
+
+    Parameters
+    ----------
+    stages
+        Of one test set.
+    out
+        File to write: see `trajdesign.reporting.plots.save`.
+    """
+    examples = _examples({stage.label: (stage.folder, stage.name) for stage in stages})
+    shown = {label: (example.trajectory, psf(example.trajectory)) for label, example in examples.items()}
+    plots.save(study_plots.side_by_side(shown, *_after(examples)), out)
+
+
+def draw_study(study: Study, rows: Sequence[Mapping[str, Any]], out: Path | str) -> list[Path]:
+    """Draw the figures of a study into its folder ``figures``, from the cells that are finished.
+
+    Parameters
+    ----------
+    study, out
+        The study and its folder.
+    rows
+        Of the table that `trajdesign.studies.tables.collect` returned.
+
+    Returns
+    -------
+    list of Path
+        For each pattern and number of shots ``trajectories-...``, with the point spread functions, and for each fixed
+        start ``reconstructions-...``, before and after the network, both of the first reconstructor and seed; and
+        ``gains-...`` over the number of shots, the mean over the seeds.
+    """
+    figures = atomic.require_own(Path(out) / "figures")
+    first = {axis: study.axes[axis][0] for axis in ("reconstructor", "seed")}.items()
+    finished = [cell for cell in study.cells if training.outcome(cell, out).status == "finished"]
+    drawn = [cell for cell in finished if not cell.classic and first <= cell.values.items()]
+    starts = {study.label(c.values, "pattern", "shots", *study.further): c for c in drawn if c.is_fixed}
+    written = []
+    for name, start in starts.items():
+        family = [cell for cell in drawn if cell.shares(start, "parameterization")]
+        written.append(figures / f"reconstructions-{name}.png")
+        plots.save(plots.reconstructions(*_before_and_after(family, out)), written[-1])
+    for name in dict.fromkeys(study.label(start.values, "pattern", "shots") for start in starts.values()):
+        kin = [cell for cell in drawn if study.label(cell.values, "pattern", "shots") == name]
+        written.append(figures / f"trajectories-{name}.png")
+        plots.save(study_plots.side_by_side(_fixed_and_learned(study, kin, out)), written[-1])
+    for name, panels in _over_shots(study, rows).items():
+        written.append(figures / f"gains-{name}.png")
+        plots.save(study_plots.over_shots(list(map(str, study.axes["shots"])), panels), written[-1])
+    return written
+
+
+def _fixed_and_learned(study: Study, kin: list[Cell], out: Path | str) -> dict[str, tuple[Trajectory, PsfReport]]:
+    """Return a fixed trajectory, where learning started if not there, and what was learned.
+
+    What was learned is labelled by parameterization and further axes.
+    """
+    trajectories = {"fixed": training.folder(kin[0], out).trajectory("initial")}
+    for cell in kin:
+        if not cell.is_fixed:
+            label, folder = study.label(cell.values, "parameterization", *study.further), training.folder(cell, out)
+            start = folder.start()
+            if not any(np.array_equal(start.k, known.k) for known in trajectories.values()):
+                trajectories[f"{label}, start" if "start" in trajectories else "start"] = start
+            trajectories[label] = folder.trajectory()
+    return {label: (trajectory, psf(trajectory)) for label, trajectory in trajectories.items()}
+
+
+def _before_and_after(family: list[Cell], out: Path | str) -> _Shown:
+    """Return a test image of a fixed start, and of what was learned from it, each before and after the network."""
+    folders = {str(cell.values["parameterization"]): training.folder(cell, out) for cell in family}
+    examples = _examples({label: (folder, folder.stages()[-1]) for label, folder in folders.items()})
+    images, scores = {}, {}
+    for label, example in examples.items():
+        for part in ("adjoint", "network"):
+            images[f"{label}, {part}"] = example.images[part]
+            scores[f"{label}, {part}"] = example.scores[part]
+    return example.reference, images, scores
+
+
+def _over_shots(study: Study, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, list[float]]]]:
+    """Return figure -> pattern -> line -> PSNR for each number of shots, the mean over the seeds."""
+    found: dict[str, dict[str, dict[str, dict[Any, list[float]]]]] = {}
+    for row in rows:
+        axes = row["axes"]
+        figure = found.setdefault(study.label(axes, "reconstructor", *study.further), {})
+        lines = figure.setdefault(str(axes["pattern"]), {})
+        for line, result in ((FIXED, "fixed"), ("best fixed", "strong"), (str(axes["parameterization"]), "learned")):
+            lines.setdefault(line, {}).setdefault(axes["shots"], []).append(row[result]["psnr"])
+    return {
+        name: {
+            pattern: {
+                line: [statistics.fmean(values[n]) if n in values else math.nan for n in study.axes["shots"]]
+                for line, values in lines.items()
+            }
+            for pattern, lines in panels.items()
+        }
+        for name, panels in found.items()
+    }
+
+
+@torch.no_grad()
+def _examples(stages: Mapping[str, tuple[RunFolder, str]]) -> dict[str, Example]:
+    """Return the image in the middle of the test set, of those with signal, as each stage of a run shows it.
+
+    All have the same test set.
+
+    Raises
+    ------
+    InputError
+        If the test data are not what the results of the first are of; older versions did not keep what that is.
+    """
+    number, n_images, coil_images = _test_image(*next(iter(stages.values())))
+    examples = {}
+    for label, (folder, stage) in stages.items():
+        config = folder.config()
+        networks = {"adjoint": plugins.build("reconstructor", {"kind": "adjoint"})}
+        networks["network"] = plugins.build("reconstructor", config.reconstructor)
+        trajectory = folder.load_stage(stage, networks["network"])
+        encoding = Encoding(actual(trajectory, config.response))
+        # the noise that this image had in the test
+        seeds = draw_seeds(n_images, torch.Generator().manual_seed(config.seed))[number : number + 1]
+        images, scores = {}, {}
+        for part, network in networks.items():
+            image, reference = reconstruct(coil_images, encoding, network.eval(), config, seeds)
+            images[part] = image[0, 0].numpy()
+            scores[part] = {
+                "PSNR": float(metrics.psnr(image, reference, 1.0)),
+                "SSIM": float(metrics.ssim(image, reference, 1.0)),
+            }
+        examples[label] = Example(trajectory, reference[0, 0].numpy(), images, scores)
+    return examples
+
+
+def _test_image(folder: RunFolder, stage: str) -> tuple[int, int, Tensor]:
+    """Return the number of the image to show, of how many, and that image (1, coil, y, x) as it was tested."""
+    config, scores = folder.config(), folder.metrics()[stage]
+    test = plugins.build("data", config.data, config.acquisition, "test")
+    told = scores.get("fingerprints")
+    sentence = f"the test data of {folder.path} are no longer those that its results are of"
+    remedy = "no figure can be drawn of them; restore the files, or train again"
+    if told is not None and len(told) != len(test):
+        raise InputError(f"{sentence}: {len(test)} images instead of {len(told)}; {remedy}.")
+    shown = [number for number in range(len(test)) if number not in scores.get("left_out", ())]
+    number = shown[len(shown) // 2]
+    coil_images = next(prefetch.stream(test, [[number]], seed=config.seed))
+    found = metrics.fingerprints(coil_images).tolist()
+    try:
+        metrics.require_same({"fingerprints": found}, {"fingerprints": told and told[number : number + 1]})
+    except InputError:
+        raise InputError(f"{sentence}: number {number} (from 0) is another image; {remedy}.") from None
+    return number, len(test), coil_images
+
+
+def _after(examples: dict[str, Example]) -> _Shown:
+    """Return the reference, and images and scores after the network, by label."""
+    reference = next(iter(examples.values())).reference
+    images = {label: example.images["network"] for label, example in examples.items()}
+    return reference, images, {label: example.scores["network"] for label, example in examples.items()}
+
+
+def _curves(folder: RunFolder) -> dict[str, tuple[list[float], list[float]]]:
+    curves: dict[str, tuple[list[float], list[float]]] = {}
+    for row in folder.history():
+        steps, values = curves.setdefault(row["stage"], ([], []))
+        steps.append(row["step"])
+        values.append(row["val_psnr"])
+    return curves

@@ -1,0 +1,308 @@
+"""The page of a run: one HTML file that loads nothing, in which the shots play and what was learned can be looked at.
+
+The text is that of ``templates/report.html``; what ``templates/report.js`` draws stands in it as JSON, in SI. Whatever
+a user named is escaped, and the page's policy lets no script run but its own.
+"""
+
+import base64
+import hashlib
+import json
+import math
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+import jinja2
+import markupsafe
+import numpy as np
+
+import trajdesign
+from trajdesign import plugins
+from trajdesign.config import models as config_module
+from trajdesign.config import toml
+from trajdesign.config.models import Config
+from trajdesign.encoding.psf import PsfReport
+from trajdesign.interfaces import Finding
+from trajdesign.physics import limits
+from trajdesign.reporting import drawing
+from trajdesign.scanner import Scanner
+from trajdesign.trajectory import Trajectory
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_DIGITS = 6
+_WIDEST = 512  # pixels of the image of a point spread function: wider ones keep the largest of their pixels
+ERROR_SCALE = 5.0
+LIMIT_HEADINGS = ("limit", "trajectory", "verdict", "worst", "allowed", "unit", "margin", "where")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A test image (y, x): the reference, the root sum of squares of the ``adjoint``, and what the ``network`` says."""
+
+    trajectory: Trajectory
+    reference: np.ndarray
+    images: dict[str, np.ndarray]
+    scores: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a finished run has to show, each by its label.
+
+    Parameters
+    ----------
+    path
+        The run folder, as the user named it.
+    config, metrics
+        Resolved config and ``metrics.json``.
+    trajectories
+        ``fixed`` and, if it was learned, ``learned``; all of one acquisition and scanner.
+    acting
+        The last of them as it acts through the gradient system's response, if the run knows one.
+    psfs, findings
+        Of each of the trajectories: its point spread function and its worst place against every limit.
+    examples
+        By stage, of the same names.
+    curves
+        By stage: steps and validation PSNR, dB.
+    """
+
+    path: Path
+    config: Config
+    metrics: dict[str, Any]
+    trajectories: dict[str, Trajectory]
+    acting: Trajectory | None
+    psfs: dict[str, PsfReport]
+    findings: dict[str, list[Finding]]
+    examples: dict[str, Example]
+    curves: dict[str, tuple[list[float], list[float]]]
+
+
+def render(contents: Contents) -> str:
+    """Return the page as HTML."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = _number
+    environment.filters["worst"] = limits.worst
+    script, style = _text("plots.js") + _text("report.js"), _text("report.css")
+    shown = next(iter(contents.trajectories.values()))
+    return environment.get_template("report.html").render(
+        contents=contents,
+        title=title(contents),
+        acquisition=shown.acquisition,
+        scanner=shown.scanner,
+        results=results_table(contents.metrics),
+        psf_rows=_psf_table(contents.psfs),
+        # fixed in the ink of the one, learned in that of the other: see the style sheet
+        same=lambda labels: [(label, label) for label in labels],
+        version=trajdesign.__version__,
+        limits=_limits_table(contents.findings),
+        unseen=limits.unseen_sentence(f.name for f in next(iter(contents.findings.values()))),
+        limit_headings=LIMIT_HEADINGS,
+        commands=commands(contents.path, shown.scanner),
+        formats=[name for name in plugins.names("exporter") if name != "pulseq"],
+        config=toml.to_toml(contents.config.to_dict()),
+        error_scale=ERROR_SCALE,
+        magma=_png(np.linspace(0, 1, 256)[None], 0, 1, "magma"),
+        # the files of the package itself, and JSON without a character that could end its element
+        script=markupsafe.Markup(script),
+        style=markupsafe.Markup(style),
+        data=markupsafe.Markup(_to_json(_data(contents))),
+        hashes={"script": _digest(script), "style": _digest(style)},
+    )
+
+
+def _text(name: str) -> str:
+    return (_TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def title(contents: Contents) -> str:
+    """Return the name of the run's folder, which no other run has, beside that of the run."""
+    return f"{contents.path.resolve().name} ({contents.config.name})"
+
+
+def commands(path: Path, scanner: Scanner) -> dict[str, str]:
+    """Return the commands that go on from a run folder, by what they do."""
+    run, sequence = quote(str(path)), quote(str(path / "trajectory.seq"))
+    played_by = " ".join(config_module.options_of(scanner))
+    return {
+        "Check every limit": f"trajdesign check {run}",
+        "Write a Pulseq file, proved by reading it back": f"trajdesign export {run} --format pulseq --out {sequence}",
+        "Check that file: rules, nerves, resonances": f"trajdesign check {sequence} {played_by}",
+        "Scan a phantom with it": f"trajdesign scan {sequence} --reconstruct {run} --out {quote(str(path / 'scan'))}",
+    }
+
+
+def results_table(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return the scores on the test images: label, PSNR (dB), SSIM and NRMSE, as text."""
+    forms = {"psnr": ".2f", "ssim": ".4f", "nrmse": ".4f"}
+    stages = [stage for stage in ("fixed", "learned") if stage in metrics]
+    rows = [(stage, *(format(metrics[stage][key], form) for key, form in forms.items())) for stage in stages]
+    if len(stages) == 2:
+        gains = ((metrics["learned"][key] - metrics["fixed"][key], form) for key, form in forms.items())
+        rows.append(("gain", *(format(gain, f"+{form}") for gain, form in gains)))
+        p = metrics["wilcoxon_p"]
+        rows.append(("Wilcoxon p", _number(p["psnr"], 2), _number(p["ssim"], 2), ""))
+    return rows
+
+
+def _psf_table(psfs: Mapping[str, PsfReport]) -> list[tuple[str, ...]]:
+    """Return each measure with its value in each trajectory, as text."""
+    rows = [dict(report.rows()) for report in psfs.values()]
+    return [(name, *(row[name] for row in rows)) for name in rows[0]]
+
+
+def _limits_table(findings: Mapping[str, list[Finding]]) -> list[tuple[Finding, dict[str, Finding]]]:
+    """Return each limit with its finding in each trajectory."""
+    by_name = {label: {f.name: f for f in found} for label, found in findings.items()}
+    first = next(iter(findings.values()))
+    return [(f, {label: named[f.name] for label, named in by_name.items()}) for f in first]
+
+
+def _data(contents: Contents) -> dict[str, Any]:
+    """Return what the script draws."""
+    shown = dict(contents.trajectories)
+    first = next(iter(shown.values()))
+    if contents.acting is not None:
+        shown["as it acts"] = contents.acting
+    allowed = {f.name: f.limit for f in next(iter(contents.findings.values()))}
+    acquisition, raster = first.acquisition, first.scanner.gradient_raster
+    delay = acquisition.adc_delay(raster, first.scanner.rf_raster)
+    reference = next(iter(contents.examples.values())).reference
+    return {
+        "times": {  # s, after the first gradient sample: start and step
+            "adc": [delay, acquisition.dwell],
+            "gradient": [0.0, raster],
+            "slew": [raster / 2, raster],
+        },
+        "k_max": acquisition.k_max,
+        "norm": first.scanner.limit_norm,
+        "limits": {
+            "gradient": {name: allowed[key] for key, name in _GRADIENT_LIMITS.items() if key in allowed},
+            "slew": {"scanner": allowed["slew"]},
+        },
+        "shot_colours": {
+            "light": drawing.hex_colours(acquisition.n_shots, 0.0, 0.85),
+            "dark": drawing.hex_colours(acquisition.n_shots, 0.3, 1.0),
+        },
+        "trajectories": [
+            {"label": label, **{key: _by_axis(getattr(t, key)) for key in ("k_adc", "gradient", "slew")}}
+            for label, t in shown.items()
+        ],
+        "voxel": acquisition.voxel,
+        "fov": acquisition.fov,
+        "psfs": [{"label": label, **_psf(report)} for label, report in contents.psfs.items()],
+        "reference": _grey(reference, reference),
+        "examples": [{"label": label, **_example(example)} for label, example in contents.examples.items()],
+        "curves": [{"label": label, "x": x, "y": y} for label, (x, y) in contents.curves.items()],
+    }
+
+
+_GRADIENT_LIMITS = {"gradient": "scanner", "receiver": "receiver"}
+
+
+def _by_axis(values: Any) -> list[Any]:
+    """Return a tensor (shot, time, dim) as lists (shot, dim, time)."""
+    return values.detach().double().cpu().numpy().transpose(0, 2, 1).tolist()
+
+
+def _psf(report: PsfReport) -> dict[str, Any]:
+    """Return images, wide ones first, with their edges (left, bottom, right, top), and profiles over offsets; m."""
+    profiles = {}
+    for axis, values, step in zip("xy", report.profiles, report.profile_step, strict=True):
+        profiles[axis] = {"x": (np.arange(len(values)) - len(values) // 2) * step, "y": values}
+    distance, mean, largest = report.over_directions()
+    profiles["mean"] = {"x": distance, "y": mean}
+    profiles["largest"] = {"x": distance, "y": largest}
+    field = report.image[tuple(slice(n // 4, n // 4 + n // 2) for n in report.image.shape)]
+    images = [(report.image, report.image_step), (field, report.image_step), (report.detail, report.detail_step)]
+    main_lobe = [report.main_lobe * v if math.isfinite(report.main_lobe) else 0.0 for v in report.voxel]
+    return {"images": [_psf_image(*image) for image in images], "profiles": profiles, "main_lobe": main_lobe}
+
+
+def _psf_image(values: np.ndarray, step: tuple[float, ...]) -> dict[str, Any]:
+    rows, columns = values.shape
+    left, bottom = -(columns // 2 + 0.5) * step[0], -(rows // 2 + 0.5) * step[1]
+    fold = math.ceil(max(rows, columns) / _WIDEST)
+    values = np.pad(values, [(0, -n % fold) for n in values.shape], mode="edge")
+    rows, columns = (n // fold for n in values.shape)
+    values = values.reshape(rows, fold, columns, fold).max(axis=(1, 3))
+    edges = [left, bottom, left + columns * fold * step[0], bottom + rows * fold * step[1]]
+    decibel = 20 * np.log10(np.maximum(values, 1e-12))
+    return {"source": _png(decibel[::-1], drawing.FLOOR_DB, 0.0, "magma"), "edges": edges}
+
+
+def _example(example: Example) -> dict[str, Any]:
+    error = np.abs(example.images["network"] - example.reference)
+    return {
+        "network": _grey(example.images["network"], example.reference),
+        "adjoint": _grey(example.images["adjoint"], example.reference),
+        "error": _png(error, 0.0, _top(example.reference) / ERROR_SCALE, "inferno"),
+        "scores": {part: drawing.scores_text(scores) for part, scores in example.scores.items()},
+    }
+
+
+def _grey(image: np.ndarray, reference: np.ndarray) -> str:
+    return _png(image, 0.0, _top(reference), "gray")
+
+
+def _top(reference: np.ndarray) -> float:
+    return float(np.max(reference)) or 1.0
+
+
+def _png(values: np.ndarray, low: float, high: float, colours: str) -> str:
+    """Return values (y, x) between `low` and `high` as the address of a PNG image in the colours of a map."""
+    rows, columns = values.shape
+    index = np.rint(255 * np.clip((values - low) / (high - low), 0, 1)).astype(np.uint8)
+    change = np.diff(index, axis=0, prepend=np.zeros((1, columns), np.uint8))
+    lines = np.concatenate([np.full((rows, 1), 2, np.uint8), change], axis=1)  # each starts with its filter: up
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", columns, rows, 8, 3, 0, 0, 0)),  # 8 bits, colours of a palette
+        (b"PLTE", drawing.palette(colours).tobytes()),
+        (b"IDAT", zlib.compress(lines.tobytes(), 9)),
+        (b"IEND", b""),
+    )
+    file = _PNG + b"".join(
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in chunks
+    )
+    return f"data:image/png;base64,{base64.b64encode(file).decode()}"
+
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def _to_json(value: Any) -> str:
+    """Return strict and short JSON, without the characters of markup."""
+    text = json.dumps(_rounded(value), separators=(",", ":"), allow_nan=False)
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _rounded(v) for key, v in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_rounded(v) for v in value]
+    if isinstance(value, float):
+        return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None
+    return value
+
+
+def _number(value: float | None, digits: int = 5) -> str:
+    return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}g}"
+
+
+def _digest(text: str) -> str:
+    """Return the hash by which the page's policy knows a script or style."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

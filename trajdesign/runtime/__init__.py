@@ -1,0 +1,1 @@
+"""Where a run computes: devices, ranks, processes that read ahead, memory, signals."""

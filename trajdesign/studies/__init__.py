@@ -1,0 +1,1 @@
+"""Grids of runs, side by side: trained, compared, tabulated."""

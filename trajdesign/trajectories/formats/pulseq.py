@@ -1,0 +1,269 @@
+"""Pulseq ``.seq`` files, through a sequence template; read back by pypulseq and by `trajdesign.pulseq.reader.player`."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pypulseq as pp
+
+from trajdesign import plugins
+from trajdesign.acquisition import Acquisition
+from trajdesign.errors import ConfigError, InputError, LimitError
+from trajdesign.physics.response import k_of_file
+from trajdesign.pulseq import coherence
+from trajdesign.pulseq.checks import describe
+from trajdesign.pulseq.declared import declared
+from trajdesign.pulseq.reader import player, sequence
+from trajdesign.pulseq.writer import parts
+from trajdesign.scanner import Scanner
+from trajdesign.trajectories import foreign_files
+from trajdesign.trajectory import Trajectory
+
+SUFFIX = ".seq"
+
+#: What a scanner plays, so that k as read back from it is written beside it.
+IS_PLAYED = True
+
+#: Phase across the slice that may be left during the readout, turns.
+_MOST_TURNS = 1e-3
+
+#: Definitions that a sequence has, and how many numbers each holds.
+_DEFINITIONS = {"FOV": 3, "TE": 1, "TR": 1, "PrephaserCells": 1, "ReadoutCells": 1, "RewinderCells": 1}
+
+#: Labels that count how often every shot is played, and what they count.
+_REPEATS = {"SLC": "slices", "PAR": "partitions"}
+
+#: Largest distance between repetitions of a shot, in slices or partitions, 1/FOV.
+_SAME_K = 1e-6
+
+#: Part of a field of view by which the digits of a file may differ from it.
+_SAME_FOV = 1e-6
+
+
+def pulseq(
+    trajectory: Trajectory,
+    path: Path,
+    *,
+    sequence: str | dict[str, Any] = "gre_2d",
+    pulseq_version: Literal["1.5.0", "1.4.1"] = "1.5.0",
+) -> dict[str, Any]:
+    """Write a Pulseq file that plays the trajectory.
+
+    Parameters
+    ----------
+    trajectory
+        What is to be played.
+    path
+        The file.
+    sequence
+        Name of a template in ``sequences/``, or the path of a ``.py`` file with a function ``build`` that takes the
+        trajectory and options and returns a `pypulseq.Sequence`; with options of the template, a table of them and
+        ``kind``, the name.
+    pulseq_version
+        Of the file format; older interpreters need 1.4.1.
+
+    Returns
+    -------
+    dict
+        ``version`` and ``md5`` of the file.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such template, or it refuses the trajectory or an option.
+    LimitError
+        If no waveform within the limits exists.
+    """
+    table = {"kind": sequence} if isinstance(sequence, str) else {"kind": "gre_2d", **sequence}
+    try:
+        played = plugins.build("sequence", table, trajectory)
+    except ValueError as error:  # pypulseq's own refusals
+        raise LimitError(f"sequence {table['kind']!r}: {error}.") from None
+    if not isinstance(played, pp.Sequence):
+        raise ConfigError(f"build of sequence {table['kind']!r} returned no pypulseq.Sequence.")
+    # of the rest of the scanner nothing: a file is to be checked against the one that plays it
+    played.set_definition("Nucleus", trajectory.scanner.nucleus)
+    played.set_definition("Gamma", repr(trajectory.scanner.gamma))
+    # pypulseq appends its own suffix to any other name
+    written = path if path.suffix == SUFFIX else path.with_name(path.name + SUFFIX)
+    md5 = played.write(str(written), check_timing=False, v141_compat=pulseq_version == "1.4.1")
+    # where a system ends lines in another way, pypulseq writes those and signs these
+    written.write_bytes(written.read_bytes().replace(b"\r\n", b"\n"))
+    if written != path:
+        written.replace(path)
+    return {"version": pulseq_version, "md5": md5}
+
+
+def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read the file with two independent readers and check all that needs no trajectory.
+
+    Parameters
+    ----------
+    path
+        The file.
+    trajectory
+        Gives the scanner, the shape of the result, and the number of ADC events.
+
+    Returns
+    -------
+    k
+        Per reader, k at the ADC samples (shot, sample, dim), 1/m, since the last excitation.
+    facts
+        For the report: the largest gradient and slew rate as vectors of all axes, timing, TE, TR, duration,
+        cells.
+
+    Raises
+    ------
+    ConfigError
+        If the template left out a definition.
+    LimitError
+        If a limit is broken anywhere in the file, its field of view is not the trajectory's, a gradient event does
+        not start and end at exactly 0, the timing is off a raster or within a dead time, the slice axis is not
+        rephased, or the file does not read back.
+    """
+    scanner, acquisition = trajectory.scanner, trajectory.acquisition
+    try:
+        ours = player.read(path)
+        k = ours.k_adc
+    except InputError as error:
+        raise LimitError(f"the written file does not read back: {error}") from None
+    told = foreign_files.nucleus(ours, path)
+    if told != {"nucleus": scanner.nucleus, "gamma": scanner.gamma}:
+        raise LimitError(f"the written file says {told} of the nucleus, not {scanner.nucleus} and {scanner.gamma!r}.")
+    _require_limits(ours, scanner)
+    theirs = _k_of_pypulseq(path, scanner, ours.labels)
+    labels = ours.labels
+    missing = [name for name, count in _DEFINITIONS.items() if len(ours.numbers(name)) != count]
+    if missing:
+        raise ConfigError(
+            f"the sequence lacks the definitions {', '.join(missing)}; its build should call add_definitions."
+        )
+    fov = ours.numbers("FOV")[: acquisition.n_dims]
+    if not np.allclose(fov, acquisition.fov, rtol=_SAME_FOV, atol=0):
+        raise LimitError(
+            f"the written file says FOV {list(fov)} m, and the trajectory's is {list(acquisition.fov)} m; "
+            "the build of its sequence should leave that to add_definitions."
+        )
+    events = _events_of_shots(labels, k.shape[:2], acquisition)
+    if theirs.size != k.size:
+        raise LimitError(f"pypulseq reads {len(theirs)} samples from the file instead of {ours.adc_times.size}.")
+    _require_receiver(ours, events)
+    _require_declared(ours, events, scanner)
+    turns = k[events, :, 2] * ours.numbers("FOV")[2]
+    partitions = labels["PAR"][events] if "PAR" in labels else np.zeros(events.shape)
+    middle = (partitions.max() + 1) // 2
+    left = float(np.abs(turns - (partitions - middle)[..., None]).max()) if acquisition.n_dims == 2 else 0.0
+    if not left <= _MOST_TURNS:
+        raise LimitError(f"{left:.3g} turns of phase across the slice are left during the readout.")
+    gradient, slew = ours.extremes(scanner.gamma)
+    facts = {
+        "max_gradient": gradient,
+        "max_slew": slew,
+        "timing_ok": True,
+        "te": ours.numbers("TE")[0],
+        "tr": ours.numbers("TR")[0],
+        "duration": ours.duration,
+        "n_prephaser": int(ours.numbers("PrephaserCells")[0]),
+        "n_readout": int(ours.numbers("ReadoutCells")[0]),
+        "n_rewinder": int(ours.numbers("RewinderCells")[0]),
+        "version": ours.version,
+        "md5": ours.md5,
+    }
+    facts |= {f"n_{what}": int(labels[label].max()) + 1 for label, what in _REPEATS.items() if label in labels}
+    read = {"seqfile": k, "pypulseq": theirs.reshape(k.shape)}
+    return {name: _once(of[..., : acquisition.n_dims], events, acquisition) for name, of in read.items()}, facts
+
+
+def actual_k(path: Path, trajectory: Trajectory, response: Mapping[str, Any]) -> np.ndarray:
+    """Return k (shot, sample, dim), 1/m, as the gradient system's response to the whole file makes it."""
+    played = player.read(path)
+    events = _events_of_shots(played.labels, played.k_adc.shape[:2], trajectory.acquisition)
+    return np.stack(k_of_file(played, response))[events[:, 0], :, : trajectory.acquisition.n_dims]
+
+
+def _events_of_shots(labels: Mapping[str, np.ndarray], shape: tuple[int, ...], acquisition: Acquisition) -> np.ndarray:
+    """Return the ADC events of each shot (shot, repetition), as the label ``LIN`` says; noise belongs to none."""
+    shots = labels.get("LIN", np.arange(shape[0]))
+    events = [np.flatnonzero((shots == shot) & (labels.get("NOISE", 0) == 0)) for shot in range(acquisition.n_shots)]
+    counts = {len(of_shot) for of_shot in events}
+    if len(counts) != 1 or 0 in counts or shape[1] != acquisition.n_samples:
+        raise LimitError(
+            f"the file has (ADC events, samples) {shape}, of which {min(counts)} to {max(counts)} a shot; "
+            f"the trajectory has {acquisition.n_shots} shots of {acquisition.n_samples} samples."
+        )
+    return np.stack(events)
+
+
+def _require_receiver(played: sequence.SeqFile, events: np.ndarray) -> None:
+    """Refuse a file whose excitations differ from shot to shot (of one slice), or whose receiver does not follow."""
+    slices = played.labels.get("SLC", np.zeros(len(played.adcs)))
+    drift = coherence.drifts(played, events.ravel()).reshape(events.shape)
+    off = np.maximum(coherence.departures(played, slices)[events], drift)
+    is_off, is_uneven = ~(off <= coherence.TOLERANCE), coherence.uneven(played, slices)[events]
+    if is_uneven.any():
+        raise LimitError(
+            f"the excitations of one slice differ in flip angle, frequency or slice gradient, or play nothing, in "
+            f"{is_uneven.sum()} of {is_uneven.size} ADC events, first in shot {int(np.argwhere(is_uneven)[0][0])}."
+        )
+    if is_off.any():
+        shot = int(np.argwhere(is_off)[0][0])
+        raise LimitError(
+            f"the receiver does not follow the phase of the excitation in {is_off.sum()} of {off.size} ADC events, "
+            f"first in shot {shot}, by {off[shot].max():.3g} rad; a shot's ADC event should have its pulse's phase."
+        )
+
+
+def _require_declared(played: sequence.SeqFile, events: np.ndarray, scanner: Scanner) -> None:
+    """Refuse a file that plays something else than its definitions and labels say, or unlike from shot to shot."""
+    for check in declared(played, scanner):
+        if not check.ok:
+            raise LimitError(f"the file does not play what it says: {describe(replace(check, is_advice=False))}.")
+    for label in ("SLC", "PAR", "SET"):
+        of_shots = np.sort(played.labels.get(label, np.zeros(len(played.adcs)))[events], axis=1)
+        if unlike := np.flatnonzero((of_shots != of_shots[0]).any(axis=1)).tolist():
+            raise LimitError(
+                f"the ADC events of shot {unlike[0]} have the labels {label} {of_shots[unlike[0]].tolist()}, those of "
+                f"shot 0 {of_shots[0].tolist()}; every shot should be sampled alike."
+            )
+
+
+def _once(k: np.ndarray, events: np.ndarray, acquisition: Acquisition) -> np.ndarray:
+    """Return k of every shot (shot, sample, dim), which all its repetitions share."""
+    repeated = k[events]
+    apart = np.linalg.norm((repeated - repeated[:, :1]) * np.array(acquisition.fov), axis=-1).max()
+    if not apart <= _SAME_K:
+        raise LimitError(f"the repetitions of a shot differ by {apart:.3g}/FOV in the file.")
+    first: np.ndarray = repeated[:, 0]
+    return first
+
+
+def _require_limits(played: sequence.SeqFile, scanner: Scanner) -> None:
+    if played.edge != 0:
+        raise LimitError(f"a gradient event starts or ends at {played.edge / scanner.gamma:.3g} T/m instead of 0.")
+    gradient, slew = played.extremes(scanner.gamma, scanner.limit_norm)
+    for name, value, limit, unit in (
+        ("gradient", gradient, scanner.max_gradient, "T/m"),
+        ("slew rate", slew, scanner.max_slew, "T/m/s"),
+    ):
+        if not value <= limit * (1 + parts.TOLERANCE):
+            raise LimitError(f"the file's largest {name} is {value:.6g} {unit}; the limit is {limit:g} {unit}.")
+
+
+def _k_of_pypulseq(path: Path, scanner: Scanner, labels: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return k at all ADC samples (sample, 3), 1/m, of a file with right timing and these labels of its ADC events."""
+    fresh = pp.Sequence(parts.system(scanner))
+    fresh.read(str(path))
+    timing_ok, errors = fresh.check_timing()
+    if not timing_ok:
+        first = errors[0]
+        raise LimitError(
+            f"the timing of the file is wrong in {len(errors)} place(s), first in block {first.block}: "
+            f"{first.event} {first.field}, {first.error_type}, {first.value:g} s."
+        )
+    theirs = fresh.evaluate_labels(evolution="adc")
+    for name in sorted(theirs.keys() | labels.keys()):
+        if not np.array_equal(theirs.get(name, ()), labels.get(name, ())):
+            raise LimitError(f"the two readers of the file differ in the label {name} of its ADC events.")
+    return np.asarray(fresh.calculate_kspace()[0]).T

@@ -1,0 +1,75 @@
+"""A trajectory from a file."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+
+from trajdesign.acquisition import Acquisition
+from trajdesign.errors import ConfigError
+from trajdesign.files import untrusted
+from trajdesign.scanner import Scanner
+from trajdesign.trajectories import foreign_files
+from trajdesign.trajectories.design import feasible, inside
+from trajdesign.trajectories.loading import Given, load, placed, require_close
+from trajdesign.trajectory import Trajectory, n_points
+
+# Without these the control points would not be the same path, or the samples not at the same places.
+_MUST_AGREE = [
+    *(("acquisition", key) for key in ("fov", "matrix", "n_shots", "n_samples", "dwell")),
+    *(("scanner", key) for key in ("gradient_raster", "rf_raster")),
+]
+
+
+def file(
+    acquisition: Acquisition,
+    scanner: Scanner,
+    *,
+    path: str,
+    k_unit: Literal["1/m", "rad/m", "1/fov", "normalized"] | None = None,
+) -> Trajectory:
+    """Return the trajectory of a file: of an earlier run or another program (Pulseq, BART, NeuroSpin, NumPy).
+
+    A ``.npz`` file that trajdesign wrote is taken as it is. Of a Pulseq ``.seq``, BART's ``.cfl``, and ``.npy`` and
+    ``.npz`` arrays (shot, sample, dim) the samples are fitted; NeuroSpin's ``.bin`` holds what is played.
+
+    Parameters
+    ----------
+    acquisition
+        Must be that of the file, as far as the file tells.
+    scanner
+        Its rasters must be those of the file; its limits and nucleus may differ.
+    path
+        The file, relative to the working directory.
+    k_unit
+        Of an array of another program; ``1/fov`` are cycles per field of view, ``normalized`` ends at 0.5.
+
+    Returns
+    -------
+    Trajectory
+        Control points (shot, point, dim), 1/m, and the name, as in the file.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged or of no known kind, or its samples cannot be met on the raster.
+    ConfigError
+        If it belongs to another acquisition or raster.
+    LimitError
+        If the scanner cannot play it.
+    """
+    if k_unit is None and untrusted.ending(path) == ".npz":
+        found = load(path)
+    else:
+        of_config = Given(k_unit, acquisition.fov, acquisition.dwell, acquisition.matrix)
+        found = require_close(*placed(foreign_files.read(path), path, scanner, of_config), path)
+    given = {"acquisition": acquisition, "scanner": scanner}
+    for table, key in _MUST_AGREE:
+        if key == "n_samples" and found.k.shape[1] == n_points(acquisition, scanner):
+            continue  # the same control points
+        theirs, ours = getattr(getattr(found, table), key), getattr(given[table], key)
+        if np.shape(theirs) != np.shape(ours) or not np.allclose(theirs, ours, rtol=1e-9, atol=0):
+            raise ConfigError(f"file: {path} has {table}.{key} = {theirs}, the config {ours}; make the two the same.")
+    remedy = "take the scanner that it was made for, or move it onto the limits with trajdesign.project"
+    k = inside(found.k.numpy(), acquisition)
+    return feasible(k, acquisition, scanner, f"file: {path}", "a shot", remedy).with_k(torch.from_numpy(k), found.name)

@@ -1,0 +1,95 @@
+"""Straight spokes through, or out of, the centre of k-space."""
+
+import math
+from typing import Literal
+
+import numpy as np
+
+from trajdesign.acquisition import Acquisition
+from trajdesign.errors import ConfigError
+from trajdesign.scanner import Scanner
+from trajdesign.trajectories.design import feasible, line
+from trajdesign.trajectory import Trajectory
+
+_GOLDEN_RATIO = (1 + math.sqrt(5)) / 2
+GOLDEN_ANGLE = math.pi / _GOLDEN_RATIO
+# The two-dimensional golden means: Chan et al., Magn. Reson. Med. 2009, doi:10.1002/mrm.21837
+_GOLDEN_MEANS = (0.4656, 0.6823)
+
+
+def radial(
+    acquisition: Acquisition,
+    scanner: Scanner,
+    *,
+    angle: Literal["uniform", "golden", "tiny-golden"] = "uniform",
+    golden_index: int = 7,
+    centre_out: bool = False,
+) -> Trajectory:
+    """Return spokes of constant gradient.
+
+    Sample n of a full spoke lies at ``(n - n_samples / 2) / (n_samples / 2)`` of its end, and the end a few
+    parts in `n_samples` inside k_max, because the control points around the ADC window must stay inside it
+    too. Where k_max differs between the axes, the ends lie on the ellipse.
+
+    Parameters
+    ----------
+    acquisition
+        2D, or 3D: then the spokes cover the half sphere (the sphere, if centre-out).
+    scanner
+        Limits and rasters.
+    angle
+        ``"uniform"``: 2D shot i at the angle ``pi * i / n_shots``, as Peng et al., CVPR 2022; 3D shots on the
+        golden-angle spiral of even height. ``"golden"``: 111.246 degrees from shot to shot, so any run of
+        shots is spread evenly (Winkelmann et al., doi:10.1109/TMI.2006.885337); the golden means in 3D.
+        ``"tiny-golden"``: 2D shots turned by ``pi / ((1 + sqrt(5)) / 2 + golden_index - 1)`` each, spread nearly as
+        evenly by smaller steps (Wundrak et al., doi:10.1002/mrm.25831).
+    golden_index
+        Which tiny golden angle, from 1, the golden angle itself; 7 is 23.628 degrees.
+    centre_out
+        Start at the centre. The angles then cover the full circle: they are twice those of full spokes.
+
+    Returns
+    -------
+    Trajectory
+        Control points (shot, point, dim), 1/m.
+
+    Raises
+    ------
+    ConfigError
+        If `golden_index` is below 1, or tiny golden angles are asked for in 3D.
+    LimitError
+        If a spoke needs more gradient than the scanner has or the receiver can follow.
+    """
+    if golden_index < 1:
+        raise ConfigError(f"radial: golden_index is {golden_index}; it is at least 1.")
+    if angle == "tiny-golden" and acquisition.n_dims != 2:
+        raise ConfigError("radial: tiny golden angles are for 2D; take angle = 'golden' or 'uniform' in 3D.")
+    n_shots = acquisition.n_shots
+    if acquisition.n_dims == 2:
+        index = 1 if angle == "golden" else golden_index
+        step = math.pi / (n_shots if angle == "uniform" else _GOLDEN_RATIO + index - 1)
+        ends = _circle(n_shots, step, centre_out)
+    else:
+        ends = _sphere(n_shots, angle, centre_out)
+    ends = ends * np.array(acquisition.k_max)
+    k = line(acquisition, scanner, centre_out=centre_out)[None, :, None] * ends[:, None, :]
+    return feasible(k, acquisition, scanner, "radial", "a spoke")
+
+
+def _circle(n_shots: int, step: float, centre_out: bool) -> np.ndarray:
+    angles = (2 if centre_out else 1) * step * np.arange(n_shots)
+    return np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+
+
+def _sphere(n_shots: int, angle: str, centre_out: bool) -> np.ndarray:
+    shot = np.arange(n_shots)
+    if angle == "uniform":
+        height: np.ndarray = (shot + 0.5) / n_shots
+        azimuth = 2 * GOLDEN_ANGLE * shot
+    else:
+        height = shot * _GOLDEN_MEANS[0] % 1
+        azimuth = 2 * math.pi * (shot * _GOLDEN_MEANS[1] % 1)
+    if centre_out:
+        height = 2 * height - 1
+    radius = np.sqrt(1 - height**2)
+    return np.stack([radius * np.cos(azimuth), radius * np.sin(azimuth), height], axis=-1)
