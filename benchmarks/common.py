@@ -22,7 +22,7 @@ from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
 from trajdesign.encoding.density import density_compensation
 from trajdesign.encoding.operator import angular
-from trajdesign.reconstruction.reconstructors.adjoint import root_sum_of_squares
+from trajdesign.reconstruction.coils import root_sum_of_squares
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory
 

@@ -31,7 +31,7 @@ from trajdesign.learning.run_folder import RunFolder
 from trajdesign.learning.step import Joint
 from trajdesign.physics import limits
 from trajdesign.reconstruction import metrics
-from trajdesign.reconstruction.reconstructors.adjoint import root_sum_of_squares
+from trajdesign.reconstruction.coils import root_sum_of_squares
 from trajdesign.runtime import processes
 
 _ROOT = Path(__file__).parents[1]

@@ -17,7 +17,7 @@ import torch
 
 from benchmarks import peers, step
 from benchmarks.common import Row, Size, build, machine, parse, parser, save, say, synchronize
-from trajdesign.encoding.toeplitz import SpectrumCache
+from trajdesign.encoding.spectrum_cache import SpectrumCache
 
 COLUMNS = {
     "size": "size",

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from benchmarks.common import Problem, say
 from trajdesign.encoding.operator import Encoding, angular, faster_normal
-from trajdesign.encoding.toeplitz import SpectrumCache
+from trajdesign.encoding.spectrum_cache import SpectrumCache
 from trajdesign.learning.step import slices_at_once
-from trajdesign.reconstruction.reconstructors.adjoint import root_sum_of_squares
+from trajdesign.reconstruction.coils import root_sum_of_squares
 from trajdesign.trajectory import Trajectory
 
 Way = Callable[[Trajectory, Tensor], Tensor]

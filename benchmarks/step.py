@@ -19,7 +19,7 @@ from trajdesign.config.models import Config, Training
 from trajdesign.encoding.operator import Encoding
 from trajdesign.learning.step import Joint
 from trajdesign.reconstruction import metrics
-from trajdesign.reconstruction.reconstructors.adjoint import root_sum_of_squares
+from trajdesign.reconstruction.coils import root_sum_of_squares
 from trajdesign.runtime.processes import Ranks
 
 COLUMNS = {

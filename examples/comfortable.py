@@ -14,10 +14,9 @@ from torch import Tensor
 
 import trajdesign as td
 from trajdesign.config.models import from_tables
-from trajdesign.config.toml import parse_options
+from trajdesign.config.toml import merge, parse_options
 from trajdesign.physics.nerves import FIRST_LEVEL, NORMAL_MODE, nerve_model
 from trajdesign.reporting.drawing import COLOURS, GREY, label, new_figure
-from trajdesign.studies.study import merge
 
 COIL = "xrm"
 SETTINGS = [

@@ -15,6 +15,7 @@ import torch
 
 from trajdesign import plugins
 from trajdesign.config.models import from_tables
+from trajdesign.config.toml import merge
 from trajdesign.data.sources.fastmri import fastmri
 from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import TrajdesignError
@@ -22,7 +23,6 @@ from trajdesign.learning.evaluation import reconstruct
 from trajdesign.reconstruction import metrics
 from trajdesign.reporting import plots
 from trajdesign.studies import compare
-from trajdesign.studies.study import merge
 
 
 @torch.no_grad()

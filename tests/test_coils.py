@@ -4,19 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from trajdesign.data.receiver import coil_sensitivities, grid, loop_field, receive, smooth_phase
 from trajdesign.errors import ConfigError, ResourceError
-from trajdesign.reconstruction.coils import (
-    calibration_scan,
-    coil_sensitivities,
-    espirit_maps,
-    grid,
-    loop_field,
-    low_pass,
-    normalised,
-    receive,
-    smooth_maps,
-    smooth_phase,
-)
+from trajdesign.reconstruction.coils import calibration_scan, espirit_maps, low_pass, normalised, smooth_maps
 
 
 def rng(seed=0):

@@ -18,7 +18,7 @@ from trajdesign.learning.evaluation import evaluate, look, reconstruct
 from trajdesign.learning.optimize import optimize
 from trajdesign.learning.run_folder import RunFolder
 from trajdesign.reconstruction import metrics
-from trajdesign.reconstruction.reconstructors.adjoint import root_sum_of_squares
+from trajdesign.reconstruction.coils import root_sum_of_squares
 from trajdesign.reporting import report
 from trajdesign.runtime.processes import Ranks
 from trajdesign.studies import compare

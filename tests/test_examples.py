@@ -19,6 +19,7 @@ from PIL import Image, ImageSequence
 import trajdesign as td
 from trajdesign import plugins
 from trajdesign.cli import app
+from trajdesign.config import toml
 from trajdesign.config.models import from_tables
 from trajdesign.config.toml import parse_options
 from trajdesign.learning.optimize import optimize
@@ -233,7 +234,7 @@ def test_the_papers_protocol_trains_and_is_projected(tmp_path):
     assert whole.parameterization["adjoint"]
     assert whole.limits.method == "penalty"
     small = [*TINY, *TINY_PHANTOM, "limits.from_epoch=0", "parameterization.n_control=10"]
-    config = from_tables(study.merge(whole.to_dict(), parse_options(small)))
+    config = from_tables(toml.merge(whole.to_dict(), parse_options(small)))
     metrics = optimize(config, tmp_path / "run", baseline=False)
     assert metrics["limits"]["ok"]
 

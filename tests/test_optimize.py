@@ -27,7 +27,7 @@ from trajdesign.physics import limits
 from trajdesign.physics.nerves import nerve_model
 from trajdesign.physics.projection import Projection
 from trajdesign.reconstruction import metrics
-from trajdesign.reconstruction.reconstructors.adjoint import root_sum_of_squares
+from trajdesign.reconstruction.coils import root_sum_of_squares
 from trajdesign.runtime.processes import Ranks, torch_device
 
 GAMMA = 42.577478461e6

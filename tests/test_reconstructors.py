@@ -8,10 +8,10 @@ import torch
 
 from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
+from trajdesign.data.receiver import coil_sensitivities
 from trajdesign.data.sources.phantom import phantom
 from trajdesign.encoding.operator import Encoding, angular
 from trajdesign.errors import ConfigError
-from trajdesign.reconstruction.coils import coil_sensitivities
 from trajdesign.reconstruction.correction import Correction, _InstanceNorm
 from trajdesign.reconstruction.sense import conjugate_gradients, with_maps
 from trajdesign.scanner import Scanner

@@ -2,6 +2,7 @@
 
 import pytest
 
+from trajdesign.config import toml
 from trajdesign.config.models import load_config
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.studies import study
@@ -163,18 +164,18 @@ def test_axes_that_are_not_in_the_grid_have_the_value_of_the_base_or_the_default
 def test_another_kind_drops_the_options_of_the_old_one_and_no_kind_keeps_them():
     base = {"init": {"kind": "spiral", "density": 2}, "reconstructor": {"channels": 4}, "seed": 1}
     changes = {"init": {"kind": "radial"}, "reconstructor": {"kind": "unet"}, "training": {"epochs": 3}}
-    assert study.merge(base, changes) == {
+    assert toml.merge(base, changes) == {
         "init": {"kind": "radial"},
         "reconstructor": {"channels": 4, "kind": "unet"},
         "training": {"epochs": 3},
         "seed": 1,
     }
-    assert study.merge(base, {"init": {"kind": "spiral", "turns": 5}})["init"] == {
+    assert toml.merge(base, {"init": {"kind": "spiral", "turns": 5}})["init"] == {
         "kind": "spiral",
         "density": 2,
         "turns": 5,
     }
-    assert study.merge(base, {"init": {}})["init"] == {}
+    assert toml.merge(base, {"init": {}})["init"] == {}
     assert base["init"] == {"kind": "spiral", "density": 2}, "the base is left alone"
 
 

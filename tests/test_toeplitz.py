@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from trajdesign.encoding import toeplitz
+from trajdesign.encoding import spectrum_cache, toeplitz
 from trajdesign.errors import DivergedError
 
 # odd sizes, a prime that no FFT likes (it is padded), three dimensions
@@ -134,21 +134,21 @@ def test_the_same_input_gives_the_same_bits_and_leaves_torch_its_threads():
 def test_spectra_are_kept_by_number_as_long_as_there_is_room():
     slices = torch.randn(3, 2, 8, 8, dtype=torch.complex64)
     n_bytes = 2 * 16 * 16 * 8  # of one slice of two coils on a doubled grid, complex64
-    cache = toeplitz.SpectrumCache(2 * n_bytes)
+    cache = spectrum_cache.SpectrumCache(2 * n_bytes)
     first = cache.of([5, 9], slices[:2])
     for found, one in zip(first, slices, strict=False):
         assert torch.equal(found, toeplitz.spectra(one))
         assert found.nbytes == n_bytes
     assert all(a is b for a, b in zip(cache.of([9, 5], slices[[1, 0]]), first[::-1], strict=True))
     assert cache.of([5, 7], slices[[0, 2]]) == []  # 7 has no room
-    assert toeplitz.SpectrumCache(0).of([5], slices[:1]) == []
+    assert spectrum_cache.SpectrumCache(0).of([5], slices[:1]) == []
     assert cache.of([], slices) == []
 
 
 def test_an_image_that_changes_is_not_kept():
     slices = torch.randn(1, 2, 8, 8, dtype=torch.complex64)
     n_bytes = 2 * 16 * 16 * 8
-    cache = toeplitz.SpectrumCache(n_bytes)
+    cache = spectrum_cache.SpectrumCache(n_bytes)
     assert len(cache.of([5], slices)) == 1
     assert cache.of([5], slices.flip(-1)) == []
     assert cache.of([5], slices) == []
@@ -162,7 +162,7 @@ def test_an_image_that_changes_is_not_kept():
 def test_a_change_in_one_pixel_is_seen(place, change):
     # of 8192 pixels, so that every second one would not be looked at if some were enough
     images = torch.randn(1, 2, 64, 64, dtype=torch.complex64)
-    cache = toeplitz.SpectrumCache(2**30)
+    cache = spectrum_cache.SpectrumCache(2**30)
     assert len(cache.of([5], images)) == len(cache.of([5], images.clone())) == 1
     images[(0, *place)] = change(images[(0, *place)])
     assert cache.of([5], images) == []
@@ -174,10 +174,10 @@ def test_what_is_kept_after_a_break_is_what_would_be_without_one():
     n_bytes = 2 * 16 * 16 * 8
     for length in range(12):
         visits = [(int(a), int(b)) for a, b in torch.randint(3, (12, 2), generator=generator)]
-        whole, part = toeplitz.SpectrumCache(2 * n_bytes), toeplitz.SpectrumCache(2 * n_bytes)
+        whole, part = spectrum_cache.SpectrumCache(2 * n_bytes), spectrum_cache.SpectrumCache(2 * n_bytes)
         for step, (number, version) in enumerate(visits):
             if step == length:
-                state, part = part.state(), toeplitz.SpectrumCache(2 * n_bytes)
+                state, part = part.state(), spectrum_cache.SpectrumCache(2 * n_bytes)
                 part.load_state(state)
             found, wanted = (cache.of([number], pictures[version]) for cache in (part, whole))
             assert len(found) == len(wanted)

@@ -14,8 +14,9 @@ from trajdesign.config.models import profiles, with_profile
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.physics import limits
 from trajdesign.scanner import Scanner
+from trajdesign.trajectories.fitting import fit, fit_residual
 from trajdesign.trajectories.loading import Given, is_ours, load, load_sampled, require_close
-from trajdesign.trajectory import Trajectory, fit, fit_residual, n_points, point_times
+from trajdesign.trajectory import Trajectory, n_points, point_times
 
 GAMMA = 42.577478461e6
 TIMINGS = [  # dwell, raster, RF raster, samples

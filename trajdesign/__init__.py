@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from trajdesign.physics.projection import project as project
     from trajdesign.reporting.report import draw as draw
     from trajdesign.scanner import Scanner as Scanner
+    from trajdesign.trajectories.fitting import fit as fit
     from trajdesign.trajectory import Trajectory as Trajectory
-    from trajdesign.trajectory import fit as fit
 
 __version__ = "0.1.0"
 

@@ -1,5 +1,6 @@
 """The errors that end a command with one clear sentence and a fixed exit code."""
 
+import difflib
 import signal
 
 
@@ -95,3 +96,10 @@ def missing(what: str, package: str, extra: str) -> ResourceError:
 def installing(extra: str) -> str:
     """Return the command that installs an extra: from the clone, because the package is on no index."""
     return f'pip install -e ".[{extra}]"'
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """Return the end of a sentence about an unknown word: the nearest known one, and all of them."""
+    close = difflib.get_close_matches(word, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    return f"{hint} Known: {', '.join(known) or 'none'}."

@@ -20,13 +20,8 @@ from trajdesign.acquisition import Acquisition
 from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import ConfigError
 from trajdesign.scanner import Scanner
+from trajdesign.tolerances import ROUNDING
 from trajdesign.trajectory import Trajectory, point_times
-
-#: Part of a limit that rounding may add to a waveform exactly at it.
-ROUNDING = 1e-9
-
-#: The same of one that was in a file, from the digits of its gradients (float32).
-FILE_ROUNDING = 1e-5
 
 #: Of a penalty; beyond it nothing else is learned.
 _MOST_WEIGHT = 1e6

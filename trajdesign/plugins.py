@@ -1,6 +1,5 @@
 """Plug-ins: found by file name, options read from the signature."""
 
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -14,7 +13,7 @@ from typing import Any
 
 import pydantic
 
-from trajdesign.errors import ConfigError
+from trajdesign.errors import ConfigError, nearest
 from trajdesign.files import untrusted
 
 #: Kinds of plug-in: the config's word -> the folder, and the base class of those that are classes.
@@ -246,10 +245,3 @@ def explained(target: Any) -> dict[str, str]:
 def plain(text: str) -> str:
     """Return a text of a docstring without its marks of code."""
     return text.replace("``", "").replace("`", "")
-
-
-def nearest(word: str, known: list[str]) -> str:
-    """Return the end of a sentence about an unknown word: the nearest known one, and all of them."""
-    close = difflib.get_close_matches(word, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else "."
-    return f"{hint} Known: {', '.join(known) or 'none'}."

@@ -24,7 +24,6 @@ from torch import Tensor
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import InputError
 from trajdesign.files.atomic import atomic_path
-from trajdesign.runtime import memory
 from trajdesign.scanner import Scanner
 
 #: What `Trajectory.save` writes under ``format``.
@@ -200,57 +199,3 @@ def sampling_weights(acquisition: Acquisition, scanner: Scanner) -> tuple[Tensor
     f = np.clip(u - index, 0.0, 1.0)
     weights = np.stack([(1 - f) ** 2 / 2, 0.5 + f - f**2, f**2 / 2])
     return torch.from_numpy(index), torch.from_numpy(weights)
-
-
-def fit(samples: Tensor, acquisition: Acquisition, scanner: Scanner, name: str = "trajectory") -> Trajectory:
-    """Fit control points to k known only at the ADC samples, smoothest slew among the near-exact fits.
-
-    Parameters
-    ----------
-    samples
-        Wanted k (shot, sample, dim), 1/m.
-    acquisition, scanner
-        Timing, limits and rasters.
-    name
-        Name of the result.
-
-    Returns
-    -------
-    Trajectory
-        Its `Trajectory.k_adc` minus `samples` is the residual; a straight line is met exactly.
-
-    Raises
-    ------
-    InputError
-        If a sample is not finite.
-    ResourceError
-        If it does not fit into memory.
-    """
-    if not bool(torch.isfinite(samples).all()):
-        shot, sample = (int(i) for i in torch.nonzero(~torch.isfinite(samples))[0][:2])
-        raise InputError(f"k is not finite at shot {shot}, sample {sample}.")
-    index, weights = sampling_weights(acquisition, scanner)
-    points = n_points(acquisition, scanner)
-    memory.require(
-        2 * 8 * points * (acquisition.n_samples + points),
-        f"the fit of {acquisition.n_samples} samples a shot to {points} control points",
-        "fit shots of fewer samples",
-    )
-    matrix = np.zeros((acquisition.n_samples, points))
-    rows = np.arange(acquisition.n_samples)
-    for i in range(3):
-        matrix[rows, index.numpy() + i] += weights[i].numpy()
-    roughness = np.diff(np.eye(points), n=3, axis=0)
-    stacked = np.concatenate([matrix, 1e-3 * roughness])
-    wanted = samples.detach().cpu().double().numpy().transpose(1, 0, 2).reshape(acquisition.n_samples, -1)
-    right = np.concatenate([wanted, np.zeros((len(roughness), wanted.shape[1]))])
-    solution = np.linalg.lstsq(stacked, right, rcond=None)[0]
-    k = solution.reshape(points, acquisition.n_shots, acquisition.n_dims).transpose(1, 0, 2)
-    return Trajectory(torch.from_numpy(np.ascontiguousarray(k)), acquisition, scanner, name)
-
-
-def fit_residual(trajectory: Trajectory, samples: Tensor) -> tuple[float, float]:
-    """Max and rms distance between `Trajectory.k_adc` and `samples`, in units of 1/FOV."""
-    fov = trajectory.k.new_tensor(trajectory.acquisition.fov)
-    distance = ((trajectory.k_adc - samples) * fov).norm(dim=-1)
-    return float(distance.max()), float(distance.square().mean().sqrt())

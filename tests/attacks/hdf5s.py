@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from trajdesign.acquisition import Acquisition
-from trajdesign.data.hdf5 import reader
+from trajdesign.data.hdf5 import sandbox
 from trajdesign.data.sources.fastmri import fastmri
 from trajdesign.errors import InputError
 
@@ -27,7 +27,7 @@ def outcome(path):
 
 
 if __name__ == "__main__":
-    reader.require_sound = lambda *_: None  # this is a process for it
+    sandbox.require_sound = lambda *_: None  # this is a process for it
     for path in sorted(Path(sys.argv[2]).glob("*.h5"))[int(sys.argv[1]) :]:
         sys.stdout.write(f"{path.name}\t")
         sys.stdout.flush()

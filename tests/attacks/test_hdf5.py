@@ -16,7 +16,7 @@ from attacks.archives import zeros
 from attacks.hdf5s import ACQUISITION, outcome
 from attacks.mutants import mutants
 
-from trajdesign.data.hdf5 import chunks, reader
+from trajdesign.data.hdf5 import chunks, reader, sandbox
 from trajdesign.data.raw import inspect
 from trajdesign.data.sources.fastmri import fastmri
 from trajdesign.errors import InputError
@@ -70,7 +70,7 @@ def test_mutants_are_refused_or_numbers_and_end_no_process(tmp_path, n):
     left, unsound = sorted(tmp_path.glob("*.h5")), []
     while left:
         try:
-            reader.require_sound(left, "kspace")
+            sandbox.require_sound(left, "kspace")
         except InputError as error:
             unsound.append(next(path for path in left if str(error).startswith(f"{path} is damaged")))
             left = left[left.index(unsound[-1]) + 1 :]

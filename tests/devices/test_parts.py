@@ -10,7 +10,8 @@ from trajdesign.encoding import nufft
 from trajdesign.encoding.density import density_compensation
 from trajdesign.encoding.operator import Encoding, angular
 from trajdesign.encoding.psf import psf
-from trajdesign.encoding.toeplitz import SpectrumCache, spectra
+from trajdesign.encoding.spectrum_cache import SpectrumCache
+from trajdesign.encoding.toeplitz import spectra
 from trajdesign.errors import ResourceError
 from trajdesign.exporting.proof import export
 from trajdesign.physics import limits
@@ -19,9 +20,9 @@ from trajdesign.physics.response import actual
 from trajdesign.reconstruction import coils, metrics
 from trajdesign.scanner import Scanner
 from trajdesign.trajectories import convert
+from trajdesign.trajectories.fitting import fit, fit_residual
 from trajdesign.trajectories.inits.spiral import spiral
 from trajdesign.trajectories.loading import load
-from trajdesign.trajectory import fit, fit_residual
 
 ACQUISITION = Acquisition((0.22, 0.2), (14, 12), 2, 100, 8e-6)
 #: Options without which a plug-in cannot be built; a new one with such options fails until it has a line here.

@@ -23,8 +23,9 @@ from trajdesign.errors import DivergedError, ResourceError
 from trajdesign.learning.parameterizations.neural_ode import NeuralODE
 from trajdesign.runtime import memory
 from trajdesign.scanner import Scanner
+from trajdesign.trajectories.fitting import fit
 from trajdesign.trajectories.inits.spiral import spiral
-from trajdesign.trajectory import Trajectory, fit, n_points
+from trajdesign.trajectory import Trajectory, n_points
 
 GIB = 2**30
 

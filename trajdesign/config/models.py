@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pydantic
 
-from trajdesign import plugins
+from trajdesign import errors, plugins
 from trajdesign.acquisition import Acquisition, unplayable
 from trajdesign.config.toml import change, flattened, read_toml, without_none
 from trajdesign.errors import ConfigError
@@ -318,7 +318,7 @@ def with_profile(scanner: dict[str, Any]) -> dict[str, Any]:
         return own
     is_file = untrusted.ending(str(name)) == ".toml"
     if not is_file and name not in profiles():
-        raise ConfigError(f"unknown scanner profile {name!r}{plugins.nearest(str(name), [*profiles(), 'FILE.toml'])}")
+        raise ConfigError(f"unknown scanner profile {name!r}{errors.nearest(str(name), [*profiles(), 'FILE.toml'])}")
     if not is_file:
         return {**_built_in(name), **own}
     site = read_toml(name)
@@ -335,7 +335,7 @@ def _sentence(error: pydantic.ValidationError) -> str:
     path = [str(part) for part in first["loc"]]
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         homes = [f"{table}.{path[-1]}" for table in _known([]) if path[-1] in _known([table])]
-        hint = f"; did you mean {homes[0]!r}?" if homes else plugins.nearest(path[-1], _known(path[:-1]))
+        hint = f"; did you mean {homes[0]!r}?" if homes else errors.nearest(path[-1], _known(path[:-1]))
         return f"unknown config key {'.'.join(path)!r}{hint}"
     return f"config {'.'.join(path)}: {first['msg']} (given: {first['input']!r})."
 

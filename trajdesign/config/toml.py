@@ -85,3 +85,19 @@ def parse_options(assignments: Sequence[str]) -> dict[str, Any]:
     for assignment in assignments:
         change(tables, assignment)
     return tables
+
+
+def merge(tables: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return config tables with changes merged into them, deeply.
+
+    Another kind drops the options of the old one, and an empty table drops them all.
+    """
+    merged = dict(tables)
+    for key, change in changes.items():
+        old = merged.get(key)
+        if isinstance(old, dict) and isinstance(change, dict):
+            other = "kind" in change and old.get("kind", change["kind"]) != change["kind"]
+            merged[key] = change if other or not change else merge(old, change)
+        else:
+            merged[key] = change
+    return merged

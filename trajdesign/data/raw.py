@@ -58,7 +58,7 @@ class Volume:
 
 
 def is_hdf5(path: Path) -> bool:
-    """Return whether a file is read as HDF5, to be looked at by `trajdesign.data.hdf5.reader.require_sound` first."""
+    """Return whether a file is read as HDF5, to be looked at by `trajdesign.data.hdf5.sandbox.require_sound` first."""
     return untrusted.ending(path) != ".cfl"
 
 

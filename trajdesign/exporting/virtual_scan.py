@@ -36,16 +36,18 @@ from trajdesign.files.atomic import atomic_path
 from trajdesign.interfaces import Reconstructor
 from trajdesign.learning.evaluation import draw_seeds, from_adjoint
 from trajdesign.learning.run_folder import RunFolder, to_json
-from trajdesign.physics.response import actual, k_of_file
+from trajdesign.physics.response import actual
 from trajdesign.pulseq import coherence
 from trajdesign.pulseq.reader import player, sequence
+from trajdesign.pulseq.response import k_of_file
 from trajdesign.reconstruction import metrics
-from trajdesign.reconstruction.reconstructors.adjoint import root_sum_of_squares
+from trajdesign.reconstruction.coils import root_sum_of_squares
 from trajdesign.reporting import plots
 from trajdesign.scanner import Scanner
 from trajdesign.trajectories import foreign_files
+from trajdesign.trajectories.fitting import fit_residual
 from trajdesign.trajectories.formats import mrd
-from trajdesign.trajectory import MAX_K_ERROR_FOV, Trajectory, fit_residual
+from trajdesign.trajectory import MAX_K_ERROR_FOV, Trajectory
 from trajdesign.units import same_nucleus
 
 #: How far the image may be from the run's own without a reason: k that an export may be off costs less.

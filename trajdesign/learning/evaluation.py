@@ -15,7 +15,7 @@ from trajdesign.errors import ConfigError, InputError
 from trajdesign.interfaces import Reconstructor
 from trajdesign.physics.response import actual
 from trajdesign.reconstruction import coils, metrics
-from trajdesign.reconstruction.reconstructors.adjoint import root_sum_of_squares
+from trajdesign.reconstruction.coils import root_sum_of_squares
 from trajdesign.runtime import prefetch
 from trajdesign.runtime.processes import Ranks
 from trajdesign.trajectory import Trajectory

@@ -12,7 +12,7 @@ from torch import Tensor
 from trajdesign import plugins
 from trajdesign.config.models import Config
 from trajdesign.encoding.operator import Encoding, faster_normal
-from trajdesign.encoding.toeplitz import SpectrumCache
+from trajdesign.encoding.spectrum_cache import SpectrumCache
 from trajdesign.errors import DivergedError
 from trajdesign.interfaces import Constraint, Parameterization, Reconstructor
 from trajdesign.learning.evaluation import draw_seeds, reconstruct

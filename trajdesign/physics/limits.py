@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from trajdesign import plugins
 from trajdesign.acquisition import Acquisition, unplayable
 from trajdesign.errors import ConfigError, LimitError
-from trajdesign.interfaces import FILE_ROUNDING, Constraint, Finding
+from trajdesign.interfaces import Constraint, Finding
 from trajdesign.scanner import Scanner
+from trajdesign.tolerances import FILE_ROUNDING
 from trajdesign.trajectory import Trajectory
 
 Options = Mapping[str, Mapping[str, Any]]

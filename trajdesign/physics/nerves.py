@@ -15,10 +15,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trajdesign.errors import ConfigError, InputError
+from trajdesign.errors import ConfigError, InputError, nearest
 from trajdesign.files import untrusted
 from trajdesign.physics.siemens_asc import read_asc, value
-from trajdesign.plugins import nearest
 
 #: The limits of the two operating modes of IEC 60601-2-33.
 NORMAL_MODE, FIRST_LEVEL = 0.8, 1.0

@@ -17,9 +17,7 @@ from trajdesign.pulseq.declared import declared
 from trajdesign.pulseq.reader.axis import Jump, values_at
 from trajdesign.pulseq.reader.sequence import SeqFile
 from trajdesign.scanner import Scanner
-
-#: Dwell times are stored in whole ns, so a sequence exactly at the Nyquist speed may be this part beyond it.
-DWELL_ROUNDING = 1e-3
+from trajdesign.tolerances import DWELL_ROUNDING
 
 #: The common interpreters take ADC events of a multiple of so many samples, in at most so many equal pieces of at most
 #: so many.

@@ -2,157 +2,20 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from trajdesign.errors import ConfigError, missing
-from trajdesign.runtime import memory
+from trajdesign.errors import missing
 
-# In units of half the field of view: where the conductors lie, and their width. A ring this close runs
-# through the corners of the image, so the width keeps the field finite there.
-_RING_RADIUS = 1.25
-_CONDUCTOR_WIDTH = 0.2
 # Part of the largest signal at which a pixel counts half as one of the object, and maps begin to fade out.
 _FAINT = 0.1
 # Of a calibration scan, and the width (standard deviation) of the window that keeps its edge from ringing.
 _CALIBRATION_LINES, _CALIBRATION_WIDTH = 24, 5.0
 # What a division by the signal of a black image is kept above.
 _TINY = 1e-12
-
-
-def coil_sensitivities(shape: tuple[int, int], n_coils: int, generator: np.random.Generator) -> NDArray[np.complex64]:
-    """Return coil sensitivity maps of long loops on a ring around the object.
-
-    Each coil is a pair of opposite conductors (see `loop_field`). Neighbouring coils overlap a little,
-    positions and widths vary at random by some per cent, and the ring is stretched with the field of
-    view.
-
-    Parameters
-    ----------
-    shape
-        Pixels (y, x).
-    n_coils
-        Number of coils. One coil is a volume coil: its map is 1 everywhere.
-    generator
-        Source of the random positions and phases.
-
-    Returns
-    -------
-    maps
-        (coil, y, x), complex64, normalised: the root sum of squares over the coils is 1 in every pixel.
-
-    Raises
-    ------
-    ConfigError
-        If there is no coil.
-    """
-    if n_coils < 1:
-        raise ConfigError(f"n_coils is {n_coils}; a simulated receiver needs at least 1 coil.")
-    if n_coils == 1:
-        return np.ones((1, *shape), dtype=np.complex64)
-    spacing = 2 * np.pi / n_coils
-    centre = spacing * (np.arange(n_coils) + generator.uniform() + generator.uniform(-0.1, 0.1, n_coils))
-    half_width = np.minimum(0.55 * spacing, 0.6) * generator.uniform(0.9, 1.1, n_coils)
-    radius = _RING_RADIUS * generator.uniform(0.97, 1.06, n_coils)
-    phase = np.exp(2j * np.pi * generator.uniform(size=n_coils))
-    y, x = grid(shape)
-    z = (x + 1j * y).astype(np.complex64)
-    p, q = ((radius * np.exp(1j * (centre + sign * half_width))).astype(np.complex64) for sign in (1, -1))
-    field = loop_field(z, p[:, None, None], q[:, None, None], _CONDUCTOR_WIDTH)
-    field *= phase[:, None, None].astype(np.complex64)
-    return field / np.sqrt((field.real**2 + field.imag**2).sum(0))
-
-
-def loop_field(z: NDArray, p: NDArray, q: NDArray, width: float = 0.0) -> NDArray:
-    r"""Return the transverse field of a long loop, which by reciprocity is its receive sensitivity.
-
-    The loop is a pair of opposite straight conductors across the image plane z = x + iy, at p and q. By
-    the law of Biot and Savart its field is, but for a constant factor,
-
-    .. math:: B_x - i B_y = \frac{1}{z - p} - \frac{1}{z - q},
-
-    and the sensitivity is proportional to it (Hoult and Richards, J. Magn. Reson. 1976,
-    doi:10.1016/0022-2364(76)90233-X).
-
-    Parameters
-    ----------
-    z, p, q
-        Positions, complex, of shapes that broadcast.
-    width
-        Of the conductors, which keeps the field finite in them; in the unit of the positions.
-
-    Returns
-    -------
-    field
-        Complex.
-    """
-    to_p, to_q = (z - p).conj(), (z - q).conj()
-    to_p /= to_p.real**2 + to_p.imag**2 + width**2
-    to_q /= to_q.real**2 + to_q.imag**2 + width**2
-    return to_p - to_q
-
-
-def smooth_phase(
-    shape: tuple[int, int], generator: np.random.Generator, *, strength: float = 1.0, order: int = 3
-) -> NDArray[np.complex64]:
-    """Return a smooth random phase factor: a random polynomial of the position, as from B0 and eddy currents.
-
-    Parameters
-    ----------
-    shape
-        Pixels (y, x).
-    generator
-        Source of the coefficients.
-    strength
-        Standard deviation of the Chebyshev coefficients of degree 1, rad; those of degree d have 1/d of it.
-    order
-        Highest total degree in x and y.
-
-    Returns
-    -------
-    factor
-        exp(i phase), (y, x), complex64, of magnitude 1.
-    """
-    y, x = grid(shape)
-    coefficients = np.zeros((order + 1, order + 1))
-    for i in range(order + 1):
-        for j in range(order + 1 - i):
-            coefficients[i, j] = generator.normal(0, strength / max(1, i + j))
-    phase = np.polynomial.chebyshev.chebgrid2d(y[:, 0], x[0], coefficients)
-    return np.exp(1j * phase).astype(np.complex64)
-
-
-def receive(magnitude: NDArray[np.float32], n_coils: int, generator: np.random.Generator) -> Tensor:
-    """Return the coil images that simulated coils see of an object with a random smooth phase.
-
-    Parameters
-    ----------
-    magnitude
-        Object (y, x), not negative.
-    n_coils
-        Number of coils.
-    generator
-        Source of the coils and the phase.
-
-    Returns
-    -------
-    images
-        (coil, y, x), complex64; the root sum of squares is the object.
-
-    Raises
-    ------
-    ResourceError
-        If they do not fit into memory.
-    """
-    ny, nx = magnitude.shape
-    memory.require(
-        3 * 8 * n_coils * ny * nx, f"{n_coils} coil images of {nx} x {ny} pixels", "take fewer coils or pixels"
-    )
-    maps = coil_sensitivities((ny, nx), n_coils, generator)
-    return torch.from_numpy(maps * (smooth_phase((ny, nx), generator) * magnitude))
 
 
 @torch.no_grad()
@@ -281,9 +144,26 @@ def _fit(kspace: Tensor, shape: Sequence[int]) -> Tensor:
     return torch.nn.functional.pad(kspace, [left, right, top, bottom])
 
 
-def grid(shape: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the positions y (y, 1) and x (1, x), -1 to 1 over the field of view, 0 at pixel n // 2."""
-    ny, nx = shape
-    y = (np.arange(ny, dtype=np.float32) - ny // 2) / (ny / 2)
-    x = (np.arange(nx, dtype=np.float32) - nx // 2) / (nx / 2)
-    return y[:, None], x[None, :]
+def root_sum_of_squares(coil_images: Tensor) -> Tensor:
+    """Combine coil images (batch, coil, y, x), complex, to magnitudes (batch, 1, y, x)."""
+    if torch.compiler.is_exporting():  # for any number of coils
+        return (torch.view_as_real(coil_images).square().sum((1, -1)) + _TINY).sqrt()[:, None]
+    return _RootSumOfSquares.apply(coil_images)
+
+
+class _RootSumOfSquares(torch.autograd.Function):
+    """One pass over the images in each direction, where the chain of its operations takes several."""
+
+    @staticmethod
+    def forward(ctx: Any, coil_images: Tensor) -> Tensor:
+        power = torch.zeros_like(coil_images[:, :1].real)
+        for image in coil_images.split(1, dim=1):
+            power.addcmul_(image.real, image.real).addcmul_(image.imag, image.imag)
+        magnitude = (power + _TINY).sqrt_()
+        ctx.save_for_backward(coil_images, magnitude)
+        return magnitude
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        coil_images, magnitude = ctx.saved_tensors
+        return coil_images * (grad / magnitude)

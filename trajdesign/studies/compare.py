@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trajdesign import plugins
+from trajdesign import errors
 from trajdesign.config.models import Config
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.learning.run_folder import RunFolder
@@ -147,7 +147,7 @@ def _open_stage(text: str) -> Stage:
     folder = RunFolder(path)
     measured, found = folder.metrics(), folder.stages()
     if name and name not in found:
-        raise ConfigError(f"{path} has no stage {name!r}{plugins.nearest(name, found)}")
+        raise ConfigError(f"{path} has no stage {name!r}{errors.nearest(name, found)}")
     label = f"{folder.path.resolve().name}:{name}" if name else folder.path.resolve().name
     name = name or found[-1]
     return Stage(label, folder, name, folder.config(), measured[name])

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trajdesign import plugins
+from trajdesign import errors
 from trajdesign.config import models as config_module
 from trajdesign.config import toml
 from trajdesign.config.models import Config
+from trajdesign.config.toml import merge
 from trajdesign.errors import ConfigError
 
 FIXED = "fixed"
@@ -103,7 +104,7 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Study:
     tables = _overridden(toml.read_toml(path), overrides)
     for key in tables:
         if key not in _TABLES:
-            raise ConfigError(f"unknown key {key!r} of a study{plugins.nearest(key, list(_TABLES))}")
+            raise ConfigError(f"unknown key {key!r} of a study{errors.nearest(key, list(_TABLES))}")
     base, grid, choice, classic = (_table(tables, key) for key in _TABLES[1:5])
     axes = _axes(base, grid)
     _check_choices(axes, choice)
@@ -184,15 +185,15 @@ def _axes(base: dict[str, Any], grid: dict[str, Any]) -> dict[str, list[Value]]:
 def _check_choices(axes: dict[str, list[Value]], choice: dict[str, Any]) -> None:
     for axis in choice:
         if axis not in axes:
-            raise ConfigError(f"choice.{axis} is of no axis of the grid{plugins.nearest(axis, list(axes))}")
+            raise ConfigError(f"choice.{axis} is of no axis of the grid{errors.nearest(axis, list(axes))}")
         for value in _table(choice, axis):
             _table(choice[axis], value)
             known = [_word(v) for v in axes[axis]]
             if value not in known:
-                raise ConfigError(f"choice.{axis}.{value} is of no value of grid.{axis}{plugins.nearest(value, known)}")
+                raise ConfigError(f"choice.{axis}.{value} is of no value of grid.{axis}{errors.nearest(value, known)}")
     for axis in axes:
         if axis not in AXES and axis not in choice:
-            hint = plugins.nearest(axis, list(AXES))
+            hint = errors.nearest(axis, list(AXES))
             raise ConfigError(f"grid.{axis} has no [choice.{axis}.VALUE], and no meaning of its own{hint}")
 
 
@@ -205,7 +206,7 @@ def _wheres(axes: dict[str, list[Value]], entries: Any) -> list[tuple[dict[str, 
         named = {key: value if isinstance(value, list) else [value] for key, value in entry.items() if key != "set"}
         for axis, chosen in named.items():
             if axis not in axes:
-                raise ConfigError(f"where.{axis} is no axis of the grid{plugins.nearest(axis, [*axes, 'set'])}")
+                raise ConfigError(f"where.{axis} is no axis of the grid{errors.nearest(axis, [*axes, 'set'])}")
             for value in chosen:
                 if value not in axes[axis]:
                     raise ConfigError(f"where.{axis}: {value!r} is no value of grid.{axis}: {axes[axis]}.")
@@ -252,22 +253,6 @@ def _meaning(axis: str, value: Value, choice: dict[str, Any]) -> dict[str, Any]:
     for key in reversed(AXES[axis]):
         tables = {key: tables}
     return tables
-
-
-def merge(tables: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Return config tables with changes merged into them, deeply.
-
-    Another kind drops the options of the old one, and an empty table drops them all.
-    """
-    merged = dict(tables)
-    for key, change in changes.items():
-        old = merged.get(key)
-        if isinstance(old, dict) and isinstance(change, dict):
-            other = "kind" in change and old.get("kind", change["kind"]) != change["kind"]
-            merged[key] = change if other or not change else merge(old, change)
-        else:
-            merged[key] = change
-    return merged
 
 
 def _lookup(tables: dict[str, Any], key: tuple[str, ...], default: Any = None) -> Any:

@@ -4,7 +4,7 @@ The coordinates fit image arrays as they are here, ([z,] y, x): their axes come 
 come x first, as its images do. All of these libraries have the origin at pixel n // 2 and the sign of the forward
 transform here; the factor between their transform and `Encoding.forward` is given below, with N the number of pixels.
 
-The way back fits control points, as `trajdesign.trajectory.fit` does, and refuses what straight gradients on the raster
+The way back fits control points, as `trajdesign.trajectories.fitting.fit` does, and refuses what straight gradients on the raster
 miss by more than a tenth of 1/FOV, with an `InputError`.
 """
 
@@ -18,8 +18,9 @@ from torch import Tensor
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import InputError
 from trajdesign.scanner import Scanner
+from trajdesign.trajectories.fitting import fit, fit_residual
 from trajdesign.trajectories.loading import require_close
-from trajdesign.trajectory import Trajectory, fit, fit_residual
+from trajdesign.trajectory import Trajectory
 
 
 def to_mrinufft(trajectory: Trajectory) -> NDArray[np.float64]:

@@ -16,7 +16,8 @@ from trajdesign.files import untrusted
 from trajdesign.files.arrays import Kind, read_npz, require_arrays
 from trajdesign.scanner import Scanner, with_nucleus
 from trajdesign.trajectories import foreign_files
-from trajdesign.trajectory import FORMAT, TIMINGS, Trajectory, fit, fit_residual, n_points
+from trajdesign.trajectories.fitting import fit, fit_residual
+from trajdesign.trajectory import FORMAT, TIMINGS, Trajectory, n_points
 from trajdesign.units import plausible
 
 # The kind and number of axes of every array of a file.

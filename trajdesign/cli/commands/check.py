@@ -86,9 +86,9 @@ def _check_trajectory(
     path: Path, foreign: Foreign, options: ScannerOptions, quiet: bool, json: bool, ignore: list[str]
 ) -> bool:
     """Check the trajectory of a run or of an .npz file, and print every limit."""
-    from trajdesign.interfaces import FILE_ROUNDING
     from trajdesign.learning.run_folder import RunFolder
     from trajdesign.physics import limits
+    from trajdesign.tolerances import FILE_ROUNDING
 
     trajectory, found = open_trajectory(path, foreign, options)
     scanner = trajectory.scanner

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from trajdesign.acquisition import Acquisition
 from trajdesign.data.coverage import require_sampled
 from trajdesign.data.grid import center_fit, centered_ifft, fit_matrix, slice_shape
-from trajdesign.data.hdf5 import reader
+from trajdesign.data.hdf5 import sandbox
 from trajdesign.data.identity import NAMES, people
 from trajdesign.data.raw import KEY, Volume, inspect, is_hdf5
 from trajdesign.data.splits import (
@@ -107,7 +107,7 @@ def fastmri(
             "the first two are not negative, and slices is empty or [first, one after the last]."
         )
     splits = {"train": expand(train, "train"), "val": expand(val, "val"), "test": expand(test, "test")}
-    reader.require_sound([path for paths in splits.values() for path in paths if is_hdf5(path)], key)
+    sandbox.require_sound([path for paths in splits.values() for path in paths if is_hdf5(path)], key)
     who = partial(people, pattern=patient_pattern)
     refuse_leaks(splits, who)
     items: list[tuple[Volume, int]] = []

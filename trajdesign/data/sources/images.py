@@ -14,9 +14,10 @@ from trajdesign.acquisition import Acquisition
 from trajdesign.data.copies import Mark, mark
 from trajdesign.data.dicom import read_series
 from trajdesign.data.grid import fit_matrix, slice_shape
-from trajdesign.data.hdf5 import chunks, reader
+from trajdesign.data.hdf5 import chunks, reader, sandbox
 from trajdesign.data.identity import NAMES, people
 from trajdesign.data.nifti import MAX_BYTES, MAX_VOXELS, Plane, is_nifti, read_nifti
+from trajdesign.data.receiver import receive
 from trajdesign.data.splits import (
     VAL_FRACTION,
     Split,
@@ -30,7 +31,6 @@ from trajdesign.data.splits import (
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.files import untrusted
 from trajdesign.files.arrays import read_cfl, read_npy, read_npz
-from trajdesign.reconstruction.coils import receive
 
 _ENDINGS = (".nii", ".nii.gz", ".npy", ".npz", ".cfl", *reader.ENDINGS)
 
@@ -133,7 +133,7 @@ def images(
     given = {"train": train, "val": val, "test": test}
     splits = {name: expand(patterns, name, folders=True) for name, patterns in given.items()}
     every = [path for paths in splits.values() for path in paths]
-    reader.require_sound([path for path in every if untrusted.ending(path) in reader.ENDINGS], array)
+    sandbox.require_sound([path for path in every if untrusted.ending(path) in reader.ENDINGS], array)
     who = partial(people, pattern=patient_pattern)
     refuse_leaks(splits, who)
     files = files_of_split(splits, split, test_fraction)

@@ -14,8 +14,8 @@ from torch.utils.data import Dataset
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.data.grid import fit_matrix, slice_shape
+from trajdesign.data.receiver import receive
 from trajdesign.errors import ConfigError
-from trajdesign.reconstruction.coils import receive
 from trajdesign.runtime import memory
 
 Field = NDArray[np.floating]

@@ -2,7 +2,8 @@
 
 from torch import Tensor
 
-from trajdesign.interfaces import FILE_ROUNDING, Constraint
+from trajdesign.interfaces import Constraint
+from trajdesign.tolerances import FILE_ROUNDING
 from trajdesign.trajectory import Trajectory
 
 

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from trajdesign.interfaces import Constraint
-from trajdesign.pulseq.file_rules import DWELL_ROUNDING
+from trajdesign.tolerances import DWELL_ROUNDING
 from trajdesign.trajectory import Trajectory
 
 

@@ -5,7 +5,7 @@ from torch import Tensor
 from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import ConfigError
 from trajdesign.interfaces import Reconstructor
-from trajdesign.reconstruction.reconstructors.adjoint import root_sum_of_squares
+from trajdesign.reconstruction.coils import root_sum_of_squares
 from trajdesign.reconstruction.sense import conjugate_gradients, with_maps
 
 

@@ -5,8 +5,8 @@ from torch import Tensor
 
 from trajdesign.encoding.operator import Encoding
 from trajdesign.interfaces import Reconstructor
+from trajdesign.reconstruction.coils import root_sum_of_squares
 from trajdesign.reconstruction.correction import Correction
-from trajdesign.reconstruction.reconstructors.adjoint import root_sum_of_squares
 
 
 class UNet(Reconstructor):

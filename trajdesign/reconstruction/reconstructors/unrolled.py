@@ -9,8 +9,8 @@ from torch.utils.checkpoint import checkpoint
 from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import ConfigError
 from trajdesign.interfaces import Reconstructor
+from trajdesign.reconstruction.coils import root_sum_of_squares
 from trajdesign.reconstruction.correction import Correction
-from trajdesign.reconstruction.reconstructors.adjoint import root_sum_of_squares
 from trajdesign.reconstruction.sense import conjugate_gradients, with_maps
 
 _FIRST_REGULARIZATION = 0.05

@@ -11,11 +11,11 @@ import pypulseq as pp
 from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, InputError, LimitError
-from trajdesign.physics.response import k_of_file
 from trajdesign.pulseq import coherence
 from trajdesign.pulseq.checks import describe
 from trajdesign.pulseq.declared import declared
 from trajdesign.pulseq.reader import player, sequence
+from trajdesign.pulseq.response import k_of_file
 from trajdesign.pulseq.writer import parts
 from trajdesign.scanner import Scanner
 from trajdesign.trajectories import foreign_files

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from trajdesign.acquisition import Acquisition
-from trajdesign.errors import ConfigError, LimitError, missing
-from trajdesign.plugins import nearest
+from trajdesign.errors import ConfigError, LimitError, missing, nearest
 from trajdesign.scanner import Scanner
 from trajdesign.trajectories.design import Bounds, feasible, inside, require_time
 from trajdesign.trajectories.traversal import Fastest, curve_through
