@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         installed = time.monotonic()
         for command in commands(known.out, forwarded):
             print(f"\n$ trajdesign {shlex.join(command)}", flush=True)
-            run([python, "-m", "trajdesign.cli.app", *command])
+            run([python, "-m", "trajdesign", *command])
     except subprocess.CalledProcessError as error:
         sys.stderr.write(
             f"\nStopped: this command ended with exit code {error.returncode}:\n  {shlex.join(error.cmd)}\n"

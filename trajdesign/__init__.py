@@ -2,9 +2,9 @@
 
 import importlib
 import os
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from trajdesign.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from trajdesign.acquisition import Acquisition as Acquisition
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from trajdesign.trajectories.fitting import fit as fit
     from trajdesign.trajectory import Trajectory as Trajectory
 
-__version__ = "0.1.0"
-
 # torch and finufft each bring an OpenMP runtime. By default the idle threads of one spin on the cores that the other
 # needs, which makes a training step up to ten times slower; read when the runtimes load, so it is set before them.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -33,38 +31,29 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # The public names and their modules, imported when first used: torch takes seconds, `trajdesign --help` must not.
 _HOMES = {
     "Acquisition": "acquisition",
-    "Config": "config",
-    "Encoding": "encoding",
+    "Config": "config.models",
+    "Encoding": "encoding.operator",
     "Scanner": "scanner",
     "Trajectory": "trajectory",
-    "check": "limits",
-    "draw": "report",
-    "export": "export",
-    "export_network": "deploy",
-    "fit": "trajectory",
-    "load": "run",
-    "load_config": "config",
-    "optimize": "optimize",
-    "project": "projection",
-    "psf": "psf",
-    "scan": "scan",
+    "check": "physics.limits",
+    "draw": "reporting.report",
+    "export": "exporting.proof",
+    "export_network": "exporting.network",
+    "fit": "trajectories.fitting",
+    "load": "learning.run_folder",
+    "load_config": "config.models",
+    "optimize": "learning.optimize",
+    "project": "physics.projection",
+    "psf": "encoding.psf",
+    "scan": "exporting.virtual_scan",
 }
 
 
-class _Package(ModuleType):
-    """Keeps `trajdesign.optimize`, `export`, `psf` and `scan` the functions, though modules bear the same names."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _HOMES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in _HOMES:
-            raise AttributeError(f"module 'trajdesign' has no attribute {name!r}")
-        return getattr(importlib.import_module(f"trajdesign.{_HOMES[name]}"), name)
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *_HOMES})
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'trajdesign' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"trajdesign.{_HOMES[name]}"), name)
 
 
-sys.modules[__name__].__class__ = _Package
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -16,16 +16,16 @@ import pydantic
 from trajdesign.errors import ConfigError, nearest
 from trajdesign.files import untrusted
 
-#: Kinds of plug-in: the config's word -> the folder, and the base class of those that are classes.
+#: Kinds of plug-in: the config's word -> the package, and the base class of those that are classes.
 KINDS: dict[str, tuple[str, str | None]] = {
-    "init": ("inits", None),
-    "parameterization": ("parameterizations", "Parameterization"),
-    "constraint": ("constraints", "Constraint"),
-    "reconstructor": ("reconstructors", "Reconstructor"),
-    "exporter": ("exporters", None),
-    "data": ("datasets", None),
-    "response": ("responses", None),
-    "logger": ("loggers", None),
+    "init": ("trajectories.inits", None),
+    "parameterization": ("learning.parameterizations", "Parameterization"),
+    "constraint": ("physics.constraints", "Constraint"),
+    "reconstructor": ("reconstruction.reconstructors", "Reconstructor"),
+    "exporter": ("trajectories.formats", None),
+    "data": ("data.sources", None),
+    "response": ("physics.responses", None),
+    "logger": ("learning.loggers", None),
     "sequence": ("sequences", None),
 }
 

@@ -1,12 +1,10 @@
-"""By how much of a limit rounding may pass it: one table, in the order of their size."""
+"""By how much of a limit a value may pass it, and still keep it: in the order of size, each with its reason."""
 
-#: Part of a limit that rounding may add to a waveform exactly at it.
+#: Rounding of double precision may add this part to a waveform exactly at a limit.
 ROUNDING = 1e-9
 
-
-#: The same of one that was in a file, from the digits of its gradients (float32).
+#: The digits of a file (float32, or six of decimal text) may add this part to a waveform exactly at a limit.
 FILE_ROUNDING = 1e-5
-
 
 #: Dwell times are stored in whole ns, so a sequence exactly at the Nyquist speed may be this part beyond it.
 DWELL_ROUNDING = 1e-3

@@ -70,7 +70,7 @@ def examine() -> list[Finding]:
 
 
 def _versions() -> Iterator[Finding]:
-    yield Finding("version", "trajdesign", f"{trajdesign.__version__} in {Path(__file__).parent}")
+    yield Finding("version", "trajdesign", f"{trajdesign.__version__} in {Path(trajdesign.__file__).parent}")
     yield Finding("version", "Python", f"{platform.python_version()} at {sys.executable}")
     yield Finding("version", "system", platform.platform())
 

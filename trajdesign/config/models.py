@@ -15,7 +15,7 @@ from trajdesign.files import untrusted
 from trajdesign.scanner import Scanner
 from trajdesign.units import nucleus_of
 
-_PROFILES = Path(__file__).with_name("profiles")
+_PROFILES = Path(__file__).with_name("vendors")
 _PLUGIN_TABLES = ("init", "parameterization", "reconstructor", "data")
 
 

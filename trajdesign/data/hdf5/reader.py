@@ -2,8 +2,7 @@
 
 HDF5 can point at any other file of the machine, by links, external storage and virtual datasets. Its library inflates a
 chunk however large it gets, reads beyond the end of one that is too short, which ends the process, and goes round in a
-damaged heap for ever. As a program, ``python -m trajdesign.data.hdf5.reader NAME``, this module looks at the files whose
-names it is given, and writes a dot for each.
+damaged heap for ever; so `trajdesign.data.hdf5.sandbox` looks at each file first.
 
 Texts and sequences of any length, as of ISMRMRD, are read here and not by the library, which takes as much memory for
 one as a reference to it says, whatever the heap holds.
@@ -11,7 +10,6 @@ one as a reference to it says, whatever the heap holds.
 
 import math
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -23,14 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trajdesign.data.hdf5 import chunks, heap
-from trajdesign.data.hdf5.sandbox import _look_at_all
 from trajdesign.errors import InputError
 from trajdesign.files import untrusted
-
-try:
-    import resource
-except ImportError:  # of Unix alone
-    resource = None  # type: ignore[assignment]
 
 ENDINGS = (".h5", ".hdf5", ".mrd")
 
@@ -249,7 +241,3 @@ def _as_text(value: Any) -> str:
 
 def _encoded(name: str) -> bytes:
     return name.encode(errors="surrogateescape")
-
-
-if __name__ == "__main__":
-    _look_at_all(sys.stdin.buffer.read().split(b"\0"), sys.argv[1])

@@ -1,4 +1,4 @@
-"""HDF5 files looked at in another process first: a damaged one can end the process that opens it.
+"""HDF5 files looked at in another process first, because a damaged one can end, or keep busy for ever, who opens it.
 
 As a program, ``python -m trajdesign.data.hdf5.sandbox NAME``, this module looks at the files whose names it is given,
 and writes a dot for each.
@@ -17,6 +17,11 @@ import h5py
 import trajdesign
 from trajdesign.data.hdf5.reader import group, member, opened, people, shapes, text
 from trajdesign.errors import InputError, ResourceError
+
+try:
+    import resource
+except ImportError:  # of Unix alone
+    resource = None  # type: ignore[assignment]
 
 # Of computing on one file without its numbers, and bytes that this may take.
 _MOST_SECONDS, _MOST_MEMORY = 3, 2**29
@@ -106,3 +111,7 @@ def _limit(kind: int, value: int) -> None:
     _, most = resource.getrlimit(kind)
     if most == resource.RLIM_INFINITY or most >= value:
         resource.setrlimit(kind, (value, most))
+
+
+if __name__ == "__main__":
+    _look_at_all(sys.stdin.buffer.read().split(b"\0"), sys.argv[1])
