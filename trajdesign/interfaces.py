@@ -38,9 +38,10 @@ class Init(Protocol):
 class Exporter(Protocol):
     """Function in ``exporters/``: writes `trajectory` to `path` and returns facts about the file for the report.
 
-    It is called by `trajdesign.exporting.proof.export` alone, after every limit has been checked, with a temporary path.
-    Its module also has ``SUFFIX``, the ending of the file's name, and ``read_back(path, trajectory)``, which returns
-    k as each reader of the format finds it in the file, and more facts: an export is proven from the written file.
+    It is called by `trajdesign.exporting.proof.export` alone, after every limit has been checked, with a temporary
+    path. Its module also has ``SUFFIX``, the ending of the file's name, and ``read_back(path, trajectory)``, which
+    returns k as each reader of the format finds it in the file, and more facts: an export is proven from the written
+    file.
     """
 
     def __call__(self, trajectory: Trajectory, path: Path, **options: Any) -> dict[str, Any]:

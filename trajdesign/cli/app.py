@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-import trajdesign
 from trajdesign import errors
 from trajdesign.cli import console
 from trajdesign.cli.commands.check import check
@@ -22,6 +21,7 @@ from trajdesign.cli.commands.report import report
 from trajdesign.cli.commands.scan import scan
 from trajdesign.cli.commands.study import study
 from trajdesign.runtime import interrupt
+from trajdesign.version import __version__
 
 _NO_READER = 141  # 128 + SIGPIPE, as a shell says of a command whose output nobody reads
 
@@ -41,7 +41,7 @@ app.command()(doctor)
 
 def _print_version(asked: bool) -> None:
     if asked:
-        console.say(f"trajdesign {trajdesign.__version__}")
+        console.say(f"trajdesign {__version__}")
         raise typer.Exit
 
 

@@ -17,8 +17,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-import trajdesign
 from trajdesign.errors import ResourceError, installing
+from trajdesign.version import __version__
 
 Verdict = Literal["ok", "missing", "absent", "failed"]
 
@@ -70,7 +70,7 @@ def examine() -> list[Finding]:
 
 
 def _versions() -> Iterator[Finding]:
-    yield Finding("version", "trajdesign", f"{trajdesign.__version__} in {Path(trajdesign.__file__).parent}")
+    yield Finding("version", "trajdesign", f"{__version__} in {Path(__file__).parents[1]}")
     yield Finding("version", "Python", f"{platform.python_version()} at {sys.executable}")
     yield Finding("version", "system", platform.platform())
 

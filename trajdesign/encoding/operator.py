@@ -125,7 +125,8 @@ class Encoding:
         image
             (batch, coil or 1, y, x), complex.
         spectra
-            `trajdesign.encoding.toeplitz.spectra` of the coil images of each slice, of all or none: they save half of the FFTs.
+            `trajdesign.encoding.toeplitz.spectra` of the coil images of each slice, of all or none: they save half of
+            the FFTs.
 
         Returns
         -------

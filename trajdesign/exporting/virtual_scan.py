@@ -105,17 +105,17 @@ def scan(
     seed: int = 0,
     overwrite: bool = False,
 ) -> Scanned:
-    """Scan an object with a Pulseq file, as `trajdesign.pulseq.reader.player` plays it, and reconstruct what was sampled.
+    """Scan an object with a Pulseq file, as our own reader plays it, and reconstruct what was sampled.
 
     With a run its own network reconstructs, as in its test: for the run's trajectory, because that is what a site
     would reconstruct with. So a file that does not play it shows. Without a run the image is the root sum of squares
     of the density-compensated adjoint at the file's k.
 
     The object is a thin slice; its voxels are points, as in training, and the physics is that of
-    `trajdesign.encoding.voxel_signal.signal`, on the path of `trajdesign.pulseq.coherence`: the receiver's phase and frequency are those of
-    the file, and refocusing pulses reverse what static fields and T2' did. The receiver's gain makes up for the decay
-    until the echo, where all shots together are nearest to k = 0, because networks know images of one brightness. Noise
-    scans are left out.
+    `trajdesign.encoding.voxel_signal.signal`, on the path of `trajdesign.pulseq.coherence`: the receiver's phase and
+    frequency are those of the file, and refocusing pulses reverse what static fields and T2' did. The receiver's gain
+    makes up for the decay until the echo, where all shots together are nearest to k = 0, because networks know images
+    of one brightness. Noise scans are left out.
 
     The labels ``LIN`` and ``SLC`` say of which shot and slice an ADC event is, and events of one shot are averaged, as
     the two half pulses of an ultrashort echo time. The same object lies in every slice; the worst image is shown.

@@ -48,8 +48,8 @@ def evaluate(
     -------
     dict
         ``n``, the means ``psnr`` (dB), ``ssim`` and ``nrmse``, and the values of each image as ``psnr_list``, ...
-        Images without signal (`trajdesign.reconstruction.metrics.has_signal`) and copies of earlier ones are in none of them, so that
-        each counts once; ``left_out`` holds their numbers, from 0. ``fingerprints``
+        Images without signal (`trajdesign.reconstruction.metrics.has_signal`) and copies of earlier ones are in none of
+        them, so that each counts once; ``left_out`` holds their numbers, from 0. ``fingerprints``
         (`trajdesign.reconstruction.metrics.fingerprints`) are of all images.
 
     Raises

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from trajdesign import __version__, plugins
+from trajdesign import plugins
 from trajdesign.config.models import Config, from_tables
 from trajdesign.encoding import nufft
 from trajdesign.errors import DivergedError, InputError
@@ -33,6 +33,7 @@ from trajdesign.runtime import memory, processes, randomness
 from trajdesign.runtime.interrupt import Signals
 from trajdesign.runtime.processes import Ranks
 from trajdesign.trajectory import Trajectory, n_points
+from trajdesign.version import __version__
 
 _STAGES = (["fixed", "learned"], ["fixed"], ["learned"])
 
@@ -67,8 +68,8 @@ def optimize(
         Go on with the run that is there, from its newest checkpoint and with or without `baseline` as it was started;
         start it if there is none. A finished one is left as it is.
     report
-        Called after every step; what the loggers yield fits (`trajdesign.learning.loggers.tensorboard`). By default each
-        validation is printed on a line.
+        Called after every step; what the loggers yield fits (`trajdesign.learning.loggers.tensorboard`). By default
+        each validation is printed on a line.
     say
         Called with a sentence about the images, about what takes long, when a run goes on, or when something is wrong
         that does not end it. By default it is printed.

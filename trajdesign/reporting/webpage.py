@@ -20,7 +20,6 @@ import jinja2
 import markupsafe
 import numpy as np
 
-import trajdesign
 from trajdesign import plugins
 from trajdesign.config import models as config_module
 from trajdesign.config import toml
@@ -31,6 +30,7 @@ from trajdesign.physics import limits
 from trajdesign.reporting import drawing
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory
+from trajdesign.version import __version__
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _DIGITS = 6
@@ -104,7 +104,7 @@ def render(contents: Contents) -> str:
         psf_rows=_psf_table(contents.psfs),
         # fixed in the ink of the one, learned in that of the other: see the style sheet
         same=lambda labels: [(label, label) for label in labels],
-        version=trajdesign.__version__,
+        version=__version__,
         limits=_limits_table(contents.findings),
         unseen=limits.unseen_sentence(f.name for f in next(iter(contents.findings.values()))),
         limit_headings=LIMIT_HEADINGS,

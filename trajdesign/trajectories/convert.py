@@ -4,8 +4,8 @@ The coordinates fit image arrays as they are here, ([z,] y, x): their axes come 
 come x first, as its images do. All of these libraries have the origin at pixel n // 2 and the sign of the forward
 transform here; the factor between their transform and `Encoding.forward` is given below, with N the number of pixels.
 
-The way back fits control points, as `trajdesign.trajectories.fitting.fit` does, and refuses what straight gradients on the raster
-miss by more than a tenth of 1/FOV, with an `InputError`.
+The way back fits control points, as `trajdesign.trajectories.fitting.fit` does, and refuses what straight gradients on
+the raster miss by more than a tenth of 1/FOV, with an `InputError`.
 """
 
 import math

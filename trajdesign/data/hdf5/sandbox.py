@@ -14,7 +14,6 @@ from pathlib import Path
 
 import h5py
 
-import trajdesign
 from trajdesign.data.hdf5.reader import group, member, opened, people, shapes, text
 from trajdesign.errors import InputError, ResourceError
 
@@ -53,7 +52,7 @@ def require_sound(paths: Sequence[Path], name: str) -> None:
 def _require_sound(files: tuple[tuple[Path, int, int, int], ...], name: str) -> None:
     paths = [path for path, *_ in files]
     words = [sys.executable, "-P", "-m", __spec__.name, name]
-    own, others = str(Path(trajdesign.__file__).parents[1]), os.environ.get("PYTHONPATH")
+    own, others = str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH")
     found = {"PYTHONPATH": f"{own}{os.pathsep}{others}" if others else own, "OPENBLAS_NUM_THREADS": "1"}
     names = b"\0".join(map(os.fsencode, paths))
     looked = subprocess.run(words, input=names, capture_output=True, env={**os.environ, **found})

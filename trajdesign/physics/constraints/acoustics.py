@@ -18,8 +18,8 @@ _OVERSAMPLING = 4
 class Acoustics(Constraint):
     """Amplitude of the readouts' gradients inside the acoustic resonance bands of the coil.
 
-    See `trajdesign.physics.resonances`. It is measured of each shot as if that were repeated for ever, which no train of the
-    shots, in whatever order, exceeds. The readout alone is known here: what leads to it and away from it adds to
+    See `trajdesign.physics.resonances`. It is measured of each shot as if that were repeated for ever, which no train
+    of the shots, in whatever order, exceeds. The readout alone is known here: what leads to it and away from it adds to
     its spectrum.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Pulseq ``.seq`` files, through a sequence template; read back by pypulseq and by `trajdesign.pulseq.reader.player`."""
+"""Pulseq ``.seq`` files, through a sequence template; read back by pypulseq and by our own reader."""
 
 from collections.abc import Mapping
 from dataclasses import replace
