@@ -307,13 +307,13 @@ def test_the_other_file_is_never_opened(secret, tmp_path):
     log = tmp_path / "log"
     program = (
         "import sys; from pathlib import Path; from trajdesign.errors import *\n"
-        "from trajdesign.data.sources import _chunks, _hdf5\n"
+        "from trajdesign.data.hdf5 import chunks, reader\n"
         "for path in sorted(Path(sys.argv[1]).glob('*.h5')):\n"
         "    try:\n"
-        "        with _hdf5.opened(path) as file:\n"
-        "            _hdf5.people(file)\n"
-        "            _chunks.read(_hdf5.member(file, 'kspace'), 0)\n"
-        "            _hdf5.text(file, 'ismrmrd_header')\n"
+        "        with reader.opened(path) as file:\n"
+        "            reader.people(file)\n"
+        "            chunks.read(reader.member(file, 'kspace'), 0)\n"
+        "            reader.text(file, 'ismrmrd_header')\n"
         "    except InputError:\n"
         "        pass\n"
     )
@@ -335,7 +335,7 @@ def test_a_text_that_announces_four_gibibytes_is_refused(tmp_path, text):
     with pytest.raises(InputError, match=r"a\.h5 is damaged|no text of at most"):
         fastmri(ACQUISITION, "test", test=[str(path)])
     # the process that looked at it, once more, from a small one: a process inherits the peak of what starts it
-    words = [sys.executable, "-c", STARTED, sys.executable, "-m", "trajdesign.data.hdf5.reader", "kspace"]
+    words = [sys.executable, "-c", STARTED, sys.executable, "-m", "trajdesign.data.hdf5.sandbox", "kspace"]
     looked = subprocess.run(words, input=os.fsencode(path), capture_output=True, check=True)
     assert 2**14 < int(looked.stdout) < 2**20, "KiB"
 

@@ -13,6 +13,7 @@ from trajdesign.config import toml
 from trajdesign.config.models import Config
 from trajdesign.config.toml import merge
 from trajdesign.errors import ConfigError
+from trajdesign.files import untrusted
 
 FIXED = "fixed"
 #: The axes that every study has, and the config key that a value of theirs sets.
@@ -124,7 +125,7 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Study:
             if cell.name in cells:
                 raise ConfigError(f"two cells would have the folder {cell.name}; name their values differently.")
             cells[cell.name] = cell
-    text = toml.to_toml(tables) if overrides else Path(path).read_text(encoding="utf-8")
+    text = toml.to_toml(tables) if overrides else untrusted.read_text(path)
     return Study(_name(tables, path), axes, list(cells.values()), text)
 
 

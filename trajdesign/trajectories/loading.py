@@ -157,7 +157,7 @@ _NOTHING = Given()
 
 
 def load_sampled(path: Path | str, scanner: Scanner, given: Given = _NOTHING) -> tuple[Trajectory, tuple[float, float]]:
-    """Read a file of any program that `trajdesign.trajectories.foreign_files` knows, and fit it onto the gradient raster.
+    """Read a file of any program that `trajdesign.trajectories.foreign_files` knows, and fit it onto the raster.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """Exports of random trajectories: what keeps the limits is written and proven, what breaks one leaves no file.
 
-A few in every run; ``pytest -m nightly tests/test_random_exports.py`` tries 500 of each.
+A few in every run; ``pytest -m nightly tests/exporting/test_random_exports.py`` tries 500 of each.
 """
 
 from pathlib import Path

@@ -42,7 +42,7 @@ def peaks(dataset):
 
 
 def real_data(folder):
-    root = Path(os.environ.get("TRAJDESIGN_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    root = Path(os.environ.get("TRAJDESIGN_DATA", Path(__file__).parents[3] / "shared" / "data"))
     if not (root / folder).is_dir():
         pytest.skip(f"no real data: {root / folder} is absent; set TRAJDESIGN_DATA to the folder that holds it")
     return root / folder

@@ -134,8 +134,8 @@ def test_a_deflated_file_is_not_inflated_to_see_whose_it_is(tmp_path):
         data.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
         data.save_as(path, enforce_file_format=True)
     script = (
-        "import resource, sys; from pathlib import Path; from trajdesign.data.sources import _dicom; import pydicom;"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; _dicom.people(Path(sys.argv[1]));"
+        "import resource, sys; from pathlib import Path; from trajdesign.data import dicom; import pydicom;"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; dicom.people(Path(sys.argv[1]));"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
     shown = subprocess.run([sys.executable, "-c", script, folders[0]], capture_output=True, text=True, check=True)

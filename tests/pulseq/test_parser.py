@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pypulseq as pp
 import pytest
-from test_seqfile import FILES, signed, write
+from test_player import FILES, signed, write
 
 from trajdesign.errors import InputError
 from trajdesign.pulseq.reader import player

@@ -231,7 +231,7 @@ def test_every_way_ends_feasible(tmp_path, overrides):
 def instead_of_evaluate(monkeypatch, spy):
     """Let a spy see what is validated in the training, and tested after it."""
     for name in ("training", "optimize"):
-        monkeypatch.setattr(sys.modules[f"trajdesign.{name}"], "evaluate", spy)
+        monkeypatch.setattr(sys.modules[f"trajdesign.learning.{name}"], "evaluate", spy)
 
 
 @pytest.mark.parametrize(

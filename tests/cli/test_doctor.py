@@ -12,7 +12,7 @@ from trajdesign import plugins
 from trajdesign.cli import doctor
 from trajdesign.encoding import nufft
 
-PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 def bare(requirements):

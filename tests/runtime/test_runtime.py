@@ -23,17 +23,18 @@ from trajdesign.runtime import processes
 from trajdesign.runtime.prefetch import stream
 from trajdesign.runtime.processes import Ranks, join, launch, local_device, torch_device
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 # Trains with each list of settings, as one of the ranks or alone, and writes what came of it.
 SCRIPT = """
 import json, pathlib, sys
 import torch.distributed as dist
-from trajdesign import plugins, runtime
+from trajdesign import plugins
 from trajdesign.config.models import load_config
 from trajdesign.learning.evaluation import evaluate
-from trajdesign.optimize import datasets
+from trajdesign.learning.optimize import datasets
 from trajdesign.learning.training import train
+from trajdesign.runtime import processes
 
 n_reductions, plain = 0, dist.all_reduce
 
@@ -44,7 +45,7 @@ def counted(*arguments, **options):
 
 dist.all_reduce = counted
 results = []
-with runtime.join("cpu") as ranks:
+with processes.join("cpu") as ranks:
     for overrides in json.loads(sys.argv[2]):
         config = load_config(None, overrides)
         initial = plugins.build("init", config.init, config.acquisition, config.scanner)

@@ -5,7 +5,7 @@ import math
 import foreign
 import pypulseq as pp
 import pytest
-from test_seqfile import FILES, signed, write
+from test_player import FILES, signed, write
 
 from trajdesign.errors import InputError
 from trajdesign.pulseq.reader import player

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from test_coherence import SPOILED, foreign, lines, mutant
-from test_scan import N, bloch, misfit, raw, run, signed  # noqa: F401
 from test_sequences import pattern
+from test_virtual_scan import N, bloch, misfit, raw, run, signed  # noqa: F401
 from typer.testing import CliRunner
 
 from trajdesign import plugins

@@ -7,7 +7,7 @@ import foreign
 import numpy as np
 import pypulseq as pp
 import pytest
-from test_seqfile import signed, write
+from test_player import signed, write
 
 from trajdesign.errors import InputError
 from trajdesign.pulseq.file_rules import inspect

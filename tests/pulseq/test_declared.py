@@ -6,7 +6,7 @@ from copy import copy
 import foreign
 import pypulseq as pp
 import pytest
-from test_seqfile import signed
+from test_player import signed
 from test_sequences import PATTERNS, pattern
 
 from trajdesign import plugins

@@ -12,7 +12,7 @@ from trajdesign.config.schema import schema
 from trajdesign.config.template import template
 from trajdesign.errors import ConfigError
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture(scope="module")
