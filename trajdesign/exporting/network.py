@@ -7,14 +7,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from trajdesign import plugins
 from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import ConfigError
 from trajdesign.files import untrusted
 from trajdesign.files.atomic import atomic_path
 from trajdesign.interfaces import Reconstructor
-from trajdesign.learning.run_folder import RunFolder
-from trajdesign.physics.response import actual
+from trajdesign.learning.trained import TrainedRun
 
 #: What the program says of itself, as the extra file ``trajdesign.json``.
 _INPUTS = {
@@ -54,17 +52,14 @@ def export_network(run: Path | str, path: Path | str, *, stage: str | None = Non
     OutputError
         If the file exists and may not be replaced.
     """
-    path, folder = Path(path), RunFolder(run)
+    path = Path(path)
     if untrusted.ending(path) != ".pt2":
         raise ConfigError(f"{path}: a program of torch.export ends in .pt2.")
-    config, stages = folder.config(), folder.stages()
-    if stage not in (None, *stages):
-        raise ConfigError(f"stage is {stage!r}; {folder.path} has {', '.join(stages)}.")
-    network = plugins.build("reconstructor", config.reconstructor)
-    trajectory = folder.load_stage(stage or stages[-1], network)
-    encoding = Encoding(actual(trajectory, config.response), normal="toeplitz")
+    trained = TrainedRun.load(run, stage)
+    config, network = trained.config, trained.network
+    encoding = Encoding(trained.acting, normal="toeplitz")
     _ = encoding.transfer  # made once, not by the program
-    network.eval().requires_grad_(False).to(memory_format=torch.contiguous_format)
+    network.requires_grad_(False).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     program = _Program(network, encoding)
     kspace = torch.ones(2, 2, *encoding.omega.shape[:2], dtype=torch.complex64)
     inputs = [kspace]
@@ -73,7 +68,7 @@ def export_network(run: Path | str, path: Path | str, *, stage: str | None = Non
     many = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     with torch.no_grad():
         exported = torch.export.export(program, tuple(inputs), dynamic_shapes=tuple(many for _ in inputs))
-    about = {**_INPUTS, "run": config.name, "stage": stage or stages[-1], "matrix": config.acquisition.matrix}
+    about = {**_INPUTS, "run": config.name, "stage": trained.stage, "matrix": config.acquisition.matrix}
     content = io.BytesIO()
     torch.export.save(exported, content, extra_files={"trajdesign.json": json.dumps(about)})
     with atomic_path(path, overwrite=overwrite) as temporary:

@@ -14,10 +14,8 @@ from torch import Tensor
 
 from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
-from trajdesign.config.models import Config
 from trajdesign.encoding.density import density_compensation
 from trajdesign.encoding.nufft import nufft_adjoint
-from trajdesign.encoding.operator import Encoding
 from trajdesign.encoding.voxel_signal import receiver_noise
 from trajdesign.errors import ConfigError
 from trajdesign.exporting.reception import (
@@ -33,10 +31,8 @@ from trajdesign.exporting.reception import (
     turns,
 )
 from trajdesign.files.atomic import atomic_path
-from trajdesign.interfaces import Reconstructor
-from trajdesign.learning.evaluation import draw_seeds, from_adjoint
-from trajdesign.learning.run_folder import RunFolder, to_json
-from trajdesign.physics.response import actual
+from trajdesign.learning.run_folder import to_json
+from trajdesign.learning.trained import TrainedRun
 from trajdesign.pulseq import coherence
 from trajdesign.pulseq.reader import player, sequence
 from trajdesign.pulseq.response import k_of_file
@@ -47,7 +43,7 @@ from trajdesign.scanner import Scanner
 from trajdesign.trajectories import foreign_files
 from trajdesign.trajectories.fitting import fit_residual
 from trajdesign.trajectories.formats import mrd
-from trajdesign.trajectory import MAX_K_ERROR_FOV, Trajectory
+from trajdesign.trajectory import MAX_K_ERROR_FOV
 from trajdesign.units import same_nucleus
 
 #: How far the image may be from the run's own without a reason: k that an export may be off costs less.
@@ -165,7 +161,7 @@ def scan(
     with ExitStack() as files:
         to = {name: files.enter_context(atomic_path(out / name, overwrite=overwrite)) for name in _FILES}
         told = player.read(path).without_noise()
-        trained = None if run is None else _Trained.load(run)
+        trained = None if run is None else TrainedRun.load(run)
         slices = slices_of(told, path, None if trained is None else trained.trajectory.acquisition)
         acquisition = acquisition_of(told, slices[0], path) if trained is None else trained.trajectory.acquisition
         require_flat(told, path)
@@ -294,45 +290,12 @@ def _remark(facts: dict[str, Any]) -> str | None:
     )
 
 
-@dataclass(frozen=True)
-class _Trained:
-    """What a run has learned, and its trajectory as the gradient system plays it."""
-
-    config: Config
-    trajectory: Trajectory
-    acting: Trajectory
-    network: Reconstructor
-    encoding: Encoding
-
-    @classmethod
-    def load(cls, run: Path | str) -> "_Trained":
-        folder = RunFolder(run)
-        config = folder.config()
-        network = plugins.build("reconstructor", config.reconstructor)
-        trajectory = folder.load_stage(folder.stages()[-1], network)
-        acting = actual(trajectory, config.response)
-        return cls(config, trajectory, acting, network.eval(), Encoding(acting, normal=config.training.normal))
-
-    def promised(self, coil_images: Tensor) -> Tensor:
-        """Return the image (1, 1, y, x) of what training would sample of an object (coil, y, x)."""
-        return self._image(self.encoding.normal(coil_images[None]), coil_images)
-
-    def reconstruct(self, kspace: Tensor, coil_images: Tensor) -> Tensor:
-        """Return the image (1, 1, y, x) of k-space (coil, shot, sample)."""
-        weighted = self.encoding.weights * kspace[None].to(coil_images.dtype)
-        return self._image(self.encoding.coil_images(weighted), coil_images)
-
-    def _image(self, images: Tensor, coil_images: Tensor) -> Tensor:
-        seeds = draw_seeds(1, torch.Generator().manual_seed(self.config.seed))
-        return from_adjoint(images, coil_images[None], self.encoding, self.network, self.config, seeds).float()
-
-
 def _compared(
     coil_images: Tensor,
     kspace: Tensor,
     k: Tensor,
     acquisition: Acquisition,
-    trained: _Trained | None,
+    trained: TrainedRun | None,
     promised: Tensor | None,
     facts: dict[str, Any],
 ) -> Scanned:

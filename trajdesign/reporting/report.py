@@ -12,12 +12,12 @@ from torch import Tensor
 
 from trajdesign import plugins
 from trajdesign.config import toml
-from trajdesign.encoding.operator import Encoding
 from trajdesign.encoding.psf import PsfReport, psf
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.files import atomic, untrusted
 from trajdesign.learning.evaluation import draw_seeds, reconstruct
 from trajdesign.learning.run_folder import RunFolder
+from trajdesign.learning.trained import TrainedRun
 from trajdesign.physics import limits
 from trajdesign.physics.response import actual
 from trajdesign.reconstruction import metrics
@@ -263,22 +263,19 @@ def _examples(stages: Mapping[str, tuple[RunFolder, str]]) -> dict[str, Example]
     number, n_images, coil_images = _test_image(*next(iter(stages.values())))
     examples = {}
     for label, (folder, stage) in stages.items():
-        config = folder.config()
-        networks = {"adjoint": plugins.build("reconstructor", {"kind": "adjoint"})}
-        networks["network"] = plugins.build("reconstructor", config.reconstructor)
-        trajectory = folder.load_stage(stage, networks["network"])
-        encoding = Encoding(actual(trajectory, config.response))
+        trained = TrainedRun.load(folder.path, stage)
+        networks = {"adjoint": plugins.build("reconstructor", {"kind": "adjoint"}).eval(), "network": trained.network}
         # the noise that this image had in the test
-        seeds = draw_seeds(n_images, torch.Generator().manual_seed(config.seed))[number : number + 1]
+        seeds = draw_seeds(n_images, torch.Generator().manual_seed(trained.config.seed))[number : number + 1]
         images, scores = {}, {}
         for part, network in networks.items():
-            image, reference = reconstruct(coil_images, encoding, network.eval(), config, seeds)
+            image, reference = reconstruct(coil_images, trained.encoding, network, trained.config, seeds)
             images[part] = image[0, 0].numpy()
             scores[part] = {
                 "PSNR": float(metrics.psnr(image, reference, 1.0)),
                 "SSIM": float(metrics.ssim(image, reference, 1.0)),
             }
-        examples[label] = Example(trajectory, reference[0, 0].numpy(), images, scores)
+        examples[label] = Example(trained.trajectory, reference[0, 0].numpy(), images, scores)
     return examples
 
 

@@ -1,0 +1,82 @@
+"""A finished run as what it is for: a trajectory, and the network that reconstructs what was sampled on it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from trajdesign import plugins
+from trajdesign.config.models import Config
+from trajdesign.encoding.operator import Encoding
+from trajdesign.errors import ConfigError
+from trajdesign.interfaces import Reconstructor
+from trajdesign.learning.evaluation import draw_seeds, from_adjoint
+from trajdesign.learning.run_folder import RunFolder
+from trajdesign.physics.response import actual
+from trajdesign.trajectory import Trajectory
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """What a finished run has learned.
+
+    Parameters
+    ----------
+    config
+        Its settings.
+    stage
+        ``fixed`` or ``learned``.
+    trajectory
+        What the scanner is told to play.
+    acting
+        What the gradient system makes of that.
+    network
+        The reconstruction network, in evaluation mode.
+    encoding
+        The operator on the acting trajectory.
+    """
+
+    config: Config
+    stage: str
+    trajectory: Trajectory
+    acting: Trajectory
+    network: Reconstructor
+    encoding: Encoding
+
+    @classmethod
+    def load(cls, run: Path | str, stage: str | None = None) -> "TrainedRun":
+        """Read a run folder; `stage` is by default what was trained last.
+
+        Raises
+        ------
+        InputError
+            If the run is not finished, or a file of it is missing, damaged or not its own.
+        ConfigError
+            If it has no such stage.
+        """
+        folder = RunFolder(run)
+        config, stages = folder.config(), folder.stages()
+        if stage not in (None, *stages):
+            raise ConfigError(f"stage is {stage!r}; {folder.path} has {', '.join(stages)}.")
+        network = plugins.build("reconstructor", config.reconstructor)
+        trajectory = folder.load_stage(stage or stages[-1], network)
+        acting = actual(trajectory, config.response)
+        encoding = Encoding(acting, normal=config.training.normal)
+        return cls(config, stage or stages[-1], trajectory, acting, network.eval(), encoding)
+
+    def promised(self, coil_images: Tensor) -> Tensor:
+        """Return the image (1, 1, y, x) of what training would sample of an object (coil, y, x)."""
+        return self._image(self.encoding.normal(coil_images[None]), coil_images)
+
+    def reconstruct(self, kspace: Tensor, coil_images: Tensor) -> Tensor:
+        """Return the image (1, 1, y, x) of k-space (coil, shot, sample).
+
+        `coil_images` (coil, y, x) tell only what a scan before the actual one would measure: the coil maps.
+        """
+        weighted = self.encoding.weights * kspace[None].to(coil_images.dtype)
+        return self._image(self.encoding.coil_images(weighted), coil_images)
+
+    def _image(self, images: Tensor, coil_images: Tensor) -> Tensor:
+        seeds = draw_seeds(1, torch.Generator().manual_seed(self.config.seed))
+        return from_adjoint(images, coil_images[None], self.encoding, self.network, self.config, seeds).float()
