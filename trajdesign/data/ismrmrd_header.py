@@ -28,6 +28,21 @@ class Header:
     """First, last and central number of the phase encoding; not a number where the header does not tell."""
     people: tuple[str, ...]
     """Identities of the patient and of the study."""
+    system: str
+    """Vendor and model."""
+    protocol: str
+    patient_position: str
+    field_strength: float | None
+    """T."""
+    extent: tuple[float, ...]
+    """Field of view of the reconstruction along x, y and z, m; empty where the header does not tell."""
+    trajectory_unit: str
+
+    @property
+    def oversampling(self) -> float | None:
+        """How many times the field of view of the reconstruction the readout encodes."""
+        encoded, recon = self.encoded.fov[0], self.recon.fov[0]
+        return encoded / recon if 0 < encoded < math.inf and 0 < recon < math.inf else None
 
 
 def parse(text: str | None, path: Path) -> Header:
@@ -46,6 +61,7 @@ def parse(text: str | None, path: Path) -> Header:
         encoding = root.find("{*}encoding")
         if encoding is None:
             encoding = ElementTree.Element("encoding")
+        system = "acquisitionSystemInformation/{*}"
         names = ("subjectInformation/{*}patientID", "studyInformation/{*}studyInstanceUID")
         return Header(
             encoding.findtext("{*}trajectory", "").strip().lower(),
@@ -57,6 +73,12 @@ def parse(text: str | None, path: Path) -> Header:
                 _number(encoding, f"{limits}center"),
             ),
             tuple(filter(None, (root.findtext("{*}" + name) for name in names))),
+            " ".join(filter(None, (root.findtext("{*}" + system + name) for name in ("systemVendor", "systemModel")))),
+            root.findtext("{*}measurementInformation/{*}protocolName", ""),
+            root.findtext("{*}measurementInformation/{*}patientPosition", ""),
+            _positive(_number(root, "{*}" + system + "systemFieldStrength_T")),
+            _extent(encoding),
+            _unit(encoding),
         )
     except (ElementTree.ParseError, ValueError) as error:
         raise InputError(f"{path}: its ISMRMRD header (ismrmrd_header, or xml) cannot be read ({error}).") from None
@@ -68,6 +90,23 @@ def _space(encoding: ElementTree.Element, name: str) -> Space:
         for part in ("matrixSize", "fieldOfView_mm")
     )
     return Space(matrix, fov)
+
+
+def _extent(encoding: ElementTree.Element) -> tuple[float, ...]:
+    sizes = [_positive(_number(encoding, f"{{*}}reconSpace/{{*}}fieldOfView_mm/{{*}}{axis}")) for axis in "xyz"]
+    return tuple(1e-3 * size for size in sizes if size is not None) if None not in sizes else ()
+
+
+def _unit(encoding: ElementTree.Element) -> str:
+    """Return the unit of the trajectory, as `trajdesign.trajectories.formats.mrd` and others write it."""
+    for parameter in encoding.iterfind("{*}trajectoryDescription/{*}userParameterString"):
+        if parameter.findtext("{*}name") == "trajectory_units":
+            return parameter.findtext("{*}value", "")
+    return ""
+
+
+def _positive(value: float) -> float | None:
+    return value if 0 < value < math.inf else None
 
 
 def _number(encoding: ElementTree.Element, path: str) -> float:

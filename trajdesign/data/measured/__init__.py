@@ -1,0 +1,1 @@
+"""What scanners measured, as their raw files hold it: every ADC event in the order in which it was played."""
