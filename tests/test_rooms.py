@@ -67,7 +67,7 @@ ONLY_USERS = {
     "ismrmrd": {"trajectories.formats.mrd"},
     "h5py": {"data.hdf5.chunks", "data.hdf5.reader", "data.hdf5.sandbox", "data.mrd", "data.raw"},
     "pydicom": {"data.dicom"},
-    "twixtools": {"data.measured.twix"},
+    "twixtools": {"data.measured.twix_blocks"},
     "nibabel": {"data.nifti"},
     "pydantic": {"config.models", "plugins"},
 }

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from trajdesign.data import ismrmrd_header
 from trajdesign.data.hdf5 import chunks, reader, sandbox
-from trajdesign.data.measured.shapes import of_array
 from trajdesign.data.measured.measurement import Measurement, Protocol, flagged, joined, slices, stacked
+from trajdesign.data.measured.shapes import of_array
 from trajdesign.errors import InputError
 
 # Bits of the flags, from 0; the format numbers them from 1.

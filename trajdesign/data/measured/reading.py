@@ -45,7 +45,5 @@ def read(path: Path | str) -> Measurement:
     for number, event in enumerate(measurement.events):
         if not np.isfinite(event).all():
             coil, sample = np.argwhere(~np.isfinite(event))[0]
-            raise InputError(
-                f"{path}: sample {sample} of coil {coil} in event {number} is {event[coil, sample]}; it must be finite."
-            )
+            raise InputError(f"{path}: sample {sample} of coil {coil} in event {number} is not finite; it is damaged.")
     return measurement
