@@ -12,9 +12,24 @@ from trajdesign.errors import InputError
 from trajdesign.files import arrays, untrusted
 
 # What BART's axes are by their numbers: https://github.com/mrirecon/bart/blob/master/src/misc/mri.h
-_AXES = ("readout", "phase encoding", "second phase encoding", "coil", "map", "echo time", "coefficient")
-_AXES += ("second coefficient", "iteration", "chemical shift", "time", "second time", "level", "slice", "average")
-_AXES += ("batch",)
+_AXES = [
+    "readout",
+    "phase encoding",
+    "second phase encoding",
+    "coil",
+    "map",
+    "echo time",
+    "coefficient",
+    "second coefficient",
+    "iteration",
+    "chemical shift",
+    "time",
+    "second time",
+    "level",
+    "slice",
+    "average",
+    "batch",
+]
 _TIME, _SLICE = 10, 13
 
 

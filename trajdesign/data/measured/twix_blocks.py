@@ -128,14 +128,12 @@ def _scan(blocks: Blocks, start: int, stop: int, path: Path) -> Scan:
     n_text = int(blocks.content[start : start + 4].view("<u4")[0]) if stop - start > least else 0
     if not 8 <= n_text <= min(stop - start, _MOST_TEXT):
         raise InputError(f"{path} is no Siemens raw data file (twix), or damaged: a text of {n_text} bytes at {start}.")
-    at, found, number = start + n_text, [], None
+    found: list[int] = []
+    at, number = start + n_text, None
     while at + least <= stop:
         head = blocks.head_at(at)
-        length, is_end, is_other = (
-            blocks.length(head),
-            blocks.flag(head, "ACQEND"),
-            blocks.flag(head, "ACQEND", "SYNCDATA"),
-        )
+        length, is_end = blocks.length(head), blocks.flag(head, "ACQEND")
+        is_other = is_end or blocks.flag(head, "SYNCDATA")
         if at + length > stop and not is_end:
             break
         if not is_other:
