@@ -15,7 +15,7 @@ from torch import Tensor
 import trajdesign as td
 from trajdesign.config.models import from_tables
 from trajdesign.config.toml import merge, parse_options
-from trajdesign.physics.nerves import FIRST_LEVEL, NORMAL_MODE, nerve_model
+from trajdesign.physics.nerves import FIRST_LEVEL, NORMAL_MODE, nerve_model, stimulation
 from trajdesign.reporting.drawing import COLOURS, GREY, label, new_figure
 
 COIL = "xrm"
@@ -53,7 +53,7 @@ def main(folder: Path, overrides: list[str] | None = None) -> None:
             from_tables({"name": name, **tables}), folder / name, baseline=False, overwrite=True, quiet=True
         )
         ends = {"start": td.load(folder / "free" / "initial.npz"), name: td.load(folder / name)}
-        curves |= {key: model.response(k.gradient, k.scanner.gradient_raster) for key, k in ends.items()}
+        curves |= {key: stimulation(model, k.gradient, k.scanner.gradient_raster) for key, k in ends.items()}
         before, after = (float(curves[key].max()) for key in ends)
         scores = metrics["learned"]
         print(f"{name}: stimulation {before:.1%} -> {after:.1%}, {scores['psnr']:.2f} dB, SSIM {scores['ssim']:.4f}")

@@ -12,7 +12,7 @@ from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
 from trajdesign.cli import app
 from trajdesign.exporting.proof import export
-from trajdesign.physics.nerves import nerve_model
+from trajdesign.physics.nerves import nerve_model, stimulation
 from trajdesign.physics.resonances import Band
 from trajdesign.pulseq.reader import player
 from trajdesign.pulseq.side_effects import expose
@@ -45,7 +45,7 @@ def test_a_long_file_is_taken_in_parts_that_see_what_the_whole_has(written, mode
     file = player.read(written)
     assert file.duration > 10
     found = expose(file, SCANNER, nerve_model(model))
-    response = nerve_model(model).response(whole(written), 10e-6)
+    response = stimulation(nerve_model(model), whole(written), 10e-6)
     check = found.checks[0]
     assert check.value == pytest.approx(float(response.max()), rel=1e-3)
     # every shot responds nearly alike, so the place is one of twelve

@@ -8,7 +8,6 @@ The waveform's axes are taken as the scanner's: x, y and z. The nerve impulse re
 plane turns them, the SAFE model does.
 """
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,49 +22,8 @@ from trajdesign.physics.siemens_asc import read_asc, value
 NORMAL_MODE, FIRST_LEVEL = 0.8, 1.0
 
 
-class NerveModel(ABC):
-    """A model of the nerves of a patient in one gradient coil. One class is one model."""
-
-    @abstractmethod
-    def filtered(self, slew: Tensor, raster: float) -> Tensor:
-        """Return the response of each axis (..., time, axis), in parts of the limit.
-
-        Parameters
-        ----------
-        slew
-            Finite slew rates (..., time, axis), T/m/s, each constant over one raster time; at rest before.
-        raster
-            s.
-        """
-
-    def response(self, gradient: Tensor, raster: float) -> Tensor:
-        """Return the response over time, of all axes together, in parts of the limit; 1 is 100 percent.
-
-        It starts from rest, and the step to the first sample is not part of it: the first response is zero.
-
-        Parameters
-        ----------
-        gradient
-            Samples at the raster centres (..., time, axis), T/m, straight lines between them.
-        raster
-            s.
-
-        Returns
-        -------
-        response
-            At the times of the samples (..., time), float64, differentiable; not a number from a sample on that is not
-            finite.
-        """
-        slew = gradient.double().diff(dim=-2) / raster
-        finite = slew.isfinite()
-        axes = self.filtered(slew.where(finite, slew.new_zeros(())), raster)
-        unknown = (~finite).any(dim=-1).cumsum(dim=-1) > 0
-        response = torch.linalg.vector_norm(axes, dim=-1).masked_fill(unknown, torch.nan)
-        return torch.nn.functional.pad(response, (1, 0))
-
-
 @dataclass(frozen=True)
-class ImpulseResponse(NerveModel):
+class ImpulseResponse:
     """The nerve impulse response of IEC 60601-2-33, AA.21: one hyperbolic response for all axes.
 
     A slew rate S has the effect ``coil_length / rheobase`` times the convolution of S with c / (c + t)^2, c the
@@ -88,7 +46,7 @@ class ImpulseResponse(NerveModel):
     coil_length: float
 
     def filtered(self, slew: Tensor, raster: float) -> Tensor:
-        """Return the response of each axis (..., time, axis), signed."""
+        """Return the response of each axis, signed, to slew rates (..., time, axis), T/m/s; see `stimulation`."""
         edges = raster * torch.arange(slew.shape[-2] + 1, dtype=slew.dtype, device=slew.device)
         kernel = -(self.chronaxie / (self.chronaxie + edges)).diff()
         return causal(slew, kernel) * (self.coil_length / self.rheobase)
@@ -108,7 +66,7 @@ class SafeAxis:
 
 
 @dataclass(frozen=True)
-class Safe(NerveModel):
+class Safe:
     """The SAFE model: low passes of the slew rate and of its magnitude, for each axis.
 
     Hebrank and Gebhardt, ISMRM 2000, p. 2007. The low passes are the RC recursion
@@ -124,10 +82,7 @@ class Safe(NerveModel):
     def read(cls, path: Path | str) -> "Safe":
         """Return the model of a gradient system from its ``.asc`` file.
 
-        Raises
-        ------
-        InputError
-            If the file cannot be read, lacks a key, or its numbers are no SAFE model.
+        It raises an `InputError` if the file cannot be read, lacks a key, or its numbers are no SAFE model.
         """
         values = read_asc(path)
 
@@ -149,7 +104,7 @@ class Safe(NerveModel):
         return cls(*axes)
 
     def filtered(self, slew: Tensor, raster: float) -> Tensor:
-        """Return the response of each axis (..., time, axis), not negative."""
+        """Return the response of each axis, not negative, to slew rates (..., time, axis), T/m/s; see `stimulation`."""
         axes = []
         for axis, signed in zip((self.x, self.y, self.z), slew.unbind(dim=-1), strict=False):
             one, two, three = (
@@ -158,6 +113,39 @@ class Safe(NerveModel):
             )
             axes.append((one + two + three) * (axis.scale / axis.limit))
         return torch.stack(axes, dim=-1)
+
+
+#: The models of a patient's nerves in a gradient coil. Their `filtered` returns the response of every axis, in parts of
+#: the limit, to slew rates that are constant over a raster time and follow rest.
+NerveModel = ImpulseResponse | Safe
+
+
+def stimulation(model: NerveModel, gradient: Tensor, raster: float) -> Tensor:
+    """Return the response of the nerves over time, of all axes together, in parts of the limit; 1 is 100 percent.
+
+    It starts from rest, and the step to the first sample is not part of it: the first response is zero.
+
+    Parameters
+    ----------
+    model
+        Nerves and coil.
+    gradient
+        Samples at the raster centres (..., time, axis), T/m, straight lines between them.
+    raster
+        s.
+
+    Returns
+    -------
+    Tensor
+        At the times of the samples (..., time), float64, differentiable; not a number from a sample on that is not
+        finite.
+    """
+    slew = gradient.double().diff(dim=-2) / raster
+    finite = slew.isfinite()
+    axes = model.filtered(slew.where(finite, slew.new_zeros(())), raster)
+    unknown = (~finite).any(dim=-1).cumsum(dim=-1) > 0
+    response = torch.linalg.vector_norm(axes, dim=-1).masked_fill(unknown, torch.nan)
+    return torch.nn.functional.pad(response, (1, 0))
 
 
 def _low_pass(time: float, raster: float, like: Tensor) -> Tensor:
@@ -193,12 +181,8 @@ COILS = {
 def nerve_model(name: str) -> NerveModel:
     """Return a model: a key of `COILS`, or SAFE from the path of a site's ``.asc`` file.
 
-    Raises
-    ------
-    ConfigError
-        If the name is neither.
-    InputError
-        If the file cannot be read or holds no SAFE model.
+    It raises a `ConfigError` if the name is neither, and an `InputError` if the file cannot be read or holds no SAFE
+    model.
     """
     if name in COILS:
         return COILS[name]

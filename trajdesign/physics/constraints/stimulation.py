@@ -4,7 +4,7 @@ from torch import Tensor
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.interfaces import Constraint
-from trajdesign.physics.nerves import NORMAL_MODE, nerve_model
+from trajdesign.physics.nerves import NORMAL_MODE, nerve_model, stimulation
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory
 from trajdesign.units import plausible
@@ -51,4 +51,4 @@ class Stimulation(Constraint):
 
     def measure(self, trajectory: Trajectory) -> Tensor:
         """Response at the gradient samples (shot, sample)."""
-        return self.model.response(trajectory.gradient, trajectory.scanner.gradient_raster)
+        return stimulation(self.model, trajectory.gradient, trajectory.scanner.gradient_raster)
