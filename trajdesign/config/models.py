@@ -20,7 +20,7 @@ _PLUGIN_TABLES = ("init", "parameterization", "reconstructor", "data")
 
 
 class _Table(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True, validate_default=True)
 
 
 class _OneTable(_Table):
@@ -51,6 +51,20 @@ class Limits(_Table):
     weight: float = pydantic.Field(0.1, ge=0)
     penalty_norm: Literal["scanner", "axis"] = "scanner"
     iterations: int = pydantic.Field(40, ge=1, le=10_000)
+
+    @pydantic.field_validator("options")
+    @classmethod
+    def _resolve(cls, options: dict[str, dict[str, Any]], info: pydantic.ValidationInfo) -> dict[str, dict[str, Any]]:
+        names = info.data.get("constraints", [])
+        for name in options:
+            if name not in names:
+                plugins.find("constraint", name)  # a name that is no constraint has its own sentence
+                raise ConfigError(f"limits.options.{name} is given, but limits.constraints does not name {name!r}.")
+        resolved = {
+            name: plugins.resolve("constraint", {**options.get(name, {}), "kind": name}, at=f"limits.options.{name}")
+            for name in names
+        }
+        return {name: {key: resolved[name][key] for key in resolved[name] if key != "kind"} for name in options}
 
     @property
     def tables(self) -> dict[str, dict[str, Any]]:
@@ -148,32 +162,29 @@ class Config(_Table):
         init = given.get("init", cls.model_fields["init"].default)
         return {"name": str(init.get("kind")) if isinstance(init, dict) else "", **given}
 
+    @pydantic.field_validator(*_PLUGIN_TABLES, "response")
+    @classmethod
+    def _resolve(cls, table: dict[str, Any], info: pydantic.ValidationInfo) -> dict[str, Any]:
+        kind = str(info.field_name)
+        return plugins.resolve(kind, table) if table or kind != "response" else {}
+
+    @pydantic.field_validator("start")
+    @classmethod
+    def _resolve_starts(
+        cls, start: dict[str, Any] | list[dict[str, Any]], info: pydantic.ValidationInfo
+    ) -> dict[str, Any] | list[dict[str, Any]]:
+        def resolve(table: dict[str, Any]) -> dict[str, Any]:
+            whole = table if "kind" in table else {**info.data["init"], **table}
+            return plugins.resolve("init", whole, at="start") if table else {}
+
+        return [resolve(table) for table in start] if isinstance(start, list) else resolve(start)
+
     @pydantic.model_validator(mode="after")
-    def _resolve_plugins(self) -> "Config":
-        for kind in _PLUGIN_TABLES:
-            getattr(self, kind).update(plugins.resolve(kind, getattr(self, kind)))
-        for start in self.starts:
-            start.update(plugins.resolve("init", start if "kind" in start else {**self.init, **start}, at="start"))
-        if self.response:
-            self.response.update(plugins.resolve("response", self.response))
-        self._resolve_constraints()
+    def _require_playable(self) -> "Config":
         wrong = unplayable(self.acquisition, self.scanner)
         if wrong:
             raise ConfigError(f"config acquisition.dwell: {wrong}")
         return self
-
-    def _resolve_constraints(self) -> None:
-        names, options = self.limits.constraints, self.limits.options
-        for name in options:
-            if name not in names:
-                plugins.find("constraint", name)  # a name that is no constraint has its own sentence
-                raise ConfigError(f"limits.options.{name} is given, but limits.constraints does not name {name!r}.")
-        for name in names:
-            resolved = plugins.resolve(
-                "constraint", {**options.get(name, {}), "kind": name}, at=f"limits.options.{name}"
-            )
-            if name in options:
-                options[name] = {key: resolved[key] for key in resolved if key != "kind"}
 
     @property
     def starts(self) -> list[dict[str, Any]]:
@@ -226,10 +237,7 @@ def _wrong(tables: dict[str, Any]) -> str:
 def from_tables(tables: dict[str, Any]) -> Config:
     """Check the tables of a config.
 
-    Raises
-    ------
-    ConfigError
-        If a key is unknown (the sentence names the nearest one) or a value does not fit.
+    It raises a `ConfigError` if a key is unknown (the sentence names the nearest one) or a value does not fit.
     """
     try:
         _require_64_bits(tables)
@@ -260,12 +268,8 @@ def profiles() -> list[str]:
 def scanner_settings(table: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a `Scanner` that a table ``[scanner]`` and its profile give, and no others.
 
-    Raises
-    ------
-    InputError
-        If the profile's file is missing or no TOML.
-    ConfigError
-        If there is no such profile or setting, or a value does not fit.
+    It raises an `InputError` if the profile's file is missing or no TOML, and a `ConfigError` if there is no such
+    profile or setting, or a value does not fit.
     """
     settings = with_profile(table)
     gamma = settings.get("gamma")
@@ -305,12 +309,7 @@ def _built_in(name: str) -> dict[str, Any]:
 def with_profile(scanner: dict[str, Any]) -> dict[str, Any]:
     """Return a scanner's table with what its ``profile`` says, a built-in name or a TOML file, under its own values.
 
-    Raises
-    ------
-    InputError
-        If the file is missing or no TOML.
-    ConfigError
-        If there is no such profile.
+    It raises an `InputError` if the file is missing or no TOML, and a `ConfigError` if there is no such profile.
     """
     own = dict(scanner)
     name = own.pop("profile", None)

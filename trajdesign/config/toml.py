@@ -18,10 +18,7 @@ _LONG_KEY = re.compile(r"""(?:\.[ \t]*(?:[\w-]+|"(?:\\.|[^"\\\n])*"|'[^'\n]*')[ 
 def read_toml(path: Path | str) -> dict[str, Any]:
     """Read the tables of a TOML file.
 
-    Raises
-    ------
-    InputError
-        If the file is missing or no TOML.
+    It raises an `InputError` if the file is missing or no TOML.
     """
     content = untrusted.read_bytes(path, _MOST_TOML)
     try:
@@ -76,10 +73,7 @@ def flattened(tables: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def parse_options(assignments: Sequence[str]) -> dict[str, Any]:
     """Return ``["a=value", "b.c=value"]`` as nested tables, the values read as TOML.
 
-    Raises
-    ------
-    ConfigError
-        If one is not of that form.
+    It raises a `ConfigError` if one is not of that form.
     """
     tables: dict[str, Any] = {}
     for assignment in assignments:
