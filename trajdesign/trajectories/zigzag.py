@@ -98,22 +98,13 @@ def fill(
     Parameters
     ----------
     pattern
-        Its name, for the sentences of the errors.
+        Its name, for the sentences of the errors; see `how_many`.
     plan
         From a number of lines a shot to the zig-zags.
-    lines
-        Lines a shot; None takes as many as there is time for.
-    most
-        The largest sensible number of lines.
+    lines, most
+        Lines a shot, and the largest sensible number; None takes as many as there is time for.
     acquisition, scanner
         Timing and raster.
-
-    Raises
-    ------
-    ConfigError
-        If `lines` is not between 1 and `most`.
-    LimitError
-        If the lines do not fit into the readout, or by default not even one.
     """
     steps = n_points(acquisition, scanner) - 1
     available = steps * scanner.gradient_raster

@@ -27,14 +27,10 @@ def cartesian(
     """Return readout lines along x, one for each shot, in rising k_y, straight or as waves.
 
     A wave moves along x at the constant speed of the straight line and along y as a sine, of as many periods as 98
-    percent of the limits allow, which crosses its row where k_x = 0. Straight lines hold one at k_y = 0.
+    percent of the limits allow, which crosses its row where k_x = 0. Straight lines hold one at k_y = 0. It is 2D.
 
     Parameters
     ----------
-    acquisition
-        2D.
-    scanner
-        Limits and rasters.
     spacing
         ``"uniform"``: lines evenly from -k_max; every line of the matrix if there are as many shots.
         ``"variable"``: the density of lines falls as ``|k_y| ** -power``, but never exceeds one line in
@@ -51,18 +47,6 @@ def cartesian(
         Above 1, up to 2, waves crowd at the centre: with s from -1 to 1, k_x runs as ``s * |s| ** (focus - 1)``, the
         amplitude as ``|s| ** (focus - 1)``, and the sine in s. They are played as fast as the limits allow, and have as
         many periods as the readout has time for.
-
-    Returns
-    -------
-    Trajectory
-        Control points (shot, point, dim), 1/m.
-
-    Raises
-    ------
-    ConfigError
-        If the acquisition is not 2D or an option is out of range.
-    LimitError
-        If a line needs more gradient or slew rate than the scanner has, or is faster than the receiver can follow.
     """
     require_2d("cartesian", acquisition)
     n_shots, matrix = acquisition.n_shots, acquisition.matrix[1]

@@ -16,33 +16,17 @@ def epi(acquisition: Acquisition, scanner: Scanner, *, lines: int | None = None,
     """Return interleaved echo-planar shots: lines to and fro along x, advancing along y.
 
     The shots' lines alternate, so that all of them together are spread evenly from -k_max and one is k_y = 0; see
-    Mansfield, J. Phys. C 1977, doi:10.1088/0022-3719/10/3/004, for a single shot. The gradient along x is a
-    trapezoid at the limits of gradient, receiver and slew rate, and the blips along y are played while it turns round.
+    Mansfield, J. Phys. C 1977, doi:10.1088/0022-3719/10/3/004, for a single shot. The gradient along x is a trapezoid
+    at the limits of gradient, receiver and slew rate, and the blips along y are played while it turns round. It is 2D.
 
     Parameters
     ----------
-    acquisition
-        2D.
-    scanner
-        Limits and rasters.
     lines
         Lines of one shot. By default as many as the readout has time for, and not more than fill the matrix;
         fewer are played slower, to fill the readout.
     density
         1 to 8: lines lie at ``k_y = +-k_max * u**density`` with u evenly spread; 1 is uniform, more is denser at
         the centre.
-
-    Returns
-    -------
-    Trajectory
-        Control points (shot, point, dim), 1/m.
-
-    Raises
-    ------
-    ConfigError
-        If the acquisition is not 2D or an option is out of range.
-    LimitError
-        If the lines do not fit into the readout, or by default not even one.
     """
     require_2d("epi", acquisition)
     if not 1 <= density <= 8:

@@ -43,20 +43,6 @@ def file(
         The file, relative to the working directory.
     k_unit
         Of an array of another program; ``1/fov`` are cycles per field of view, ``normalized`` ends at 0.5.
-
-    Returns
-    -------
-    Trajectory
-        Control points (shot, point, dim), 1/m, and the name, as in the file.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, damaged or of no known kind, or its samples cannot be met on the raster.
-    ConfigError
-        If it belongs to another acquisition or raster.
-    LimitError
-        If the scanner cannot play it.
     """
     if k_unit is None and untrusted.ending(path) == ".npz":
         found = load(path)

@@ -28,28 +28,10 @@ def mrinufft(
 
     Parameters
     ----------
-    acquisition
-        2D or 3D.
-    scanner
-        Limits and rasters.
     pattern
         The rest of the function's name: ``cones``, ``sinusoide``, ``waves``, ``lissajous``, ``floret``, ...
     options
         The function's other arguments, as ``{ nb_zigzags = 3 }``.
-
-    Returns
-    -------
-    Trajectory
-        Control points (shot, point, dim), 1/m.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such pattern, or it does not take these options.
-    LimitError
-        If the path takes longer than the readout.
-    ResourceError
-        If mri-nufft is not installed.
     """
     name, steps = f"mrinufft: {pattern}", n_points(acquisition, scanner) - 1
     own = _points(pattern, options or {}, acquisition, steps + 1)

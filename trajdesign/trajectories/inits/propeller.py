@@ -20,32 +20,16 @@ def propeller(
 
     The next blade is rotated by ``pi / n_shots``; see Pipe, MRM 1999,
     doi:10.1002/(SICI)1522-2594(199911)42:5<963::AID-MRM17>3.0.CO;2-L. The corners of the blades lie on the circle of
-    k_max. Where k_max differs between the axes, the pattern of the larger one is shrunk along the other.
+    k_max. Where k_max differs between the axes, the pattern of the larger one is shrunk along the other. It is 2D.
 
     Parameters
     ----------
-    acquisition
-        2D.
-    scanner
-        Limits and rasters.
     lines
         Lines of one blade. By default as many as the readout has time for, and not more than make the blades
         meet at the edge of k-space; fewer are played slower, to fill the readout. Only of an odd number one runs
         through the centre itself.
     spacing
         From line to line, 1/FOV, 0.1 to 16: 1 fills the blade, more makes it wider and aliased.
-
-    Returns
-    -------
-    Trajectory
-        Control points (shot, point, dim), 1/m.
-
-    Raises
-    ------
-    ConfigError
-        If the acquisition is not 2D or an option is out of range.
-    LimitError
-        If the lines do not fit into the readout, or by default not even one.
     """
     require_2d("propeller", acquisition)
     if not 0.1 <= spacing <= 16:

@@ -35,8 +35,6 @@ def radial(
     ----------
     acquisition
         2D, or 3D: then the spokes cover the half sphere (the sphere, if centre-out).
-    scanner
-        Limits and rasters.
     angle
         ``"uniform"``: 2D shot i at the angle ``pi * i / n_shots``, as Peng et al., CVPR 2022; 3D shots on the
         golden-angle spiral of even height. ``"golden"``: 111.246 degrees from shot to shot, so any run of
@@ -47,18 +45,6 @@ def radial(
         Which tiny golden angle, from 1, the golden angle itself; 7 is 23.628 degrees.
     centre_out
         Start at the centre. The angles then cover the full circle: they are twice those of full spokes.
-
-    Returns
-    -------
-    Trajectory
-        Control points (shot, point, dim), 1/m.
-
-    Raises
-    ------
-    ConfigError
-        If `golden_index` is below 1, or tiny golden angles are asked for in 3D.
-    LimitError
-        If a spoke needs more gradient than the scanner has or the receiver can follow.
     """
     if golden_index < 1:
         raise ConfigError(f"radial: golden_index is {golden_index}; it is at least 1.")

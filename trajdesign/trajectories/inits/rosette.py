@@ -20,32 +20,16 @@ def rosette(acquisition: Acquisition, scanner: Scanner, *, petals: int | None = 
     IEEE TMI 1997, doi:10.1109/42.611345. The next one is rotated by ``2 * pi / n_shots``. Along it the speed is the
     largest under the gradient limit, the receiver's Nyquist limit and the vector norm of the slew rate (which implies
     the limits of each axis). Where k_max differs between the axes, the pattern of the larger one is shrunk along the
-    other.
+    other. It is 2D.
 
     Parameters
     ----------
-    acquisition
-        2D.
-    scanner
-        Limits and rasters.
     petals
         Petals of one shot. By default as many as the readout has time for, and not more than put the tips of all
         shots 1/FOV apart; fewer are played slower, to fill the readout.
     turns
         Turns of the axis of the petals over the shot, 0 to 100; more makes rounder petals. The nearest number is
         taken that spreads the tips of the petals of all shots evenly over the circle.
-
-    Returns
-    -------
-    Trajectory
-        Control points (shot, point, dim), 1/m.
-
-    Raises
-    ------
-    ConfigError
-        If the acquisition is not 2D or an option is out of range.
-    LimitError
-        If the petals do not fit into the readout, or by default not even one.
     """
     require_2d("rosette", acquisition)
     if not 0 <= turns <= 100:

@@ -25,18 +25,14 @@ def spiral(
 ) -> Trajectory:
     """Return interleaved spirals from rest at the centre to k_max at the last control point, or from edge to edge.
 
-    The path of one interleaf is ``k_max * tau**density * exp(2i * pi * turns * tau)``, tau from 0 to 1; the
-    next one is rotated by ``2 * pi / n_shots``. Along it the speed is the largest under the gradient limit,
-    the receiver's Nyquist limit and the vector norm of the slew rate (which implies the limits of each axis);
-    see Lustig et al., doi:10.1109/TMI.2008.922699. Where k_max differs between the axes, the pattern of
-    the larger one is shrunk along the other.
+    The path of one interleaf is ``k_max * tau**density * exp(2i * pi * turns * tau)``, tau from 0 to 1; the next one is
+    rotated by ``2 * pi / n_shots``. Along it the speed is the largest under the gradient limit, the receiver's Nyquist
+    limit and the vector norm of the slew rate (which implies the limits of each axis); see Lustig et al.,
+    doi:10.1109/TMI.2008.922699. Where k_max differs between the axes, the pattern of the larger one is shrunk along the
+    other. It is 2D.
 
     Parameters
     ----------
-    acquisition
-        2D.
-    scanner
-        Limits and rasters.
     density
         1 to 8: 1 is the Archimedean spiral, more is denser at the centre.
     turns
@@ -45,18 +41,6 @@ def spiral(
     in_out
         Go in from k_max, through the centre, and out to the opposite point on the same path turned by pi, as a
         spoke wound up at both ends. The next interleaf is rotated by ``pi / n_shots``.
-
-    Returns
-    -------
-    Trajectory
-        Control points (shot, point, dim), 1/m.
-
-    Raises
-    ------
-    ConfigError
-        If the acquisition is not 2D or an option is out of range.
-    LimitError
-        If the turns do not fit into the readout, or by default not even a tenth of one.
     """
     require_2d("spiral", acquisition)
     if not 1 <= density <= 8:
