@@ -2,6 +2,8 @@
 
 import inspect
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +114,38 @@ def test_resolving_writes_out_every_default_and_leaves_the_table_alone():
     assert resolved["hidden"] == 8
     assert resolved["method"] == "rk4"
     assert plugins.resolve("parameterization", resolved) == resolved
+
+
+PROTOCOLS = {
+    "init": "Init", "exporter": "Exporter", "data": "DataSource", "response": "ResponseModel", "logger": "Logger",
+}  # fmt: skip
+
+
+def mypy(file, lines):
+    """Return the exit code of mypy, and what it says of a program."""
+    file.write_text("\n".join(lines))
+    settings = ["--config-file", str(ROOT.parent / "pyproject.toml"), "--cache-dir", str(ROOT.parent / ".mypy_cache")]
+    command = [sys.executable, "-m", "mypy", *settings, str(file)]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT.parent)
+    return result.returncode, result.stdout
+
+
+def test_mypy_holds_every_plugin_against_its_kind(tmp_path):
+    lines = ["from trajdesign import interfaces, plugins"]
+    for kind, protocol in PROTOCOLS.items():
+        for name in plugins.names(kind):
+            module = f"trajdesign.{plugins.KINDS[kind][0]}.{name}"
+            lines += [f"import {module}", f"{kind}_{name}: interfaces.{protocol} = {module}.{name}"]
+    assert mypy(tmp_path / "right.py", lines) == (0, "Success: no issues found in 1 source file\n")
+    # and what it holds them against is not nothing
+    wrong = [
+        "from trajdesign.trajectories.inits.radial import radial",
+        "exporter: interfaces.Exporter = radial",
+        "network: interfaces.Constraint = plugins.build('reconstructor', {'kind': 'unet'})",
+    ]
+    code, said = mypy(tmp_path / "wrong.py", [lines[0], *wrong])
+    assert code == 1
+    assert said.count("Incompatible types in assignment") == 2
 
 
 def test_a_plugin_from_elsewhere(tmp_path, monkeypatch):

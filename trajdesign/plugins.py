@@ -1,5 +1,6 @@
 """Plug-ins: found by file name, options read from the signature."""
 
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -7,14 +8,26 @@ import pkgutil
 import re
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import pydantic
 
 from trajdesign.errors import ConfigError, nearest
 from trajdesign.files import untrusted
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.utils.data import Dataset
+
+    from trajdesign import interfaces
+    from trajdesign.acquisition import Acquisition
+    from trajdesign.scanner import Scanner
+    from trajdesign.trajectory import Trajectory
+
+#: A config table of a plug-in: ``{"kind": name, option: value, ...}``.
+Table = Mapping[str, Any]
 
 #: Kinds of plug-in: the config's word -> the package, and the base class of those that are classes.
 KINDS: dict[str, tuple[str, str | None]] = {
@@ -38,6 +51,14 @@ def names(kind: str) -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
 
 
+@overload
+def find(kind: Literal["constraint"], name: str) -> "type[interfaces.Constraint]": ...
+@overload
+def find(kind: Literal["exporter"], name: str) -> "interfaces.Exporter": ...
+@overload
+def find(kind: Literal["logger"], name: str) -> "interfaces.Logger": ...
+@overload
+def find(kind: str, name: str) -> Callable[..., Any]: ...
 def find(kind: str, name: str) -> Any:
     """Return the function or class of a plug-in.
 
@@ -114,13 +135,12 @@ def _build_function(name: str) -> Callable[..., Any]:
     return build  # type: ignore[return-value]
 
 
+@functools.lru_cache(maxsize=256)
 def options(plugin: Callable[..., Any]) -> type[pydantic.BaseModel]:
     """Return the model of a plug-in's options: the keyword-only parameters of its signature.
 
-    Raises
-    ------
-    ConfigError
-        If the type of one is not known here, as one that is imported for type checkers alone, or is none of a setting.
+    It raises a `ConfigError` if the type of one is not known here, as one that is imported for type checkers alone, or
+    is none of a setting.
     """
     target = plugin.__init__ if inspect.isclass(plugin) else plugin
     known = getattr(inspect.unwrap(target), "__globals__", {})
@@ -146,7 +166,7 @@ def _type(annotation: Any, known: dict[str, Any]) -> Any:
     return typing.get_type_hints(types.SimpleNamespace(__annotations__={"option": annotation}), known)["option"]
 
 
-def resolve(kind: str, table: dict[str, Any], *, at: str | None = None) -> dict[str, Any]:
+def resolve(kind: str, table: Table, *, at: str | None = None) -> dict[str, Any]:
     """Return a plug-in's config table with every option checked and every default written out.
 
     Parameters
@@ -154,7 +174,7 @@ def resolve(kind: str, table: dict[str, Any], *, at: str | None = None) -> dict[
     kind
         Key of `KINDS`.
     table
-        ``{"kind": name, option: value, ...}``.
+        The config table.
     at
         Its key in the config, if that is not `kind`.
 
@@ -186,22 +206,42 @@ def required_options(kind: str, name: str) -> list[str]:
     return [key for key, field in options(find(kind, name)).model_fields.items() if field.is_required()]
 
 
-def build(kind: str, table: dict[str, Any], *arguments: Any) -> Any:
-    """Call a plug-in with the positional arguments of its kind and the options of its config table.
+def bind(kind: str, table: Table, n_arguments: int) -> Callable[..., Any]:
+    """Return a plug-in with the options of its config table, to be called with its positional arguments alone.
 
-    Raises
-    ------
-    ConfigError
-        As of `resolve`, or if it does not take these arguments.
+    It raises a `ConfigError` if the table is none that `resolve` takes, or the plug-in does not take so many arguments.
     """
     chosen = resolve(kind, table)
     name = chosen.pop("kind")
-    plugin = find(kind, name)
+    plugin = functools.partial(find(kind, name), **chosen)
     try:
-        inspect.signature(plugin).bind(*arguments, **chosen)
+        inspect.signature(plugin).bind(*range(n_arguments))
     except TypeError as error:
         raise ConfigError(f"{kind} plug-in {name!r} cannot be called as one: {error}.") from None
-    return plugin(*arguments, **chosen)
+    return plugin
+
+
+@overload
+def build(kind: Literal["init"], table: Table, acquisition: "Acquisition", scanner: "Scanner", /) -> "Trajectory": ...
+@overload
+def build(
+    kind: Literal["constraint"], table: Table, acquisition: "Acquisition", scanner: "Scanner", /
+) -> "interfaces.Constraint": ...
+@overload
+def build(
+    kind: Literal["parameterization"], table: Table, initial: "Trajectory", /
+) -> "interfaces.Parameterization": ...
+@overload
+def build(kind: Literal["reconstructor"], table: Table, /) -> "interfaces.Reconstructor": ...
+@overload
+def build(
+    kind: Literal["data"], table: Table, acquisition: "Acquisition", split: Literal["train", "val", "test"], /
+) -> "Dataset[Tensor]": ...
+@overload
+def build(kind: str, table: Table, *arguments: Any) -> Any: ...
+def build(kind: str, table: Table, *arguments: Any) -> Any:
+    """Call a plug-in with the positional arguments of its kind and the options of its config table; see `bind`."""
+    return bind(kind, table, len(arguments))(*arguments)
 
 
 def catalogue() -> dict[str, dict[str, dict[str, Any]]]:

@@ -16,7 +16,7 @@ import numpy as np
 
 import trajdesign as td
 from trajdesign.data.sources.phantom import phantom
-from trajdesign.physics.response import actual
+from trajdesign.physics.response import Response
 from trajdesign.reporting import drawing
 from trajdesign.trajectories.inits.spiral import spiral
 
@@ -35,7 +35,7 @@ nominal = spiral(acquisition, td.Scanner(max_gradient=40e-3, max_slew=180.0))
 with tempfile.TemporaryDirectory() as folder:
     girf = Path(folder) / "girf.npz"
     np.savez(girf, frequency_hz=frequency, response=response)
-    acting = actual(nominal, {"kind": "girf", "path": str(girf)})
+    acting = Response({"kind": "girf", "path": str(girf)})(nominal)
 
 # %%
 # Where the samples are

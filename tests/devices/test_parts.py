@@ -16,7 +16,7 @@ from trajdesign.errors import ResourceError
 from trajdesign.exporting.proof import export
 from trajdesign.physics import limits
 from trajdesign.physics.projection import project
-from trajdesign.physics.response import actual
+from trajdesign.physics.response import Response
 from trajdesign.reconstruction import coils, metrics
 from trajdesign.scanner import Scanner
 from trajdesign.trajectories import convert
@@ -162,7 +162,7 @@ def test_the_projection(device, alike, trajectory):
 def test_responses(device, alike, trajectory, name, girf):
     table = {"kind": name, **({"girf": girf, **NEEDED}.get(name, {}))}
     found, expected = learnable(trajectory, device), learnable(trajectory)
-    curves = [actual(t, table).k for t in (found, expected)]
+    curves = [Response(table)(t).k for t in (found, expected)]
     alike(*curves)
     for curve in curves:
         curve.square().sum().backward()

@@ -13,7 +13,7 @@ from trajdesign.errors import ConfigError, InputError
 from trajdesign.exporting.proof import export
 from trajdesign.learning.optimize import optimize
 from trajdesign.learning.run_folder import RunFolder
-from trajdesign.physics import response
+from trajdesign.physics.response import Response
 from trajdesign.pulseq.writer import parts
 from trajdesign.reporting import report
 from trajdesign.scanner import Scanner
@@ -91,17 +91,17 @@ def eddy(**changes):
 def test_the_actual_curve_is_the_sum_of_the_actual_gradient_and_passes_gradients_on():
     scanner, acquisition = Scanner(), Acquisition(n_shots=2, n_samples=200)
     trajectory = plugins.build("init", {"kind": "spiral"}, acquisition, scanner)
-    actual = response.actual(trajectory, eddy())
+    actual = Response(eddy())(trajectory)
     wanted = plugins.build("response", eddy(), trajectory.gradient, scanner.gradient_raster)
     assert torch.allclose(actual.gradient, wanted, atol=1e-15)
     assert torch.equal(actual.k[:, 0], trajectory.k[:, 0])
-    assert response.actual(trajectory, {}) is trajectory
+    assert Response({})(trajectory) is trajectory
     points = trajectory.k.clone().requires_grad_()
-    small = response.actual(trajectory.with_k(points), eddy()).k_adc[0, 100, 0]
+    small = Response(eddy())(trajectory.with_k(points)).k_adc[0, 100, 0]
     slope = torch.autograd.grad(small, points)[0][0, 30, 0]
     moved = trajectory.k.clone()
     moved[0, 30, 0] += 1.0
-    step = response.actual(trajectory.with_k(moved), eddy()).k_adc[0, 100, 0] - small.detach()
+    step = Response(eddy())(trajectory.with_k(moved)).k_adc[0, 100, 0] - small.detach()
     assert float(slope) == pytest.approx(float(step.detach()), rel=1e-6)
 
 

@@ -15,7 +15,8 @@ from trajdesign.errors import ConfigError, LimitError
 from trajdesign.files import untrusted
 from trajdesign.files.atomic import atomic_path
 from trajdesign.physics import limits
-from trajdesign.trajectory import MAX_K_ERROR_FOV, Trajectory
+from trajdesign.physics.response import Response
+from trajdesign.trajectory import MAX_K_ERROR_FOV, Trajectory, not_finite
 
 
 def export(
@@ -82,7 +83,8 @@ def export(
     if not hasattr(module, "read_back"):
         raise ConfigError(f"exporter {format!r} has no function read_back, so its files cannot be proved.")
     trajectory = trajectory.with_k(trajectory.k.detach())  # of which there are copies
-    _require_finite(trajectory)
+    if wrong := not_finite(trajectory.k.cpu()):
+        raise LimitError(f"{trajectory.name} {wrong}; it cannot be exported.")
     limits.require(trajectory, limits.without(ignore or [], constraints or ()), constraints)
     with ExitStack() as files:
         temporary = files.enter_context(atomic_path(path, overwrite=overwrite))
@@ -100,7 +102,7 @@ def export(
         if companion is not None:
             arrays = {"k_adc": next(iter(read.values()))}
             if response and hasattr(module, "actual_k"):
-                arrays["k_actual"] = module.actual_k(temporary, trajectory, response)
+                arrays["k_actual"] = module.actual_k(temporary, trajectory, Response(response))
             _save_k(companion, trajectory, arrays, report)
             report["k_path"] = str(k_path)
     return report
@@ -146,15 +148,6 @@ def compare(read: Mapping[str, np.ndarray], trajectory: Trajectory) -> dict[str,
         "k_error_fov_by_reader": largest,
         "reader_difference_fov": difference,
     }
-
-
-def _require_finite(trajectory: Trajectory) -> None:
-    broken = np.argwhere(~np.isfinite(trajectory.k.detach().cpu().numpy()))
-    if len(broken):
-        shot, point, axis = broken[0]
-        raise LimitError(
-            f"{trajectory.name} is not finite at shot {shot}, point {point}, axis {'xyz'[axis]}; it cannot be exported."
-        )
 
 
 def _save_k(path: Path, trajectory: Trajectory, k: dict[str, np.ndarray], report: Mapping[str, Any]) -> None:

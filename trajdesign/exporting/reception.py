@@ -15,6 +15,7 @@ from trajdesign.encoding.voxel_signal import signal
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.pulseq import coherence
 from trajdesign.pulseq.reader.sequence import SeqFile
+from trajdesign.trajectories.loading import smallest_matrix
 from trajdesign.units import plausible
 
 #: Decay until the echo beyond which nothing is left to be seen, in time constants.
@@ -159,7 +160,7 @@ def acquisition_of(played: SeqFile, events: NDArray[np.integer], path: Path) -> 
     """Return the acquisition of a file: its field of view, and the smallest even matrix of square pixels for its k."""
     fov = _fov(played, path)[:2]
     reach = float(np.abs(stacked(played.k, events)).max())
-    matrix = tuple(2 * max(2, math.ceil(min(reach * extent, _LARGEST_MATRIX) - 1e-3)) for extent in fov)
+    matrix = smallest_matrix(min(reach * extent, _LARGEST_MATRIX) for extent in fov)
     if max(matrix) > _LARGEST_MATRIX:
         raise InputError(f"{path} reaches {reach:.4g} 1/m; is the definition FOV, {fov} m, right?")
     times = played.adcs[0].times

@@ -33,6 +33,7 @@ from trajdesign.exporting.reception import (
 from trajdesign.files.atomic import atomic_path
 from trajdesign.learning.run_folder import to_json
 from trajdesign.learning.trained import TrainedRun
+from trajdesign.physics.response import Response
 from trajdesign.pulseq import coherence
 from trajdesign.pulseq.reader import player, sequence
 from trajdesign.pulseq.response import k_of_file
@@ -165,7 +166,7 @@ def scan(
         slices = slices_of(told, path, None if trained is None else trained.trajectory.acquisition)
         acquisition = acquisition_of(told, slices[0], path) if trained is None else trained.trajectory.acquisition
         require_flat(told, path)
-        played = replace(told, k=k_of_file(told, {} if trained is None else trained.config.response))
+        played = replace(told, k=k_of_file(told, Response({} if trained is None else trained.config.response)))
         coil_images = _coil_images(object, acquisition, n_coils, {} if trained is None else trained.config.data)
         physics = Reception(played, t2_prime, t2, off_resonance)
         facts = {
@@ -338,7 +339,7 @@ def _coil_images(object: str, acquisition: Acquisition, n_coils: int | None, dat
     if n_coils is not None:
         given["n_coils"] = n_coils
     slices = plugins.build("data", {**data, **given}, acquisition, "test")
-    return slices[len(slices) // 2]
+    return slices[len(slices) // 2]  # type: ignore[arg-type]
 
 
 def _write(scanned: Scanned, to: dict[str, Path]) -> None:

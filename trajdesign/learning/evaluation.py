@@ -13,7 +13,7 @@ from trajdesign.data import copies
 from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.interfaces import Reconstructor
-from trajdesign.physics.response import actual
+from trajdesign.physics.response import Response
 from trajdesign.reconstruction import coils, metrics
 from trajdesign.reconstruction.coils import root_sum_of_squares
 from trajdesign.runtime import prefetch
@@ -59,7 +59,7 @@ def evaluate(
     """
     if ranks is None:
         ranks = Ranks(device=next((p.device for p in network.parameters()), torch.device("cpu")))
-    encoding = Encoding(actual(trajectory, config.response), device=ranks.device, normal=config.training.normal)
+    encoding = Encoding(Response(config.response)(trajectory), device=ranks.device, normal=config.training.normal)
     n_images: int = len(dataset)  # type: ignore[arg-type]
     seeds = draw_seeds(n_images, torch.Generator().manual_seed(config.seed))
     scores: list[tuple[float, float, float, bool, float]] = []

@@ -27,7 +27,7 @@ from trajdesign.learning.run_folder import RunFolder
 from trajdesign.learning.step import constraints_of
 from trajdesign.learning.training import train
 from trajdesign.physics import limits
-from trajdesign.physics.response import actual
+from trajdesign.physics.response import Response
 from trajdesign.reconstruction import metrics
 from trajdesign.runtime import memory, processes, randomness
 from trajdesign.runtime.interrupt import Signals
@@ -258,7 +258,7 @@ def _circumstances(ranks: Ranks) -> dict[str, Any]:
 
 
 def _require_memory(config: Config) -> None:
-    """Refuse what certainly does not fit, before it is made: the trajectory, and the coil images of one object."""
+    """Refuse a trajectory that certainly does not fit, before it is made."""
     acquisition = config.acquisition
     points = n_points(acquisition, config.scanner)
     memory.require(
@@ -267,12 +267,6 @@ def _require_memory(config: Config) -> None:
         f"a trajectory of {acquisition.n_shots} shots with {points} control points each",
         "take fewer shots or samples",
     )
-    n_coils = max(1, int(config.data.get("n_coils") or 1))
-    memory.require(
-        5 * 8 * n_coils * math.prod(acquisition.matrix),  # the images, and their spectra of the doubled matrix
-        f"the images of {n_coils} coils with the matrix {acquisition.matrix}",
-        "take fewer coils or pixels",
-    )
 
 
 def _require_possible(config: Config, patterns: list[Trajectory], ranks: Ranks) -> dict[str, Dataset[Tensor]]:
@@ -280,9 +274,15 @@ def _require_possible(config: Config, patterns: list[Trajectory], ranks: Ranks) 
     for pattern in patterns:
         limits.require(pattern, limits.enforceable(config.limits.constraints), config.limits.options)
     data = datasets(config)
+    images = data["train"][0]
+    memory.require(
+        5 * images.numel() * images.element_size(),  # the images, and their spectra of the doubled matrix
+        f"the images of {len(images)} coils with the matrix {config.acquisition.matrix}",
+        "take fewer coils or pixels",
+    )
     ranks.require_shares(min(config.training.batch_size, len(data["train"])))  # type: ignore[arg-type]
     constraints_of(config, config.scanner)
-    actual(patterns[-1], config.response)
+    Response(config.response)(patterns[-1])
     plugins.build("parameterization", config.parameterization, patterns[-1])
     plugins.build("reconstructor", config.reconstructor)
     return data
@@ -298,6 +298,6 @@ def datasets(config: Config) -> dict[str, Dataset[Tensor]]:
     """
     data = {split: plugins.build("data", config.data, config.acquisition, split) for split in ("train", "val", "test")}
     for split, dataset in data.items():
-        if not len(dataset):
+        if not len(dataset):  # type: ignore[arg-type]
             raise InputError(f"the {split} split of {config.data['kind']!r} holds no images.")
     return data

@@ -14,11 +14,11 @@ from trajdesign.config.models import Config
 from trajdesign.encoding.operator import Encoding, faster_normal
 from trajdesign.encoding.spectrum_cache import SpectrumCache
 from trajdesign.errors import DivergedError
-from trajdesign.interfaces import Constraint, Parameterization, Reconstructor
+from trajdesign.interfaces import Constraint
 from trajdesign.learning.evaluation import draw_seeds, reconstruct
 from trajdesign.physics import limits
 from trajdesign.physics.projection import Projection
-from trajdesign.physics.response import actual
+from trajdesign.physics.response import Response
 from trajdesign.reconstruction import metrics
 from trajdesign.runtime.processes import Ranks
 from trajdesign.scanner import Scanner
@@ -36,13 +36,14 @@ class Joint:
         self.config, self.stage, self.ranks = config, stage, ranks
         self.learns = stage == "learned"
         self.n_learning = max(1, n_steps - round(config.training.settle * n_steps))
-        self.network: Reconstructor = plugins.build("reconstructor", config.reconstructor).to(ranks.device)
+        self.network = plugins.build("reconstructor", config.reconstructor).to(ranks.device)
         if config.training.compile:
             # its layers, not its own forward: there it calls the physics, which is no graph of layers
             for layers in self.network.children():
                 layers.compile()
         table = config.parameterization if self.learns else {"kind": "fixed"}
-        self.parameterization: Parameterization = plugins.build("parameterization", table, initial)
+        self.parameterization = plugins.build("parameterization", table, initial)
+        self.response = Response(config.response)
         scanner = config.scanner
         self.projection = Projection(constraints_of(config, scanner), initial, config.limits.iterations)
         penalised = replace(scanner, limit_norm="axis") if config.limits.penalty_norm == "axis" else scanner
@@ -177,7 +178,7 @@ class Joint:
         if normal == "auto":  # for the whole batch, so that neither parts nor ranks change what is computed
             normal = faster_normal(self.ranks.size * len(coil_images) * coil_images.shape[1], device)
         if self.encoding is None or k.requires_grad:  # that of a fixed trajectory is made once
-            played = actual(trajectory.with_k(k), self.config.response)
+            played = self.response(trajectory.with_k(k))
             self.encoding = Encoding(played, device=device, normal=normal)
             if self.weights is None or k.requires_grad:
                 self.weights = self.encoding.followed_weights(self.weights)

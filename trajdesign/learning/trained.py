@@ -13,7 +13,7 @@ from trajdesign.errors import ConfigError
 from trajdesign.interfaces import Reconstructor
 from trajdesign.learning.evaluation import draw_seeds, from_adjoint
 from trajdesign.learning.run_folder import RunFolder
-from trajdesign.physics.response import actual
+from trajdesign.physics.response import Response
 from trajdesign.trajectory import Trajectory
 
 
@@ -61,7 +61,7 @@ class TrainedRun:
             raise ConfigError(f"stage is {stage!r}; {folder.path} has {', '.join(stages)}.")
         network = plugins.build("reconstructor", config.reconstructor)
         trajectory = folder.load_stage(stage or stages[-1], network)
-        acting = actual(trajectory, config.response)
+        acting = Response(config.response)(trajectory)
         encoding = Encoding(acting, normal=config.training.normal)
         return cls(config, stage or stages[-1], trajectory, acting, network.eval(), encoding)
 

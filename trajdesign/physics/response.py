@@ -1,29 +1,37 @@
 """From the gradients that are played to those that act: the response of the gradient system."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
+from torch import Tensor
 
 from trajdesign import plugins
 from trajdesign.trajectory import Trajectory
 
 
-def actual(trajectory: Trajectory, response: Mapping[str, Any]) -> Trajectory:
-    """Return the curve that the gradient system makes of a trajectory, differentiable.
-
-    What came before the readout is taken to have died out, so the first control point stays where it is.
+class Response:
+    """The response of the gradient system, made once from its config table.
 
     Parameters
     ----------
-    trajectory
-        What is played.
-    response
-        Table of a response, ``{"kind": ...}``; with an empty one the trajectory is what acts.
+    table
+        ``{"kind": ...}`` and options; empty for a perfect system, where what is played is what acts.
     """
-    if not response:
-        return trajectory
-    scanner = trajectory.scanner
-    gradient = plugins.build("response", dict(response), trajectory.gradient, scanner.gradient_raster)
-    steps = gradient.cumsum(dim=1) * (scanner.gamma * scanner.gradient_raster)
-    return trajectory.with_k(torch.cat([trajectory.k[:, :1], trajectory.k[:, :1] + steps], dim=1))
+
+    def __init__(self, table: plugins.Table) -> None:
+        self.is_perfect = not table
+        self._model = plugins.bind("response", table, 2) if table else None
+
+    def of_gradient(self, played: Tensor, raster: float) -> Tensor:
+        """Return the gradient that acts (..., sample, axis), T/m, when one is played in steps of `raster` (s)."""
+        return played if self._model is None else self._model(played, raster)
+
+    def __call__(self, trajectory: Trajectory) -> Trajectory:
+        """Return the curve that the gradient system makes of a trajectory, differentiable.
+
+        What came before the readout is taken to have died out, so the first control point stays where it is.
+        """
+        if self.is_perfect:
+            return trajectory
+        scanner = trajectory.scanner
+        gradient = self.of_gradient(trajectory.gradient, scanner.gradient_raster)
+        steps = gradient.cumsum(dim=1) * (scanner.gamma * scanner.gradient_raster)
+        return trajectory.with_k(torch.cat([trajectory.k[:, :1], trajectory.k[:, :1] + steps], dim=1))

@@ -19,7 +19,7 @@ from trajdesign.learning.evaluation import draw_seeds, reconstruct
 from trajdesign.learning.run_folder import RunFolder
 from trajdesign.learning.trained import TrainedRun
 from trajdesign.physics import limits
-from trajdesign.physics.response import actual
+from trajdesign.physics.response import Response
 from trajdesign.reconstruction import metrics
 from trajdesign.reporting import plots, study_plots, webpage
 from trajdesign.reporting.webpage import Contents, Example
@@ -100,7 +100,7 @@ def _contents(path: Path | str) -> Contents:
     read = {label: folder.trajectory(name) for label, name in files.items() if label == "fixed" or label in stages}
     trajectories = {label: trajectory.with_k(trajectory.k, label) for label, trajectory in read.items()}
     last = list(trajectories.values())[-1]
-    acting = actual(last, config.response) if config.response else None
+    acting = Response(config.response)(last) if config.response else None
     names = list(dict.fromkeys([*config.limits.constraints, "gradient", "slew"]))
     return Contents(
         path=folder.path,

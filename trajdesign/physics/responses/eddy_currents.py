@@ -19,19 +19,10 @@ def eddy_currents(gradient: Tensor, raster: float, *, amplitudes: list[float], t
 
     Parameters
     ----------
-    gradient
-        Samples at the raster centres (..., sample, axis), T/m.
-    raster
-        Time between samples, s.
     amplitudes
-        Of each field, as a part of the change that causes it.
+        Amplitude of each field, as a part of the change that causes it.
     time_constants
-        Of each field, s.
-
-    Raises
-    ------
-    ConfigError
-        If the lists differ in length, or a number makes no sense.
+        Time constant of each field, s.
     """
     if len(amplitudes) != len(time_constants):
         raise ConfigError(f"eddy_currents: {len(amplitudes)} amplitudes, {len(time_constants)} time constants.")

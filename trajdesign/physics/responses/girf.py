@@ -21,19 +21,10 @@ def girf(gradient: Tensor, raster: float, *, path: str) -> Tensor:
 
     Parameters
     ----------
-    gradient
-        Samples at the raster centres (..., sample, axis), T/m.
-    raster
-        Time between samples, s.
     path
         ``.npz`` with ``frequency_hz`` (n,), rising from 0, and ``response`` (axis, n), complex, 1 where the gradient
         system is perfect; or ``.csv`` with the columns frequency, real and imaginary part of each axis. The response
         is interpolated in between, and constant beyond.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, or has fewer axes than the gradient.
     """
     try:
         changed = Path(path).stat().st_mtime_ns
