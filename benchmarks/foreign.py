@@ -28,7 +28,8 @@ import pypulseq as pp
 
 from benchmarks.common import RESULTS, Row, say, table, version
 from trajdesign.errors import InputError
-from trajdesign.pulseq.checks import Check, describe
+from trajdesign.interfaces import Finding
+from trajdesign.pulseq.checks import describe
 from trajdesign.pulseq.file_rules import inspect
 from trajdesign.pulseq.reader import player, sequence
 from trajdesign.pulseq.writer import parts
@@ -190,7 +191,7 @@ def k_difference(ours: sequence.SeqFile, theirs: pp.Sequence) -> float | None:
     return float(np.abs(np.concatenate(ours.k) - k).max() * fov) if ours.k else None
 
 
-def maxima_difference(checks: dict[str, Check], theirs: pp.Sequence, gamma: float) -> float:
+def maxima_difference(checks: dict[str, Finding], theirs: pp.Sequence, gamma: float) -> float:
     """Return the largest relative difference of gradient and slew rate of an axis to what `test_report` prints.
 
     The maxima are taken from the waveforms as it takes them, without the minutes that it spends on other things.

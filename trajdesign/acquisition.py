@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from trajdesign.errors import ConfigError
 from trajdesign.scanner import Scanner
+from trajdesign.tolerances import RASTER_ROUNDING
 from trajdesign.units import plausible
 
 # What a dwell time may be off a raster, s.
@@ -96,7 +97,7 @@ class Acquisition:
         sample, onto the RF raster, as Pulseq interpreters ask. Zero for the common 4 us dwell at 10 us.
         """
         start = (gradient_raster - self.dwell) / 2
-        return (math.ceil(start / rf_raster - 1e-6) * rf_raster) - start
+        return (math.ceil(start / rf_raster - RASTER_ROUNDING) * rf_raster) - start
 
 
 def unplayable(acquisition: Acquisition, scanner: Scanner) -> str:

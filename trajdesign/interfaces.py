@@ -1,7 +1,8 @@
 """What plug-ins implement: three abstract classes and five call signatures. Read this file first.
 
-A plug-in is one file in the folder of its kind; its name in the config is the file's name. Its options are the
-keyword-only parameters of its constructor or function, with their annotations and defaults.
+A plug-in is one file in the folder of its kind, and its name in the config is the name of the file. Its options are the
+keyword-only parameters of its constructor or function, with their annotations and defaults; ``*args, **options`` stands
+for them here.
 """
 
 import math
@@ -12,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -28,37 +31,40 @@ _MOST_WEIGHT = 1e6
 
 
 class Init(Protocol):
-    """Function in ``inits/``: a classical pattern, feasible for the scanner, or a `LimitError` that says why not."""
+    """Function in ``trajectories/inits/``: a pattern that the scanner can play.
 
-    def __call__(self, acquisition: Acquisition, scanner: Scanner, **options: Any) -> Trajectory:
+    It returns control points (shot, point, dim), 1/m. It raises a `ConfigError` if an option is out of range or the
+    acquisition has other axes than the pattern, and a `LimitError` if the scanner cannot play it in the readout.
+    """
+
+    def __call__(self, acquisition: Acquisition, scanner: Scanner, /, *args: Any, **options: Any) -> Trajectory:
         """Return the pattern."""
         ...
 
 
 class Exporter(Protocol):
-    """Function in ``exporters/``: writes `trajectory` to `path` and returns facts about the file for the report.
+    """Function in ``trajectories/formats/``: writes a trajectory to a path and returns facts about the file.
 
-    It is called by `trajdesign.exporting.proof.export` alone, after every limit has been checked, with a temporary
-    path. Its module also has ``SUFFIX``, the ending of the file's name, and ``read_back(path, trajectory)``, which
-    returns k as each reader of the format finds it in the file, and more facts: an export is proven from the written
-    file.
+    `trajdesign.exporting.proof.export` alone calls it, with a temporary path, when every limit has been checked. Its
+    module also has ``SUFFIX``, the ending of the file's name, and ``read_back(path, trajectory)``, which returns k as
+    each reader of the format finds it in the file, and more facts: an export is proven from the written file.
     """
 
-    def __call__(self, trajectory: Trajectory, path: Path, **options: Any) -> dict[str, Any]:
+    def __call__(self, trajectory: Trajectory, path: Path, /, *args: Any, **options: Any) -> dict[str, Any]:
         """Write the file."""
         ...
 
 
-class Response(Protocol):
-    """Function in ``responses/``: what acts on the spins when `gradient` is played, linear and differentiable."""
+class ResponseModel(Protocol):
+    """Function in ``physics/responses/``: what acts when a gradient is played, linear and differentiable."""
 
-    def __call__(self, gradient: Tensor, raster: float, **options: Any) -> Tensor:
+    def __call__(self, gradient: Tensor, raster: float, /, *args: Any, **options: Any) -> Tensor:
         """Return the actual gradient (..., sample, axis), T/m, of samples `raster` apart (s)."""
         ...
 
 
 class DataSource(Protocol):
-    """Function in ``datasets/``: images for one split.
+    """Function in ``data/sources/``: images for one split.
 
     Each item is the complex coil images (coil, y, x) of one slice, complex64, scaled so that the largest root sum of
     squares of its volume is one: that is the data range of the metrics, as in fastMRI. A volume is all slices of one
@@ -67,7 +73,7 @@ class DataSource(Protocol):
     """
 
     def __call__(
-        self, acquisition: Acquisition, split: Literal["train", "val", "test"], **options: Any
+        self, acquisition: Acquisition, split: Literal["train", "val", "test"], /, *args: Any, **options: Any
     ) -> Dataset[Tensor]:
         """Return the images of the split."""
         ...
@@ -95,9 +101,9 @@ class Progress:
 
 
 class Logger(Protocol):
-    """Function in ``loggers/``: a context of the length of a run, which yields what is called after every step."""
+    """Function in ``learning/loggers/``: a context around a run, which yields what is called after every step."""
 
-    def __call__(self, run: Path, **options: Any) -> AbstractContextManager[Callable[[Progress], None]]:
+    def __call__(self, run: Path, /, *args: Any, **options: Any) -> AbstractContextManager[Callable[[Progress], None]]:
         """Return the context for a run folder, which may not exist before the first step."""
         ...
 
@@ -133,29 +139,80 @@ class Parameterization(nn.Module, ABC):
 
 @dataclass(frozen=True)
 class Finding:
-    """The worst place of a trajectory against one limit."""
+    """The worst value of a trajectory, or of a whole file, against one limit or rule.
+
+    Parameters
+    ----------
+    name
+        Name of the limit or rule.
+    value
+        The worst value, in `unit`.
+    limit
+        What it is compared with; None if it is only reported.
+    unit
+        SI, or a count.
+    where
+        The place of the worst value, as text; empty if the whole is meant.
+    ok
+        Whether the limit is kept; false for a value that is not a number.
+    rule
+        How the value relates to the limit.
+    is_advice
+        Whether breaking it is a warning: some scanners take such a file.
+    shot, time
+        The place in a trajectory; the time is after the first gradient sample, s.
+    n_violations
+        At how many times of all shots the limit is broken.
+    rounding
+        Part of the limit that rounding alone may add.
+    """
 
     name: str
     value: float
-    limit: float
+    limit: float | None
     unit: str
-    shot: int
-    time: float
-    """After the first gradient sample, s; within the readout."""
-    n_violations: int
-    """At how many times of all shots the limit is broken."""
+    where: str
+    ok: bool
+    rule: Literal["at most", "at least", "multiple of", "equal to"] = "at most"
+    is_advice: bool = False
+    shot: int | None = None
+    time: float = 0.0
+    n_violations: int = 0
     rounding: float = ROUNDING
-    """Part of the limit that rounding alone may add."""
 
-    @property
-    def ok(self) -> bool:
-        """Whether the limit is kept; false for a value that is not a number."""
-        return self.value / self.limit - 1 <= self.rounding
+    @classmethod
+    def worst(
+        cls, name: str, values: NDArray[np.floating], limit: float, unit: str, times: NDArray, rounding: float
+    ) -> "Finding":
+        """Return the worst of values (shot, time) against their largest allowed one; what is not finite is worst."""
+        finite = np.isfinite(values)
+        shot, index = divmod(int(np.where(finite, values, np.inf).argmax()), values.shape[1])
+        value = float(values[shot, index]) if finite[shot, index] else math.nan
+        time = float(times[index])
+        ok = value / limit - 1 <= rounding
+        n_violations = 0 if ok else int((~(values / limit - 1 <= ROUNDING)).sum())
+        where = f"shot {shot}, {time * 1e3:.3f} ms"
+        return cls(name, value, limit, unit, where, ok, "at most", False, shot, time, n_violations, rounding)
 
     @property
     def margin(self) -> float:
-        """The part of the limit that is left, negative where it is broken."""
-        return 1 - self.value / self.limit
+        """The part of the limit that is left, negative where it is broken; not a number without a limit."""
+        return 1 - self.value / self.limit if self.limit else math.nan
+
+    @property
+    def verdict(self) -> Literal["ok", "reported", "warning", "broken"]:
+        """What a reader should make of it."""
+        if self.limit is None:
+            return "reported"
+        if self.ok:
+            return "ok"
+        return "warning" if self.is_advice else "broken"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What JSON holds of it: of a trajectory the place as numbers, of a file as text."""
+        keys = "where ok rule is_advice verdict" if self.shot is None else "shot time n_violations rounding margin ok"
+        return {key: getattr(self, key) for key in ("name", "value", "limit", "unit", *keys.split())}
 
 
 class Constraint(ABC):
@@ -211,21 +268,16 @@ class Constraint(ABC):
         excess = self.measure(trajectory) / self.limit - 1
         return torch.nn.functional.threshold(excess, ROUNDING, 0.0).mean()
 
-    def check(self, trajectory: Trajectory) -> Finding:
-        """Return the worst value, and where it is."""
-        values = self.measure(trajectory).detach().double()
-        broken = torch.nonzero(~torch.isfinite(values))
-        shot, index = broken[0].tolist() if len(broken) else divmod(int(values.argmax()), values.shape[1])
+    def check(self, trajectory: Trajectory, rounding: float = ROUNDING) -> Finding:
+        """Return the worst value, which may pass the limit by a part, `rounding`, and where it is."""
+        values = self.measure(trajectory).detach().double().cpu().numpy()
         times = point_times(trajectory.acquisition, trajectory.scanner)
         # a measure over n points has the times of the n points that are centred in the shot
         lost = (len(times) - values.shape[1]) / 2
-        time = times[0] + (index + lost) * trajectory.scanner.gradient_raster
+        times = times[0] + (np.arange(values.shape[1]) + lost) * trajectory.scanner.gradient_raster
         # the outermost control points lie half a raster outside of what is played
-        time = min(max(float(time), 0.0), trajectory.acquisition.readout)
-        worst = float(values[shot, index])
-        value = worst if math.isfinite(worst) else math.nan
-        n_violations = int((~(values / self.limit - 1 <= ROUNDING)).sum())
-        return Finding(self.name, value, self.limit, self.unit, shot, time, n_violations)
+        times = times.clip(0.0, trajectory.acquisition.readout)
+        return Finding.worst(self.name, values, self.limit, self.unit, times, rounding)
 
     def norm(self, vectors: Tensor) -> Tensor:
         """Return the scanner's norm over the last axis: the vector norm, or the largest axis."""

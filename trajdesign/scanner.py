@@ -86,10 +86,7 @@ class Scanner:
 def told_nucleus(nucleus: str | None, gamma: float | None) -> dict[str, Any]:
     """Return ``nucleus`` and ``gamma`` of a `Scanner` from what a file says of them; nothing if it says neither.
 
-    Raises
-    ------
-    ConfigError
-        If the nucleus or the number is none, or they are of two nuclei.
+    It raises a `ConfigError` if the nucleus or the number is none, or they are of two nuclei.
     """
     if nucleus is None and gamma is None:
         return {}
@@ -104,10 +101,7 @@ def told_nucleus(nucleus: str | None, gamma: float | None) -> dict[str, Any]:
 def with_nucleus(given: Mapping[str, Any], told: Mapping[str, Any], path: Path | str) -> dict[str, Any]:
     """Return the settings of a `Scanner` that are given, with the nucleus that a file tells (`told_nucleus`).
 
-    Raises
-    ------
-    ConfigError
-        If another one is given.
+    It raises a `ConfigError` if another one is given.
     """
     asked = {key: given[key] for key in ("nucleus", "gamma") if given.get(key)}
     if asked and told:

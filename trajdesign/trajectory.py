@@ -19,12 +19,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import InputError
 from trajdesign.files.atomic import atomic_path
 from trajdesign.scanner import Scanner
+from trajdesign.tolerances import RASTER_ROUNDING
 
 #: What `Trajectory.save` writes under ``format``.
 FORMAT = "trajdesign/1"
@@ -142,6 +144,15 @@ class Trajectory:
             )
 
 
+def not_finite(k: ArrayLike, point: str = "point") -> str:
+    """Return the words on the first value of k (shot, `point`, dim) that is not finite; empty if all are."""
+    broken = np.argwhere(~np.isfinite(np.asarray(k)))
+    if not len(broken):
+        return ""
+    shot, index, axis = broken[0]
+    return f"is not finite at shot {shot}, {point} {index}, axis {'xyz'[axis]}"
+
+
 def _svg(trajectory: Trajectory, plane: tuple[int, int]) -> str:
     """Return the shots in a plane of k-space as an SVG picture, the first axis to the right, the second up."""
     k = trajectory.k_adc.detach().double().cpu()[..., list(plane)].numpy()
@@ -172,7 +183,7 @@ def _adc_times(acquisition: Acquisition, scanner: Scanner) -> np.ndarray:
 def n_points(acquisition: Acquisition, scanner: Scanner) -> int:
     """Control points a shot needs so that the gradient is defined at every ADC sample."""
     last = _adc_times(acquisition, scanner)[-1] / scanner.gradient_raster
-    return math.ceil(last - 1e-6) + 2
+    return math.ceil(last - RASTER_ROUNDING) + 2
 
 
 def point_times(acquisition: Acquisition, scanner: Scanner) -> np.ndarray:

@@ -22,7 +22,7 @@ from trajdesign.cli import app, doctor
 from trajdesign.config.models import load_config, with_profile
 from trajdesign.learning.run_folder import RunFolder
 from trajdesign.physics import limits
-from trajdesign.physics.nerves import nerve_model
+from trajdesign.physics.nerves import nerve_model, stimulation
 from trajdesign.pulseq.reader import player
 from trajdesign.runtime import processes
 from trajdesign.scanner import Scanner
@@ -195,7 +195,7 @@ def test_config_makes_shows_and_describes_files(trajdesign, refused, tmp_path):
 
 def test_doctor_ends_with_what_it_found(trajdesign, monkeypatch):
     for verdict, code in (("ok", 0), ("absent", 0), ("failed", 1), ("missing", 6)):
-        findings = [doctor.Finding("package", "thing", "not here", verdict, "pip install it")]
+        findings = [doctor.Diagnosis("package", "thing", "not here", verdict, "pip install it")]
         monkeypatch.setattr(doctor, "examine", lambda found=findings: found)
         result = trajdesign("doctor")
         assert (result.code, result.err) == (code, "")
@@ -275,7 +275,7 @@ def test_the_limits_of_a_run_are_checked_beside_the_standard_ones(trajdesign, re
     refused(2, "export", kept, "--out", file, "--ignore", "stimulation", mentions=["'stimulation' is not checked here"])
     config = (kept / "config.toml").read_text()
     trajectory = load(kept / "trajectory.npz")
-    nerves = nerve_model("xrm").response(trajectory.gradient, trajectory.scanner.gradient_raster).max().item()
+    nerves = stimulation(nerve_model("xrm"), trajectory.gradient, trajectory.scanner.gradient_raster).max().item()
     for part, code in ((1.001, 0), (0.999, 4)):
         options = f'[limits.options.stimulation]\nmodel = "xrm"\nlimit = {part * nerves!r}\n\n[reconstructor]'
         edited = config.replace('    "slew",\n]', '    "slew",\n    "stimulation",\n]').replace(

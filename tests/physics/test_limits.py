@@ -165,7 +165,7 @@ def test_the_place_of_a_finding_lies_inside_the_readout(end):
 
 
 def test_what_rounding_made_of_zero_is_zero():
-    still = Finding("slew", 2.986e-11, 200.0, "T/m/s", 0, 0.0, 0)
+    still = Finding("slew", 2.986e-11, 200.0, "T/m/s", "", ok=True)
     assert limits.worst(still) == "0"
     assert limits.worst(replace(still, value=1e-3)) == "0.001"
     assert limits.worst(replace(still, value=math.nan)) == "nan"

@@ -16,8 +16,7 @@ from rich.table import Table
 from trajdesign.errors import Interrupted, ResourceError
 
 if TYPE_CHECKING:
-    from trajdesign.interfaces import Progress
-    from trajdesign.pulseq.checks import Check
+    from trajdesign.interfaces import Finding, Progress
     from trajdesign.studies.study import Cell
     from trajdesign.studies.training import Outcome
 
@@ -225,7 +224,7 @@ def show_scan(path: Path, out: Path, facts: dict[str, Any]) -> None:
         say(facts["remark"])
 
 
-def show_checks(title: str, checks: Sequence["Check"]) -> None:
+def show_checks(title: str, checks: Sequence["Finding"]) -> None:
     """Print the verdicts on a Pulseq file."""
     from trajdesign.pulseq.checks import text
 

@@ -31,7 +31,7 @@ _NUFFT_ERRORS = {"finufft": 1e-7, "cufinufft": 1e-7, "torchkbnufft": 2e-4}
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """One thing that was looked at.
 
     Parameters
@@ -56,7 +56,7 @@ class Finding:
     remedy: str = ""
 
 
-def examine() -> list[Finding]:
+def examine() -> list[Diagnosis]:
     """Look at everything; devices and tests only where no package is missing."""
     findings = [*_versions(), *_packages(), *_folders()]
     if any(finding.verdict == "missing" and finding.kind == "package" for finding in findings):
@@ -65,22 +65,22 @@ def examine() -> list[Finding]:
         return [*findings, *_devices(), *_tests()]
     except (ImportError, OSError) as error:
         name = getattr(error, "name", None) or "a package"
-        broken = Finding("package", name, f"cannot be imported: {error}", "missing", "install it anew")
+        broken = Diagnosis("package", name, f"cannot be imported: {error}", "missing", "install it anew")
         return [*findings, broken]
 
 
-def _versions() -> Iterator[Finding]:
-    yield Finding("version", "trajdesign", f"{__version__} in {Path(__file__).parents[1]}")
-    yield Finding("version", "Python", f"{platform.python_version()} at {sys.executable}")
-    yield Finding("version", "system", platform.platform())
+def _versions() -> Iterator[Diagnosis]:
+    yield Diagnosis("version", "trajdesign", f"{__version__} in {Path(__file__).parents[1]}")
+    yield Diagnosis("version", "Python", f"{platform.python_version()} at {sys.executable}")
+    yield Diagnosis("version", "system", platform.platform())
 
 
-def _packages() -> Iterator[Finding]:
+def _packages() -> Iterator[Diagnosis]:
     """Yield the packages that the installed program asks for, and those of its extras."""
     try:
         wanted = metadata.requires("trajdesign") or []
     except metadata.PackageNotFoundError:
-        yield Finding("package", "trajdesign", "not installed", "missing", "pip install .")
+        yield Diagnosis("package", "trajdesign", "not installed", "missing", "pip install .")
         return
     for requirement in wanted:
         name = re.split(r"[^\w.-]", requirement)[0]
@@ -88,29 +88,31 @@ def _packages() -> Iterator[Finding]:
         if extra in _DEVELOPMENT:
             continue
         try:
-            yield Finding("package", name, metadata.version(name))
+            yield Diagnosis("package", name, metadata.version(name))
         except metadata.PackageNotFoundError:
             if extra is None:
-                yield Finding("package", name, "not installed", "missing", f"pip install {name}")
+                yield Diagnosis("package", name, "not installed", "missing", f"pip install {name}")
             else:
-                yield Finding("package", name, "not installed", "absent", installing(extra))
+                yield Diagnosis("package", name, "not installed", "absent", installing(extra))
 
 
-def _folders() -> Iterator[Finding]:
+def _folders() -> Iterator[Diagnosis]:
     """Yield the folders that commands write beside their outputs."""
     try:
         with tempfile.TemporaryDirectory() as folder:
-            yield Finding("folder", "temporary files", str(Path(folder).parent))
+            yield Diagnosis("folder", "temporary files", str(Path(folder).parent))
     except OSError as error:
-        yield Finding("folder", "temporary files", str(error), "missing", "set TMPDIR to a folder that can be written")
+        yield Diagnosis(
+            "folder", "temporary files", str(error), "missing", "set TMPDIR to a folder that can be written"
+        )
     home = os.environ.get("MPLCONFIGDIR") or os.environ.get("XDG_CACHE_HOME")
     with suppress(RuntimeError):  # no home
         home = home or str(Path("~/.cache").expanduser())
     if home is None or not _can_be_written(Path(home)):
         remedy = "set MPLCONFIGDIR to a folder that can be written; without it figures start slower"
-        yield Finding("folder", "cache of matplotlib", home or "none", "absent", remedy)
+        yield Diagnosis("folder", "cache of matplotlib", home or "none", "absent", remedy)
     else:
-        yield Finding("folder", "cache of matplotlib", home)
+        yield Diagnosis("folder", "cache of matplotlib", home)
 
 
 def _can_be_written(folder: Path) -> bool:
@@ -120,7 +122,7 @@ def _can_be_written(folder: Path) -> bool:
     return os.access(folder, os.W_OK | os.X_OK)
 
 
-def _devices() -> Iterator[Finding]:
+def _devices() -> Iterator[Diagnosis]:
     import torch
 
     from trajdesign.encoding import nufft
@@ -129,17 +131,17 @@ def _devices() -> Iterator[Finding]:
     for device in processes.found():
         if device.type == "cuda":
             facts = torch.cuda.get_device_properties(device)
-            yield Finding("device", str(device), f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB")
+            yield Diagnosis("device", str(device), f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB")
         else:
-            yield Finding("device", str(device), f"{processes.n_cores()} cores, {torch.get_num_threads()} threads")
+            yield Diagnosis("device", str(device), f"{processes.n_cores()} cores, {torch.get_num_threads()} threads")
         times = nufft.measured(device)
         for name in nufft.KERNELS:
             if name in times:
                 fastest = ", which auto takes" if name == nufft.fastest(device) else ""
-                yield Finding("backend", f"{name} on {device}", f"{1e3 * times[name]:.2g} ms{fastest}")
+                yield Diagnosis("backend", f"{name} on {device}", f"{1e3 * times[name]:.2g} ms{fastest}")
 
 
-def _tests() -> Iterator[Finding]:
+def _tests() -> Iterator[Diagnosis]:
     from trajdesign.encoding import nufft
     from trajdesign.runtime import processes
 
@@ -152,16 +154,16 @@ def _tests() -> Iterator[Finding]:
     yield _test("k in a Pulseq file that is read back (1/FOV)", _written, 1e-3)
 
 
-def _test(name: str, compute: Callable[[], float], limit: float) -> Finding:
+def _test(name: str, compute: Callable[[], float], limit: float) -> Diagnosis:
     """Compute an error and compare it; that it cannot be computed is a failure, too."""
     try:
         error = compute()
     except ResourceError as reason:
-        return Finding("test", name, str(reason), "missing", "make room, or set TMPDIR to a folder that has some")
+        return Diagnosis("test", name, str(reason), "missing", "make room, or set TMPDIR to a folder that has some")
     except Exception as reason:
-        return Finding("test", name, f"{type(reason).__name__}: {reason}", "failed", "please report it")
+        return Diagnosis("test", name, f"{type(reason).__name__}: {reason}", "failed", "please report it")
     ok = error <= limit
-    return Finding(
+    return Diagnosis(
         "test", name, f"{error:.1e}, allowed {limit:g}", "ok" if ok else "failed", "" if ok else "please report it"
     )
 

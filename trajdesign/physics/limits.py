@@ -1,7 +1,6 @@
 """The hard check of a trajectory: every constraint, its worst value, and where."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -12,13 +11,11 @@ from trajdesign.acquisition import Acquisition, unplayable
 from trajdesign.errors import ConfigError, LimitError
 from trajdesign.interfaces import Constraint, Finding
 from trajdesign.scanner import Scanner
-from trajdesign.tolerances import FILE_ROUNDING
+from trajdesign.tolerances import FILE_ROUNDING, ROUNDING
 from trajdesign.trajectory import Trajectory
 
 Options = Mapping[str, Mapping[str, Any]]
 """The options of each constraint by its name, as in the config's tables ``[limits.options.NAME]``."""
-
-_NOTHING = 1e-9  # parts of a limit that are rounding
 
 
 def standard() -> list[str]:
@@ -31,10 +28,7 @@ def constraints(
 ) -> list[Constraint]:
     """Return the constraints of the given names, or the `standard` ones.
 
-    Raises
-    ------
-    ConfigError
-        If a name or an option is unknown, or an option that has no default is missing.
+    It raises a `ConfigError` if a name or an option is unknown, or an option that has no default is missing.
     """
     tables = [{"kind": name, **(options or {}).get(name, {})} for name in (standard() if names is None else names)]
     return [plugins.build("constraint", table, acquisition, scanner) for table in tables]
@@ -43,10 +37,8 @@ def constraints(
 def without(ignored: list[str], more: Iterable[str] = ()) -> list[str]:
     """Return the names of the `standard` constraints, and of more, but the ignored ones.
 
-    Raises
-    ------
-    ConfigError
-        If one that is ignored is unknown, guards the hardware rather than the image, or is none of them.
+    It raises a `ConfigError` if one that is ignored is unknown, guards the hardware rather than the image, or is none
+    of them.
     """
     names = list(dict.fromkeys([*standard(), *more]))
     for name in ignored:
@@ -76,7 +68,9 @@ def unseen_sentence(names: Iterable[str]) -> str:
     return f"Not looked at: {', '.join(left_out)}." if left_out else ""
 
 
-def check(trajectory: Trajectory, names: list[str] | None = None, options: Options | None = None) -> list[Finding]:
+def check(
+    trajectory: Trajectory, names: list[str] | None = None, options: Options | None = None, rounding: float = 0.0
+) -> list[Finding]:
     """Return the worst value of `trajectory` against each limit.
 
     Parameters
@@ -86,7 +80,9 @@ def check(trajectory: Trajectory, names: list[str] | None = None, options: Optio
     names
         Constraints to check; the `standard` ones by default.
     options
-        Of the constraints, by name.
+        Options of the constraints, by name.
+    rounding
+        Part of each limit that may be passed, where it is more than the constraint itself allows.
 
     Raises
     ------
@@ -96,66 +92,70 @@ def check(trajectory: Trajectory, names: list[str] | None = None, options: Optio
     wrong = unplayable(trajectory.acquisition, trajectory.scanner)
     if wrong:
         raise LimitError(f"{trajectory.name}: {wrong}")
-    findings = []
-    for constraint in constraints(trajectory.acquisition, trajectory.scanner, names, options):
-        finding = replace(constraint.check(trajectory), rounding=constraint.rounding)
-        findings.append(replace(finding, n_violations=0) if finding.ok else finding)
-    return findings
+    found = constraints(trajectory.acquisition, trajectory.scanner, names, options)
+    return [constraint.check(trajectory, max(rounding, constraint.rounding)) for constraint in found]
 
 
 def require(trajectory: Trajectory, names: list[str] | None = None, options: Options | None = None) -> list[Finding]:
     """Return the findings of `check` if every limit is kept.
 
-    Raises
-    ------
-    LimitError
-        Otherwise; the sentence names each broken limit and its worst place.
+    It raises a `LimitError` otherwise; the sentence names each broken limit and its worst place.
     """
-    findings = check(trajectory, names, options)
-    broken = [describe(f) for f in findings if not f.ok]
-    if broken:
-        raise LimitError(f"{trajectory.name} breaks {len(broken)} limit(s): {'; '.join(broken)}.")
-    return findings
+    return _kept(trajectory.name, check(trajectory, names, options))
 
 
-def worst(finding: Finding) -> str:
-    """Return the worst value as text; what only rounding made of zero is zero."""
-    return f"{finding.value if not abs(finding.value) < _NOTHING * finding.limit else 0.0:.5g}"
-
-
-def check_whole(gradient: NDArray[np.floating], before: int, scanner: Scanner) -> list[Finding]:
+def check_whole(
+    gradient: NDArray[np.floating], before: int, scanner: Scanner, rounding: float = FILE_ROUNDING
+) -> list[Finding]:
     """Return the worst gradient and slew rate of whole shots, which start and end at rest.
 
     Parameters
     ----------
     gradient
-        Of all that is played (shot, cell, dim), T/m.
+        All that is played (shot, cell, dim), T/m.
     before
         Cells before the readout; times are after its start.
     scanner
         Its limits, norm and raster.
+    rounding
+        Part of the limits that may be passed.
     """
     order = 2 if scanner.limit_norm == "vector" else np.inf
-    at_rest = np.pad(gradient, ((0, 0), (1, 1), (0, 0)))
-    slew = np.diff(at_rest, axis=1) / scanner.gradient_raster
+    slew = np.diff(np.pad(gradient, ((0, 0), (1, 1), (0, 0))), axis=1) / scanner.gradient_raster
     findings = []
     for name, vectors, limit, unit, first in (
         ("gradient, whole shot", gradient, scanner.max_gradient, "T/m", -before),
         ("slew, whole shot", slew, scanner.max_slew, "T/m/s", -before - 0.5),
     ):
         size = np.linalg.norm(vectors, ord=order, axis=-1)
-        shot, index = np.unravel_index(int(np.argmax(np.nan_to_num(size, nan=np.inf))), size.shape)
-        time = (first + float(index)) * scanner.gradient_raster
-        n_broken = int((~(size / limit - 1 <= FILE_ROUNDING)).sum())
-        findings.append(Finding(name, float(size[shot, index]), limit, unit, int(shot), time, n_broken, FILE_ROUNDING))
+        times = (first + np.arange(size.shape[1])) * scanner.gradient_raster
+        findings.append(Finding.worst(name, size, limit, unit, times, rounding))
     return findings
+
+
+def require_whole(gradient: NDArray[np.floating], scanner: Scanner, rounding: float = ROUNDING) -> None:
+    """Refuse whole shots that break a limit of `check_whole`, by a `LimitError` that names the place."""
+    _kept("the waveform", check_whole(gradient, 0, scanner, rounding))
+
+
+def _kept(name: str, findings: list[Finding]) -> list[Finding]:
+    broken = [describe(f) for f in findings if not f.ok]
+    if broken:
+        raise LimitError(f"{name} breaks {len(broken)} limit(s): {'; '.join(broken)}.")
+    return findings
+
+
+def worst(finding: Finding) -> str:
+    """Return the worst value as text; what only rounding made of zero is zero."""
+    is_rounding = finding.limit is not None and abs(finding.value) < ROUNDING * finding.limit
+    return f"{0.0 if is_rounding else finding.value:.5g}"
 
 
 def describe(finding: Finding) -> str:
     """Return one clause about a finding: the value, the limit and the place."""
     return (
         f"{finding.name} {finding.value:.6g} {finding.unit} against {finding.limit:.6g} {finding.unit} "
-        f"at shot {finding.shot}, {finding.time * 1e3:.3f} ms"
+        f"at {finding.where}"
     )
 
 
@@ -174,5 +174,5 @@ def summary(trajectory: Trajectory, findings: list[Finding]) -> dict[str, Any]:
         "n_broken": sum(not f.ok for f in every.values()),
         "margin": min(f.margin for f in every.values()),
         "not_checked": unseen(every),
-        "constraints": {name: {**asdict(f), "margin": f.margin, "ok": f.ok} for name, f in every.items()},
+        "constraints": {name: f.facts for name, f in every.items()},
     }

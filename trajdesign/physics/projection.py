@@ -4,10 +4,9 @@ import torch
 from torch import Tensor
 
 from trajdesign.interfaces import Constraint
+from trajdesign.tolerances import PROJECTION_MARGIN
 from trajdesign.trajectory import Trajectory
 
-# Relative distance kept from every limit, so that a waveform still passes after a file has rounded it.
-_MARGIN = 1e-4
 _OVER_RELAXATION = 1.6
 
 
@@ -18,7 +17,7 @@ class Projection:
     projection is a second-order cone program. It is solved by ADMM (Boyd et al. 2011, doi:10.1561/2200000016) with
     one dense inverse, formed once; the duals are kept from call to call, so a training step needs few iterations.
     What the iterations leave over is removed exactly, by shrinking each shot, which no limit forbids. The result
-    keeps every limit with a relative margin of 1e-4 whatever the number of iterations.
+    keeps every limit by `PROJECTION_MARGIN`, whatever the number of iterations.
 
     The gradient passes straight through: d projected / d wanted is taken as the identity. The result is in double
     precision whatever comes in, for in single precision rounding alone can break a limit on the slew rate.
@@ -100,7 +99,7 @@ class _Bound:
         else:
             one = list(like.acquisition.k_max)
         #: Of each axis.
-        self.limit = torch.tensor(one, dtype=torch.float64) * constraint.limit * unit * (1 - _MARGIN)
+        self.limit = torch.tensor(one, dtype=torch.float64) * constraint.limit * unit * (1 - PROJECTION_MARGIN)
         # ADMM's penalty on this limit, of each axis: measured best near 3 for differences, and near 0.1 on k itself,
         # which makes the penalty on k, weight / limit^2, and so the system, the same for axes of different k_max
         weight = [3.0 if self.derivative else 0.1 * float(limit) ** 2 for limit in self.limit]

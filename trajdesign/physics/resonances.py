@@ -21,6 +21,7 @@ from torch import Tensor
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.files import untrusted
 from trajdesign.physics.siemens_asc import read_asc
+from trajdesign.tolerances import ROUNDING
 
 #: Window of a whole sequence, s, and points of its spectrum for each of the window's own: as Pulseq's toolboxes.
 WINDOW, _OVERSAMPLING = 50e-3, 3
@@ -71,10 +72,7 @@ class Band:
 def read_bands(path: Path | str) -> list[Band]:
     """Return the bands of a gradient system from its ``.asc`` file.
 
-    Raises
-    ------
-    InputError
-        If the file cannot be read or names no band.
+    It raises an `InputError` if the file cannot be read or names no band.
     """
     values = read_asc(path)
     bands = []
@@ -90,12 +88,7 @@ def read_bands(path: Path | str) -> list[Band]:
 def parse_bands(text: str) -> list[Band]:
     """Return bands from ``"centre:width,centre:width"``, Hz, or from the path of an ``.asc`` file.
 
-    Raises
-    ------
-    ConfigError
-        If it is neither.
-    InputError
-        If the file cannot be read or names no band.
+    It raises a `ConfigError` if it is neither, and an `InputError` if the file cannot be read or names no band.
     """
     if untrusted.ending(text) == ".asc":
         return read_bands(text)
@@ -132,7 +125,7 @@ def train_spectrum(shots: Tensor, raster: float, repetition_time: float, frequen
         If the repetition time is shorter than a shot.
     """
     n_shots, n = shots.shape[-3], shots.shape[-2]
-    if repetition_time < n * raster * (1 - 1e-9):
+    if repetition_time < n * raster * (1 - ROUNDING):
         raise ConfigError(f"the repetition time {repetition_time:g} s is shorter than a shot of {n * raster:g} s.")
     centres = raster * (torch.arange(n, dtype=torch.float64) + 0.5)
     begins = repetition_time * torch.arange(n_shots, dtype=torch.float64)
@@ -181,10 +174,7 @@ def combined(amplitude: Tensor) -> Tensor:
 def in_bands(frequencies: Tensor, amplitude: Tensor, bands: Sequence[Band]) -> Tensor:
     """Return the largest amplitude inside each band (..., band) of a spectrum (..., frequency), in its unit.
 
-    Raises
-    ------
-    ConfigError
-        If the spectrum has no point inside a band.
+    It raises a `ConfigError` if the spectrum has no point inside a band.
     """
     largest = []
     for band in bands:

@@ -22,10 +22,7 @@ _END = "### ASCCONV END ###"
 def read_asc(path: Path | str) -> dict[str, float]:
     """Return the numbers of an ``.asc`` file, and of those it includes, by their full keys; text is left out.
 
-    Raises
-    ------
-    InputError
-        If the file, or one that it includes, cannot be read, or they include each other.
+    It raises an `InputError` if the file, or one that it includes, cannot be read, or they include each other.
     """
     return _read(Path(path), [])
 
@@ -56,10 +53,7 @@ def _read(path: Path, seen: list[Path]) -> dict[str, float]:
 def value(values: Mapping[str, float], path: Path | str, *keys: str) -> float:
     """Return the number of the first of the keys that is there; files of other software versions name it otherwise.
 
-    Raises
-    ------
-    InputError
-        If there is none of them.
+    It raises an `InputError` if there is none of them.
     """
     for key in keys:
         if key in values:

@@ -6,9 +6,9 @@ import numpy as np
 
 from trajdesign.errors import ConfigError
 
-#: The common interpreters take ADC events of at most so many equal pieces of at most so many samples, a multiple of so
-#: many.
-_MOST_PIECES, _LONGEST, _DIVISOR = 128, 8192, 4
+#: The common interpreters take an ADC event in at most so many equal pieces of at most so many samples, which are a
+#: multiple of so many.
+MOST_PIECES, LONGEST, DIVISOR = 128, 8192, 4
 
 
 def segment(n_samples: int, dwell: float, raster: float) -> int:
@@ -29,21 +29,21 @@ def segment(n_samples: int, dwell: float, raster: float) -> int:
         If the event is too long for one piece and cannot be split; the sentence names the nearest lengths that can.
     """
     cell, sample = round(raster * 1e9), round(dwell * 1e9)
-    step = math.lcm(_DIVISOR, cell // math.gcd(cell, sample))
-    multiples = np.arange(step, _LONGEST + 1, step)[::-1]
+    step = math.lcm(DIVISOR, cell // math.gcd(cell, sample))
+    multiples = np.arange(step, LONGEST + 1, step)[::-1]
 
     def longest(n: int) -> int:
         """Return the longest piece of `n` samples, 0 if there is none."""
-        fits = multiples[(n % multiples == 0) & (n <= _MOST_PIECES * multiples)]
-        return n if n <= _LONGEST else int(fits[0]) if len(fits) else 0
+        fits = multiples[(n % multiples == 0) & (n <= MOST_PIECES * multiples)]
+        return n if n <= LONGEST else int(fits[0]) if len(fits) else 0
 
     if longest(n_samples):
         return longest(n_samples)
     last = n_samples - n_samples % step
-    shorter = next((n for n in range(last, _LONGEST, -step) if longest(n)), _LONGEST)
-    longer = next((n for n in range(last + step, _MOST_PIECES * _LONGEST + 1, step) if longest(n)), shorter)
+    shorter = next((n for n in range(last, LONGEST, -step) if longest(n)), LONGEST)
+    longer = next((n for n in range(last + step, MOST_PIECES * LONGEST + 1, step) if longest(n)), shorter)
     raise ConfigError(
-        f"an event of {n_samples} ADC samples of {dwell * 1e6:g} us is too long for one piece, {_LONGEST} samples, "
+        f"an event of {n_samples} ADC samples of {dwell * 1e6:g} us is too long for one piece, {LONGEST} samples, "
         f"and interpreters cannot split it into equal ones of a multiple of {step} samples, which end on the gradient "
         f"raster of {raster * 1e6:g} us. The nearest lengths that can be are {shorter} and {longer}: "
         "set acquisition.n_samples."

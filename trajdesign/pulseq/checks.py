@@ -1,12 +1,12 @@
 """What a check of a whole Pulseq file finds: the worst value against a rule, and its place as text."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from trajdesign.interfaces import Finding
 from trajdesign.pulseq.reader.sequence import SeqFile
 
 AXES = "xyz"
@@ -17,53 +17,8 @@ ROUNDING = 1e-5
 #: What a time may be off a raster or short of a dead time, s; a file's times have digits down to 1 ns.
 SAME_TIME = 1e-10
 
-Rule = Literal["at most", "at least", "multiple of", "equal to"]
 
-
-@dataclass(frozen=True)
-class Check:
-    """The worst value of a file against one rule.
-
-    Parameters
-    ----------
-    name
-        Of the rule.
-    value
-        The worst, in `unit`.
-    limit
-        What it is compared with; None if it is only reported.
-    unit
-        SI, or a count.
-    where
-        Block, axis and time after the start of the file, as text; empty if the whole file is meant.
-    ok
-        Whether the rule is kept; false for a value that is not a number.
-    rule
-        How the value relates to the limit.
-    is_advice
-        Whether breaking it is a warning: some scanners take such a file.
-    """
-
-    name: str
-    value: float
-    limit: float | None
-    unit: str
-    where: str
-    ok: bool
-    rule: Rule = "at most"
-    is_advice: bool = False
-
-    @property
-    def verdict(self) -> Literal["ok", "reported", "warning", "broken"]:
-        """What a reader should make of it."""
-        if self.limit is None:
-            return "reported"
-        if self.ok:
-            return "ok"
-        return "warning" if self.is_advice else "broken"
-
-
-def describe(check: Check) -> str:
+def describe(check: Finding) -> str:
     """Return one clause about a check: its value, limit, place and verdict, in the field's units."""
     limit = "" if check.limit is None else f", {check.rule} {text(check.limit, check.unit)}"
     where = f" at {check.where}" if check.where else ""
@@ -92,21 +47,23 @@ def worst_of(
     rule: Literal["at most", "at least"] = "at most",
     rounding: float = ROUNDING,
     is_advice: bool = False,
-) -> Check:
+) -> Finding:
     """Return the check of the largest or smallest of `values`; kept if there is none."""
     array = np.asarray(values, dtype=float)
     if not len(array):
-        return Check(name, 0.0, limit if rule == "at most" else None, unit, "", ok=True, rule=rule, is_advice=is_advice)
+        return Finding(
+            name, 0.0, limit if rule == "at most" else None, unit, "", ok=True, rule=rule, is_advice=is_advice
+        )
     index = int(np.argmax(array) if rule == "at most" else np.argmin(array))
     value = float(array[index])
     slack = SAME_TIME if unit == "s" else rounding * abs(limit or 0)
     ok = limit is None or (value <= limit + slack if rule == "at most" else value >= limit - slack)
-    return Check(name, value, limit, unit, where(index), ok, rule, is_advice)
+    return Finding(name, value, limit, unit, where(index), ok, rule, is_advice)
 
 
-def reported(name: str, value: float, unit: str) -> Check:
+def reported(name: str, value: float, unit: str) -> Finding:
     """Return a value that is compared with nothing."""
-    return Check(name, value, None, unit, "", ok=True)
+    return Finding(name, value, None, unit, "", ok=True)
 
 
 def misfit(times: ArrayLike, raster: float) -> np.ndarray:
@@ -133,11 +90,11 @@ def counted(
     what: Callable[[int], str] = lambda _: "",
     *,
     is_advice: bool = True,
-) -> Check:
+) -> Finding:
     """Return the check that no ADC event is `off` (adc,); `what` tells of the first that is."""
     found = np.flatnonzero(off)
     where = ""
     if len(found):
         first = int(found[0])
         where = f"{in_block(file, [file.adcs[first].index])(0)}{what(first)} ({len(found)} of {len(off)} ADC events)"
-    return Check(name, len(found), 0, "", where, not len(found), is_advice=True)
+    return Finding(name, len(found), 0, "", where, not len(found), is_advice=True)

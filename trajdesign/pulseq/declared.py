@@ -12,8 +12,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from trajdesign.interfaces import Finding
 from trajdesign.pulseq import coherence
-from trajdesign.pulseq.checks import SAME_TIME, Check, counted, in_block
+from trajdesign.pulseq.checks import SAME_TIME, counted, in_block
 from trajdesign.pulseq.reader.sequence import SeqFile
 from trajdesign.pulseq.slabs import slices
 from trajdesign.scanner import Scanner
@@ -40,7 +41,7 @@ _CENTRAL = 0.75
 _MOST_WAYS = 1024
 
 
-def declared(file: SeqFile, scanner: Scanner) -> list[Check]:
+def declared(file: SeqFile, scanner: Scanner) -> list[Finding]:
     """Hold what a file plays against its definitions and labels.
 
     Parameters
@@ -61,7 +62,7 @@ def declared(file: SeqFile, scanner: Scanner) -> list[Check]:
     ]
 
 
-def _times(file: SeqFile) -> Iterator[Check]:
+def _times(file: SeqFile) -> Iterator[Finding]:
     """Yield whether shots are sampled alike, at one time after an excitation, at TE, and once in TR."""
     is_image, of, excitations = coherence.imaging(file), coherence.excited(file), file.excitations
     lost = np.full(len(file.adcs), bool(file.adcs) and not len(excitations)) & (file.labels.get("NOISE", of * 0) == 0)
@@ -118,7 +119,7 @@ def _unrepeated(file: SeqFile, tr: float) -> NDArray[np.bool_]:
 
 def _echo_time(
     file: SeqFile, told: tuple[float, ...], starts: NDArray[np.floating], groups: list[NDArray[np.integer]]
-) -> Check:
+) -> Finding:
     """Return the check that each echo time that is told is that of events that sample the centre."""
     fov = file.numbers("FOV")
     scale = np.array(fov) if len(fov) == 3 and min(fov) > 0 else np.ones(3)
@@ -150,7 +151,7 @@ def _echo_time(
     )  # fmt: skip
 
 
-def _counters(file: SeqFile) -> Iterator[Check]:
+def _counters(file: SeqFile) -> Iterator[Finding]:
     """Yield whether each ADC event's labels are its own, or shared by as many as others', and no shot is left out."""
     names = sorted(file.labels.keys() - {*_FLAGS, "REV", "TRID", "NOISE", "NAV"})
     judged = np.flatnonzero(coherence.imaging(file))
@@ -172,7 +173,7 @@ def _counters(file: SeqFile) -> Iterator[Check]:
         ok = not n_left or n_left > _FEW_LINES * (lines[-1] - lines[0] + 1)  # more are left out on purpose
         missing = int(lines[np.flatnonzero(np.diff(lines) > 1)[0]] + 1) if n_left else 0
         where = f"LIN {missing}" if n_left else ""
-        yield Check("values of LIN left out", n_left if not ok else 0, 0, "", "" if ok else where, ok, is_advice=True)
+        yield Finding("values of LIN left out", n_left if not ok else 0, 0, "", "" if ok else where, ok, is_advice=True)
 
 
 def _few_unlike(values: NDArray[np.floating], slack: NDArray[np.floating]) -> NDArray[np.bool_]:
@@ -187,7 +188,7 @@ def _most(values: NDArray[np.floating]) -> int:
     return int(first[counts.argmax()])
 
 
-def _flags(file: SeqFile) -> Iterator[Check]:
+def _flags(file: SeqFile) -> Iterator[Finding]:
     """Labels that turn, shift, scale or leave out what is played, or reverse what is sampled, in some shots alone."""
     judged, pulses = coherence.imaging(file), coherence.excited(file)
     blocks = np.array([adc.index for adc in file.adcs], dtype=int)
@@ -223,7 +224,7 @@ def _reversed(file: SeqFile, judged: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return off if both or off.sum() <= _FEW * len(events) else np.zeros_like(off)
 
 
-def _segments(file: SeqFile, scanner: Scanner) -> Iterator[Check]:
+def _segments(file: SeqFile, scanner: Scanner) -> Iterator[Finding]:
     """Labels of segments, where the scanner needs them: each has one, and those of one label are alike."""
     if not scanner.label_segments:
         return
@@ -232,7 +233,7 @@ def _segments(file: SeqFile, scanner: Scanner) -> Iterator[Check]:
     starts = np.unique(sets[:, 0])
     before = [i for i in busy if not len(starts) or i < starts[0]]
     where = in_block(file, before)(0) if before else ""
-    yield Check("blocks before the first TRID", len(before), 0, "", where, not before)
+    yield Finding("blocks before the first TRID", len(before), 0, "", where, not before)
     cells = np.round(np.diff(file.block_edges) / file.rasters["BlockDurationRaster"]).astype(int)
     events = np.zeros((2, len(cells)), dtype=int)  # how long a block lasts that plays or samples: others may wait
     for row, blocks in zip(events, ([i for i, _ in file.pulses], [adc.index for adc in file.adcs]), strict=True):
@@ -244,10 +245,10 @@ def _segments(file: SeqFile, scanner: Scanner) -> Iterator[Check]:
         if first.setdefault(names[start], played) != played:
             different.append(start)
     where = in_block(file, different)(0) if different else ""
-    yield Check("segments unlike others of their TRID", len(different), 0, "", where, not different)
+    yield Finding("segments unlike others of their TRID", len(different), 0, "", where, not different)
 
 
-def _soft_delays(file: SeqFile) -> Iterator[Check]:
+def _soft_delays(file: SeqFile) -> Iterator[Finding]:
     """Delays that the user sets: of empty blocks, one name for one number, and stored as one wish makes them."""
     if not file.soft_delays:
         return
@@ -272,14 +273,14 @@ def _soft_delays(file: SeqFile) -> Iterator[Check]:
         ("soft delays stored for two wishes", unlike, True),
     ):
         where = in_block(file, found)(0) if found else ""
-        yield Check(name, len(found), 0, "", where, not found, is_advice=is_advice)
+        yield Finding(name, len(found), 0, "", where, not found, is_advice=is_advice)
 
 
-def _ppm(file: SeqFile) -> Check:
+def _ppm(file: SeqFile) -> Finding:
     """Say what could not be judged: phases and frequencies in ppm of a field that is not known."""
     pulses = [i for i, p in file.pulses if p.use in "eur" and not math.isfinite(p.phase + p.frequency)]
     unknown = [*pulses, *(adc.index for adc in file.adcs if not math.isfinite(adc.phase + adc.frequency))]
     where = ""
     if unknown:
         where = f"{in_block(file, unknown)(0)}: phases and slices are not checked without the definitions B0 and Gamma"
-    return Check("offsets in ppm of an unknown field", len(unknown), 0, "", where, not unknown, is_advice=True)
+    return Finding("offsets in ppm of an unknown field", len(unknown), 0, "", where, not unknown, is_advice=True)

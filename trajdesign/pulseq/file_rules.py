@@ -1,8 +1,8 @@
 """The check of a whole Pulseq file against a scanner: every axis, every block, whoever wrote it.
 
-`inspect` returns one `Check` per rule with the worst value and its place. Checks are estimates from the file; none of
+`inspect` returns one `Finding` per rule with the worst value and its place. Checks are estimates from the file; none of
 them shows that a sequence is safe for a person, and the scanner's own monitors stay in charge. Whoever adds a rule
-elsewhere returns a list of `Check` from ``(SeqFile, Scanner)`` too.
+elsewhere returns a list of `Finding` from ``(SeqFile, Scanner)`` too.
 """
 
 import math
@@ -11,17 +11,15 @@ from collections.abc import Iterator
 import numpy as np
 
 from trajdesign.errors import InputError
+from trajdesign.interfaces import Finding
 from trajdesign.pulseq import coherence
-from trajdesign.pulseq.checks import AXES, SAME_TIME, Check, at_time, in_block, misfit, reported, worst_of
+from trajdesign.pulseq.adc import DIVISOR, LONGEST, MOST_PIECES
+from trajdesign.pulseq.checks import AXES, SAME_TIME, at_time, in_block, misfit, reported, worst_of
 from trajdesign.pulseq.declared import declared
 from trajdesign.pulseq.reader.axis import Jump, values_at
 from trajdesign.pulseq.reader.sequence import SeqFile
 from trajdesign.scanner import Scanner
 from trajdesign.tolerances import DWELL_ROUNDING
-
-#: The common interpreters take ADC events of a multiple of so many samples, in at most so many equal pieces of at most
-#: so many.
-_DIVISOR, _MOST_PIECES, _LONGEST_ADC = 4, 128, 8192
 
 #: More samples than any ADC event has.
 _UNSPLIT = 2**31
@@ -39,7 +37,7 @@ _FOVS = (1e-3, 2.0)
 _PART = 256
 
 
-def inspect(file: SeqFile, scanner: Scanner) -> list[Check]:
+def inspect(file: SeqFile, scanner: Scanner) -> list[Finding]:
     """Check a Pulseq file against a scanner.
 
     Parameters
@@ -68,37 +66,37 @@ def inspect(file: SeqFile, scanner: Scanner) -> list[Check]:
     ]
 
 
-def _signature(file: SeqFile) -> Check:
+def _signature(file: SeqFile) -> Finding:
     is_signed = bool(file.md5)
-    return Check("signature", float(is_signed), 1.0, "", "", is_signed, "at least", is_advice=True)
+    return Finding("signature", float(is_signed), 1.0, "", "", is_signed, "at least", is_advice=True)
 
 
-def _total_time(file: SeqFile) -> Check:
+def _total_time(file: SeqFile) -> Finding:
     """Compare with the definition: an unsigned file that was cut off in its blocks lasts too short."""
     planned = file.numbers("TotalDuration")
     if len(planned) != 1:
         return reported("total time", file.duration, "s")
     ok = abs(file.duration - planned[0]) <= 1e-6 * file.duration + SAME_TIME
-    return Check("total time", file.duration, planned[0], "s", "", ok, "equal to", is_advice=True)
+    return Finding("total time", file.duration, planned[0], "s", "", ok, "equal to", is_advice=True)
 
 
-def _extensions(file: SeqFile) -> list[Check]:
+def _extensions(file: SeqFile) -> list[Finding]:
     """Report delays that a user may still change, weights of channels, and extensions that this reader passes over."""
     checks = []
     if n_shimmed := sum(pulse.shim is not None for _, pulse in file.pulses):
-        checks.append(Check("RF shims", n_shimmed, None, "", "B1 is of the channel that plays most", ok=True))
+        checks.append(Finding("RF shims", n_shimmed, None, "", "B1 is of the channel that plays most", ok=True))
     if file.soft_delays:
         delays = ", ".join(dict.fromkeys(delay.hint for delay in file.soft_delays))
         where = f"{delays}, played as long as the file stores them"
-        checks.append(Check("soft delays", len(file.soft_delays), None, "", where, ok=True))
+        checks.append(Finding("soft delays", len(file.soft_delays), None, "", where, ok=True))
     if file.ignored:
         checks.append(
-            Check("unknown extensions", len(file.ignored), 0, "", ", ".join(file.ignored), ok=False, is_advice=True)
+            Finding("unknown extensions", len(file.ignored), 0, "", ", ".join(file.ignored), ok=False, is_advice=True)
         )
     return checks
 
 
-def _amplitudes(file: SeqFile, scanner: Scanner) -> list[Check]:
+def _amplitudes(file: SeqFile, scanner: Scanner) -> list[Finding]:
     """Gradient and slew rate of each axis and of the vector; what jumps has its own check."""
     worst, times = np.zeros((2, 4)), np.zeros((2, 4))
     for edges, start, end, slope in file.pieces():
@@ -121,7 +119,7 @@ def _amplitudes(file: SeqFile, scanner: Scanner) -> list[Check]:
     return checks
 
 
-def _jumps(file: SeqFile, scanner: Scanner) -> list[Check]:
+def _jumps(file: SeqFile, scanner: Scanner) -> list[Finding]:
     """No gradient changes at once; where a 1.4 file stores no end, what half a cell can ramp down may be left."""
     checks = []
     for name, is_stored, limit in (
@@ -140,13 +138,13 @@ def _jumps(file: SeqFile, scanner: Scanner) -> list[Check]:
     return checks
 
 
-def _rasters(file: SeqFile, scanner: Scanner) -> list[Check]:
+def _rasters(file: SeqFile, scanner: Scanner) -> list[Finding]:
     gradient, rf = file.rasters["GradientRasterTime"], file.rasters["RadiofrequencyRasterTime"]
     is_same = abs(gradient - scanner.gradient_raster) <= SAME_TIME
     is_multiple = rf > scanner.rf_raster / 2 and bool(misfit([rf], scanner.rf_raster)[0] <= SAME_TIME)
     checks = [
-        Check("gradient raster", gradient, scanner.gradient_raster, "s", "", is_same, "equal to"),
-        Check("RF raster", rf, scanner.rf_raster, "s", "", is_multiple, "multiple of"),
+        Finding("gradient raster", gradient, scanner.gradient_raster, "s", "", is_same, "equal to"),
+        Finding("RF raster", rf, scanner.rf_raster, "s", "", is_multiple, "multiple of"),
     ]
     corners = [(block, axis, time) for block, axis, g in file.gradients for time in g.corners]
 
@@ -168,7 +166,7 @@ def _rasters(file: SeqFile, scanner: Scanner) -> list[Check]:
     return checks
 
 
-def _dead_times(file: SeqFile, scanner: Scanner) -> list[Check]:
+def _dead_times(file: SeqFile, scanner: Scanner) -> list[Finding]:
     """Dead times are part of the block, as the format has it; pulses and ADC events must not meet within one either."""
     durations = np.diff(file.block_edges)
     rf_blocks, adc_blocks = [i for i, _ in file.pulses], [adc.index for adc in file.adcs]
@@ -193,7 +191,7 @@ def _dead_times(file: SeqFile, scanner: Scanner) -> list[Check]:
     return checks
 
 
-def _adc_rules(file: SeqFile, scanner: Scanner) -> list[Check]:
+def _adc_rules(file: SeqFile, scanner: Scanner) -> list[Finding]:
     """Check what the common interpreters ask of ADC events; others take any, so breaking it is a warning.
 
     An event longer than the definition ``MaxAdcSegmentLength`` is taken in pieces of that length. Each is held to what
@@ -206,23 +204,23 @@ def _adc_rules(file: SeqFile, scanner: Scanner) -> list[Check]:
     is_split = (counts > longest) & (counts % longest == 0)  # one that the given length does not divide is taken whole
     pieces = np.where(is_split, longest, counts)
     where = in_block(file, [adc.index for adc in file.adcs])
-    odd = np.flatnonzero(pieces % _DIVISOR)
+    odd = np.flatnonzero(pieces % DIVISOR)
     first, is_even = int(odd[0]) if len(odd) else 0, not len(odd)
     checks = [
-        Check("ADC samples", float(pieces[first]), _DIVISOR, "", where(first), is_even, "multiple of", is_advice=True),
-        worst_of("ADC samples in one piece", pieces, _LONGEST_ADC, "", where, is_advice=True),
+        Finding("ADC samples", float(pieces[first]), DIVISOR, "", where(first), is_even, "multiple of", is_advice=True),
+        worst_of("ADC samples in one piece", pieces, LONGEST, "", where, is_advice=True),
     ]
     if is_split.any():
         ends = np.array([adc.dwell for adc in file.adcs]) * pieces
         off = np.where(is_split, misfit(ends, scanner.gradient_raster), 0.0)
         checks += [
             worst_of("ADC piece off the gradient raster", off, 0.0, "s", where, is_advice=True),
-            worst_of("ADC pieces", counts // pieces, _MOST_PIECES, "", where, is_advice=True),
+            worst_of("ADC pieces", counts // pieces, MOST_PIECES, "", where, is_advice=True),
         ]
     return checks
 
 
-def _receiver_phase(file: SeqFile) -> Check:
+def _receiver_phase(file: SeqFile) -> Finding:
     """Check that the receiver follows the phase of the excitation; where scans are subtracted it need not."""
     off = coherence.departures(file, coherence.echoes(file))
     judged = np.flatnonzero(np.isfinite(off))
@@ -236,7 +234,7 @@ def _receiver_phase(file: SeqFile) -> Check:
     )
 
 
-def _excitations(file: SeqFile) -> Check:
+def _excitations(file: SeqFile) -> Finding:
     """Check that those of a slice are alike; where flip angles are meant to vary they need not be."""
     off = np.flatnonzero(coherence.uneven(file, coherence.slices(file)))
     where = (
@@ -244,7 +242,7 @@ def _excitations(file: SeqFile) -> Check:
         if len(off)
         else ""
     )
-    return Check("excitations of one slice that differ", len(off), 0, "", where, not len(off), is_advice=True)
+    return Finding("excitations of one slice that differ", len(off), 0, "", where, not len(off), is_advice=True)
 
 
 def _longest_piece(file: SeqFile) -> int:
@@ -266,20 +264,20 @@ def _believed(fov: tuple[float, ...]) -> int:
     return sum(_FOVS[0] <= extent <= _FOVS[1] for extent in fov)
 
 
-def _fov(file: SeqFile) -> Check:
+def _fov(file: SeqFile) -> Finding:
     """Say what is not checked without a field of view; a definition that is none is a warning, to lack it is not."""
     told, fov = file.definitions.get("FOV"), file.numbers("FOV")
     n_believed = _believed(fov)
     ok = n_believed == len(fov) == 3
     where = "" if ok else "k step between samples (the receiver's speed) is not checked"
     if told is None:
-        return Check("FOV", 0, None, "extents", f"not in the file; {where}", ok=True)
+        return Finding("FOV", 0, None, "extents", f"not in the file; {where}", ok=True)
     if not ok:
         where = f"{told[:64]!r} is not x y z in m, {_FOVS[0]:g} to {_FOVS[1]:g}; {where}"
-    return Check("FOV", n_believed, 3, "extents", where, ok, "equal to", is_advice=True)
+    return Finding("FOV", n_believed, 3, "extents", where, ok, "equal to", is_advice=True)
 
 
-def _k_space(file: SeqFile) -> list[Check]:
+def _k_space(file: SeqFile) -> list[Finding]:
     """How far and how fast k goes while the ADC samples, compared with the FOV."""
     fov = file.numbers("FOV")
     is_known = _believed(fov) == len(fov) == 3
@@ -298,7 +296,7 @@ def _k_space(file: SeqFile) -> list[Check]:
     unit = "1/FOV" if is_known else "1/m"
     # spectroscopy has no extent: a warning without an FOV, or where no gradient plays while the ADC samples
     is_advice = not is_known or not fastest
-    checks.append(Check("k-space extent", extent, 1.0, unit, "", extent >= 1, "at least", is_advice))
+    checks.append(Finding("k-space extent", extent, 1.0, unit, "", extent >= 1, "at least", is_advice))
     if is_known and file.adcs:
         where = at_time(file, np.array([when]))
         checks.append(worst_of("k step between samples", [fastest], 1.0, unit, where, rounding=DWELL_ROUNDING))
@@ -317,7 +315,7 @@ def _readouts(file: SeqFile) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarra
         )
 
 
-def _effort(file: SeqFile, scanner: Scanner) -> list[Check]:
+def _effort(file: SeqFile, scanner: Scanner) -> list[Finding]:
     """RMS gradient, and the part of the time with any gradient, of each axis."""
     square, duty = np.zeros(3), np.zeros(3)
     for times, a, b, _ in file.pieces():
@@ -331,7 +329,7 @@ def _effort(file: SeqFile, scanner: Scanner) -> list[Check]:
     ]
 
 
-def _b1(file: SeqFile, scanner: Scanner) -> list[Check]:
+def _b1(file: SeqFile, scanner: Scanner) -> list[Finding]:
     """Peak of B1, and its root mean square over the whole file and over the worst window."""
     if not file.pulses or not file.duration:
         return []

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trajdesign.physics.nerves import NORMAL_MODE, NerveModel
+from trajdesign.interfaces import Finding
+from trajdesign.physics.nerves import NORMAL_MODE, NerveModel, stimulation
 from trajdesign.physics.resonances import WINDOW, Band, combined, in_bands, sequence_spectrum
-from trajdesign.pulseq.checks import Check
 from trajdesign.pulseq.reader.sequence import SeqFile
 from trajdesign.scanner import Scanner
 from trajdesign.units import plausible
@@ -40,7 +40,7 @@ class Exposure:
     response: np.ndarray
     frequencies: np.ndarray
     spectrum: np.ndarray
-    checks: list[Check]
+    checks: list[Finding]
 
 
 def expose(
@@ -77,7 +77,7 @@ def expose(
     raster = scanner.gradient_raster
     worst, spectrum = (-1.0, 0), torch.zeros(0)
     for start, gradient, lead in _parts(file, scanner):
-        response = nerves.response(gradient, raster)[lead:]  # also where the file starts and ends within a cell
+        response = stimulation(nerves, gradient, raster)[lead:]  # also where the file starts and ends within a cell
         top = int(response.argmax())
         worst = max(worst, (float(response[top]), start + lead + top))
         frequencies, windows = sequence_spectrum(gradient[1:-1], raster)
@@ -91,12 +91,12 @@ def expose(
     where = f"block {file.block_at(when)}, {when * 1e3:.3f} ms"
     value = round(worst[0], 12)
     checks = [
-        Check(
+        Finding(
             "nerve stimulation", value, nerve_limit, "of limit", where, value <= nerve_limit, is_advice=not is_own_coil
         )
     ]
     checks += _resonances(frequencies, spectrum, bands, band_limit)
-    response = nerves.response(near, raster)
+    response = stimulation(nerves, near, raster)
     times = (np.arange(before, before + len(near)) + 0.5) * raster
     cut = slice(first - before, None)
     shown_parts = (times[cut], near[cut].numpy(), response[cut].numpy())
@@ -116,16 +116,16 @@ def _parts(file: SeqFile, scanner: Scanner) -> Iterator[tuple[int, Tensor, int]]
         yield start - lead, torch.from_numpy(cells.T), lead
 
 
-def _resonances(frequencies: Tensor, spectrum: Tensor, bands: Sequence[Band], limit: float) -> list[Check]:
+def _resonances(frequencies: Tensor, spectrum: Tensor, bands: Sequence[Band], limit: float) -> list[Finding]:
     """Return the drive of each band, or without any the strongest line."""
     if not bands:
         top = int(spectrum.argmax())
         where = f"{float(frequencies[top]):.0f} Hz"
-        return [Check("strongest gradient line", float(spectrum[top]), None, "T/m", where, ok=True)]
+        return [Finding("strongest gradient line", float(spectrum[top]), None, "T/m", where, ok=True)]
     driven = in_bands(frequencies, spectrum, bands)
     allowed = None if math.isinf(limit) else limit
     return [
-        Check(
+        Finding(
             "acoustic resonance", float(value), allowed, "T/m", f"{band.low:.0f} to {band.high:.0f} Hz", value <= limit
         )
         for band, value in zip(bands, driven.tolist(), strict=True)

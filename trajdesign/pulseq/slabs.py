@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from trajdesign.interfaces import Finding
 from trajdesign.pulseq import coherence
-from trajdesign.pulseq.checks import Check, counted
+from trajdesign.pulseq.checks import counted
 from trajdesign.pulseq.reader.axis import values_at
 from trajdesign.pulseq.reader.events import Envelope
 from trajdesign.pulseq.reader.sequence import SeqFile
@@ -28,7 +29,7 @@ _HALF = 0.02
 _N_SAMPLES, _FINER = 1024, 16
 
 
-def slices(file: SeqFile) -> Iterator[Check]:
+def slices(file: SeqFile) -> Iterator[Finding]:
     """Yield whether slices are sampled equally often, and are where and as thick as the definitions say."""
     judged = coherence.imaging(file)
     numbers = coherence.slices(file)

@@ -22,6 +22,7 @@ from trajdesign.physics.constraints.slew import Slew
 from trajdesign.physics.resonances import Band
 from trajdesign.pulseq.side_effects import Exposure
 from trajdesign.reporting import drawing
+from trajdesign.tolerances import ROUNDING
 from trajdesign.trajectory import Trajectory, point_times
 
 _LIMIT = "#B2182B"
@@ -249,7 +250,7 @@ def _against_limits(
     lines = [np.column_stack([time, shot]) for shot in values]
     axes.add_collection(LineCollection(lines, colors=list(drawing.shot_colours(len(values))), linewidths=0.7))
     peak = float(np.nanmax(values))
-    if peak < 1e-9 * max(limit for _, limit in limits):  # what only rounding made of zero
+    if peak < ROUNDING * max(limit for _, limit in limits):  # what only rounding made of zero
         peak = 0.0
     for i, (name, limit) in enumerate(limits):
         axes.axhline(limit, color=_LIMIT, linewidth=1.2, linestyle=("-", "--")[i])
@@ -258,7 +259,7 @@ def _against_limits(
             textcoords="offset points", ha="right", va="bottom", fontsize=8, color=_LIMIT,
         )  # fmt: skip
     name, least = min(limits, key=lambda named: named[1])
-    broken = peak > least * (1 + 1e-9)
+    broken = peak > least * (1 + ROUNDING)
     axes.set_title(
         f"peak {peak:.4g} {unit}, {peak / least:.1%} of the {name} limit", loc="right", fontsize=9,
         color=_LIMIT if broken else drawing.GREY,

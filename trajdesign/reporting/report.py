@@ -283,12 +283,13 @@ def _test_image(folder: RunFolder, stage: str) -> tuple[int, int, Tensor]:
     """Return the number of the image to show, of how many, and that image (1, coil, y, x) as it was tested."""
     config, scores = folder.config(), folder.metrics()[stage]
     test = plugins.build("data", config.data, config.acquisition, "test")
+    n_images: int = len(test)  # type: ignore[arg-type]
     told = scores.get("fingerprints")
     sentence = f"the test data of {folder.path} are no longer those that its results are of"
     remedy = "no figure can be drawn of them; restore the files, or train again"
-    if told is not None and len(told) != len(test):
-        raise InputError(f"{sentence}: {len(test)} images instead of {len(told)}; {remedy}.")
-    shown = [number for number in range(len(test)) if number not in scores.get("left_out", ())]
+    if told is not None and len(told) != n_images:
+        raise InputError(f"{sentence}: {n_images} images instead of {len(told)}; {remedy}.")
+    shown = [number for number in range(n_images) if number not in scores.get("left_out", ())]
     number = shown[len(shown) // 2]
     coil_images = next(prefetch.stream(test, [[number]], seed=config.seed))
     found = metrics.fingerprints(coil_images).tolist()
@@ -296,7 +297,7 @@ def _test_image(folder: RunFolder, stage: str) -> tuple[int, int, Tensor]:
         metrics.require_same({"fingerprints": found}, {"fingerprints": told and told[number : number + 1]})
     except InputError:
         raise InputError(f"{sentence}: number {number} (from 0) is another image; {remedy}.") from None
-    return number, len(test), coil_images
+    return number, n_images, coil_images
 
 
 def _after(examples: dict[str, Example]) -> _Shown:

@@ -10,13 +10,10 @@ import torch
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, LimitError
+from trajdesign.physics import limits
 from trajdesign.scanner import LimitNorm, Scanner
+from trajdesign.tolerances import DESIGN_PART, EXTENT_ROUNDING
 from trajdesign.trajectory import Trajectory, point_times
-
-# Part of k_max that rounding or a fit may move a trajectory across the edge of k-space.
-_OVER = 1e-3
-#: Part of each limit that a design uses; the rest is room for rounding in files and for learning.
-_USED = 0.98
 
 
 @dataclass(frozen=True)
@@ -41,8 +38,8 @@ class Bounds:
     def of(cls, acquisition: Acquisition, scanner: Scanner) -> "Bounds":
         """Return 98 percent of the limits."""
         nyquist = 1 / (acquisition.dwell * max(acquisition.fov))
-        speed = _USED * min(scanner.gamma * scanner.max_gradient, nyquist)
-        return cls(speed, _USED * scanner.gamma * scanner.max_slew, scanner.limit_norm)
+        speed = DESIGN_PART * min(scanner.gamma * scanner.max_gradient, nyquist)
+        return cls(speed, DESIGN_PART * scanner.gamma * scanner.max_slew, scanner.limit_norm)
 
     def norm(self, x: float, y: float) -> float:
         """Return what the limits bound: the length of the vector, or its larger component."""
@@ -84,17 +81,11 @@ def turned(path: np.ndarray, turn: float, acquisition: Acquisition) -> np.ndarra
 def inside(k: np.ndarray, acquisition: Acquisition) -> np.ndarray:
     """Shrink control points (shot, point, dim), 1/m, that lie a thousandth outside k_max at most, onto it."""
     extent = float(np.abs(k / np.array(acquisition.k_max)).max(initial=0.0))
-    return k / extent if 1 < extent < 1 + _OVER else k
+    return k / extent if 1 < extent < 1 + EXTENT_ROUNDING else k
 
 
 def require_2d(pattern: str, acquisition: Acquisition) -> None:
-    """Refuse an acquisition that is not two-dimensional.
-
-    Raises
-    ------
-    ConfigError
-        If it is not.
-    """
+    """Refuse an acquisition that is not two-dimensional by a `ConfigError`."""
     if acquisition.n_dims != 2:
         raise ConfigError(
             f"{pattern} is a 2D pattern, the matrix {acquisition.matrix} has {acquisition.n_dims} axes; "
@@ -103,7 +94,7 @@ def require_2d(pattern: str, acquisition: Acquisition) -> None:
 
 
 def require_time(shot: str, duration: float, available: float, fewer: str) -> None:
-    """Refuse a shot that takes longer than the readout.
+    """Refuse by a `LimitError` a shot whose duration, s, is longer than the readout.
 
     Parameters
     ----------
@@ -113,11 +104,6 @@ def require_time(shot: str, duration: float, available: float, fewer: str) -> No
         The time it takes, and the time there is, s.
     fewer
         What the user may take fewer of.
-
-    Raises
-    ------
-    LimitError
-        If it does not fit.
     """
     if duration > available:
         raise LimitError(
@@ -133,25 +119,14 @@ def how_many(
 
     Parameters
     ----------
-    pattern
-        Its name.
-    parts
-        What the parts are called, as an option.
-    given
-        The user's number.
-    most
-        The largest number that makes sense.
+    pattern, parts
+        The name of the pattern, and what its parts are called as an option.
+    given, most
+        The user's number, and the largest one that makes sense.
     duration
         From a number of parts to the time that they take, s.
     available
         The time there is, s.
-
-    Raises
-    ------
-    ConfigError
-        If `given` is not between 1 and `most`.
-    LimitError
-        If so many do not fit, or by default not even one.
     """
     if given is not None and not 1 <= given <= most:
         raise ConfigError(f"{pattern}: {parts} is {given}; it lies between 1 and {most} for this acquisition.")
@@ -169,10 +144,8 @@ def feasible(
     ----------
     k
         Control points (shot, point, dim), 1/m.
-    acquisition, scanner
-        Timing, limits and rasters.
-    name
-        Name of the trajectory.
+    acquisition, scanner, name
+        Of the trajectory.
     shot
         What one shot is called in the sentence of the error.
     remedy
@@ -184,28 +157,18 @@ def feasible(
         If a limit is broken, in the norm that the scanner's limits are given in.
     """
     trajectory = Trajectory(torch.from_numpy(k), acquisition, scanner, name)
-    order = 2 if scanner.limit_norm == "vector" else np.inf
-    gradient, slew = (
-        float(np.linalg.norm(x.numpy(), ord=order, axis=-1).max(initial=0.0))
-        for x in (trajectory.gradient, trajectory.slew)
-    )
-    extent = float(np.abs(k / np.array(acquisition.k_max)).max())
-    nyquist = 1 / (scanner.gamma * acquisition.dwell * max(acquisition.fov))
     longer = remedy or "take more samples, a longer dwell time or a smaller matrix"
     finer = remedy or "take more samples or a smaller matrix"
-    for value, limit, needs, advice in (
-        (
-            gradient,
-            nyquist,
-            "{:.4g} mT/m, the receiver's Nyquist limit at this dwell time is {:.4g} mT/m",
-            finer,
-        ),
-        (gradient, scanner.max_gradient, "{:.4g} mT/m, limit {:.4g} mT/m", longer),
-    ):
-        if not value <= limit * (1 + 1e-9):
-            raise LimitError(f"{name}: {shot} needs {needs.format(value * 1e3, limit * 1e3)}; {advice}.")
-    if not slew <= scanner.max_slew * (1 + 1e-9):
-        raise LimitError(f"{name}: {shot} needs {slew:.4g} T/m/s, limit {scanner.max_slew:.4g} T/m/s; {longer}.")
-    if not extent <= 1 + 1e-9:
-        raise LimitError(f"{name}: {shot} reaches {extent:.6g} k_max, limit 1 k_max; {remedy or 'shrink the pattern'}.")
+    sentences = {
+        "receiver": (1e3, "needs {:.4g} mT/m, the receiver's Nyquist limit at this dwell time is {:.4g} mT/m", finer),
+        "gradient": (1e3, "needs {:.4g} mT/m, limit {:.4g} mT/m", longer),
+        "slew": (1, "needs {:.4g} T/m/s, limit {:.4g} T/m/s", longer),
+        "extent": (1, "reaches {:.6g} k_max, limit {:g} k_max", remedy or "shrink the pattern"),
+    }
+    for constraint in limits.constraints(acquisition, scanner, list(sentences)):
+        finding, (scale, needs, advice) = constraint.check(trajectory), sentences[constraint.name]
+        if not finding.ok:
+            raise LimitError(
+                f"{name}: {shot} {needs.format(finding.value * scale, constraint.limit * scale)}; {advice}."
+            )
     return trajectory

@@ -8,7 +8,7 @@ from trajdesign.acquisition import Acquisition
 from trajdesign.errors import InputError
 from trajdesign.runtime import memory
 from trajdesign.scanner import Scanner
-from trajdesign.trajectory import Trajectory, n_points, sampling_weights
+from trajdesign.trajectory import Trajectory, n_points, not_finite, sampling_weights
 
 
 def fit(samples: Tensor, acquisition: Acquisition, scanner: Scanner, name: str = "trajectory") -> Trajectory:
@@ -35,9 +35,8 @@ def fit(samples: Tensor, acquisition: Acquisition, scanner: Scanner, name: str =
     ResourceError
         If it does not fit into memory.
     """
-    if not bool(torch.isfinite(samples).all()):
-        shot, sample = (int(i) for i in torch.nonzero(~torch.isfinite(samples))[0][:2])
-        raise InputError(f"k is not finite at shot {shot}, sample {sample}.")
+    if wrong := not_finite(samples.detach().cpu(), "sample"):
+        raise InputError(f"k {wrong}.")
     index, weights = sampling_weights(acquisition, scanner)
     points = n_points(acquisition, scanner)
     memory.require(

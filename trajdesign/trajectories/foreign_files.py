@@ -15,6 +15,8 @@ from trajdesign.files.arrays import read_cfl, read_npy, read_npz
 from trajdesign.pulseq.reader import player, sequence
 from trajdesign.pulseq.reader.parser import number
 from trajdesign.scanner import told_nucleus
+from trajdesign.tolerances import RASTER_ROUNDING
+from trajdesign.trajectory import not_finite
 
 #: Endings of files that say themselves what their k is.
 COMPLETE = (".seq", ".bin")
@@ -94,9 +96,8 @@ def read(path: Path | str) -> Samples:
     if found.k.shape[-1] not in (2, 3):
         raise InputError(f"{path}: the last axis of k has length {found.k.shape[-1]}; it must be 2 or 3 (x, y[, z]).")
     for name, values in (("k", found.k), ("the gradient", found.gradient)):
-        if values is not None and not np.isfinite(values).all():
-            shot, sample = np.argwhere(~np.isfinite(values))[0][:2]
-            raise InputError(f"{path}: {name} is not finite at shot {shot}, sample {sample}.")
+        if values is not None and (wrong := not_finite(values, "sample")):
+            raise InputError(f"{path}: {name} {wrong}.")
     scan = Acquisition()  # of which the field of view stays: one that is given has the last word over the file's
     n_shots, n_samples, n_dims = found.k.shape
     dwell = scan.dwell if found.dwell is None else found.dwell
@@ -196,7 +197,7 @@ def _neurospin(path: Path) -> Samples:
         with np.errstate(invalid="ignore"):
             gradient = cells * largest
             k = start + np.cumsum(np.pad(gradient, ((0, 0), (1, 0), (0, 0))), 1) * gamma * _NEUROSPIN_RASTER
-        dwell = np.floor(_NEUROSPIN_RASTER / oversampling / _DWELL_RASTER + 1e-6) * _DWELL_RASTER
+        dwell = np.floor(_NEUROSPIN_RASTER / oversampling / _DWELL_RASTER + RASTER_ROUNDING) * _DWELL_RASTER
         pixels = tuple(map(_count, matrix))
         of_gamma = told_nucleus(None, float(gamma))
     except ConfigError as error:

@@ -15,9 +15,10 @@ from trajdesign.errors import ConfigError, InputError
 from trajdesign.files import untrusted
 from trajdesign.files.arrays import Kind, read_npz, require_arrays
 from trajdesign.scanner import Scanner, with_nucleus
+from trajdesign.tolerances import RASTER_ROUNDING
 from trajdesign.trajectories import foreign_files
 from trajdesign.trajectories.fitting import fit, fit_residual
-from trajdesign.trajectory import FORMAT, TIMINGS, Trajectory, n_points
+from trajdesign.trajectory import FORMAT, TIMINGS, Trajectory, n_points, not_finite
 from trajdesign.units import plausible
 
 # The kind and number of axes of every array of a file.
@@ -104,9 +105,8 @@ def load(path: Path | str, scanner: Scanner | None = None) -> Trajectory:
 def _require_believable(trajectory: Trajectory, k_adc: Tensor, path: Path | str) -> None:
     """Refuse a trajectory that is not finite, in another unit, or does not play the file's `k_adc`."""
     k, acquisition = trajectory.k.numpy(), trajectory.acquisition
-    if not np.isfinite(k).all():
-        shot, point = np.argwhere(~np.isfinite(k))[0][:2]
-        raise InputError(f"{path}: k is not finite at shot {shot}, point {point}.")
+    if wrong := not_finite(k):
+        raise InputError(f"{path}: k {wrong}.")
     if (np.abs(k) > _MOST_REACH * np.array(acquisition.k_max)).any():
         raise InputError(
             f"{path}: k reaches {np.abs(k).max():.3g} 1/m, and the edge of k-space is at {max(acquisition.k_max):.3g}; "
@@ -210,7 +210,7 @@ def placed(
     matrix = given.matrix or found.matrix
     known = None if matrix is None else _per_axis("matrix", matrix, n_dims)
     k, extent = _in_metres(found.k, unit, fov, known)
-    matrix = known or _smallest_matrix(extent)
+    matrix = known or smallest_matrix(extent)
     if max(extent) < 2 or max(matrix) > 4096 or bool(np.any(extent > 1.01 * np.array(matrix) / 2)):
         raise InputError(
             f"{path}: k in {unit} reaches {max(extent):.4g}/FOV, which does not fit a matrix of {max(matrix)}; "
@@ -224,7 +224,7 @@ def placed(
     residual = fit_residual(trajectory, wanted)
     if known is None:  # what is played around the samples is to fit too
         reach = trajectory.k.abs().amax(dim=(0, 1)).numpy() * fov
-        holds = tuple(map(max, matrix, _smallest_matrix(reach)))
+        holds = tuple(map(max, matrix, smallest_matrix(reach)))
         trajectory = replace(trajectory, acquisition=replace(acquisition, matrix=holds))
     return trajectory, residual
 
@@ -245,15 +245,12 @@ def _in_metres(
 def is_ours(path: Path | str) -> bool:
     """Whether a file is an ``.npz`` with a format of its own, as `Trajectory.save` writes it.
 
-    Raises
-    ------
-    InputError
-        If it is an ``.npz`` file that cannot be read.
+    It raises an `InputError` if it is an ``.npz`` file that cannot be read.
     """
     return untrusted.ending(path) == ".npz" and "format" in read_npz(path)
 
 
-def _smallest_matrix(extent: Iterable[float]) -> tuple[int, ...]:
+def smallest_matrix(extent: Iterable[float]) -> tuple[int, ...]:
     """Return the smallest even matrix that holds an extent along each axis, 1/FOV."""
     return tuple(2 * max(2, math.ceil(min(e, 1e9) - 1e-3)) for e in extent)
 
@@ -274,7 +271,7 @@ def _on_raster(k: Tensor, raster: float, acquisition: Acquisition, scanner: Scan
     if not math.isclose(raster, scanner.gradient_raster):
         raise ConfigError(f"{path} is for a gradient raster of {raster:g} s, not {scanner.gradient_raster:g} s.")
     time = (k.shape[1] - 2) * raster - acquisition.adc_delay(raster, scanner.rf_raster)
-    acquisition = replace(acquisition, n_samples=math.floor(time / acquisition.dwell + 1e-6) + 1)
+    acquisition = replace(acquisition, n_samples=math.floor(time / acquisition.dwell + RASTER_ROUNDING) + 1)
     return Trajectory(k[:, : n_points(acquisition, scanner)], acquisition, scanner, path.stem)
 
 

@@ -1,7 +1,6 @@
 """``trajdesign check``."""
 
 import math
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -94,10 +93,11 @@ def _check_trajectory(
     scanner = trajectory.scanner
     tables = RunFolder(path).config().limits.tables if path.is_dir() else {}
     by_run = limits.unseen([*tables, "gradient", "slew"]) if path.is_dir() else []
-    findings = limits.check(trajectory, limits.without(ignore, tables), tables)
-    if found is not None and found.gradient is not None:
-        findings = [replace(finding, rounding=max(finding.rounding, FILE_ROUNDING)) for finding in findings]
-        findings += limits.check_whole(found.gradient, found.before, scanner)
+    whole = None if found is None else found.gradient
+    rounding = 0.0 if whole is None else FILE_ROUNDING
+    findings = limits.check(trajectory, limits.without(ignore, tables), tables, rounding)
+    if found is not None and whole is not None:
+        findings += limits.check_whole(whole, found.before, scanner)
     ok = all(f.ok for f in findings)
     source = options.nucleus_from(None if found is None else found.nucleus)
     if json:
@@ -169,10 +169,11 @@ def _check_file(
         plots.save(plots.exposure_figure(exposure, ringing), out)
     ok = not any(check.verdict == "broken" for check in checks)
     if json:
-        rules = [{**asdict(check), "verdict": check.verdict} for check in checks]
         figure = None if out is None else str(out)
         of = {"nucleus": scanner.nucleus, "gamma": scanner.gamma, "nucleus_from": source}
-        console.show_json("check", {"path": str(path), "ok": ok, **of, "figure": figure, "checks": rules})
+        console.show_json(
+            "check", {"path": str(path), "ok": ok, **of, "figure": figure, "checks": [c.facts for c in checks]}
+        )
     elif not quiet:
         console.show_checks(f"{path}, {scanner.nucleus} (gamma {scanner.gamma * 1e-6:.6g} MHz/T)", checks)
         if source == "assumed":

@@ -23,14 +23,13 @@ import numpy as np
 from scipy import sparse
 
 from trajdesign.errors import ConfigError, LimitError
+from trajdesign.physics import limits
 from trajdesign.scanner import LimitNorm, Scanner
-from trajdesign.trajectory import Trajectory
+from trajdesign.tolerances import BRIDGE_PART, RASTER_ROUNDING
+from trajdesign.trajectory import Trajectory, not_finite
 
-#: The part of the limits that a bridge may use, so that the rounding of a file's numbers cannot break them.
-_MARGIN = 0.999
-
-#: What a solution may be beyond these: a tenth of the margin.
-_TOLERANCE = 1 + 0.1 * (1 - _MARGIN)
+#: What a solution may be beyond the limits of a bridge: a tenth of what a bridge leaves.
+_TOLERANCE = 1 + 0.1 * (1 - BRIDGE_PART)
 
 #: Zero samples at the outer end of a bridge. Pulseq 1.4.1 stores no edge values, and readers extrapolate them
 #: from the two outermost samples.
@@ -122,18 +121,17 @@ def design(
     moment = scanner.gamma * raster  # of a sample of 1 T/m, in 1/m
     readout = trajectory.gradient.detach().cpu().double().numpy()
     k = trajectory.k.detach().cpu().double().numpy()
-    if not np.isfinite(k).all():
-        shot, point = np.argwhere(~np.isfinite(k))[0][:2]
-        raise LimitError(f"{trajectory.name} is not finite at shot {shot}, point {point}.")
+    if wrong := not_finite(k):
+        raise LimitError(f"{trajectory.name} {wrong}.")
     step = bridge_slew * scanner.max_slew * raster
-    limits = BridgeLimits(_MARGIN * scanner.max_gradient, _MARGIN * step, scanner.limit_norm)
+    allowed = BridgeLimits(BRIDGE_PART * scanner.max_gradient, BRIDGE_PART * step, scanner.limit_norm)
     # the ADC event's start after the end of the prephaser, and its end after the end of the readout
     lead = raster / 2 + acquisition.adc_delay(raster, scanner.rf_raster) - acquisition.dwell / 2
     tail = lead + acquisition.n_samples * acquisition.dwell - readout.shape[1] * raster
     prephaser = bridge(
         readout[:, 1::-1],
         *_totals(k[:, 0] / moment, gz_prephaser / moment),
-        limits,
+        allowed,
         at_least=_cells(scanner.adc_dead_time - lead, raster),
     )[:, ::-1]
     n_prephaser = prephaser.shape[1]
@@ -141,10 +139,10 @@ def design(
     at_least = max(_cells(scanner.adc_dead_time + tail, raster), 2 * N_ZEROS)
     at_least += -(n_prephaser + readout.shape[1] + at_least) % stride
     totals = _totals(-k[:, -1] / moment, gz_rewinder / moment)
-    rewinder = bridge(readout[:, -2:], *totals, limits, at_least=at_least, stride=stride)
+    rewinder = bridge(readout[:, -2:], *totals, allowed, at_least=at_least, stride=stride)
     middle = np.pad(readout, ((0, 0), (0, 0), (0, 3 - acquisition.n_dims)))
     whole = np.concatenate([prephaser, middle, rewinder], axis=1)
-    require_limits(whole, scanner)
+    limits.require_whole(whole, scanner)
     lengths = (n_prephaser, readout.shape[1], rewinder.shape[1])
     return ShotWaveforms(whole, *lengths, adc_start=n_prephaser * raster + lead, raster=raster)
 
@@ -153,7 +151,7 @@ def bridge(
     edge: np.ndarray,
     total: np.ndarray,
     gz_total: float,
-    limits: BridgeLimits,
+    allowed: BridgeLimits,
     *,
     at_least: int = 0,
     stride: int = 1,
@@ -168,7 +166,7 @@ def bridge(
         What the samples of each bridge sum to (shot, dim), T/m.
     gz_total
         What the samples of the slice axis beside two others sum to, T/m; 0 beside three.
-    limits
+    allowed
         Largest gradient and change between samples, the slice axis included.
     at_least
         Smallest allowed number of cells.
@@ -185,14 +183,14 @@ def bridge(
     LimitError
         If no bridge of `_LONGEST` cells is feasible.
     """
-    first = max(at_least, *(_fewest(e, t, gz_total, limits) for e, t in zip(edge, total, strict=True)))
+    first = max(at_least, *(_fewest(e, t, gz_total, allowed) for e, t in zip(edge, total, strict=True)))
     first += (at_least - first) % stride
 
     def solve(shot: int, index: int) -> np.ndarray | None:
         n = first + index * stride
         if n > _LONGEST:
-            raise LimitError(_no_bridge(shot, edge[shot], limits))
-        return _solve(n, edge[shot], total[shot], gz_total, limits)
+            raise LimitError(_no_bridge(shot, edge[shot], allowed))
+        return _solve(n, edge[shot], total[shot], gz_total, allowed)
 
     def fits(shot: int, index: int) -> bool:
         return solve(shot, index) is not None
@@ -212,11 +210,11 @@ def bridge(
     return np.stack([bridges[shot] for shot in range(len(edge))])
 
 
-def _fewest(edge: np.ndarray, total: np.ndarray, gz_total: float, limits: BridgeLimits) -> int:
+def _fewest(edge: np.ndarray, total: np.ndarray, gz_total: float, allowed: BridgeLimits) -> int:
     """Return a number of cells below which there is no bridge, as seen along some directions of k-space."""
     n_dims = edge.shape[1]
     directions = np.eye(n_dims)
-    if limits.norm == "vector":
+    if allowed.norm == "vector":
         angles = np.pi * np.arange(16) / 16
         plane = np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1)[:, :n_dims]
         directions = np.vstack([directions, plane, total / max(float(np.linalg.norm(total)), 1e-300)])
@@ -225,10 +223,10 @@ def _fewest(edge: np.ndarray, total: np.ndarray, gz_total: float, limits: Bridge
     def possible(free: int) -> bool:
         if free >= _LONGEST:
             return True
-        room = _room(_slice_shape(free + N_ZEROS, gz_total), limits)
+        room = _room(_slice_shape(free + N_ZEROS, gz_total), allowed)
         if room is None:
             return False
-        steps, sizes = np.split(_TOLERANCE * limits.step * room, [free + 1])
+        steps, sizes = np.split(_TOLERANCE * allowed.step * room, [free + 1])
         rise, fall = np.cumsum(steps)[:-1], np.minimum(sizes, np.cumsum(steps[::-1])[-2::-1])
         up, down = np.minimum(starts + rise, fall), np.maximum(starts - rise, -fall)
         reached = (down.sum(1) <= sums) & (sums <= up.sum(1))
@@ -240,30 +238,6 @@ def _fewest(edge: np.ndarray, total: np.ndarray, gz_total: float, limits: Bridge
 def _totals(moments: np.ndarray, gz: float) -> tuple[np.ndarray, float]:
     """Return what the bridges sum to (shot, dim), and the slice axis beside them, which is their own in 3D."""
     return (moments, gz) if moments.shape[1] == 2 else (moments + np.array([0.0, 0.0, gz]), 0.0)
-
-
-def require_limits(gradient: np.ndarray, scanner: Scanner, tolerance: float = 1e-9) -> None:
-    """Refuse waveforms (shot, cell, dim), T/m, whose gradient or slew rate is over the limit by more than a part of it.
-
-    Raises
-    ------
-    LimitError
-        That names the place.
-    """
-    slew = np.diff(gradient, axis=1) / scanner.gradient_raster
-    for name, values, limit, unit in (
-        ("gradient", gradient, scanner.max_gradient, "T/m"),
-        ("slew rate", slew, scanner.max_slew, "T/m/s"),
-    ):
-        order = 2 if scanner.limit_norm == "vector" else np.inf
-        size = np.linalg.norm(values, ord=order, axis=2)
-        shot, cell = np.unravel_index(int(np.argmax(np.nan_to_num(size, nan=np.inf))), size.shape)
-        if not size[shot, cell] <= limit * (1 + tolerance):
-            raise LimitError(
-                f"the {name} is {size[shot, cell]:.6g} {unit} at shot {shot}, "
-                f"{cell * scanner.gradient_raster * 1e3:.3f} ms into the waveform; "
-                f"the limit is {limit:g} {unit}."
-            )
 
 
 def _shortest(feasible: Callable[[int], bool], low: int, jump: int) -> int:
@@ -278,17 +252,17 @@ def _shortest(feasible: Callable[[int], bool], low: int, jump: int) -> int:
     return high
 
 
-def _no_bridge(shot: int, edge: np.ndarray, limits: BridgeLimits) -> str:
+def _no_bridge(shot: int, edge: np.ndarray, allowed: BridgeLimits) -> str:
     return (
         f"no bridge joins shot {shot} to zero within {_LONGEST} cells: the readout has "
         f"{np.linalg.norm(edge[-1]):.4g} T/m where it meets the bridge, which may use "
-        f"{limits.gradient:.4g} T/m and {limits.step:.4g} T/m a cell; "
+        f"{allowed.gradient:.4g} T/m and {allowed.step:.4g} T/m a cell; "
         "lower the trajectory's gradient there or raise bridge_slew."
     )
 
 
 def _cells(duration: float, raster: float) -> int:
-    return max(0, math.ceil(duration / raster - 1e-6))
+    return max(0, math.ceil(duration / raster - RASTER_ROUNDING))
 
 
 def _block_cells(scanner: Scanner) -> int:
@@ -342,23 +316,23 @@ def _slice_shape(n: int, total: float) -> np.ndarray:
     return np.concatenate([total * shape / shape.sum(), np.zeros(N_ZEROS)])
 
 
-def _solve(n: int, edge: np.ndarray, total: np.ndarray, gz_total: float, limits: BridgeLimits) -> np.ndarray | None:
+def _solve(n: int, edge: np.ndarray, total: np.ndarray, gz_total: float, allowed: BridgeLimits) -> np.ndarray | None:
     """Return the smoothest bridge of `n` cells (cell, 3), or None if there is none."""
     n_dims, free = edge.shape[1], n - N_ZEROS
     gz = _slice_shape(n, gz_total)
-    room = _room(gz, limits)
+    room = _room(gz, allowed)
     if room is None:
         return None
     # everything in units of the largest step, so that the numbers are near one
-    quadratic, linear, matrix, cone_edge = _matrices(n, n_dims, limits.norm)
-    edge_units = edge.ravel() / limits.step
-    if limits.norm == "vector":
+    quadratic, linear, matrix, cone_edge = _matrices(n, n_dims, allowed.norm)
+    edge_units = edge.ravel() / allowed.step
+    if allowed.norm == "vector":
         right = np.kron(room, np.eye(1, n_dims + 1)[0])
         cones = [clarabel.SecondOrderConeT(n_dims + 1)] * len(room)
     else:
         right = np.repeat(room, 2 * n_dims)
         cones = [clarabel.NonnegativeConeT(len(right))]
-    offsets = np.concatenate([total / free / limits.step, right - cone_edge @ edge_units])
+    offsets = np.concatenate([total / free / allowed.step, right - cone_edge @ edge_units])
     settings = clarabel.DefaultSettings()
     settings.verbose = False
     solver = clarabel.DefaultSolver(
@@ -371,26 +345,26 @@ def _solve(n: int, edge: np.ndarray, total: np.ndarray, gz_total: float, limits:
     )
     solution = solver.solve()
     # long bridges may stop short of the smoothest one; whether one keeps the limits is seen below, whatever the status
-    plane = np.reshape(solution.x, (free, n_dims)) * limits.step
+    plane = np.reshape(solution.x, (free, n_dims)) * allowed.step
     plane += (total - plane.sum(axis=0)) / free  # the solver's last digits
     samples = np.concatenate([plane, np.zeros((N_ZEROS, n_dims))])
-    return np.column_stack([samples, gz])[:, :3] if _kept(samples, edge, gz, limits) else None
+    return np.column_stack([samples, gz])[:, :3] if _kept(samples, edge, gz, allowed) else None
 
 
-def _room(gz: np.ndarray, limits: BridgeLimits) -> np.ndarray | None:
+def _room(gz: np.ndarray, allowed: BridgeLimits) -> np.ndarray | None:
     """Return what the slice axis leaves of each limit, in steps, interval by interval, then cell by cell."""
     free = len(gz) - N_ZEROS
-    used = np.concatenate([np.diff(gz, prepend=0.0)[: free + 1], gz[:free]]) / limits.step
-    limit = np.concatenate([np.ones(free + 1), np.full(free, limits.gradient / limits.step)])
+    used = np.concatenate([np.diff(gz, prepend=0.0)[: free + 1], gz[:free]]) / allowed.step
+    limit = np.concatenate([np.ones(free + 1), np.full(free, allowed.gradient / allowed.step)])
     if np.any(np.abs(used) > limit):
         return None
-    return np.sqrt(limit**2 - used**2) if limits.norm == "vector" else limit
+    return np.sqrt(limit**2 - used**2) if allowed.norm == "vector" else limit
 
 
-def _kept(samples: np.ndarray, edge: np.ndarray, gz: np.ndarray, limits: BridgeLimits) -> bool:
+def _kept(samples: np.ndarray, edge: np.ndarray, gz: np.ndarray, allowed: BridgeLimits) -> bool:
     """Whether a solution keeps the limits to the tolerance; a solver's status alone is no proof."""
     joined = np.column_stack([np.vstack([edge[-1:], samples]), np.concatenate([[0.0], gz])])
-    parts = ((joined[1:], limits.gradient), (np.diff(joined, axis=0), limits.step))
-    if limits.norm == "vector":
+    parts = ((joined[1:], allowed.gradient), (np.diff(joined, axis=0), allowed.step))
+    if allowed.norm == "vector":
         return all(np.linalg.norm(v, axis=1).max() <= limit * _TOLERANCE for v, limit in parts)
     return all(np.abs(v).max() <= limit * _TOLERANCE for v, limit in parts)

@@ -13,14 +13,12 @@ from trajdesign.errors import ConfigError, LimitError
 from trajdesign.pulseq import adc
 from trajdesign.pulseq.writer.bridges import ShotWaveforms
 from trajdesign.scanner import Scanner
+from trajdesign.tolerances import RASTER_ROUNDING, WRITER_ROUNDING
 from trajdesign.trajectory import Trajectory
 from trajdesign.units import plausible
 
 #: Increment of the phase in RF spoiling, degrees (Zur et al., MRM 1991, doi:10.1002/mrm.1910210210).
 RF_SPOILING_DEG = 117.0
-
-#: What the rounding of a file's numbers may add to a waveform that is exactly at a limit.
-TOLERANCE = 1e-6
 
 _TIME_BANDWIDTH = 4.0
 
@@ -31,8 +29,8 @@ def system(scanner: Scanner) -> pp.Opts:
     The limits are a millionth higher: pypulseq compares rounded numbers, and a waveform may be at a limit.
     """
     return pp.Opts(
-        max_grad=scanner.gamma * scanner.max_gradient * (1 + TOLERANCE),
-        max_slew=scanner.gamma * scanner.max_slew * (1 + TOLERANCE),
+        max_grad=scanner.gamma * scanner.max_gradient * (1 + WRITER_ROUNDING),
+        max_slew=scanner.gamma * scanner.max_slew * (1 + WRITER_ROUNDING),
         grad_unit="Hz/m",
         slew_unit="Hz/m/s",
         gamma=scanner.gamma,
@@ -163,10 +161,7 @@ def slice_pulse(
 def hard_pulse(scanner: Scanner, *, flip_angle_deg: float, duration: float) -> Pulse:
     """Return a short rectangular pulse that excites everything.
 
-    Raises
-    ------
-    ConfigError
-        If a number makes no sense.
+    It raises a `ConfigError` if a number makes no sense.
     """
     require_plausible(flip_angle_deg=flip_angle_deg, rf_duration=duration)
     limits = system(scanner)
@@ -333,10 +328,7 @@ def plain_text(text: str) -> str:
 def require_dims(name: str, trajectory: Trajectory, *n_dims: int) -> None:
     """Refuse a trajectory that has not one of the numbers of axes.
 
-    Raises
-    ------
-    ConfigError
-        That says which the sequence plays.
+    It raises a `ConfigError` that says which the sequence plays.
     """
     if trajectory.acquisition.n_dims not in n_dims:
         wanted = " and ".join(f"{n}D" for n in n_dims)
@@ -366,10 +358,7 @@ def require_plausible(longest_tr: float = math.inf, **options: float | None) -> 
 def wait(name: str, wanted: float | None, shortest: float, raster: float) -> tuple[float, float]:
     """Return the delay on the block raster that makes `shortest` into `wanted`, and the resulting time, s.
 
-    Raises
-    ------
-    ConfigError
-        If `wanted` is shorter than possible; the sentence says what is.
+    It raises a `ConfigError` if `wanted` is shorter than possible; the sentence says what is.
     """
     if wanted is None:
         return 0.0, shortest
@@ -381,7 +370,7 @@ def wait(name: str, wanted: float | None, shortest: float, raster: float) -> tup
 
 def ceil(duration: float, raster: float) -> float:
     """Round up to a multiple of a raster, s."""
-    return round(math.ceil(duration / raster - 1e-6) * raster, 9)
+    return round(math.ceil(duration / raster - RASTER_ROUNDING) * raster, 9)
 
 
 def _multiple(duration: float, *rasters: float) -> float:

@@ -8,7 +8,9 @@ import numpy as np
 import torch
 
 from trajdesign.errors import ConfigError, LimitError
+from trajdesign.physics import limits
 from trajdesign.pulseq.writer import bridges
+from trajdesign.tolerances import RASTER_ROUNDING, WRITER_ROUNDING
 from trajdesign.trajectory import Trajectory
 
 SUFFIX = ".bin"
@@ -19,8 +21,8 @@ IS_PLAYED = True
 _VERSION = 5.1
 _RECONSTRUCTION = 1.1
 _RESERVED = 7
-# Raster that the sequence plays on, and what float32 may add to a waveform that is exactly at a limit.
-_RASTER, _TOLERANCE = 10e-6, 1e-6
+# Raster that the sequence plays on, s.
+_RASTER = 10e-6
 
 
 def neurospin(trajectory: Trajectory, path: Path, *, bridge_slew: float = 0.7) -> dict[str, Any]:
@@ -65,7 +67,7 @@ def neurospin(trajectory: Trajectory, path: Path, *, bridge_slew: float = 0.7) -
         acquisition.n_dims,
         *acquisition.fov,
         *acquisition.matrix,
-        math.ceil(scanner.gradient_raster / acquisition.dwell - 1e-6),
+        math.ceil(scanner.gradient_raster / acquisition.dwell - RASTER_ROUNDING),
         scanner.gamma,
         *gradient.shape[:2],
         centre / (trajectory.k.shape[1] - 1),
@@ -107,7 +109,7 @@ def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray]
     except ValueError:
         raise LimitError(f"the written file holds {cells.size} gradient samples, not {n_shots} equal shots.") from None
     at_rest = np.pad(gradient, ((0, 0), (1, 1), (0, 0)))
-    bridges.require_limits(at_rest, scanner, _TOLERANCE)
+    limits.require_whole(gradient, scanner, WRITER_ROUNDING)
     slew = np.diff(at_rest, axis=1) / scanner.gradient_raster
     facts = {
         "max_gradient": float(np.linalg.norm(gradient, axis=-1).max()),

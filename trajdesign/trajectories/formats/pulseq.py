@@ -11,6 +11,7 @@ import pypulseq as pp
 from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, InputError, LimitError
+from trajdesign.physics.response import Response
 from trajdesign.pulseq import coherence
 from trajdesign.pulseq.checks import describe
 from trajdesign.pulseq.declared import declared
@@ -18,6 +19,7 @@ from trajdesign.pulseq.reader import player, sequence
 from trajdesign.pulseq.response import k_of_file
 from trajdesign.pulseq.writer import parts
 from trajdesign.scanner import Scanner
+from trajdesign.tolerances import WRITER_ROUNDING
 from trajdesign.trajectories import foreign_files
 from trajdesign.trajectory import Trajectory
 
@@ -176,7 +178,7 @@ def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray]
     return {name: _once(of[..., : acquisition.n_dims], events, acquisition) for name, of in read.items()}, facts
 
 
-def actual_k(path: Path, trajectory: Trajectory, response: Mapping[str, Any]) -> np.ndarray:
+def actual_k(path: Path, trajectory: Trajectory, response: Response) -> np.ndarray:
     """Return k (shot, sample, dim), 1/m, as the gradient system's response to the whole file makes it."""
     played = player.read(path)
     events = _events_of_shots(played.labels, played.k_adc.shape[:2], trajectory.acquisition)
@@ -247,7 +249,7 @@ def _require_limits(played: sequence.SeqFile, scanner: Scanner) -> None:
         ("gradient", gradient, scanner.max_gradient, "T/m"),
         ("slew rate", slew, scanner.max_slew, "T/m/s"),
     ):
-        if not value <= limit * (1 + parts.TOLERANCE):
+        if not value <= limit * (1 + WRITER_ROUNDING):
             raise LimitError(f"the file's largest {name} is {value:.6g} {unit}; the limit is {limit:g} {unit}.")
 
 
