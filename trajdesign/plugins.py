@@ -62,6 +62,8 @@ def find(kind: str, name: str) -> Callable[..., Any]: ...
 def find(kind: str, name: str) -> Any:
     """Return the function or class of a plug-in.
 
+    It raises a `ConfigError` if there is none; the sentence names the nearest one.
+
     Parameters
     ----------
     kind
@@ -69,11 +71,6 @@ def find(kind: str, name: str) -> Any:
     name
         File name of a built-in plug-in, or ``package.module:attribute`` for one from elsewhere; a sequence may be the
         path of a ``.py`` file.
-
-    Raises
-    ------
-    ConfigError
-        If there is none; the sentence names the nearest one.
     """
     if kind == "sequence" and (untrusted.ending(name) == ".py" or name in _sequences()):
         return _build_function(name)
@@ -169,6 +166,8 @@ def _type(annotation: Any, known: dict[str, Any]) -> Any:
 def resolve(kind: str, table: Table, *, at: str | None = None) -> dict[str, Any]:
     """Return a plug-in's config table with every option checked and every default written out.
 
+    It raises a `ConfigError` if the plug-in or an option is unknown, or a value does not fit.
+
     Parameters
     ----------
     kind
@@ -177,11 +176,6 @@ def resolve(kind: str, table: Table, *, at: str | None = None) -> dict[str, Any]
         The config table.
     at
         Its key in the config, if that is not `kind`.
-
-    Raises
-    ------
-    ConfigError
-        If the plug-in or an option is unknown, or a value does not fit.
     """
     given, at = dict(table), at or kind
     name = given.pop("kind", None)

@@ -1,10 +1,10 @@
 """Trajectory: control points on the gradient raster, and the exact k at the ADC samples.
 
 A gradient amplifier plays the straight lines between the samples at the raster centres. The k-space curve is
-therefore a uniform quadratic B-spline, and its control points ``k[p]`` sit on the raster edges. From that follow
+therefore a uniform quadratic B-spline. Its control points ``k[p]`` sit on the raster edges, and from them follow
 
-* the gradient samples, ``g[j] = (k[j + 1] - k[j]) / (gamma * raster)``, and the slew rates, their differences:
-  both exactly what the scanner plays, not approximations;
+* the gradient samples, ``g[j] = (k[j + 1] - k[j]) / (gamma * raster)``, and the slew rates, their differences: both
+  are exactly what the scanner plays, not approximations;
 * k at any time: a weighted mean of three neighbouring control points, so a curve whose control points stay
   inside k_max stays inside k_max.
 
@@ -43,6 +43,8 @@ _PIXELS, _MOST_POINTS = 320, 400
 class Trajectory:
     """The k-space path of every shot on the gradient raster.
 
+    It raises an `InputError` if the shape of `k` does not fit the acquisition on this raster, or `k` is not real.
+
     Parameters
     ----------
     k
@@ -53,11 +55,6 @@ class Trajectory:
         Limits and rasters.
     name
         Shown in figures and files.
-
-    Raises
-    ------
-    InputError
-        If the shape of `k` does not fit the acquisition on this raster, or `k` is not real.
     """
 
     k: Tensor

@@ -80,6 +80,8 @@ def nucleus_of(gamma: float) -> str | None:
 def plausible(quantity: str, value: float, at_most: float = math.inf) -> float:
     """Return `value` unchanged if it is a believable SI number for `quantity`; refuse it otherwise.
 
+    It raises a `ConfigError` if it is not finite or outside the plausible range; the sentence names the likely slip.
+
     Parameters
     ----------
     quantity
@@ -89,11 +91,6 @@ def plausible(quantity: str, value: float, at_most: float = math.inf) -> float:
         The number, in SI.
     at_most
         A lower bound of the plausible range's end, where the use is special.
-
-    Raises
-    ------
-    ConfigError
-        If it is not finite or outside the plausible range; the sentence names the likely slip.
     """
     low, high, unit, slips = _PLAUSIBLE[quantity]
     high = min(high, at_most)

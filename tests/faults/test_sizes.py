@@ -84,7 +84,7 @@ def peak():
 
 HUGE = {
     "acquisition.matrix=[100000,100000]": 2,
-    "acquisition.matrix=[4096,4096] data.n_coils=64": 6,
+    "acquisition.matrix=[4096,4096] data.n_coils=64": 4,  # no pattern comes so far out in time
     "acquisition.n_samples=1000000000": 2,
     "acquisition.n_samples=1000000": 6,
     "acquisition.n_shots=1000000000": 2,
@@ -203,7 +203,7 @@ def test_memory_that_ends_on_the_way_is_a_sentence_with_ways_out(error):
 
 def test_free_memory_is_what_the_system_says(monkeypatch):
     monkeypatch.undo()
-    code = "import resource; from trajdesign import memory; before = memory.available(); most = 2**31;" \
+    code = "import resource; from trajdesign.runtime import memory; before = memory.available(); most = 2**31;" \
         "resource.setrlimit(resource.RLIMIT_AS, (most, most)); print(before, memory.available())"  # fmt: skip
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     before, after = map(float, said)

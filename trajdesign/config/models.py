@@ -174,7 +174,7 @@ class Config(_Table):
         cls, start: dict[str, Any] | list[dict[str, Any]], info: pydantic.ValidationInfo
     ) -> dict[str, Any] | list[dict[str, Any]]:
         def resolve(table: dict[str, Any]) -> dict[str, Any]:
-            whole = table if "kind" in table else {**info.data["init"], **table}
+            whole = table if "kind" in table else {**info.data.get("init", {}), **table}
             return plugins.resolve("init", whole, at="start") if table else {}
 
         return [resolve(table) for table in start] if isinstance(start, list) else resolve(start)
@@ -200,19 +200,15 @@ class Config(_Table):
 def load_config(path: Path | str | None = None, overrides: list[str] | None = None) -> Config:
     """Read a config file, apply overrides and check everything.
 
+    It raises an `InputError` if the file is missing or no TOML, and a `ConfigError` if a key is unknown (the sentence
+    names the nearest one) or a value does not fit.
+
     Parameters
     ----------
     path
         TOML file; without one the embedded default is used.
     overrides
         ``"a.b=value"`` each, the value in TOML; a bare word is text.
-
-    Raises
-    ------
-    InputError
-        If the file is missing or no TOML.
-    ConfigError
-        If a key is unknown (the sentence names the nearest one) or a value does not fit.
     """
     written = {} if path is None else read_toml(path)
     tables = copy.deepcopy(written)

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -258,7 +258,7 @@ def _circumstances(ranks: Ranks) -> dict[str, Any]:
 
 
 def _require_memory(config: Config) -> None:
-    """Refuse a trajectory that certainly does not fit, before it is made."""
+    """Refuse what certainly does not fit, before it is made: the trajectory, and an image of one coil."""
     acquisition = config.acquisition
     points = n_points(acquisition, config.scanner)
     memory.require(
@@ -267,6 +267,16 @@ def _require_memory(config: Config) -> None:
         f"a trajectory of {acquisition.n_shots} shots with {points} control points each",
         "take fewer shots or samples",
     )
+    _require_memory_for((1, *acquisition.matrix))
+
+
+def _require_memory_for(shape: Sequence[int]) -> None:
+    """Refuse coil images of a shape (coil, ...) that do not fit with their spectra of the doubled matrix."""
+    memory.require(
+        5 * 8 * math.prod(shape),
+        f"the images of {shape[0]} coils with the matrix {tuple(shape[1:])}",
+        "take fewer coils or pixels",
+    )
 
 
 def _require_possible(config: Config, patterns: list[Trajectory], ranks: Ranks) -> dict[str, Dataset[Tensor]]:
@@ -274,12 +284,7 @@ def _require_possible(config: Config, patterns: list[Trajectory], ranks: Ranks) 
     for pattern in patterns:
         limits.require(pattern, limits.enforceable(config.limits.constraints), config.limits.options)
     data = datasets(config)
-    images = data["train"][0]
-    memory.require(
-        5 * images.numel() * images.element_size(),  # the images, and their spectra of the doubled matrix
-        f"the images of {len(images)} coils with the matrix {config.acquisition.matrix}",
-        "take fewer coils or pixels",
-    )
+    _require_memory_for(data["train"][0].shape)
     ranks.require_shares(min(config.training.batch_size, len(data["train"])))  # type: ignore[arg-type]
     constraints_of(config, config.scanner)
     Response(config.response)(patterns[-1])

@@ -73,6 +73,8 @@ def check(
 ) -> list[Finding]:
     """Return the worst value of `trajectory` against each limit.
 
+    It raises a `LimitError` if the scanner's receiver cannot sample at all with the acquisition's dwell time.
+
     Parameters
     ----------
     trajectory
@@ -83,11 +85,6 @@ def check(
         Options of the constraints, by name.
     rounding
         Part of each limit that may be passed, where it is more than the constraint itself allows.
-
-    Raises
-    ------
-    LimitError
-        If the scanner's receiver cannot sample at all with the acquisition's dwell time.
     """
     wrong = unplayable(trajectory.acquisition, trajectory.scanner)
     if wrong:

@@ -31,17 +31,14 @@ WINDOW, _OVERSAMPLING = 50e-3, 3
 class Band:
     """A band that a coil must not be driven in.
 
+    It raises a `ConfigError` if it does not lie between 0 and 20 kHz.
+
     Parameters
     ----------
     frequency
         Its centre, Hz.
     bandwidth
         Its whole width, Hz.
-
-    Raises
-    ------
-    ConfigError
-        If it does not lie between 0 and 20 kHz.
     """
 
     frequency: float
@@ -105,6 +102,8 @@ def train_spectrum(shots: Tensor, raster: float, repetition_time: float, frequen
     amplitude, and between them the curve that their amplitudes follow: the readouts may begin at other times, and
     none of them exceeds it.
 
+    It raises a `ConfigError` if the repetition time is shorter than a shot.
+
     Parameters
     ----------
     shots
@@ -118,11 +117,6 @@ def train_spectrum(shots: Tensor, raster: float, repetition_time: float, frequen
     -------
     amplitude
         (..., frequency, axis), T/m, float64, differentiable.
-
-    Raises
-    ------
-    ConfigError
-        If the repetition time is shorter than a shot.
     """
     n_shots, n = shots.shape[-3], shots.shape[-2]
     if repetition_time < n * raster * (1 - ROUNDING):

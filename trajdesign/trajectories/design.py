@@ -140,6 +140,8 @@ def feasible(
 ) -> Trajectory:
     """Return the trajectory of the control points `k` if the scanner can play it.
 
+    It raises a `LimitError` if a limit is broken, in the norm that the scanner's limits are given in.
+
     Parameters
     ----------
     k
@@ -150,11 +152,6 @@ def feasible(
         What one shot is called in the sentence of the error.
     remedy
         What the sentence advises; by default another acquisition.
-
-    Raises
-    ------
-    LimitError
-        If a limit is broken, in the norm that the scanner's limits are given in.
     """
     trajectory = Trajectory(torch.from_numpy(k), acquisition, scanner, name)
     longer = remedy or "take more samples, a longer dwell time or a smaller matrix"

@@ -14,6 +14,8 @@ from trajdesign.trajectory import Trajectory, n_points, not_finite, sampling_wei
 def fit(samples: Tensor, acquisition: Acquisition, scanner: Scanner, name: str = "trajectory") -> Trajectory:
     """Fit control points to k known only at the ADC samples, smoothest slew among the near-exact fits.
 
+    It raises an `InputError` if a sample is not finite, and a `ResourceError` if it does not fit into memory.
+
     Parameters
     ----------
     samples
@@ -27,13 +29,6 @@ def fit(samples: Tensor, acquisition: Acquisition, scanner: Scanner, name: str =
     -------
     Trajectory
         Its `Trajectory.k_adc` minus `samples` is the residual; a straight line is met exactly.
-
-    Raises
-    ------
-    InputError
-        If a sample is not finite.
-    ResourceError
-        If it does not fit into memory.
     """
     if wrong := not_finite(samples.detach().cpu(), "sample"):
         raise InputError(f"k {wrong}.")

@@ -98,6 +98,9 @@ def design(
 
     Its moments are 0 at the start and at the end of each shot, but for those that are asked for beside.
 
+    It raises a `ConfigError` if `bridge_slew` is not in (0, 1], and a `LimitError` if the readout breaks a limit, or no
+    bridge can join it to zero.
+
     Parameters
     ----------
     trajectory
@@ -106,13 +109,6 @@ def design(
         Moments along z beside the prephaser (a slice rephaser) and the rewinder (a spoiler), 1/m.
     bridge_slew
         Part of the scanner's slew rate that the bridges may use; less of it means less nerve stimulation.
-
-    Raises
-    ------
-    ConfigError
-        If `bridge_slew` is not in (0, 1].
-    LimitError
-        If the readout breaks a limit, or no bridge can join it to zero.
     """
     acquisition, scanner = trajectory.acquisition, trajectory.scanner
     if not 0 < bridge_slew <= 1:
@@ -158,6 +154,8 @@ def bridge(
 ) -> np.ndarray:
     """Design the shortest bridges of one common length from given gradients down to zero.
 
+    It raises a `LimitError` if no bridge of `_LONGEST` cells is feasible.
+
     Parameters
     ----------
     edge
@@ -177,11 +175,6 @@ def bridge(
     -------
     ndarray
         Samples (shot, cell, 3), T/m; the last `N_ZEROS` are 0.
-
-    Raises
-    ------
-    LimitError
-        If no bridge of `_LONGEST` cells is feasible.
     """
     first = max(at_least, *(_fewest(e, t, gz_total, allowed) for e, t in zip(edge, total, strict=True)))
     first += (at_least - first) % stride

@@ -96,6 +96,9 @@ def slice_pulse(
 ) -> Pulse:
     """Return a Hann-windowed sinc pulse of time-bandwidth product 4 and its slice gradient, or the first half of one.
 
+    It raises a `ConfigError` if a number makes no sense, and a `LimitError` if the slice needs more gradient than the
+    scanner has.
+
     Parameters
     ----------
     scanner
@@ -113,13 +116,6 @@ def slice_pulse(
     shape
         ``"half"`` ends at the sinc's peak, for two excitations with opposite gradients that are added
         (Pauly et al., 1989; Robson et al., 2003, doi:10.1097/00004728-200311000-00001).
-
-    Raises
-    ------
-    ConfigError
-        If a number makes no sense.
-    LimitError
-        If the slice needs more gradient than the scanner has.
     """
     require_plausible(slab=slice_thickness, rf_duration=duration)
     if use == "excitation":
@@ -338,17 +334,14 @@ def require_dims(name: str, trajectory: Trajectory, *n_dims: int) -> None:
 def require_plausible(longest_tr: float = math.inf, **options: float | None) -> None:
     """Refuse options of a sequence that are implausible in their unit, before they make a strange one.
 
+    It raises a `ConfigError` that names the likely slip.
+
     Parameters
     ----------
     longest_tr
         Of a sequence that repeats faster than others, s.
     options
         By name, as `trajdesign.units.plausible` knows them; None for one that is not given.
-
-    Raises
-    ------
-    ConfigError
-        That names the likely slip.
     """
     for name, value in options.items():
         if value is not None:
