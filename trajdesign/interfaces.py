@@ -139,46 +139,31 @@ class Parameterization(nn.Module, ABC):
 
 @dataclass(frozen=True)
 class Finding:
-    """The worst value of a trajectory, or of a whole file, against one limit or rule.
-
-    Parameters
-    ----------
-    name
-        Name of the limit or rule.
-    value
-        The worst value, in `unit`.
-    limit
-        What it is compared with; None if it is only reported.
-    unit
-        SI, or a count.
-    where
-        The place of the worst value, as text; empty if the whole is meant.
-    ok
-        Whether the limit is kept; false for a value that is not a number.
-    rule
-        How the value relates to the limit.
-    is_advice
-        Whether breaking it is a warning: some scanners take such a file.
-    shot, time
-        The place in a trajectory; the time is after the first gradient sample, s.
-    n_violations
-        At how many times of all shots the limit is broken.
-    rounding
-        Part of the limit that rounding alone may add.
-    """
+    """The worst value of a trajectory, or of a whole file, against one limit or rule."""
 
     name: str
+    """Name of the limit or rule."""
     value: float
+    """The worst value, in `unit`."""
     limit: float | None
+    """What it is compared with; None if it is only reported."""
     unit: str
+    """SI, or a count."""
     where: str
+    """The place of the worst value, as text; empty if the whole is meant."""
     ok: bool
+    """Whether the limit is kept; false for a value that is not a number."""
     rule: Literal["at most", "at least", "multiple of", "equal to"] = "at most"
+    """How the value relates to the limit."""
     is_advice: bool = False
+    """Whether breaking it is a warning: some scanners take such a file."""
     shot: int | None = None
     time: float = 0.0
+    """The place in a trajectory; the time is after the first gradient sample, s."""
     n_violations: int = 0
+    """At how many times of all shots the limit is broken."""
     rounding: float = ROUNDING
+    """Part of the limit that rounding alone may add."""
 
     @classmethod
     def worst(

@@ -3,8 +3,8 @@
 A gradient amplifier plays the straight lines between the samples at the raster centres. The k-space curve is
 therefore a uniform quadratic B-spline. Its control points ``k[p]`` sit on the raster edges, and from them follow
 
-* the gradient samples, ``g[j] = (k[j + 1] - k[j]) / (gamma * raster)``, and the slew rates, their differences: both
-  are exactly what the scanner plays, not approximations;
+* the gradient samples, ``g[j] = (k[j + 1] - k[j]) / (gamma * raster)``, and the slew rates, which are
+  their differences: both are exactly what the scanner plays, not approximations;
 * k at any time: a weighted mean of three neighbouring control points, so a curve whose control points stay
   inside k_max stays inside k_max.
 

@@ -79,10 +79,8 @@ def check(
     ----------
     trajectory
         The waveform to check; a value that is not finite breaks every limit it touches.
-    names
-        Constraints to check; the `standard` ones by default.
-    options
-        Options of the constraints, by name.
+    names, options
+        Constraints to check, the `standard` ones by default, and their options by name.
     rounding
         Part of each limit that may be passed, where it is more than the constraint itself allows.
     """

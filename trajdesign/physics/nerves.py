@@ -30,20 +30,14 @@ class ImpulseResponse:
     chronaxie: a constant S reaches the limit after the time t when S = rheobase / coil_length (1 + c / t). Each raster
     time enters as the exact integral of that kernel, so that the result does not depend on the raster. See den Boer et
     al., ISMRM 2000, and Schulte and Noeske, doi:10.1002/mrm.25352.
-
-    Parameters
-    ----------
-    chronaxie
-        s.
-    rheobase
-        T/s.
-    coil_length
-        Effective length that makes dB/dt of a slew rate, m.
     """
 
     chronaxie: float
+    """s."""
     rheobase: float
+    """T/s."""
     coil_length: float
+    """Effective length that makes dB/dt of a slew rate, m."""
 
     def filtered(self, slew: Tensor, raster: float) -> Tensor:
         """Return the response of each axis, signed, to slew rates (..., time, axis), T/m/s; see `stimulation`."""

@@ -22,14 +22,8 @@ class Projection:
     The gradient passes straight through: d projected / d wanted is taken as the identity. The result is in double
     precision whatever comes in, for in single precision rounding alone can break a limit on the slew rate.
 
-    Parameters
-    ----------
-    constraints
-        Those with a `Constraint.derivative` are enforced; others are left to their penalty.
-    like
-        A trajectory of the acquisition and scanner to come.
-    n_iterations
-        ADMM iterations a call.
+    Constraints without a `Constraint.derivative` are left to their penalty. `like` is any trajectory of the acquisition
+    and scanner to come, and `n_iterations` are taken in every call.
     """
 
     def __init__(self, constraints: list[Constraint], like: Trajectory, n_iterations: int = 40) -> None:

@@ -29,20 +29,12 @@ WINDOW, _OVERSAMPLING = 50e-3, 3
 
 @dataclass(frozen=True)
 class Band:
-    """A band that a coil must not be driven in.
-
-    It raises a `ConfigError` if it does not lie between 0 and 20 kHz.
-
-    Parameters
-    ----------
-    frequency
-        Its centre, Hz.
-    bandwidth
-        Its whole width, Hz.
-    """
+    """A band that a coil must not be driven in; a `ConfigError` refuses one that is not between 0 and 20 kHz."""
 
     frequency: float
+    """Its centre, Hz."""
     bandwidth: float
+    """Its whole width, Hz."""
 
     def __post_init__(self) -> None:
         if not (self.low > 0 and self.high <= 20e3 and self.bandwidth >= 0):
@@ -144,10 +136,8 @@ def sequence_spectrum(gradient: Tensor, raster: float, window: float = WINDOW) -
 
     Returns
     -------
-    frequencies
-        (frequency,), Hz.
-    amplitude
-        (window, frequency, axis), T/m, float64, differentiable. The worst window is its maximum.
+    Tensor
+        Frequencies (frequency,), Hz, and the amplitude (window, frequency, axis), T/m, float64, differentiable.
     """
     length = max(2, round(window / raster))
     hop = length // 2

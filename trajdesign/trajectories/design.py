@@ -18,25 +18,17 @@ from trajdesign.trajectory import Trajectory, point_times
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a design may use of the limits.
-
-    Parameters
-    ----------
-    speed
-        Largest speed of k, 1/m/s: the gradient limit or the receiver's Nyquist limit.
-    acceleration
-        Largest acceleration of k, 1/m/s^2: the slew limit.
-    limit_norm
-        Whether they bound the vector or each axis.
-    """
+    """What a design may use of the limits."""
 
     speed: float
+    """Largest speed of k, 1/m/s: the gradient limit or the receiver's Nyquist limit."""
     acceleration: float
+    """Largest acceleration of k, 1/m/s^2: the slew limit."""
     limit_norm: LimitNorm
 
     @classmethod
     def of(cls, acquisition: Acquisition, scanner: Scanner) -> "Bounds":
-        """Return 98 percent of the limits."""
+        """Return the part `DESIGN_PART` of the limits."""
         nyquist = 1 / (acquisition.dwell * max(acquisition.fov))
         speed = DESIGN_PART * min(scanner.gamma * scanner.max_gradient, nyquist)
         return cls(speed, DESIGN_PART * scanner.gamma * scanner.max_slew, scanner.limit_norm)

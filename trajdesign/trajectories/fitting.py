@@ -14,21 +14,9 @@ from trajdesign.trajectory import Trajectory, n_points, not_finite, sampling_wei
 def fit(samples: Tensor, acquisition: Acquisition, scanner: Scanner, name: str = "trajectory") -> Trajectory:
     """Fit control points to k known only at the ADC samples, smoothest slew among the near-exact fits.
 
-    It raises an `InputError` if a sample is not finite, and a `ResourceError` if it does not fit into memory.
-
-    Parameters
-    ----------
-    samples
-        Wanted k (shot, sample, dim), 1/m.
-    acquisition, scanner
-        Timing, limits and rasters.
-    name
-        Name of the result.
-
-    Returns
-    -------
-    Trajectory
-        Its `Trajectory.k_adc` minus `samples` is the residual; a straight line is met exactly.
+    The samples are the wanted k (shot, sample, dim), 1/m; a straight line is met exactly, and `fit_residual` says what
+    else is missed. It raises an `InputError` if a sample is not finite, and a `ResourceError` if the problem does not
+    fit into memory.
     """
     if wrong := not_finite(samples.detach().cpu(), "sample"):
         raise InputError(f"k {wrong}.")

@@ -14,24 +14,16 @@ _SAME = 1e-9
 
 @dataclass(frozen=True)
 class Curve:
-    """A path through k-space, on a grid fine enough to integrate along.
-
-    Parameters
-    ----------
-    arc
-        Arc length from the start (point,), rising, 1/m.
-    k
-        kx + i ky (point,), or (point, dim), 1/m.
-    tangent
-        Unit tangent, of the same kind.
-    curvature
-        Magnitude of the change of direction by arc length (point,), m.
-    """
+    """A path through k-space, on a grid fine enough to integrate along."""
 
     arc: np.ndarray
+    """Arc length from the start (point,), rising, 1/m."""
     k: np.ndarray
+    """kx + i ky (point,), or (point, dim), 1/m."""
     tangent: np.ndarray
+    """Unit tangent, of the same kind."""
     curvature: np.ndarray
+    """Magnitude of the change of direction by arc length (point,), m."""
 
 
 def curve_through(points: np.ndarray) -> Curve:

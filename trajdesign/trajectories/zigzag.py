@@ -20,20 +20,14 @@ class Zigzag:
 
     It enters the first line and leaves the last one at full speed, so n lines of the length l take
     ``n l / v + (n - 1) tau`` at the speed v, with the time tau from full speed to rest.
-
-    Parameters
-    ----------
-    half
-        Lines reach from -half to half along x, 1/m.
-    rows
-        k_y of each line (shot, line), 1/m.
-    bounds
-        Limits on the speed and the acceleration.
     """
 
     half: float
+    """Lines reach from -half to half along x, 1/m."""
     rows: np.ndarray
+    """k_y of each line (shot, line), 1/m."""
     bounds: Bounds
+    """Limits on the speed and the acceleration."""
 
     @property
     def duration(self) -> float:

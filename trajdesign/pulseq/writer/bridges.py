@@ -41,26 +41,18 @@ _LONGEST = 16384
 
 @dataclass(frozen=True)
 class ShotWaveforms:
-    """The gradients of whole shots: prephaser, readout, rewinder, on raster centres.
-
-    Parameters
-    ----------
-    gradient
-        Samples at the raster centres (shot, cell, 3), T/m. They start and end with `N_ZEROS` zeros.
-    n_prephaser, n_readout, n_rewinder
-        Cells of each part; the readout is `Trajectory.gradient`, verbatim.
-    adc_start
-        Start of the ADC event after the start of the waveform, s; half a dwell time before its first sample.
-    raster
-        Duration of a cell, s.
-    """
+    """The gradients of whole shots: prephaser, readout, rewinder, on raster centres."""
 
     gradient: np.ndarray
+    """Samples at the raster centres (shot, cell, 3), T/m. They start and end with `N_ZEROS` zeros."""
     n_prephaser: int
     n_readout: int
     n_rewinder: int
+    """Cells of each part; the readout is `Trajectory.gradient`, verbatim."""
     adc_start: float
+    """Start of the ADC event after the start of the waveform, s; half a dwell time before its first sample."""
     raster: float
+    """Duration of a cell, s."""
 
     @property
     def duration(self) -> float:
@@ -70,20 +62,12 @@ class ShotWaveforms:
 
 @dataclass(frozen=True)
 class BridgeLimits:
-    """What a bridge may use of the scanner.
-
-    Parameters
-    ----------
-    gradient
-        Largest gradient, T/m.
-    step
-        Largest change from one sample to the next, T/m.
-    norm
-        Whether they bound the vector or each axis.
-    """
+    """What a bridge may use of the scanner."""
 
     gradient: float
+    """T/m."""
     step: float
+    """Largest change from one sample to the next, T/m."""
     norm: LimitNorm
 
 
@@ -152,7 +136,7 @@ def bridge(
     at_least: int = 0,
     stride: int = 1,
 ) -> np.ndarray:
-    """Design the shortest bridges of one common length from given gradients down to zero.
+    """Return the shortest bridges (shot, cell, 3), T/m, of one common length, from given gradients down to zero.
 
     It raises a `LimitError` if no bridge of `_LONGEST` cells is feasible.
 
@@ -160,21 +144,12 @@ def bridge(
     ----------
     edge
         The two samples before the bridge (shot, 2, dim), T/m.
-    total
-        What the samples of each bridge sum to (shot, dim), T/m.
-    gz_total
-        What the samples of the slice axis beside two others sum to, T/m; 0 beside three.
+    total, gz_total
+        What the samples of each bridge sum to (shot, dim), T/m, and those of a slice axis beside two others.
     allowed
         Largest gradient and change between samples, the slice axis included.
-    at_least
-        Smallest allowed number of cells.
-    stride
-        Only `at_least` plus a multiple of this many cells is tried.
-
-    Returns
-    -------
-    ndarray
-        Samples (shot, cell, 3), T/m; the last `N_ZEROS` are 0.
+    at_least, stride
+        Smallest number of cells, the last `N_ZEROS` of which are 0; that plus a multiple of `stride` is tried.
     """
     first = max(at_least, *(_fewest(e, t, gz_total, allowed) for e, t in zip(edge, total, strict=True)))
     first += (at_least - first) % stride
@@ -268,14 +243,9 @@ def _block_cells(scanner: Scanner) -> int:
 def _matrices(n: int, n_dims: int, norm: LimitNorm) -> tuple[Any, ...]:
     """Return the sparse matrices of the programme for `n` cells, all but the last `N_ZEROS` of them free.
 
-    Returns
-    -------
-    quadratic, linear
-        What the second differences of [edge (2), free, zeros] cost: of the free samples, and of these by the edge.
-    matrix
-        Of the free samples: their sum, as large as a sample, and the rows of the cones, the steps before the samples.
-    cone_edge
-        The rows of the cones for the edge.
+    The first two are the cost of the second differences of [edge (2), free, zeros]: of the free samples, and of these
+    by the edge. The third has the sum of the free samples, as large as a sample, and the rows of the cones, the steps
+    before the samples; the last has the rows of the cones for the edge.
     """
     free = n - N_ZEROS
     first = _differences(n + 2)

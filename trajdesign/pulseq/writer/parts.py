@@ -46,28 +46,19 @@ def system(scanner: Scanner) -> pp.Opts:
 
 @dataclass(frozen=True)
 class Pulse:
-    """A pulse and the gradient beside it.
-
-    Parameters
-    ----------
-    rf
-        The pulse's event.
-    gz
-        The event of the gradient that selects its slice; None for a pulse that excites everything.
-    centre
-        Of the pulse after the start of its block, s.
-    duration
-        Of the block, a multiple of the block raster, s.
-    before, after
-        Moment of the gradient before and after the centre, 1/m.
-    """
+    """A pulse and the gradient beside it."""
 
     rf: SimpleNamespace
+    """The pulse's event."""
     gz: SimpleNamespace | None
+    """The event of the gradient that selects its slice; None for a pulse that excites everything."""
     centre: float
+    """Centre of the pulse after the start of its block, s."""
     duration: float
+    """Duration of the block, a multiple of the block raster, s."""
     before: float = 0.0
     after: float = 0.0
+    """Moment of the gradient before and after the centre, 1/m."""
 
     def turned(self, phase: float, offset: float = 0.0, sign: float = 1.0) -> list[SimpleNamespace]:
         """Return the events of the block with the pulse at a phase, rad, on a slice at an offset, m.
@@ -101,14 +92,8 @@ def slice_pulse(
 
     Parameters
     ----------
-    scanner
-        Limits, rasters and dead times.
-    flip_angle_deg
-        Flip angle, degrees.
-    slice_thickness
-        Thickness of the slice, m.
-    duration
-        Of the pulse, rounded up to the rasters, s.
+    scanner, flip_angle_deg, slice_thickness, duration
+        Limits and rasters; degrees, m and s. The duration of the pulse is rounded up to the rasters.
     slew
         Part of the slew rate that the gradient's ramps may use.
     use
@@ -155,10 +140,7 @@ def slice_pulse(
 
 
 def hard_pulse(scanner: Scanner, *, flip_angle_deg: float, duration: float) -> Pulse:
-    """Return a short rectangular pulse that excites everything.
-
-    It raises a `ConfigError` if a number makes no sense.
-    """
+    """Return a short rectangular pulse that excites everything."""
     require_plausible(flip_angle_deg=flip_angle_deg, rf_duration=duration)
     limits = system(scanner)
     rf = pp.make_block_pulse(
@@ -235,14 +217,7 @@ def gradient_event(sequence: pp.Sequence, channel: str, samples: np.ndarray) -> 
     run-length coding keeps a shape to 1e-7. Both are avoided by registering the event with an amplitude that
     six digits hold, rounded up, and its uncompressed shape relative to that.
 
-    Parameters
-    ----------
-    sequence
-        The sequence the event is for.
-    channel
-        ``"x"``, ``"y"`` or ``"z"``.
-    samples
-        Samples at the raster centres (cell,), Hz/m; not all 0, but 0 at both ends.
+    The samples at the raster centres (cell,), Hz/m, are not all 0, but 0 at both ends; the channel is x, y or z.
     """
     event = pp.make_arbitrary_grad(channel, samples, first=0.0, last=0.0, system=sequence.system)
     peak = float(np.abs(samples).max())
@@ -280,10 +255,8 @@ def add_definitions(
 
     Parameters
     ----------
-    sequence, trajectory, shots
-        What is played.
-    te, tr
-        Echo and repetition time, s.
+    sequence, trajectory, shots, te, tr
+        What is played; echo and repetition time, s.
     slice_thickness
         Of a slice, or of the slab that all partitions make, m.
     slice_positions
@@ -322,10 +295,7 @@ def plain_text(text: str) -> str:
 
 
 def require_dims(name: str, trajectory: Trajectory, *n_dims: int) -> None:
-    """Refuse a trajectory that has not one of the numbers of axes.
-
-    It raises a `ConfigError` that says which the sequence plays.
-    """
+    """Refuse a trajectory that has not one of the numbers of axes by a `ConfigError`."""
     if trajectory.acquisition.n_dims not in n_dims:
         wanted = " and ".join(f"{n}D" for n in n_dims)
         raise ConfigError(f"{name} plays {wanted} trajectories; {trajectory.name} is {trajectory.acquisition.n_dims}D.")
@@ -334,14 +304,8 @@ def require_dims(name: str, trajectory: Trajectory, *n_dims: int) -> None:
 def require_plausible(longest_tr: float = math.inf, **options: float | None) -> None:
     """Refuse options of a sequence that are implausible in their unit, before they make a strange one.
 
-    It raises a `ConfigError` that names the likely slip.
-
-    Parameters
-    ----------
-    longest_tr
-        Of a sequence that repeats faster than others, s.
-    options
-        By name, as `trajdesign.units.plausible` knows them; None for one that is not given.
+    `trajdesign.units.plausible` knows the options by name; None stands for one that is not given, and `longest_tr`, s,
+    is of a sequence that repeats faster than others.
     """
     for name, value in options.items():
         if value is not None:
