@@ -54,7 +54,9 @@ def test_every_kind_has_plugins_and_the_catalogue_lists_them_all():
                 assert len(meaning) > 10, f"{kind} {option}: what it means is said"
                 assert "See " not in meaning, "nor only where it is said"
     assert catalogue["parameterization"]["neural_ode"]["meanings"]["relaxation"].startswith("tau, s.")
-    assert catalogue["constraint"]["slew"]["meanings"]["weight"].startswith("Of its penalty"), "that of the base class"
+    assert catalogue["constraint"]["slew"]["meanings"]["weight"].startswith("Weight of its penalty"), (
+        "that of the base class"
+    )
 
 
 @pytest.mark.parametrize("kind", plugins.KINDS)

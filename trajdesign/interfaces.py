@@ -209,7 +209,7 @@ class Constraint(ABC):
     Parameters
     ----------
     weight
-        Of its penalty in training; by default the weight of all.
+        Weight of its penalty in training; by default the weight of all.
     """
 
     #: The limit is on the norm of this derivative of k over the raster, so that `Projection` can enforce it;

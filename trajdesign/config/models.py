@@ -9,7 +9,7 @@ import pydantic
 
 from trajdesign import errors, plugins
 from trajdesign.acquisition import Acquisition, unplayable
-from trajdesign.config.toml import change, flattened, read_toml, without_none
+from trajdesign.config.toml import Table, change, flattened, read_toml, without_none
 from trajdesign.errors import ConfigError
 from trajdesign.files import untrusted
 from trajdesign.scanner import Scanner
@@ -44,7 +44,7 @@ class Limits(_Table):
     """
 
     constraints: list[str] = ["extent", "gradient", "receiver", "slew"]
-    options: dict[str, dict[str, Any]] = {}
+    options: dict[str, Table] = {}
     method: Literal["project", "penalty", "none"] = "project"
     repair: bool = True
     from_epoch: int = pydantic.Field(0, ge=0)
@@ -54,7 +54,7 @@ class Limits(_Table):
 
     @pydantic.field_validator("options")
     @classmethod
-    def _resolve(cls, options: dict[str, dict[str, Any]], info: pydantic.ValidationInfo) -> dict[str, dict[str, Any]]:
+    def _resolve(cls, options: dict[str, Table], info: pydantic.ValidationInfo) -> dict[str, Table]:
         names = info.data.get("constraints", [])
         for name in options:
             if name not in names:
@@ -67,7 +67,7 @@ class Limits(_Table):
         return {name: {key: resolved[name][key] for key in resolved[name] if key != "kind"} for name in options}
 
     @property
-    def tables(self) -> dict[str, dict[str, Any]]:
+    def tables(self) -> dict[str, Table]:
         """Options of every constraint by its name."""
         return {name: self.options.get(name, {}) for name in self.constraints}
 
@@ -96,7 +96,7 @@ class Training(_Table):
     ``normal``
         How the encoding applies A^H W A: see `trajdesign.encoding.operator.Encoding`.
     ``precision``
-        Of the network's layers alone. ``bfloat16`` is meant for GPUs; most CPUs take longer with it.
+        Number format of the network's layers alone. ``bfloat16`` is meant for GPUs; most CPUs take longer with it.
     ``compile``
         Whether torch compiles the modules that the network is made of: a minute at the start, less in every step.
     ``workers``
@@ -140,18 +140,18 @@ class Config(_Table):
     seed: int = pydantic.Field(0, ge=0)
     scanner: Scanner = Scanner()
     acquisition: Acquisition = Acquisition()
-    init: dict[str, Any] = {"kind": "radial"}
-    start: dict[str, Any] | list[dict[str, Any]] = {}
-    response: dict[str, Any] = {}
-    parameterization: dict[str, Any] = {"kind": "neural_ode"}
+    init: Table = {"kind": "radial"}
+    start: Table | list[Table] = {}
+    response: Table = {}
+    parameterization: Table = {"kind": "neural_ode"}
     limits: Limits = Limits()
-    reconstructor: dict[str, Any] = {"kind": "unet"}
-    data: dict[str, Any] = {"kind": "phantom"}
+    reconstructor: Table = {"kind": "unet"}
+    data: Table = {"kind": "phantom"}
     training: Training = Training()
 
     @pydantic.model_validator(mode="before")
     @classmethod
-    def _default_kinds(cls, tables: dict[str, Any]) -> dict[str, Any]:
+    def _default_kinds(cls, tables: Table) -> Table:
         """Let a table without a kind set options of the default one, and name a run after its pattern."""
         given = dict(tables)
         for kind in _PLUGIN_TABLES:
@@ -164,16 +164,14 @@ class Config(_Table):
 
     @pydantic.field_validator(*_PLUGIN_TABLES, "response")
     @classmethod
-    def _resolve(cls, table: dict[str, Any], info: pydantic.ValidationInfo) -> dict[str, Any]:
+    def _resolve(cls, table: Table, info: pydantic.ValidationInfo) -> Table:
         kind = str(info.field_name)
         return plugins.resolve(kind, table) if table or kind != "response" else {}
 
     @pydantic.field_validator("start")
     @classmethod
-    def _resolve_starts(
-        cls, start: dict[str, Any] | list[dict[str, Any]], info: pydantic.ValidationInfo
-    ) -> dict[str, Any] | list[dict[str, Any]]:
-        def resolve(table: dict[str, Any]) -> dict[str, Any]:
+    def _resolve_starts(cls, start: Table | list[Table], info: pydantic.ValidationInfo) -> Table | list[Table]:
+        def resolve(table: Table) -> Table:
             whole = table if "kind" in table else {**info.data.get("init", {}), **table}
             return plugins.resolve("init", whole, at="start") if table else {}
 
@@ -187,12 +185,12 @@ class Config(_Table):
         return self
 
     @property
-    def starts(self) -> list[dict[str, Any]]:
+    def starts(self) -> list[Table]:
         """The inits that learning may start from, one at least."""
         starts = self.start if isinstance(self.start, list) else [self.start]
         return [start for start in starts if start] or [self.init]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Table:
         """Return the resolved config as plain tables that TOML can hold."""
         return without_none(self.model_dump(mode="json"))
 
@@ -222,7 +220,7 @@ def load_config(path: Path | str | None = None, overrides: list[str] | None = No
         raise ConfigError(f"{path}: {error}" if is_of_file else str(error)) from None
 
 
-def _wrong(tables: dict[str, Any]) -> str:
+def _wrong(tables: Table) -> str:
     try:
         from_tables(tables)
     except ConfigError as error:
@@ -230,7 +228,7 @@ def _wrong(tables: dict[str, Any]) -> str:
     return ""
 
 
-def from_tables(tables: dict[str, Any]) -> Config:
+def from_tables(tables: Table) -> Config:
     """Check the tables of a config.
 
     It raises a `ConfigError` if a key is unknown (the sentence names the nearest one) or a value does not fit.
@@ -261,7 +259,7 @@ def profiles() -> list[str]:
     return sorted(file.stem for file in _PROFILES.glob("*.toml"))
 
 
-def scanner_settings(table: dict[str, Any]) -> dict[str, Any]:
+def scanner_settings(table: Table) -> Table:
     """Return the settings of a `Scanner` that a table ``[scanner]`` and its profile give, and no others.
 
     It raises an `InputError` if the profile's file is missing or no TOML, and a `ConfigError` if there is no such
@@ -290,7 +288,7 @@ def options_of(scanner: Scanner, profile: str | None = None) -> list[str]:
     return [*(["--profile", best] if best else []), *limits, *more]
 
 
-def _beyond(profile: str | None, scanner: Scanner) -> dict[str, Any]:
+def _beyond(profile: str | None, scanner: Scanner) -> Table:
     """Return the settings of a scanner that its limits and a profile do not give, and a check needs."""
     of_profile = Scanner(**with_profile({"profile": profile} if profile else {}))
     elsewhere = ("max_gradient", "max_slew", "nucleus", "gamma", "label_segments")
@@ -298,11 +296,11 @@ def _beyond(profile: str | None, scanner: Scanner) -> dict[str, Any]:
     return {key: getattr(scanner, key) for key in keys if getattr(scanner, key) != getattr(of_profile, key)}
 
 
-def _built_in(name: str) -> dict[str, Any]:
+def _built_in(name: str) -> Table:
     return read_toml(_PROFILES / f"{name}.toml")
 
 
-def with_profile(scanner: dict[str, Any]) -> dict[str, Any]:
+def with_profile(scanner: Table) -> Table:
     """Return a scanner's table with what its ``profile`` says, a built-in name or a TOML file, under its own values.
 
     It raises an `InputError` if the file is missing or no TOML, and a `ConfigError` if there is no such profile.

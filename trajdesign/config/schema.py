@@ -9,11 +9,14 @@ from trajdesign.config.models import Config
 from trajdesign.scanner import Scanner
 from trajdesign.units import GAMMA
 
+#: A JSON Schema, or a part of one.
+Schema = dict[str, Any]
+
 #: Names of what lies outside the package.
 _OWN = {"type": "string", "pattern": ":", "description": "package.module:attribute"}
 
 
-def schema() -> dict[str, Any]:
+def schema() -> Schema:
     """Return the schema (JSON Schema, draft 7).
 
     It knows the keys, types and ranges, and which options belong to which plug-in; what only several values together
@@ -41,7 +44,7 @@ def schema() -> dict[str, Any]:
     return {"$schema": "http://json-schema.org/draft-07/schema#", **document, "title": "trajdesign config"}
 
 
-def _open_scanner(scanner: dict[str, Any]) -> None:
+def _open_scanner(scanner: Schema) -> None:
     """Add what the model of the scanner does not say: its profile, and the nuclei."""
     scanner["nucleus"]["enum"] = list(GAMMA)
     scanner["profile"] = {
@@ -50,11 +53,11 @@ def _open_scanner(scanner: dict[str, Any]) -> None:
     }
 
 
-def _name(kind: str) -> dict[str, Any]:
+def _name(kind: str) -> Schema:
     return {"anyOf": [{"enum": plugins.names(kind)}, _OWN]}
 
 
-def _plugin(kind: str, *, default: str | None = None, is_named: bool = True) -> dict[str, Any]:
+def _plugin(kind: str, *, default: str | None = None, is_named: bool = True) -> Schema:
     """Return the schema of a plug-in's table: ``kind``, which may be missing for the default one, and its options."""
     tables = []
     for name in plugins.names(kind):
@@ -67,7 +70,7 @@ def _plugin(kind: str, *, default: str | None = None, is_named: bool = True) -> 
     return {"type": "object", "anyOf": [*tables, own]}
 
 
-def _options(kind: str, name: str) -> dict[str, Any]:
+def _options(kind: str, name: str) -> Schema:
     """Return the schema of the options of a plug-in."""
     plugin = plugins.find(kind, name)
     model = plugins.options(plugin).model_json_schema()

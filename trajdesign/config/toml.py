@@ -11,11 +11,14 @@ import tomli_w
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.files import untrusted
 
+#: A table of TOML, with tables in it.
+Table = dict[str, Any]
+
 _MOST_TOML = 2**20
 _LONG_KEY = re.compile(r"""(?:\.[ \t]*(?:[\w-]+|"(?:\\.|[^"\\\n])*"|'[^'\n]*')[ \t]*){32}""")
 
 
-def read_toml(path: Path | str) -> dict[str, Any]:
+def read_toml(path: Path | str) -> Table:
     """Read the tables of a TOML file.
 
     It raises an `InputError` if the file is missing or no TOML.
@@ -30,12 +33,12 @@ def read_toml(path: Path | str) -> dict[str, Any]:
         raise InputError(f"{path} is no valid TOML: {error}.") from None
 
 
-def to_toml(tables: dict[str, Any]) -> str:
+def to_toml(tables: Table) -> str:
     """Return tables as the text of a TOML file."""
     return tomli_w.dumps(tables)
 
 
-def change(tables: dict[str, Any], override: str) -> None:
+def change(tables: Table, override: str) -> None:
     """Make one change, ``a.b=value``, in place; another kind of a plug-in drops the options of the old one."""
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
@@ -62,26 +65,26 @@ def without_none(value: Any) -> Any:
     return [without_none(v) for v in value] if isinstance(value, list) else value
 
 
-def flattened(tables: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flattened(tables: Table, prefix: str = "") -> Table:
     """Return the values of nested tables by their whole keys, as ``a.b.c``."""
-    found: dict[str, Any] = {}
+    found: Table = {}
     for key, value in tables.items():
         found |= flattened(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return found
 
 
-def parse_options(assignments: Sequence[str]) -> dict[str, Any]:
+def parse_options(assignments: Sequence[str]) -> Table:
     """Return ``["a=value", "b.c=value"]`` as nested tables, the values read as TOML.
 
     It raises a `ConfigError` if one is not of that form.
     """
-    tables: dict[str, Any] = {}
+    tables: Table = {}
     for assignment in assignments:
         change(tables, assignment)
     return tables
 
 
-def merge(tables: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def merge(tables: Table, changes: Table) -> Table:
     """Return config tables with changes merged into them, deeply.
 
     Another kind drops the options of the old one, and an empty table drops them all.

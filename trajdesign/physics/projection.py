@@ -92,7 +92,7 @@ class _Bound:
             one = [like.scanner.gamma * like.scanner.gradient_raster**self.derivative] * like.acquisition.n_dims
         else:
             one = list(like.acquisition.k_max)
-        #: Of each axis.
+        #: The limit of each axis, less the margin, in the unit of the iteration.
         self.limit = torch.tensor(one, dtype=torch.float64) * constraint.limit * unit * (1 - PROJECTION_MARGIN)
         # ADMM's penalty on this limit, of each axis: measured best near 3 for differences, and near 0.1 on k itself,
         # which makes the penalty on k, weight / limit^2, and so the system, the same for axes of different k_max

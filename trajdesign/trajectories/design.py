@@ -139,7 +139,7 @@ def feasible(
     k
         Control points (shot, point, dim), 1/m.
     acquisition, scanner, name
-        Of the trajectory.
+        What else makes the trajectory.
     shot
         What one shot is called in the sentence of the error.
     remedy

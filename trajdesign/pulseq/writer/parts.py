@@ -258,7 +258,7 @@ def add_definitions(
     sequence, trajectory, shots, te, tr
         What is played; echo and repetition time, s.
     slice_thickness
-        Of a slice, or of the slab that all partitions make, m.
+        Thickness of a slice, or of the slab that all partitions make, m.
     slice_positions
         Centres of the slices along z in the order of the label ``SLC``, m; none for a slab. With them the field of view
         along z is what they cover, as interpreters that show and shift the slices take it.

@@ -40,7 +40,7 @@ def cartesian(
     power
         How fast the density of variable and random lines falls, 0 to 4; 0 is uniform.
     seed
-        Of the random lines.
+        Seed of the random lines.
     wave
         Amplitude of the waves along y, in parts of k_max, 0 to 1. The lines are spread over what it leaves.
     focus

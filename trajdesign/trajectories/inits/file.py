@@ -42,7 +42,7 @@ def file(
     path
         The file, relative to the working directory.
     k_unit
-        Of an array of another program; ``1/fov`` are cycles per field of view, ``normalized`` ends at 0.5.
+        Unit of an array of another program: ``1/fov`` are cycles per field of view, ``normalized`` ends at 0.5.
     """
     if k_unit is None and untrusted.ending(path) == ".npz":
         found = load(path)
