@@ -150,6 +150,11 @@ def test_mypy_holds_every_plugin_against_its_kind(tmp_path):
     assert said.count("Incompatible types in assignment") == 2
 
 
+def test_the_model_of_the_options_is_made_once():
+    spiral_ = plugins.find("init", "spiral")
+    assert plugins.options(spiral_) is plugins.options(spiral_)
+
+
 def test_a_plugin_from_elsewhere(tmp_path, monkeypatch):
     (tmp_path / "somewhere_else.py").write_text(
         "from trajdesign.trajectories.inits.radial import radial\n"

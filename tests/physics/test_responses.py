@@ -119,6 +119,26 @@ def test_training_meets_the_actual_gradient(tmp_path):
     assert drawn[1] - drawn[0] == {"response"}
 
 
+def test_a_training_makes_its_response_as_often_whatever_its_length(tmp_path, monkeypatch):
+    tiny = ["acquisition.matrix=[32,32]", "acquisition.n_shots=4", "acquisition.n_samples=128", "data.n_val=2"]
+    tiny += [
+        "acquisition.dwell=8e-6",
+        'init.kind="spiral"',
+        "data.n_train=4",
+        "data.n_test=2",
+        "training.validations=1",
+    ]
+    tiny += ["response.kind=eddy_currents", "response.amplitudes=[0.1]", "response.time_constants=[1e-3]"]
+    made, bind = [], plugins.bind
+    monkeypatch.setattr(plugins, "bind", lambda kind, *more: made.append(kind) or bind(kind, *more))
+    counts = []
+    for epochs in (1, 5):
+        made.clear()
+        optimize(models.load_config(None, [*tiny, f"training.epochs={epochs}"]), tmp_path / str(epochs), baseline=False)
+        counts.append(made.count("response"))
+    assert counts[0] == counts[1] > 0
+
+
 def test_a_file_is_answered_as_a_whole(tmp_path):
     scanner, acquisition = Scanner(), Acquisition(n_shots=2, n_samples=200)
     trajectory = plugins.build("init", {"kind": "spiral"}, acquisition, scanner)
