@@ -20,5 +20,5 @@ def test_each_tolerance_has_room_for_what_it_is_for():
     # a dwell time of the fastest receivers, 1 us, in whole ns
     assert tolerances.DWELL_ROUNDING > 0.5e-9 / 1e-6
     # what keeps away from a limit still keeps it when a file has rounded it
-    for left in (tolerances.PROJECTION_MARGIN, 1 - tolerances.BRIDGE_PART, 1 - tolerances.DESIGN_PART):
+    for left in (tolerances.PROJECTION_MARGIN, tolerances.BRIDGE_MARGIN, tolerances.DESIGN_MARGIN):
         assert left > 2 * tolerances.FILE_ROUNDING

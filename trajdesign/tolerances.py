@@ -1,4 +1,4 @@
-"""Parts of a limit: by how much a value may pass it and still keep it, or how much a design takes. In order of size."""
+"""Parts of a limit: by how much a value may pass it and still keep it, or how much a design leaves. In order of size."""
 
 #: Rounding of double precision may add this part to a waveform that is exactly at a limit. A value that is a smaller
 #: part of its limit is rounding alone, and shown as 0.
@@ -22,8 +22,8 @@ DWELL_ROUNDING = 1e-3
 #: A pattern that ends this part outside k_max, as rounding or a fit may leave it, is shrunk rather than refused.
 EXTENT_ROUNDING = 1e-3
 
-#: A bridge may use this part of the limits: the rest is for a file's digits, and a tenth of it for its solver's.
-BRIDGE_PART = 0.999
+#: A bridge stays this part below the limits: room for a file's digits, and a tenth of it for those of the solver.
+BRIDGE_MARGIN = 1e-3
 
-#: A pattern is designed with this part of the limits: the rest is room for files and for learning.
-DESIGN_PART = 0.98
+#: A pattern is designed this part below the limits: room for files and for learning.
+DESIGN_MARGIN = 0.02

@@ -121,13 +121,7 @@ def test_training_meets_the_actual_gradient(tmp_path):
 
 def test_a_training_makes_its_response_as_often_whatever_its_length(tmp_path, monkeypatch):
     tiny = ["acquisition.matrix=[32,32]", "acquisition.n_shots=4", "acquisition.n_samples=128", "data.n_val=2"]
-    tiny += [
-        "acquisition.dwell=8e-6",
-        'init.kind="spiral"',
-        "data.n_train=4",
-        "data.n_test=2",
-        "training.validations=1",
-    ]
+    tiny += ["acquisition.dwell=8e-6", "init.kind=spiral", "data.n_train=4", "data.n_test=2", "training.validations=1"]
     tiny += ["response.kind=eddy_currents", "response.amplitudes=[0.1]", "response.time_constants=[1e-3]"]
     made, bind = [], plugins.bind
     monkeypatch.setattr(plugins, "bind", lambda kind, *more: made.append(kind) or bind(kind, *more))

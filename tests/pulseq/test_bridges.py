@@ -150,7 +150,7 @@ def test_what_cannot_be_played_is_refused():
     kink, hole = trajectory.k.clone(), trajectory.k.clone()
     kink[2, 50:] += 2.0
     hole[1, 7, 0] = torch.nan
-    with pytest.raises(LimitError, match="slew rate"):
+    with pytest.raises(LimitError, match="slew, whole shot"):
         design(trajectory.with_k(kink))
     with pytest.raises(LimitError, match="not finite at shot 1, point 7"):
         design(trajectory.with_k(hole))

@@ -12,7 +12,7 @@ from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, LimitError
 from trajdesign.physics import limits
 from trajdesign.scanner import LimitNorm, Scanner
-from trajdesign.tolerances import DESIGN_PART, EXTENT_ROUNDING
+from trajdesign.tolerances import DESIGN_MARGIN, EXTENT_ROUNDING
 from trajdesign.trajectory import Trajectory, point_times
 
 
@@ -28,10 +28,10 @@ class Bounds:
 
     @classmethod
     def of(cls, acquisition: Acquisition, scanner: Scanner) -> "Bounds":
-        """Return the part `DESIGN_PART` of the limits."""
+        """Return the limits less `DESIGN_MARGIN`."""
         nyquist = 1 / (acquisition.dwell * max(acquisition.fov))
-        speed = DESIGN_PART * min(scanner.gamma * scanner.max_gradient, nyquist)
-        return cls(speed, DESIGN_PART * scanner.gamma * scanner.max_slew, scanner.limit_norm)
+        speed = (1 - DESIGN_MARGIN) * min(scanner.gamma * scanner.max_gradient, nyquist)
+        return cls(speed, (1 - DESIGN_MARGIN) * scanner.gamma * scanner.max_slew, scanner.limit_norm)
 
     def norm(self, x: float, y: float) -> float:
         """Return what the limits bound: the length of the vector, or its larger component."""

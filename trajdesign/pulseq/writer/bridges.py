@@ -25,11 +25,11 @@ from scipy import sparse
 from trajdesign.errors import ConfigError, LimitError
 from trajdesign.physics import limits
 from trajdesign.scanner import LimitNorm, Scanner
-from trajdesign.tolerances import BRIDGE_PART, RASTER_ROUNDING
+from trajdesign.tolerances import BRIDGE_MARGIN, RASTER_ROUNDING
 from trajdesign.trajectory import Trajectory, not_finite
 
 #: What a solution may be beyond the limits of a bridge: a tenth of what a bridge leaves.
-_TOLERANCE = 1 + 0.1 * (1 - BRIDGE_PART)
+_TOLERANCE = 1 + 0.1 * BRIDGE_MARGIN
 
 #: Zero samples at the outer end of a bridge. Pulseq 1.4.1 stores no edge values, and readers extrapolate them
 #: from the two outermost samples.
@@ -104,7 +104,7 @@ def design(
     if wrong := not_finite(k):
         raise LimitError(f"{trajectory.name} {wrong}.")
     step = bridge_slew * scanner.max_slew * raster
-    allowed = BridgeLimits(BRIDGE_PART * scanner.max_gradient, BRIDGE_PART * step, scanner.limit_norm)
+    allowed = BridgeLimits((1 - BRIDGE_MARGIN) * scanner.max_gradient, (1 - BRIDGE_MARGIN) * step, scanner.limit_norm)
     # the ADC event's start after the end of the prephaser, and its end after the end of the readout
     lead = raster / 2 + acquisition.adc_delay(raster, scanner.rf_raster) - acquisition.dwell / 2
     tail = lead + acquisition.n_samples * acquisition.dwell - readout.shape[1] * raster
