@@ -1,4 +1,4 @@
-"""Parts of a limit, in the order of size: by how much a value may pass it, or how much room a design leaves below it."""
+"""Parts of a limit, in the order of size: by how much a value may pass it, or how much a design leaves below it."""
 
 #: Rounding of double precision may add this part to a waveform that is exactly at a limit. A value that is a smaller
 #: part of its limit is rounding alone, and shown as 0.

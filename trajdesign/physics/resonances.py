@@ -100,15 +100,13 @@ def train_spectrum(shots: Tensor, raster: float, repetition_time: float, frequen
     ----------
     shots
         Gradients at the raster centres (..., shot, time, axis), T/m; zero for the rest of the repetition time.
-    raster, repetition_time
-        s.
-    frequencies
-        (frequency,), Hz, positive.
+    raster, repetition_time, frequencies
+        s, s, and (frequency,), Hz, positive.
 
     Returns
     -------
-    amplitude
-        (..., frequency, axis), T/m, float64, differentiable.
+    Tensor
+        The amplitude (..., frequency, axis), T/m, float64, differentiable.
     """
     n_shots, n = shots.shape[-3], shots.shape[-2]
     if repetition_time < n * raster * (1 - ROUNDING):
