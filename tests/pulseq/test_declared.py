@@ -265,7 +265,7 @@ RadiofrequencyRasterTime 1e-06
 6 100 0 0 0 0 2 0
 
 [RF]
-1 2500 1 0 2 50 100 {rf_ppm} 0 0 e
+1 2500 1 3 2 50 100 {rf_ppm} 0 0 e
 
 [ADC]
 1 4 10000 100 0 0 0 0 0
@@ -288,6 +288,11 @@ shape_id 2
 num_samples 2
 0
 100
+
+shape_id 3
+num_samples 2
+0
+0
 """
 
 
