@@ -152,25 +152,27 @@ def kernels(settings: argparse.Namespace) -> Row:
         for dtype, real in ((torch.complex64, torch.float32), (torch.complex128, torch.float64)):
             given, points = images.to(dtype), omega.to(real).detach()
             leaf = points.double().clone().requires_grad_()
-            exact = nufft.nufft(given.to(torch.complex128), leaf, "finufft")
-            back = nufft.nufft_adjoint(exact.detach(), leaf.detach(), shape, "finufft")
+            exact = nufft.nufft(given.to(torch.complex128), leaf)
+            back = nufft.nufft_adjoint(exact.detach(), leaf.detach(), shape)
             exact.abs().square().sum().backward()
             there = points.to(device).clone().requires_grad_()
-            samples = nufft.nufft(given.to(device), there, name)
+            with nufft.using(name):
+                samples = nufft.nufft(given.to(device), there)
             samples.abs().square().sum().backward()
             of_samples = exact.detach().to(device, dtype)
             row: Row = {"kernel": name, "dtype": str(dtype), "forward_error": difference(samples, exact)}
-            adjoint = nufft.nufft_adjoint(of_samples, there.detach(), shape, name)
+            with nufft.using(name):
+                adjoint = nufft.nufft_adjoint(of_samples, there.detach(), shape)
             row["adjoint_error"] = difference(adjoint, back)
             row["gradient_error"] = difference(there.grad, leaf.grad)
             bound = 1e-2 if name == "torchkbnufft" or dtype == torch.complex64 else 1e-8
             if not max(row["forward_error"], row["adjoint_error"], row["gradient_error"]) < bound:
                 raise RuntimeError(f"{row} lies beyond {bound}")
-            with torch.no_grad():
+            with torch.no_grad(), nufft.using(name):
                 on, at = given.to(device), there.detach()
                 ways = {
-                    "forward": lambda _, on=on, at=at, name=name: nufft.nufft(on, at, name),
-                    "adjoint": lambda _, y=of_samples, at=at, name=name: nufft.nufft_adjoint(y, at, shape, name),
+                    "forward": lambda _, on=on, at=at: nufft.nufft(on, at),
+                    "adjoint": lambda _, y=of_samples, at=at: nufft.nufft_adjoint(y, at, shape),
                 }
                 times = common.alternate(ways, settings.repeats, settings.device)
             rows.append(row | {way: timing(seconds) for way, seconds in times.items()})
@@ -271,7 +273,7 @@ def _step_by_part(joint: Joint, images: torch.Tensor, clock: "_Clock") -> None:
         k = trajectory.k.detach().requires_grad_()
         encoding = Encoding(trajectory.with_k(k), device=device, normal="toeplitz")
         encoding.weights = joint.weights = encoding.followed_weights(joint.weights)
-        cut = encoding.cut()
+        cut = encoding.cut(images.shape[0] * images.shape[1])
     with clock("encode"):
         adjoint = cut.normal(images)
     with clock("network and loss"):

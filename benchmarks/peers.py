@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.common import Problem, say
-from trajdesign.encoding.operator import Encoding, angular, faster_normal
+from trajdesign.encoding import nufft
+from trajdesign.encoding.operator import Encoding, angular
 from trajdesign.encoding.spectrum_cache import SpectrumCache
 from trajdesign.learning.step import slices_at_once
 from trajdesign.reconstruction.coils import root_sum_of_squares
@@ -33,17 +34,17 @@ TOLERANCE = 3e-5
 class Ours:
     """Our package; its ``auto`` chooses between the convolution (``toeplitz``) and the two NUFFTs (``chain``)."""
 
-    def __init__(self, weights: Tensor, normal: str = "auto", backend: str = "auto") -> None:
-        self.weights, self.normal, self.backend = weights, normal, backend
+    def __init__(self, weights: Tensor, normal: str = "auto") -> None:
+        self.weights, self.normal = weights, normal
 
     def __call__(self, trajectory: Trajectory, images: Tensor) -> Tensor:
         """Return A^H W A of coil images."""
         return self.encoding(trajectory, images).normal(images)
 
-    def encoding(self, trajectory: Trajectory, images: Tensor, normal: str | None = None) -> Encoding:
+    def encoding(self, trajectory: Trajectory, images: Tensor) -> Encoding:
         """Return the operator at a trajectory."""
-        settings: dict[str, Any] = {"dtype": images.real.dtype, "device": images.device, "backend": self.backend}
-        return Encoding(trajectory, weights=self.weights, normal=normal or self.normal, **settings)
+        settings: dict[str, Any] = {"dtype": images.real.dtype, "device": images.device, "normal": self.normal}
+        return Encoding(trajectory, weights=self.weights, **settings)
 
 
 class OursInTraining(Ours):
@@ -55,9 +56,8 @@ class OursInTraining(Ours):
 
     def step(self, problem: Problem, trajectory: Trajectory, images: Tensor) -> Tensor:
         """Take a physics step; returns the image (batch, 1, y, x)."""
-        n_images = images.shape[0] * images.shape[1]
-        encoding = self.encoding(trajectory, images, faster_normal(n_images, images.device))
-        cut = encoding.cut()
+        encoding = self.encoding(trajectory, images)
+        cut = encoding.cut(images.shape[0] * images.shape[1])
         n_at_once = slices_at_once(images.shape, images.device)
         found = []
         for start in range(0, len(images), n_at_once):
@@ -74,7 +74,12 @@ class TorchKbNufft(Ours):
     """torchkbnufft with the Jacobian of Wang and Fessler, of which it has none itself; all coil images at once."""
 
     def __init__(self, weights: Tensor) -> None:
-        super().__init__(weights, normal="chain", backend="torchkbnufft")
+        super().__init__(weights, normal="chain")
+
+    def __call__(self, trajectory: Trajectory, images: Tensor) -> Tensor:
+        """See `Ours`; the gradient is computed by the same kernel."""
+        with nufft.using("torchkbnufft"):
+            return super().__call__(trajectory, images)
 
 
 class TorchKbNufftCoils(TorchKbNufft):
@@ -82,8 +87,9 @@ class TorchKbNufftCoils(TorchKbNufft):
 
     def __call__(self, trajectory: Trajectory, images: Tensor) -> Tensor:
         """See `Ours`."""
-        encoding = self.encoding(trajectory, images)
-        return torch.cat([encoding.normal(coil) for coil in images.split(1, dim=1)], dim=1)
+        with nufft.using("torchkbnufft"):
+            encoding = self.encoding(trajectory, images)
+            return torch.cat([encoding.normal(coil) for coil in images.split(1, dim=1)], dim=1)
 
 
 class MriNufft:

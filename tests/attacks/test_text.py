@@ -12,9 +12,9 @@ from attacks.commands import command, require_one_line
 from attacks.mutants import mutants, taken
 
 from trajdesign import plugins
+from trajdesign.cli.commands.scan import read_off_resonance
 from trajdesign.config.models import load_config
 from trajdesign.config.toml import read_toml, to_toml
-from trajdesign.encoding.voxel_signal import read_off_resonance
 from trajdesign.errors import InputError
 from trajdesign.learning.run_folder import RunFolder
 from trajdesign.physics.siemens_asc import read_asc

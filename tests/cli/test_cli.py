@@ -19,7 +19,9 @@ from faults.tiny import resealed
 from trajdesign import __version__, plugins
 from trajdesign.acquisition import Acquisition
 from trajdesign.cli import app, doctor
+from trajdesign.cli.commands.scan import read_off_resonance
 from trajdesign.config.models import load_config, with_profile
+from trajdesign.errors import InputError
 from trajdesign.learning.run_folder import RunFolder
 from trajdesign.physics import limits
 from trajdesign.physics.nerves import nerve_model, stimulation
@@ -876,3 +878,16 @@ def test_a_run_that_looks_at_all_limits_says_nothing_of_others(trajdesign, run):
     assert json.loads((run / "metrics.json").read_text())["limits"]["not_checked"] == []
     assert "not look" not in trajdesign("check", run).out
     assert "Not looked at" not in (run / "report.html").read_text()
+
+
+def test_off_resonance_is_a_number_or_a_map(tmp_path):
+    path = tmp_path / "field.npy"
+    np.save(path, np.arange(6).reshape(2, 3))
+    assert read_off_resonance("-35.5") == -35.5
+    assert np.array_equal(read_off_resonance(str(path)), [[0, 1, 2], [3, 4, 5]])
+    for broken in (np.arange(3), np.ones((2, 2), dtype=complex)):
+        np.save(path, broken)
+        with pytest.raises(InputError, match=r"one real array \(y, x\)"):
+            read_off_resonance(str(path))
+    with pytest.raises(InputError, match="neither a number in Hz nor a readable"):
+        read_off_resonance("fifty")

@@ -31,9 +31,11 @@ def device(request, monkeypatch):
     monkeypatch.setattr(processes, "torch_device", lambda name: found if name == pretend.NAME else known(name))
     pretend_cufinufft.__spec__ = importlib.machinery.ModuleSpec("cufinufft", None)
     monkeypatch.setitem(sys.modules, "cufinufft", pretend_cufinufft)
-    monkeypatch.setattr(nufft.CuFinufft, "runs_on", lambda self, device: device.type == pretend.NAME)
-    # the fastest is found by time, which here says nothing
-    fastest = nufft.fastest
+    # cufinufft is there, and the fastest: times say nothing here
+    fastest, there = nufft.fastest, nufft.there
+    monkeypatch.setattr(
+        nufft, "there", lambda device: (["cufinufft"] if device.type == pretend.NAME else []) + there(device)
+    )
     monkeypatch.setattr(
         nufft, "fastest", lambda device: "cufinufft" if device.type == pretend.NAME else fastest(device)
     )

@@ -33,10 +33,12 @@ def test_transforms_are_the_exact_sums(device, shape, dtype, n):
         samples = exact(image, omega)
         there = omega.to(device).requires_grad_()
         given = image.to(device, dtype).requires_grad_()
-        found = nufft.nufft(given, there, kernel)
+        with nufft.using(kernel):
+            found = nufft.nufft(given, there)
         bound = 1e-3 if kernel == "torchkbnufft" else 5e-5 if dtype == torch.complex64 else 1e-9
         assert relative(found, samples) < bound
-        back = nufft.nufft_adjoint(samples.to(device, dtype), there, shape, kernel)
+        with nufft.using(kernel):
+            back = nufft.nufft_adjoint(samples.to(device, dtype), there, shape)
         leaf = image.clone().requires_grad_()
         at = omega.clone().requires_grad_()
         values = exact(leaf, at)
@@ -51,10 +53,10 @@ def test_a_conjugate_that_is_put_off_is_none_in_memory():
     image = torch.randn(1, 8, 8, dtype=torch.complex128).conj()
     omega = torch.rand(5, 2, dtype=torch.float64)
     assert image.is_conj()
-    torch.testing.assert_close(nufft.nufft(image, omega, "finufft"), exact(image, omega))
+    torch.testing.assert_close(nufft.nufft(image, omega), exact(image, omega))
     values = torch.randn(1, 5, dtype=torch.complex128)
-    found = nufft.nufft_adjoint(values.conj(), omega, (8, 8), "finufft")
-    torch.testing.assert_close(found, nufft.nufft_adjoint(values.conj().clone(), omega, (8, 8), "finufft"))
+    found = nufft.nufft_adjoint(values.conj(), omega, (8, 8))
+    torch.testing.assert_close(found, nufft.nufft_adjoint(values.conj().clone(), omega, (8, 8)))
 
 
 @pytest.mark.parametrize("reason", [ImportError("no CUDA"), OSError("no CUDA"), RuntimeError("no CUDA")])
@@ -67,10 +69,9 @@ def test_one_that_does_not_work_here_is_said(device, monkeypatch, reason):
 
     monkeypatch.setattr(pretend_cufinufft, "Plan", fail)
     image = torch.ones(1, 7, 9, dtype=torch.complex64, device=device)
-    with pytest.raises(
-        ResourceError, match=r"cufinufft cannot be used on pretend:0: no CUDA; is it built for this CUDA"
-    ):
-        nufft.nufft(image, torch.ones(3, 2, device=device), "cufinufft")
+    said = r"cufinufft cannot be used on pretend:0: no CUDA; is it built for this CUDA"
+    with pytest.raises(ResourceError, match=said), nufft.using("cufinufft"):
+        nufft.nufft(image, torch.ones(3, 2, device=device))
 
 
 def test_the_calls_are_those_that_the_installed_package_takes(monkeypatch):
@@ -96,8 +97,8 @@ def test_the_calls_are_those_that_the_installed_package_takes(monkeypatch):
     there = pretend.device()
     omega = torch.rand(40, 3, dtype=torch.float64).to(there)
     image = torch.ones(2, 5, 6, 8, dtype=torch.complex128).to(there)
-    engine = nufft.CuFinufft()
-    engine.type1(engine.type2(image, omega), omega, (5, 6, 8))
+    cufinufft = nufft.KERNELS["cufinufft"]
+    cufinufft(1, cufinufft(2, image, omega, (5, 6, 8)), omega, (5, 6, 8))
     assert {name for name, _, _ in calls} == {"__init__", "setpts", "execute"}
     for name, n_positional, keywords in calls:
         known = [argument for argument in published[name] if argument not in ("self", "kwargs")]

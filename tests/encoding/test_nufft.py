@@ -24,6 +24,13 @@ BOUNDS = {
 REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}
 
 
+@pytest.fixture(params=BACKENDS)
+def backend(request):
+    """Return the kernel that computes in a test."""
+    with module.using(request.param):
+        yield request.param
+
+
 def dft_matrix(shape, omega):
     """exp(-i omega . n), (point, pixel), by its definition."""
     axes = [torch.arange(n, dtype=torch.float64) - n // 2 for n in shape]
@@ -47,19 +54,17 @@ def data(shape, n_points=150, n_images=3, seed=0, spread=1.0):
     return image, values, omega
 
 
-def operators(shape, backend=None):
+def operators(shape, forward=nufft, adjoint=nufft_adjoint):
     """Forward, adjoint and adjoint of forward: each of (input, omega)."""
-    if backend is None:
-        return {
-            "forward": exact,
-            "adjoint": lambda y, o: exact_adjoint(y, o, shape),
-            "normal": lambda x, o: exact_adjoint(exact(x, o), o, shape),
-        }
     return {
-        "forward": lambda x, o: nufft(x, o, backend),
-        "adjoint": lambda y, o: nufft_adjoint(y, o, shape, backend),
-        "normal": lambda x, o: nufft_adjoint(nufft(x, o, backend), o, shape, backend),
+        "forward": forward,
+        "adjoint": lambda y, o: adjoint(y, o, shape),
+        "normal": lambda x, o: adjoint(forward(x, o), o, shape),
     }
+
+
+def exact_operators(shape):
+    return operators(shape, exact, exact_adjoint)
 
 
 def values_and_gradients(operator, argument, omega, target):
@@ -76,7 +81,6 @@ def relative(found, wanted):
 
 
 @pytest.mark.parametrize("name", ["forward", "adjoint", "normal"])
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("dtype", REAL)
 def test_values_and_both_gradients_are_those_of_the_exact_dft(dtype, shape, backend, name):
@@ -86,10 +90,8 @@ def test_values_and_both_gradients_are_those_of_the_exact_dft(dtype, shape, back
         "adjoint": (values, image),
         "normal": (image, image.flip(0)),
     }[name]
-    wanted = values_and_gradients(operators(shape)[name], argument, omega, target)
-    found = values_and_gradients(
-        operators(shape, backend)[name], argument.to(dtype), omega.to(REAL[dtype]), target.to(dtype)
-    )
+    wanted = values_and_gradients(exact_operators(shape)[name], argument, omega, target)
+    found = values_and_gradients(operators(shape)[name], argument.to(dtype), omega.to(REAL[dtype]), target.to(dtype))
     for what, a, b in zip(("value", "gradient of the input", "gradient of omega"), found, wanted, strict=True):
         assert a.shape == b.shape
         assert a.dtype == (REAL[dtype] if what.endswith("omega") else dtype)
@@ -97,21 +99,17 @@ def test_values_and_both_gradients_are_those_of_the_exact_dft(dtype, shape, back
         assert error <= BOUNDS[backend, dtype], f"{what}: {error:.2e}"
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("shape", [*SHAPES, (64, 64)], ids=str)
 @pytest.mark.parametrize("dtype", REAL)
-def test_the_adjoint_is_the_adjoint(dtype, shape, backend):
+def test_the_adjoint_is_the_adjoint(dtype, shape):
     image, values, omega = data(shape)
     values = values + exact(image, omega)  # so that the products are not near zero by chance
     omega = omega.to(REAL[dtype])
-    left = torch.vdot(nufft(image.to(dtype), omega, backend).flatten().to(torch.complex128), values.flatten())
-    right = torch.vdot(
-        image.flatten(), nufft_adjoint(values.to(dtype), omega, shape, backend).flatten().to(torch.complex128)
-    )
+    left = torch.vdot(nufft(image.to(dtype), omega).flatten().to(torch.complex128), values.flatten())
+    right = torch.vdot(image.flatten(), nufft_adjoint(values.to(dtype), omega, shape).flatten().to(torch.complex128))
     assert float((left - right).abs() / left.abs()) <= (1e-5 if dtype == torch.complex64 else 1e-12)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_gradients_are_finite_differences(backend):
     # torchkbnufft reads its kernel from a table, so its values are steps: differences over a few of them
     step = 1e-5 if backend == "finufft" else 1e-2
@@ -119,8 +117,8 @@ def test_gradients_are_finite_differences(backend):
     image, values, omega = data(shape, n_points=5, n_images=2, spread=0.9)
 
     def loss(image, omega):
-        kspace = nufft(image, omega, backend)
-        return (nufft_adjoint(kspace * kspace.abs(), omega, shape, backend) - image).abs().square().sum()
+        kspace = nufft(image, omega)
+        return (nufft_adjoint(kspace * kspace.abs(), omega, shape) - image).abs().square().sum()
 
     leaves = image.requires_grad_(), omega.requires_grad_()
     grad_image, grad_omega = torch.autograd.grad(loss(*leaves), leaves)
@@ -138,26 +136,15 @@ def test_gradients_are_finite_differences(backend):
             assert float((grad_image.conj() * shift).real.sum()) == pytest.approx(float(difference), rel=1e-3)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("place", [(0, 0), (-1, 1), (70, 1)])
 def test_points_that_are_not_finite_never_reach_a_kernel(monkeypatch, backend, wrong, place):
     calls = []
 
-    class Spy(module.Kernel):
-        def runs_on(self, device):
-            return True
-
-        def type2(self, image, omega):
-            calls.append(omega)
-
-        def type1(self, values, omega, shape):
-            calls.append(omega)
-
-    monkeypatch.setitem(module.KERNELS, backend, Spy())
+    monkeypatch.setitem(module.KERNELS, backend, lambda *given: calls.append(given))
     image, values, omega = data((8, 8))
     omega[place] = wrong
-    for call in (lambda: nufft(image, omega, backend), lambda: nufft_adjoint(values, omega, (8, 8), backend)):
+    for call in (lambda: nufft(image, omega), lambda: nufft_adjoint(values, omega, (8, 8))):
         with pytest.raises(DivergedError) as caught:
             call()
         assert caught.value.exit_code == 7
@@ -166,7 +153,6 @@ def test_points_that_are_not_finite_never_reach_a_kernel(monkeypatch, backend, w
 
 @pytest.mark.parametrize("dtype", REAL)
 @pytest.mark.parametrize("name", ["forward", "adjoint", "normal"])
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_points_far_beyond_pi_are_those_inside(backend, name, dtype):
     shape = (12, 15)
     image, values, omega = data(shape)
@@ -175,54 +161,58 @@ def test_points_far_beyond_pi_are_those_inside(backend, name, dtype):
     generator = torch.Generator().manual_seed(1)
     turns = torch.randint(-40, 41, omega.shape, generator=generator)
     far = omega + 2 * math.pi * turns.double()
-    wanted = values_and_gradients(operators(shape)[name], argument, omega, target)
+    wanted = values_and_gradients(exact_operators(shape)[name], argument, omega, target)
     # the points stay in float64, which is what a trajectory is
-    found = values_and_gradients(operators(shape, backend)[name], argument.to(dtype), far, target.to(dtype))
+    found = values_and_gradients(operators(shape)[name], argument.to(dtype), far, target.to(dtype))
     # in single precision torchkbnufft rounds the far angle
     bound = BOUNDS[backend, dtype]
     for a, b in zip(found, wanted, strict=True):
         assert relative(a, b) <= bound
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_images_of_a_batch_do_not_mix(backend):
     image, values, omega = data((9, 8))
     for i in range(3):
-        torch.testing.assert_close(nufft(image, omega, backend)[i], nufft(image[i : i + 1], omega, backend)[0])
-        whole, one = (nufft_adjoint(v, omega, (9, 8), backend) for v in (values, values[i : i + 1]))
+        torch.testing.assert_close(nufft(image, omega)[i], nufft(image[i : i + 1], omega)[0])
+        whole, one = (nufft_adjoint(v, omega, (9, 8)) for v in (values, values[i : i + 1]))
         torch.testing.assert_close(whole[i], one[0])
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_memory_order_does_not_matter(backend):
     image, values, omega = data((9, 8))
     strided = torch.stack([image, 0 * image], dim=-1)[..., 0]
     turned = omega.T.contiguous().T
-    torch.testing.assert_close(nufft(strided, turned, backend), nufft(image, omega, backend))
+    torch.testing.assert_close(nufft(strided, turned), nufft(image, omega))
     flipped = values.flip(1).contiguous().flip(1)
-    torch.testing.assert_close(
-        nufft_adjoint(flipped, turned, (9, 8), backend), nufft_adjoint(values, omega, (9, 8), backend)
-    )
+    torch.testing.assert_close(nufft_adjoint(flipped, turned, (9, 8)), nufft_adjoint(values, omega, (9, 8)))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_one_point_and_one_image(backend):
     image, values, omega = data((6, 6), n_points=1, n_images=1)
-    assert relative(nufft(image, omega, backend), exact(image, omega)) < 1e-3
-    assert relative(nufft_adjoint(values, omega, (6, 6), backend), exact_adjoint(values, omega, (6, 6))) < 1e-3
+    assert relative(nufft(image, omega), exact(image, omega)) < 1e-3
+    assert relative(nufft_adjoint(values, omega, (6, 6)), exact_adjoint(values, omega, (6, 6))) < 1e-3
 
 
-def test_an_unknown_backend_names_the_known():
-    image, _, omega = data((6, 6))
-    with pytest.raises(ConfigError, match="finufft, cufinufft, torchkbnufft"):
-        nufft(image, omega, "fftw")
+def test_an_unknown_kernel_names_the_known():
+    with pytest.raises(ConfigError, match="finufft, cufinufft, torchkbnufft"), module.using("fftw"):
+        pass
+
+
+def test_a_kernel_is_used_until_the_end_of_the_block_also_where_that_fails():
+    cpu = torch.device("cpu")
+    with module.using("torchkbnufft"):
+        assert module.kernel(cpu) is module.KERNELS["torchkbnufft"]
+        with pytest.raises(DivergedError), module.using("finufft"):
+            nufft(torch.ones(1, 4, 4, dtype=torch.complex64), torch.full((1, 2), math.nan))
+        assert module.kernel(cpu) is module.KERNELS["torchkbnufft"]
+    assert module.kernel(cpu) is module.KERNELS["finufft"]
 
 
 def test_auto_is_finufft_on_a_cpu_and_elsewhere_the_kernel_that_measures_fastest(monkeypatch):
     seconds = {"cufinufft": 3.0, "torchkbnufft": 1.0}
     kernels = {id(module.KERNELS[name]): time for name, time in seconds.items()}
     monkeypatch.setattr(module, "_seconds", lambda engine, device: kernels[id(engine)])
-    monkeypatch.setattr(module.CuFinufft, "runs_on", lambda self, device: device.type == "cuda")
+    monkeypatch.setattr(module, "there", lambda device: list(seconds))
     gpu = torch.device("cuda")
     module.measured.cache_clear()
     assert module.fastest(torch.device("cpu")) == "finufft"
@@ -263,20 +253,17 @@ def test_a_torchkbnufft_that_cannot_be_imported_is_said_in_a_sentence(monkeypatc
     monkeypatch.delitem(sys.modules, "torchkbnufft", raising=False)
     module._kb_modules.cache_clear()
     image, values, omega = data((6, 6))
-    for call in (
-        lambda: nufft(image, omega, "torchkbnufft"),
-        lambda: nufft_adjoint(values, omega, (6, 6), "torchkbnufft"),
-    ):
-        with pytest.raises(
-            ResourceError, match=r"torchkbnufft cannot be used with torch .*without_script.*; take finufft"
-        ):
+    said = r"torchkbnufft cannot be used with torch .*without_script.*; take finufft"
+    for call in (lambda: nufft(image, omega), lambda: nufft_adjoint(values, omega, (6, 6))):
+        with pytest.raises(ResourceError, match=said), module.using("torchkbnufft"):
             call()
     module.measured.cache_clear()
     assert list(module.measured(torch.device("cpu"))) == ["finufft"]
     module.measured.cache_clear()
     monkeypatch.setitem(sys.modules, "torchkbnufft", None)
-    with pytest.raises(ResourceError, match=r"'torchkbnufft' does not run on cpu here; there are: finufft\."):
-        nufft(image, omega, "torchkbnufft")
+    said = r"'torchkbnufft' does not run on cpu here; there are: finufft\."
+    with pytest.raises(ResourceError, match=said), module.using("torchkbnufft"):
+        nufft(image, omega)
 
 
 def as_published(shape, tolerance, oversampling, precision):
@@ -325,7 +312,7 @@ def test_every_plan_is_one_that_newer_versions_of_finufft_take(monkeypatch, dtyp
     monkeypatch.setattr(module.finufft, "__version__", version)
     for shape in SIZES:
         for kind in (1, 2):
-            module.Finufft._plan.__wrapped__(module.Finufft, kind, shape, 1, dtype, 1, 0)
+            module._finufft_plan.__wrapped__(kind, shape, 1, dtype, 1, 0)
     refused = [plan for plan in taken if not as_published(*plan)]
     assert len(taken) == 2 * len(SIZES)
     assert not refused
@@ -346,10 +333,10 @@ def test_large_plans_are_exact_at_random_points(shape, dtype):
     image = torch.randn(1, *shape, generator=generator, dtype=torch.complex128)
     values = torch.randn(1, 2000, generator=generator, dtype=torch.complex128)
     bound = 6e-5 if dtype == torch.complex64 else 2e-13
-    found = nufft(image.to(dtype), omega, "finufft")[:, :20]
+    found = nufft(image.to(dtype), omega)[:, :20]
     assert relative(found, exact(image, omega[:20])) <= bound
     # the adjoint at some pixels: those sums, pixel by pixel
-    back = nufft_adjoint(values.to(dtype), omega, shape, "finufft")
+    back = nufft_adjoint(values.to(dtype), omega, shape)
     places = [tuple(int(torch.randint(n, (), generator=generator)) for n in shape) for _ in range(20)]
     offsets = torch.tensor([[p - n // 2 for p, n in zip(place, shape, strict=True)][::-1] for place in places])
     wanted = torch.exp(1j * (offsets.double() @ omega.T)) @ values[0]
@@ -365,8 +352,9 @@ def test_a_kernel_of_another_device_is_refused():
     image, _, omega = data((6, 6))
     assert module.there(torch.device("cpu")) == BACKENDS
     assert "torchkbnufft" in module.there(torch.device("cuda"))
-    with pytest.raises(ResourceError, match=r"cufinufft.*does not run on cpu here; there are: finufft, torchkbnufft"):
-        nufft(image, omega, "cufinufft")
+    said = r"cufinufft.*does not run on cpu here; there are: finufft, torchkbnufft"
+    with pytest.raises(ResourceError, match=said), module.using("cufinufft"):
+        nufft(image, omega)
 
 
 @pytest.mark.parametrize("name", ["forward", "adjoint"])
@@ -376,23 +364,22 @@ def test_a_plan_used_again_sees_new_points(name):
     argument = values if name == "adjoint" else image
     for points in (omega, omega, -omega, omega[:70], 0.5 * omega):
         given = argument[:, : len(points)] if name == "adjoint" else argument
-        wanted = operators(shape)[name](given, points)
-        assert relative(operators(shape, "finufft")[name](given, points), wanted) < 1e-10
+        wanted = exact_operators(shape)[name](given, points)
+        assert relative(operators(shape)[name](given, points), wanted) < 1e-10
 
 
 def test_points_moved_in_place_are_noticed():
     image, _, omega = data((12, 15))
-    nufft(image, omega, "finufft")
+    nufft(image, omega)
     omega.mul_(0.5)
-    assert relative(nufft(image, omega, "finufft"), exact(image, omega)) < 1e-10
+    assert relative(nufft(image, omega), exact(image, omega)) < 1e-10
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("n_images", [1, 2, 5])
 def test_the_same_input_gives_the_same_bits_whatever_the_threads_do(backend, n_images):
     image, values, omega = data((64, 64), n_points=20000, n_images=n_images)
     image, values = image.cfloat(), values.cfloat()
-    forward, adjoint = nufft(image, omega, backend), nufft_adjoint(values, omega, (64, 64), backend)
+    forward, adjoint = nufft(image, omega), nufft_adjoint(values, omega, (64, 64))
     for _ in range(5):
-        assert torch.equal(nufft(image, omega, backend), forward)
-        assert torch.equal(nufft_adjoint(values, omega, (64, 64), backend), adjoint)
+        assert torch.equal(nufft(image, omega), forward)
+        assert torch.equal(nufft_adjoint(values, omega, (64, 64)), adjoint)

@@ -52,28 +52,33 @@ def exact_adjoint(kspace, trajectory):
     return images.view(*kspace.shape[:2], *trajectory.acquisition.image_shape)
 
 
+@pytest.fixture(params=BOUND)
+def backend(request):
+    """Return the kernel that computes in a test."""
+    with module.using(request.param):
+        yield request.param
+
+
 def relative(a, b):
     return float((a - b).norm() / b.norm())
 
 
-@pytest.mark.parametrize("backend", BOUND)
 @pytest.mark.parametrize("dims", [2, 3])
 def test_every_coil_image_is_encoded_by_itself(backend, dims):
     fov, matrix = (0.22, 0.2, 0.18)[:dims], (8, 7, 6)[:dims]
     trajectory, images, kspace, _ = setup(fov, matrix)
-    encoding = Encoding(trajectory, dtype=torch.float64, backend=backend)
+    encoding = Encoding(trajectory, dtype=torch.float64)
     found = encoding.forward(images)
     assert found.shape == kspace.shape
     assert relative(found, exact_forward(images, trajectory)[0]) < BOUND[backend]
     assert relative(encoding.adjoint(kspace), exact_adjoint(kspace, trajectory)) < BOUND[backend]
 
 
-@pytest.mark.parametrize("backend", BOUND)
 @pytest.mark.parametrize("one_map_for_all", [True, False])
 def test_coil_maps_multiply_before_and_combine_after(backend, one_map_for_all):
     trajectory, images, kspace, maps = setup()
     maps = maps if one_map_for_all else torch.cat([maps, maps.flip(1)])
-    encoding = Encoding(trajectory, maps, dtype=torch.float64, backend=backend)
+    encoding = Encoding(trajectory, maps, dtype=torch.float64)
     image = images[:, :1]
     assert relative(encoding.forward(image), exact_forward(image * maps, trajectory)[0]) < BOUND[backend]
     combined = (exact_adjoint(kspace, trajectory) * maps.conj()).sum(1, keepdim=True)
@@ -83,14 +88,13 @@ def test_coil_maps_multiply_before_and_combine_after(backend, one_map_for_all):
     assert relative(encoding.coil_images(kspace), exact_adjoint(kspace, trajectory)) < BOUND[backend]
 
 
-@pytest.mark.parametrize("backend", BOUND)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("with_maps", [True, False])
 def test_the_adjoint_is_the_adjoint(backend, dtype, with_maps):
     trajectory, images, kspace, maps = setup()
     complex_type = torch.complex64 if dtype == torch.float32 else torch.complex128
     image = images[:, :1] if with_maps else images
-    encoding = Encoding(trajectory, maps.to(complex_type) if with_maps else None, dtype=dtype, backend=backend)
+    encoding = Encoding(trajectory, maps.to(complex_type) if with_maps else None, dtype=dtype)
     sampled = encoding.forward(image.to(complex_type))
     kspace = kspace + sampled
     returned = encoding.adjoint(kspace.to(complex_type))
@@ -120,7 +124,6 @@ def test_normal_is_the_weighted_round_trip(with_maps, normal):
 
 
 @pytest.mark.parametrize("normal", NORMALS)
-@pytest.mark.parametrize("backend", BOUND)
 @pytest.mark.parametrize("with_maps", [True, False])
 def test_the_gradient_reaches_the_control_points(backend, with_maps, normal):
     trajectory, images, _, maps = setup()
@@ -134,7 +137,7 @@ def test_the_gradient_reaches_the_control_points(backend, with_maps, normal):
         return (back * maps.conj()).sum(1, keepdim=True) if with_maps else back
 
     def ours(moved, image):
-        return Encoding(moved, maps, weights, dtype=torch.float64, backend=backend, normal=normal).normal(image)
+        return Encoding(moved, maps, weights, dtype=torch.float64, normal=normal).normal(image)
 
     gradients = []
     for operator in (exact, ours):
@@ -205,29 +208,36 @@ def test_the_gradient_reaches_the_weights(normal):
 
 def test_auto_takes_the_chain_for_few_images_and_else_one_nufft(monkeypatch):
     trajectory, images, *_ = setup()
-    counted = []
+    counted, finufft = [], module.KERNELS["finufft"]
 
-    class Counting(module.Finufft):
-        def type1(self, *given):
-            counted.append("type1")
-            return super().type1(*given)
+    def counting(kind, *given):
+        counted.append(f"type{kind}")
+        return finufft(kind, *given)
 
-        def type2(self, *given):
-            counted.append("type2")
-            return super().type2(*given)
-
-    monkeypatch.setitem(module.KERNELS, "finufft", Counting())
+    monkeypatch.setitem(module.KERNELS, "finufft", counting)
     k = trajectory.k.clone().requires_grad_()
     weights = torch.full((3, 40), 0.01)
-    few = Encoding(trajectory.with_k(k), weights=weights, backend="finufft").normal(images[:1, :1].cfloat())
+    few = Encoding(trajectory.with_k(k), weights=weights).normal(images[:1, :1].cfloat())
     few.abs().sum().backward()
     assert counted.count("type1") == 1
     assert counted.count("type2") > 1
     counted.clear()
-    many = Encoding(trajectory.with_k(k), weights=weights, backend="finufft").normal(images.repeat(4, 1, 1, 1).cfloat())
+    many = Encoding(trajectory.with_k(k), weights=weights).normal(images.repeat(4, 1, 1, 1).cfloat())
     assert counted == ["type1"]
     many.abs().sum().backward()
     assert counted == ["type1", "type2"]
+
+
+@pytest.mark.parametrize(("n_images", "how"), [(4, "chain"), (5, "toeplitz")])
+def test_the_batch_decides_what_auto_is_for_every_part_of_it(monkeypatch, n_images, how):
+    trajectory, images, *_ = setup()
+    counted, finufft = [], module.KERNELS["finufft"]
+    monkeypatch.setitem(module.KERNELS, "finufft", lambda *given: counted.append(given[0]) or finufft(*given))
+    encoding = Encoding(trajectory, weights=torch.full((3, 40), 0.01))
+    cut = encoding.cut(n_images)
+    counted.clear()
+    cut.normal(images[:1, :1].cfloat())
+    assert counted == ([2, 1] if how == "chain" else [])
 
 
 def test_an_unknown_normal_operator_is_refused():
@@ -251,7 +261,7 @@ def test_losses_that_go_back_one_by_one_add_up(normal):
         k = trajectory.k.clone().requires_grad_()
         encoding = Encoding(trajectory.with_k(k), weights=torch.full((3, 40), 0.01), dtype=torch.float64, normal=normal)
         if one_by_one:
-            cut = encoding.cut()
+            cut = encoding.cut(9)
             for image in images.split(1):
                 (cut.normal(image) - image).abs().square().sum().backward()
             assert k.grad is None
@@ -266,7 +276,7 @@ def test_a_cut_of_a_fixed_trajectory_has_nothing_to_carry_on():
     trajectory, images, *_ = setup()
     encoding = Encoding(trajectory, weights=torch.full((3, 40), 0.01), dtype=torch.float64, normal="toeplitz")
     leaf = images.clone().requires_grad_()
-    cut = encoding.cut()
+    cut = encoding.cut(6)
     cut.normal(leaf).abs().sum().backward()
     encoding.carry_on(cut)
     assert leaf.grad is not None

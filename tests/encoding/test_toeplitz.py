@@ -110,7 +110,7 @@ def test_points_that_are_not_finite_are_refused():
 @pytest.mark.parametrize("counts", [[7], [3, 4], [1] * 7])
 def test_known_spectra_change_nothing(shape, counts):
     images, omega, weights, target = problem(shape, n_images=7)
-    known = [toeplitz.spectra(part) for part in images.split(counts)]
+    known = [toeplitz.spectrum(part) for part in images.split(counts)]
 
     def with_known(images, omega, weights):
         return toeplitz.convolve(images, toeplitz.transfer_function(omega, weights, shape), known)
@@ -137,7 +137,7 @@ def test_spectra_are_kept_by_number_as_long_as_there_is_room():
     cache = spectrum_cache.SpectrumCache(2 * n_bytes)
     first = cache.of([5, 9], slices[:2])
     for found, one in zip(first, slices, strict=False):
-        assert torch.equal(found, toeplitz.spectra(one))
+        assert torch.equal(found, toeplitz.spectrum(one))
         assert found.nbytes == n_bytes
     assert all(a is b for a, b in zip(cache.of([9, 5], slices[[1, 0]]), first[::-1], strict=True))
     assert cache.of([5, 7], slices[[0, 2]]) == []  # 7 has no room

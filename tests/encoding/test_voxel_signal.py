@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from trajdesign.acquisition import Acquisition
-from trajdesign.encoding.voxel_signal import read_off_resonance, receiver_noise, signal
-from trajdesign.errors import ConfigError, InputError
+from trajdesign.encoding.voxel_signal import receiver_noise, signal
+from trajdesign.errors import ConfigError
 
 ACQUISITION = Acquisition(fov=(0.2, 0.15), matrix=(12, 9), n_shots=2, n_samples=40)
 
@@ -75,16 +75,3 @@ def test_noise_has_the_level_of_a_pixel_in_a_fully_sampled_image():
 def test_physics_that_cannot_be(physics, words):
     with pytest.raises(ConfigError, match=words):
         received(*drawn(), **physics)
-
-
-def test_off_resonance_is_a_number_or_a_map(tmp_path):
-    path = tmp_path / "field.npy"
-    np.save(path, np.arange(6).reshape(2, 3))
-    assert read_off_resonance("-35.5") == -35.5
-    assert np.array_equal(read_off_resonance(str(path)), [[0, 1, 2], [3, 4, 5]])
-    for broken in (np.arange(3), np.ones((2, 2), dtype=complex)):
-        np.save(path, broken)
-        with pytest.raises(InputError, match=r"one real array \(y, x\)"):
-            read_off_resonance(str(path))
-    with pytest.raises(InputError, match="neither a number in Hz nor a readable"):
-        read_off_resonance("fifty")

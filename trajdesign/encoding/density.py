@@ -3,21 +3,16 @@
 import torch
 from torch import Tensor
 
-from trajdesign.encoding.nufft import Backend, nufft, nufft_adjoint
+from trajdesign.encoding.nufft import nufft, nufft_adjoint
 
-# How much of the last weights a step keeps; the rest is their geometric mean. See `density_compensation`.
+#: How much of the last weights a step keeps; the rest is their geometric mean. See `density_compensation`.
 _KEEP = 0.9
 
 
 def density_compensation(
-    omega: Tensor,
-    shape: tuple[int, ...],
-    *,
-    n_iterations: int = 30,
-    start: Tensor | None = None,
-    backend: Backend = "auto",
+    omega: Tensor, shape: tuple[int, ...], *, n_iterations: int = 30, start: Tensor | None = None
 ) -> Tensor:
-    """Weights that make the sampling density uniform wherever there are samples.
+    """Return weights that make the sampling density uniform wherever there are samples.
 
     The fixed point w <- w / (C w) of Pipe and Menon (MRM 1999, doi:10.1002/(SICI)1522-2594(199901)41:1<179::
     AID-MRM25>3.0.CO;2-V), where C convolves with the transform of a triangle over the pixels of the doubled field of
@@ -42,8 +37,6 @@ def density_compensation(
         Steps of the fixed point; one suffices from the weights of nearly the same trajectory.
     start
         Weights of a similar trajectory (point,), to go on from.
-    backend
-        See `trajdesign.encoding.nufft.nufft`.
 
     Returns
     -------
@@ -58,15 +51,15 @@ def density_compensation(
             axis = 1 - (torch.arange(2 * n, device=omega.device, dtype=omega.dtype) - n).abs() / n
             window = window[..., None] * axis
         for _ in range(n_iterations - 1):
-            weights = _step(weights, omega, window, backend)
-    return _step(weights.detach(), omega, window, backend)
+            weights = _step(weights, omega, window)
+    return _step(weights.detach(), omega, window)
 
 
-def _step(weights: Tensor, omega: Tensor, window: Tensor, backend: Backend) -> Tensor:
+def _step(weights: Tensor, omega: Tensor, window: Tensor) -> Tensor:
     """One step of the fixed point, towards weights whose density, seen through the window's transform, is one."""
     logarithm = weights.log()
     weights = (_KEEP * logarithm + (1 - _KEEP) * logarithm.mean()).exp()
     complex_type = torch.complex64 if omega.dtype == torch.float32 else torch.complex128
-    blurred = nufft_adjoint(weights[None].to(complex_type), omega, tuple(window.shape), backend)
-    density = nufft(blurred * window, omega, backend)[0].real
+    blurred = nufft_adjoint(weights[None].to(complex_type), omega, tuple(window.shape))
+    density = nufft(blurred * window, omega)[0].real
     return weights / density.clamp_min(1e-6 * float(density.detach().max()))

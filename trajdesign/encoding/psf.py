@@ -1,8 +1,7 @@
 """Point spread function of a sampling pattern: what a point of the object looks like, and how wide it is.
 
-It is ``PSF(r) = sum_j w_j exp(2i pi k_j . r)`` over the ADC samples k_j with their density weights w_j, which
-sum to one, so that it is one at r = 0. Distances called radial are counted in voxels, so that they follow the
-ellipse where the voxel is not square.
+It is ``PSF(r) = sum_j w_j exp(2i pi k_j . r)`` over the ADC samples k_j with density weights w_j, whose sum is one, so
+that PSF(0) = 1. Radial distances are counted in voxels, so that they follow the ellipse where the voxel is not square.
 """
 
 import html
@@ -15,27 +14,25 @@ from scipy.ndimage import map_coordinates, maximum_filter
 from torch import Tensor
 
 from trajdesign.encoding.density import density_compensation
-from trajdesign.encoding.nufft import Backend, nufft_adjoint
+from trajdesign.encoding.nufft import nufft_adjoint
 from trajdesign.encoding.operator import angular
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.runtime import memory
 from trajdesign.trajectory import Trajectory
 
-#: Grid steps a voxel in the wide image, whose field is twice the FOV, up to a matrix, and of what is measured in it.
+#: Grid steps a voxel of the wide image, whose field is twice the FOV: up to this matrix the first, beyond it the last.
 _FINE_STEPS, _LARGEST_FINE, _STEPS = 4, 256, 2
 #: Grid steps a voxel of the profiles, and pixels of the plane that each is a line of.
 _PROFILE_STEPS, _THIN = 16, 8
 #: Width of the detailed image around the peak, in grid steps, and its half width in voxels to begin with.
 _DETAIL, _HALF_WIDTH = 512, 8
-#: Side lobes of the wide image that are looked at closely to find the true maximum.
-_CANDIDATES = 12
-#: Grid steps a voxel of that closer look, one voxel wide.
-_CLOSE = 32
+#: So many side lobes of the wide image are searched for the true maximum, one voxel wide with so many steps a voxel.
+_CANDIDATES, _CLOSE = 12, 32
 
 
 @dataclass(frozen=True)
 class PsfReport:
-    """A point spread function in numbers and images; lengths in m, ratios in dB.
+    """A point spread function in numbers and images; lengths in m, ratios in dB; r = 0 is pixel ``n // 2``.
 
     Parameters
     ----------
@@ -44,8 +41,8 @@ class PsfReport:
     voxel
         Voxel size along x and y, m.
     fwhm_x, fwhm_y
-        Full width of the magnitude at half of its peak, along x and y through the peak, m; infinite if it
-        does not fall to half within the field of view.
+        Full width at half maximum along x and y through the peak, m; infinite if the magnitude does not fall to half
+        within the field of view.
     fwhm_radial
         The same of the mean magnitude over all directions, m (voxels times the geometric mean voxel size).
     main_lobe
@@ -55,18 +52,12 @@ class PsfReport:
         Largest magnitude outside the main lobe, over the peak, dB, for offsets within half the FOV.
     integrated_side_lobe
         Energy outside the main lobe, over the energy inside it, dB, for offsets within half the FOV.
-    image
-        Magnitude (y, x) over twice the FOV; r = 0 is the pixel ``n // 2``.
-    image_step
-        Distance of its pixels along x and y, m.
-    detail
-        Magnitude (y, x) around the peak; r = 0 is the pixel ``n // 2``.
-    detail_step
-        Distance of its pixels along x and y, m.
-    profiles
-        Magnitude along x and y through the peak, over twice the FOV; r = 0 is the value ``n // 2``.
-    profile_step
-        Distance of their values along x and y, m.
+    image, image_step
+        Magnitude (y, x) over twice the FOV, and the distance of its pixels along x and y, m.
+    detail, detail_step
+        Magnitude (y, x) around the peak, and the distance of its pixels along x and y, m.
+    profiles, profile_step
+        Magnitude along x and y through the peak, over twice the FOV, and the distance of the values, m.
     radius, radial
         Mean magnitude over all directions (radius,), against the radius in voxels.
     """
@@ -98,7 +89,7 @@ class PsfReport:
     def over_directions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return distances from the peak up to half the FOV (ring,), m, and the mean and largest magnitude there.
 
-        The rings are as wide as a pixel of the detailed image as far as that reaches, then as one of the wide image.
+        A ring is as wide as a pixel: of the detailed image as far as that reaches, then of the wide one.
         """
         reach = min(n * step / 4 for n, step in zip(self.image.shape, self.image_step[::-1], strict=True))
         near, far = _rings(self.detail, self.detail_step), _rings(self.image, self.image_step)
@@ -107,32 +98,25 @@ class PsfReport:
         return distance, mean, largest
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return what is measured as text, under names that carry the units."""
+        """Return the measures as text: name with unit, value."""
+        widths = {"FWHM x": self.fwhm_x, "FWHM y": self.fwhm_y, "FWHM radial mean": self.fwhm_radial}
         return [
             ("voxel x, y (mm)", f"{1e3 * self.voxel[0]:.3f}, {1e3 * self.voxel[1]:.3f}"),
-            ("FWHM x (mm)", f"{1e3 * self.fwhm_x:.3f}"),
-            ("FWHM y (mm)", f"{1e3 * self.fwhm_y:.3f}"),
-            ("FWHM radial mean (mm)", f"{1e3 * self.fwhm_radial:.3f}"),
+            *((f"{name} (mm)", f"{1e3 * width:.3f}") for name, width in widths.items()),
             ("peak side lobe (dB)", f"{self.peak_side_lobe:.2f}"),
             ("integrated side lobes (dB)", f"{self.integrated_side_lobe:.2f}"),
         ]
 
     def to_dict(self) -> dict[str, str | float | None]:
-        """Return the numbers under keys that carry their units; None where a value is not finite."""
-        numbers = {
-            "voxel_x_m": self.voxel[0],
-            "voxel_y_m": self.voxel[1],
-            "fwhm_x_m": self.fwhm_x,
-            "fwhm_y_m": self.fwhm_y,
-            "fwhm_radial_m": self.fwhm_radial,
-            "main_lobe_voxels": self.main_lobe,
-            "peak_side_lobe_db": self.peak_side_lobe,
-            "integrated_side_lobe_db": self.integrated_side_lobe,
-        }
+        """Return the numbers by names with units; None where a value is not finite."""
+        numbers = {"voxel_x_m": self.voxel[0], "voxel_y_m": self.voxel[1]}
+        numbers |= {f"fwhm_{name}_m": getattr(self, f"fwhm_{name}") for name in ("x", "y", "radial")}
+        numbers |= {"main_lobe_voxels": self.main_lobe, "peak_side_lobe_db": self.peak_side_lobe}
+        numbers["integrated_side_lobe_db"] = self.integrated_side_lobe
         return {"name": self.name, **{k: v if math.isfinite(v) else None for k, v in numbers.items()}}
 
 
-def psf(trajectory: Trajectory, weights: Tensor | None = None, *, backend: Backend = "auto") -> PsfReport:
+def psf(trajectory: Trajectory, weights: Tensor | None = None) -> PsfReport:
     """Compute and measure the point spread function of a 2D trajectory.
 
     Parameters
@@ -142,8 +126,6 @@ def psf(trajectory: Trajectory, weights: Tensor | None = None, *, backend: Backe
     weights
         Density compensation (shot, sample), real; by default that of
         `trajdesign.encoding.density.density_compensation`. Its sum does not matter.
-    backend
-        See `trajdesign.encoding.nufft.nufft`.
 
     Raises
     ------
@@ -163,9 +145,9 @@ def psf(trajectory: Trajectory, weights: Tensor | None = None, *, backend: Backe
         3 * 16 * pixels, f"the point spread function of the matrix {acquisition.matrix}", "take a smaller one"
     )
     omega = angular(trajectory).detach().double().cpu()
-    kernel = _Kernel(omega.flatten(0, 1), _flat_weights(omega, weights, acquisition.image_shape, backend), backend)
-    image = kernel.grid(tuple(2 * n_steps * n for n in acquisition.image_shape), 1 / n_steps)
-    detail, half_width, radius, radial = _detail(kernel, max(acquisition.matrix) / 2)
+    point = _Point(omega.flatten(0, 1), _unit_weights(omega, weights, acquisition.image_shape))
+    image = point.grid(tuple(2 * n_steps * n for n in acquisition.image_shape), 1 / n_steps)
+    detail, half_width, radius, radial = _detail(point, max(acquisition.matrix) / 2)
     main_lobe = _first_minimum(radius, radial)
     step = 2 * half_width / _DETAIL
     centre = _DETAIL // 2
@@ -180,39 +162,37 @@ def psf(trajectory: Trajectory, weights: Tensor | None = None, *, backend: Backe
         fwhm_y=voxel[1] * _full_width(steps, detail[centre:, centre]),
         fwhm_radial=math.sqrt(voxel[0] * voxel[1]) * _full_width(radius, radial),
         main_lobe=main_lobe,
-        peak_side_lobe=_decibel(_peak_outside(kernel, field, detail, step, main_lobe), 20),
+        peak_side_lobe=_decibel(_peak_outside(point, field, detail, step, main_lobe), 20),
         integrated_side_lobe=_decibel(_energy_ratio(field, detail, step, main_lobe), 10),
         image=image,
         image_step=tuple(v / n_steps for v in voxel),
         detail=detail,
         detail_step=tuple(v * step for v in voxel),
-        profiles=tuple(kernel.line(axis, 2 * n * _PROFILE_STEPS) for axis, n in enumerate(acquisition.matrix)),
+        profiles=tuple(point.line(axis, 2 * n * _PROFILE_STEPS) for axis, n in enumerate(acquisition.matrix)),
         profile_step=tuple(v / _PROFILE_STEPS for v in voxel),
         radius=radius,
         radial=radial,
     )
 
 
-class _Kernel:
+class _Point:
     """The point spread function of weighted samples omega (point, 2), rad/voxel; lengths are in voxels."""
 
-    def __init__(self, omega: Tensor, weights: Tensor, backend: Backend) -> None:
-        self.omega = omega
-        self.weights = weights
-        self.backend = backend
+    def __init__(self, omega: Tensor, weights: Tensor) -> None:
+        self.omega, self.weights = omega, weights
 
     def grid(self, shape: tuple[int, ...], step: float, centre: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
-        """Return the magnitude (y, x) on a grid of the given step around `centre` (x, y)."""
+        """Return the magnitude (y, x) on a grid around `centre` (x, y)."""
         phase = self.omega @ torch.tensor(centre, dtype=torch.float64)
         values = torch.polar(self.weights, phase)
-        return nufft_adjoint(values[None], self.omega * step, shape, self.backend)[0].abs().numpy()
+        return nufft_adjoint(values[None], self.omega * step, shape)[0].abs().numpy()
 
     def line(self, axis: int, n: int) -> np.ndarray:
-        """Return n magnitudes along x or y through the peak, which is value ``n // 2``."""
+        """Return n magnitudes along x or y through the peak."""
         values, omega = self.weights[None].to(torch.complex128), self.omega[:, axis : axis + 1] / _PROFILE_STEPS
-        # as a plane whose other axis has no extent: not every backend has one axis alone
+        # as a plane whose other axis has no extent: not every NUFFT has one axis alone
         flat = torch.cat([omega, torch.zeros_like(omega)], dim=-1)
-        return nufft_adjoint(values, flat, (_THIN, n), self.backend)[0, _THIN // 2].abs().numpy()
+        return nufft_adjoint(values, flat, (_THIN, n))[0, _THIN // 2].abs().numpy()
 
 
 def _rings(image: np.ndarray, step: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -228,9 +208,10 @@ def _rings(image: np.ndarray, step: tuple[float, ...]) -> tuple[np.ndarray, np.n
     return np.arange(n_rings) * width, np.bincount(ring[kept], flat) / np.bincount(ring[kept]), largest
 
 
-def _flat_weights(omega: Tensor, weights: Tensor | None, shape: tuple[int, ...], backend: Backend) -> Tensor:
+def _unit_weights(omega: Tensor, weights: Tensor | None, shape: tuple[int, ...]) -> Tensor:
+    """Return weights (point,) whose sum is one."""
     if weights is None:
-        flat = density_compensation(omega.flatten(0, 1), shape, backend=backend)
+        flat = density_compensation(omega.flatten(0, 1), shape)
     else:
         if weights.shape != omega.shape[:2]:
             raise InputError(
@@ -243,15 +224,12 @@ def _flat_weights(omega: Tensor, weights: Tensor | None, shape: tuple[int, ...],
     return flat / flat.sum()
 
 
-def _detail(kernel: _Kernel, edge: float) -> tuple[np.ndarray, float, np.ndarray, np.ndarray]:
-    """Return the detailed image, its half width and the radial mean, wide enough for the main lobe if any is.
-
-    `edge` is half the FOV, in voxels.
-    """
+def _detail(point: _Point, edge: float) -> tuple[np.ndarray, float, np.ndarray, np.ndarray]:
+    """Return the detailed image, its half width, and radius and mean: up to `edge` as wide as the main lobe needs."""
     half_width = min(float(_HALF_WIDTH), edge)
     while True:
         step = 2 * half_width / _DETAIL
-        detail = kernel.grid((_DETAIL, _DETAIL), step)
+        detail = point.grid((_DETAIL, _DETAIL), step)
         radius = np.arange(_DETAIL // 2 - 2) * step
         radial = _radial_mean(detail)
         centre = _DETAIL // 2
@@ -287,7 +265,7 @@ def _full_width(distance: np.ndarray, profile: np.ndarray) -> float:
     return 2 * float(distance[i - 1] + part * (distance[i] - distance[i - 1]))
 
 
-def _peak_outside(kernel: _Kernel, field: np.ndarray, detail: np.ndarray, step: float, main_lobe: float) -> float:
+def _peak_outside(point: _Point, field: np.ndarray, detail: np.ndarray, step: float, main_lobe: float) -> float:
     """Return the largest magnitude outside the main lobe, over an image of one FOV and the detailed one."""
     widths = [n / _STEPS / 2 for n in field.shape]
     within = [np.abs(_offsets(_DETAIL, step)) <= width for width in widths]
@@ -298,7 +276,7 @@ def _peak_outside(kernel: _Kernel, field: np.ndarray, detail: np.ndarray, step: 
     for flat in np.argsort(-tops, axis=None)[:_CANDIDATES]:
         row, column = np.unravel_index(flat, tops.shape)
         centre = (column / _STEPS - widths[1], row / _STEPS - widths[0])
-        close = kernel.grid((_CLOSE + 1, _CLOSE + 1), 1 / _CLOSE, centre)
+        close = point.grid((_CLOSE + 1, _CLOSE + 1), 1 / _CLOSE, centre)
         allowed = _distance(close.shape, 1 / _CLOSE, centre) > main_lobe
         peak = max(peak, float(np.max(close, initial=0.0, where=allowed)))
     return peak

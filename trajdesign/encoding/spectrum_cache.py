@@ -8,19 +8,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trajdesign.encoding.toeplitz import fft_shape, spectra
+from trajdesign.encoding.toeplitz import fft_shape, spectrum
+
+
+@dataclass
+class _Seen:
+    """An image that a `SpectrumCache` has met: its SHA-256, and the bytes of its spectrum, 0 once it has changed."""
+
+    sha256: str
+    n_bytes: int
+    spectrum: Tensor | None = None  # computed when the image comes again
 
 
 class SpectrumCache:
-    """`spectra` of images that come again, kept up to a size in all.
+    """The `trajdesign.encoding.toeplitz.spectrum` of images that come again, up to `n_bytes` in all.
 
-    An image that has changed since, in a single pixel, as one that is augmented, is noticed by its SHA-256, which takes
-    some 3 percent of the time of its convolution, and not kept.
-
-    Parameters
-    ----------
-    n_bytes
-        The size.
+    The SHA-256 of an image, which takes some 3 percent of the time of its convolution, tells whether a single pixel has
+    changed, as by augmentation; the spectrum of such an image is not kept.
     """
 
     def __init__(self, n_bytes: int) -> None:
@@ -28,19 +32,16 @@ class SpectrumCache:
         self._seen: dict[int, _Seen] = {}
 
     def of(self, numbers: Sequence[int], images: Tensor, device: torch.device | None = None) -> list[Tensor]:
-        """Return the spectra of each slice of images (batch, coil, y, x) by its number; none if one is not kept.
+        """Return the spectrum of each slice of images (batch, coil, y, x) by its number; none if one is not kept.
 
         They are on the device, by default that of the images.
         """
         found = [self._one(number, slice_, device) for number, slice_ in zip(numbers, images, strict=False)]
-        known = [spectrum for spectrum in found if spectrum is not None]
+        known = [one for one in found if one is not None]
         return known if len(known) == len(images) else []
 
     def state(self) -> dict[int, tuple[str, int]]:
-        """Return the SHA-256 of each image, by its number, and how many bytes are kept of it, 0 once it has changed.
-
-        What is kept changes the rounding.
-        """
+        """Return the SHA-256 of each image by its number, and the bytes that are kept of it; these change rounding."""
         return {number: (seen.sha256, seen.n_bytes) for number, seen in self._seen.items()}
 
     def load_state(self, state: dict[int, tuple[str, int]]) -> None:
@@ -64,19 +65,8 @@ class SpectrumCache:
             seen.n_bytes, seen.spectrum = 0, None
             return None
         if seen.spectrum is None:
-            seen.spectrum = spectra(coil_images if device is None else coil_images.to(device))
+            seen.spectrum = spectrum(coil_images if device is None else coil_images.to(device))
         return seen.spectrum
-
-
-@dataclass
-class _Seen:
-    """An image that a `SpectrumCache` has met."""
-
-    sha256: str
-    n_bytes: int
-    """Room for its spectrum; 0 once it has changed."""
-    spectrum: Tensor | None = None
-    """Unknown until it comes again after a break."""
 
 
 def _sha256(images: Tensor) -> str:

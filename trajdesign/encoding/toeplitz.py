@@ -10,7 +10,7 @@ type-2 NUFFT gives the exact gradient for the trajectory, as d p[d] / d omega[j]
 
 Three things make it light. For real weights p is Hermitian, so its transform, the transfer function, is real. A linear
 convolution needs a doubled grid, but the even and the odd frequencies of an axis are two plain FFTs of its length, the
-*halves*, so that the images are never padded to it. And an image that never changes has `spectra` that never change.
+*halves*, so that the images are never padded to it. And the `spectrum` of an image that comes again can be kept.
 """
 
 import collections
@@ -26,17 +26,17 @@ import scipy.fft
 import torch
 from torch import Tensor
 
-from trajdesign.encoding.nufft import Backend, Kernel, kernel, positions, require_finite
+from trajdesign.encoding.nufft import Kernel, kernel, positions, require_finite
 
 #: Pixels that go through the FFTs at once: on a processor what fits into its cache, on a GPU what keeps it busy.
 _PIXELS_AT_ONCE = {"cpu": 2**17, "cuda": 2**23}
 
 T = TypeVar("T")
-#: Which of the images, and the halves of their spectra where they are known.
+#: Which of the images, and the halves of their spectrum where it is known.
 _Part = tuple[slice, list[Tensor] | None]
 
 
-def transfer_function(omega: Tensor, weights: Tensor, shape: tuple[int, ...], backend: Backend = "auto") -> Tensor:
+def transfer_function(omega: Tensor, weights: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Transfer function of the normal operator of a trajectory, differentiable in omega and weights.
 
     Parameters
@@ -47,8 +47,6 @@ def transfer_function(omega: Tensor, weights: Tensor, shape: tuple[int, ...], ba
         Density compensation (point,), real.
     shape
         Image shape ([z,] y, x).
-    backend
-        See `trajdesign.encoding.nufft.nufft`.
 
     Returns
     -------
@@ -61,10 +59,10 @@ def transfer_function(omega: Tensor, weights: Tensor, shape: tuple[int, ...], ba
         If a point is not finite.
     """
     require_finite(omega)
-    return _Transfer.apply(omega, weights, tuple(shape), kernel(backend, omega.device))
+    return _Transfer.apply(omega, weights, tuple(shape), kernel(omega.device))
 
 
-def convolve(images: Tensor, transfer: Tensor, known: Sequence[Tensor] = ()) -> Tensor:
+def convolve(images: Tensor, transfer: Tensor, spectra: Sequence[Tensor] = ()) -> Tensor:
     """Apply a transfer function to images, differentiable in both.
 
     Parameters
@@ -73,8 +71,8 @@ def convolve(images: Tensor, transfer: Tensor, known: Sequence[Tensor] = ()) -> 
         Complex images (batch, [z,] y, x).
     transfer
         From `transfer_function`, for this image shape.
-    known
-        The `spectra` of consecutive images, of all of them, where they are at hand: that saves half of the FFTs.
+    spectra
+        The `spectrum` of consecutive images, of all or none of them: that saves half of the FFTs.
 
     Returns
     -------
@@ -83,23 +81,23 @@ def convolve(images: Tensor, transfer: Tensor, known: Sequence[Tensor] = ()) -> 
     """
     if torch.compiler.is_exporting():
         return _in_few_operations(images, transfer)
-    return _Convolution.apply(images, transfer, *known)
+    return _Convolution.apply(images, transfer, *spectra)
 
 
 def _in_few_operations(images: Tensor, transfer: Tensor) -> Tensor:
-    """Do as `convolve`, by padded FFTs: for programs that know neither threads nor SciPy, and are read by others."""
+    """Do as `convolve`, by padded FFTs: for exported programs, which know neither threads nor SciPy."""
     axes = tuple(range(1, images.ndim))
-    spectrum = transfer.new_empty([2 * n for n in transfer.shape[1:]])
+    whole = transfer.new_empty([2 * n for n in transfer.shape[1:]])
     for (every, _), half in zip(_halves(len(axes)), transfer, strict=True):
-        spectrum[every] = half * 2 ** len(axes)
-    padded = torch.fft.fftn(images, s=tuple(spectrum.shape), dim=axes)
-    whole = torch.fft.ifftn(padded * spectrum, dim=axes)
+        whole[every] = half * 2 ** len(axes)
+    padded = torch.fft.fftn(images, s=tuple(whole.shape), dim=axes)
+    whole = torch.fft.ifftn(padded * whole, dim=axes)
     return whole[(slice(None), *(slice(n) for n in images.shape[1:]))]
 
 
 @torch.no_grad()
-def spectra(images: Tensor) -> Tensor:
-    """Return what `convolve` can use of images (batch, [z,] y, x) that never change: (half, batch, [z,] y, x)."""
+def spectrum(images: Tensor) -> Tensor:
+    """Return the halves (half, batch, [z,] y, x) that `convolve` can use of images (batch, [z,] y, x) again."""
     return torch.stack(list(_spread(images, fft_shape(tuple(images.shape[1:])))))
 
 
@@ -117,18 +115,18 @@ class _Transfer(torch.autograd.Function):
         ctx.shape, ctx.engine = shape, engine
         doubled = tuple(2 * n for n in fft_shape(shape))
         values = torch.complex(weights, torch.zeros_like(weights))
-        psf = engine.type1(values[None], omega, doubled)[0].mul_(_inside(shape, weights.dtype, weights.device))
-        spectrum = torch.fft.fftn(psf).real
-        return torch.stack([spectrum[every] * scale for every, scale in _halves(len(doubled))])
+        psf = engine(1, values[None], omega, doubled)[0].mul_(_inside(shape, weights.dtype, weights.device))
+        whole = torch.fft.fftn(psf).real
+        return torch.stack([whole[every] * scale for every, scale in _halves(len(doubled))])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         omega, weights = ctx.saved_tensors
         doubled = tuple(2 * n for n in grad.shape[1:])
-        spectrum = grad.new_empty(doubled)
-        for (every, scale), part in zip(_halves(len(doubled)), grad, strict=True):
-            spectrum[every] = part * scale
-        psf = torch.fft.ifftn(spectrum, norm="forward").mul_(_inside(ctx.shape, weights.dtype, weights.device))
+        whole = grad.new_empty(doubled)
+        for (every, scale), half in zip(_halves(len(doubled)), grad, strict=True):
+            whole[every] = half * scale
+        psf = torch.fft.ifftn(whole, norm="forward").mul_(_inside(ctx.shape, weights.dtype, weights.device))
         # Hermitian, so that each of the sums below is real, and one transform carries two of them
         parts = []
         if ctx.needs_input_grad[0]:
@@ -136,7 +134,7 @@ class _Transfer(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             parts.append(psf)
         pairs = [sum(1j * b for b in parts[i + 1 : i + 2]) + parts[i] for i in range(0, len(parts), 2)]
-        sums = torch.view_as_real(ctx.engine.type2(torch.stack(pairs), omega)).transpose(0, 1).flatten(1)
+        sums = torch.view_as_real(ctx.engine(2, torch.stack(pairs), omega, doubled)).transpose(0, 1).flatten(1)
         by_omega = by_weights = None
         if ctx.needs_input_grad[0]:
             by_omega = weights[:, None] * sums[:, : omega.shape[-1]]
@@ -149,21 +147,21 @@ class _Convolution(torch.autograd.Function):
     """Image -> halves of its spectrum -> times the transfer function -> image; keeps nothing but its inputs."""
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, transfer: Tensor, *known: Tensor) -> Tensor:
-        ctx.save_for_backward(images, transfer, *known)
+    def forward(ctx: Any, images: Tensor, transfer: Tensor, *spectra: Tensor) -> Tensor:
+        ctx.save_for_backward(images, transfer, *spectra)
         result, grid = torch.empty_like(images), tuple(transfer.shape[1:])
 
         def work(parts: list[_Part]) -> None:
-            for part, halves in parts:
-                filtered = (half * t for half, t in zip(halves or _spread(images[part], grid), transfer, strict=True))
+            for part, spectrum in parts:
+                filtered = (half * t for half, t in zip(spectrum or _spread(images[part], grid), transfer, strict=True))
                 result[part] = _collect(filtered, images[part].shape)
 
-        _share(work, images, known)
+        _share(work, images, spectra)
         return result
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        images, transfer, *known = ctx.saved_tensors
+        images, transfer, *spectra = ctx.saved_tensors
         wants_images, wants_transfer, *_ = ctx.needs_input_grad
         by_images = torch.empty_like(images) if wants_images else None
         grid = tuple(transfer.shape[1:])
@@ -171,10 +169,10 @@ class _Convolution(torch.autograd.Function):
         def work(parts: list[_Part]) -> Tensor | None:
             # of the real and imaginary parts, which are added up last
             products = transfer.new_zeros((*transfer.shape, 2)) if wants_transfer else None
-            for part, known_halves in parts:
+            for part, spectrum in parts:
                 halves = _spread(grad[part], grid)
                 if products is not None:
-                    halves = _correlate(halves, known_halves or _spread(images[part], grid), products)
+                    halves = _correlate(halves, spectrum or _spread(images[part], grid), products)
                 if by_images is not None:
                     filtered = (half.mul_(t) for half, t in zip(halves, transfer, strict=True))
                     by_images[part] = _collect(filtered, images[part].shape)
@@ -182,25 +180,27 @@ class _Convolution(torch.autograd.Function):
                     collections.deque(halves, maxlen=0)
             return products
 
-        found = _share(work, images, known)
+        found = _share(work, images, spectra)
         products = [product for product in found if product is not None]
         by_transfer = torch.stack(products).sum(dim=(0, -1)) / math.prod(grid) if products else None
-        return by_images, by_transfer, *(None for _ in known)
+        return by_images, by_transfer, *(None for _ in spectra)
 
 
-def _share(work: Callable[[list[_Part]], T], images: Tensor, known: Sequence[Tensor]) -> list[T]:
-    """Call `work` on parts of the images and of what is known of them: on a CPU, one thread for each share of them.
+def _share(work: Callable[[list[_Part]], T], images: Tensor, spectra: Sequence[Tensor]) -> list[T]:
+    """Call `work` on parts of the images, and of their spectra; on a CPU several threads share the parts.
 
     That is faster than to share every operation, and each thread's images stay in its cache.
     """
     at_once = max(1, _PIXELS_AT_ONCE.get(images.device.type, 2**23) // math.prod(images.shape[1:]))
     parts: list[_Part] = []
-    for n, whole in enumerate(known or [None]):
-        start = sum(w.shape[1] for w in known[:n])
-        stop = start + whole.shape[1] if whole is not None else len(images)
-        for first in range(start, stop, at_once):
-            part = slice(first, min(first + at_once, stop))
-            parts.append((part, None if whole is None else list(whole[:, part.start - start : part.stop - start])))
+    first = 0
+    for spectrum in spectra or [None]:
+        last = len(images) if spectrum is None else first + spectrum.shape[1]
+        for start in range(first, last, at_once):
+            stop = min(start + at_once, last)
+            halves = None if spectrum is None else list(spectrum[:, start - first : stop - first])
+            parts.append((slice(start, stop), halves))
+        first = last
     n_threads = min(len(parts), torch.get_num_threads() if images.device.type == "cpu" else 1)
     if n_threads == 1:
         return [work(parts)]
@@ -234,13 +234,13 @@ def _correlate(halves: Iterator[Tensor], others: Iterable[Tensor], products: Ten
 
 
 def _spread(images: Tensor, grid: tuple[int, ...]) -> Iterator[Tensor]:
-    """Yield the halves of the spectra of images (batch, ...) on a grid twice as fine as `grid`, in order."""
+    """Yield the halves of the spectrum of images (batch, ...) on a grid twice as fine as `grid`, in order."""
     padding = [side for n, size in zip(grid[::-1], images.shape[:0:-1], strict=True) for side in (0, n - size)]
     return _split(torch.nn.functional.pad(images, padding) if any(padding) else images.clone(), len(grid))
 
 
 def _split(images: Tensor, n_dims: int) -> Iterator[Tensor]:
-    """Do `_spread` along the first `n_dims` axes of images, which are overwritten; the last one is the outer one."""
+    """Do `_spread` along the first `n_dims` axes of images, from the last one on; the images are overwritten."""
     if not n_dims:
         yield images
         return
@@ -250,7 +250,7 @@ def _split(images: Tensor, n_dims: int) -> Iterator[Tensor]:
 
 
 def _collect(halves: Iterator[Tensor], shape: tuple[int, ...]) -> Tensor:
-    """Undo `_spread`, but for a factor: add up the images of a shape (batch, ...) from all halves, overwritten."""
+    """Undo `_spread`, but for a factor: return images (batch, ...) from all halves, which are overwritten."""
     whole = _add(halves, len(shape) - 1)
     return whole[tuple(slice(n) for n in shape)]
 

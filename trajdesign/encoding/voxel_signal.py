@@ -1,6 +1,5 @@
 """The signal that a receiver samples of voxels, with T2* decay and off-resonance."""
 
-import contextlib
 import math
 
 import numpy as np
@@ -10,14 +9,14 @@ from torch import Tensor
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.encoding.nufft import nufft
-from trajdesign.errors import ConfigError, InputError
-from trajdesign.files.arrays import read_npy
+from trajdesign.encoding.operator import angles
+from trajdesign.errors import ConfigError
 
-# What interpolation over the frequencies may leave, as a part of a voxel's signal.
+#: The error that interpolation over the frequencies may leave, as a part of a voxel's signal.
 _TOLERANCE = 1e-10
-# Nodes of the interpolation: each is a NUFFT, and holds a weight of each voxel.
+#: The most nodes of the interpolation: each is a NUFFT, and holds a weight of each voxel.
 _MOST_NODES = 1000
-# Of a voxel, Hz; water lies 3.4 ppm from fat, 2 kHz at 14 T.
+#: The largest off-resonance of a voxel, Hz; water lies 3.4 ppm from fat, 2 kHz at 14 T.
 _LARGEST_OFFSET = 1e5
 
 
@@ -47,17 +46,17 @@ def signal(
     Parameters
     ----------
     coil_images
-        c m: (coil, y, x), complex.
+        c m (coil, y, x), complex; on the CPU, as all that is given.
     k
         (shot, sample, dim), 1/m, float64.
     times
-        Over which static fields turned the signal (shot, sample), s.
+        The time tau of each sample (shot, sample), s.
     acquisition
         Field of view and matrix of the images.
     t2_star
-        Of all voxels, s; no decay without it.
+        T2* of all voxels, s; without it there is no decay.
     off_resonance
-        Of all voxels, or of each (y, x), Hz: positive where the field is higher.
+        f of all voxels, or of each (y, x), Hz: positive where the field is higher.
 
     Returns
     -------
@@ -80,7 +79,7 @@ def signal(
     if not bool((offset.abs() <= _LARGEST_OFFSET).all()):
         raise ConfigError(f"off_resonance is not finite, or beyond {_LARGEST_OFFSET:g} Hz.")
     images = coil_images.to(torch.complex128)
-    omega = (k * (2 * math.pi * torch.tensor(acquisition.voxel, dtype=torch.float64))).flatten(0, 1)
+    omega = angles(k, acquisition).flatten(0, 1)
     when, (early, late) = times.flatten(), torch.aminmax(times)
     (lowest, highest), middle = torch.aminmax(offset), (early + late) / 2
     centre, reach = (lowest + highest) / 2, (highest - lowest) / 2
@@ -88,30 +87,9 @@ def signal(
     nodes = _nodes(2 * math.pi * float(reach * (late - early)) / 2)
     received = torch.zeros(len(images), len(omega), dtype=torch.complex128)
     for node, weight in zip(nodes, _lagrange(nodes, (offset - centre) / reach.clamp_min(1e-300)), strict=True):
-        received += _turned(reach * node * (when - middle)) * nufft(images * weight, omega, "finufft")
+        received += _turned(reach * node * (when - middle)) * nufft(images * weight, omega)
     decay = 1.0 if t2_star is None else torch.exp(-when.abs() / t2_star)
     return (received * (_turned(centre * when) * decay)).view(-1, *times.shape)
-
-
-def read_off_resonance(text: str) -> float | NDArray[np.floating]:
-    """Return a number, Hz, or else the map in the ``.npy`` file of that name.
-
-    Raises
-    ------
-    InputError
-        If it is neither, or no real map (y, x).
-    """
-    with contextlib.suppress(ValueError):
-        return float(text)
-    try:
-        offset = read_npy(text)
-    except InputError as error:
-        raise InputError(
-            f"off_resonance {text!r} is neither a number in Hz nor a readable .npy file: {error}"
-        ) from None
-    if offset.ndim != 2 or offset.dtype.kind not in "fiu":
-        raise InputError(f"{text} must hold one real array (y, x), Hz.")
-    return offset.astype(np.float64)
 
 
 def receiver_noise(shape: tuple[int, ...], noise: float, acquisition: Acquisition, seed: int) -> Tensor:
@@ -120,13 +98,13 @@ def receiver_noise(shape: tuple[int, ...], noise: float, acquisition: Acquisitio
     Parameters
     ----------
     shape
-        Of the samples.
+        Shape of the samples.
     noise
         Standard deviation of the noise of a pixel in a fully sampled image of one coil, as in training.
     acquisition
         Gives the number of pixels.
     seed
-        Of the generator.
+        Seed of the generator.
     """
     parts = np.random.default_rng(seed).standard_normal((*shape, 2))
     return torch.view_as_complex(torch.from_numpy(parts)) * (noise * math.sqrt(math.prod(acquisition.matrix) / 2))

@@ -16,6 +16,7 @@ from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
 from trajdesign.encoding.density import density_compensation
 from trajdesign.encoding.nufft import nufft_adjoint
+from trajdesign.encoding.operator import angles
 from trajdesign.encoding.voxel_signal import receiver_noise
 from trajdesign.errors import ConfigError
 from trajdesign.exporting.reception import (
@@ -319,7 +320,7 @@ def _compared(
 
 def _adjoint(kspace: Tensor, k: Tensor, acquisition: Acquisition) -> Tensor:
     """Return the root sum of squares (1, 1, y, x) of the weighted adjoint of k-space (coil, shot, sample)."""
-    omega = (k * (2 * math.pi * torch.tensor(acquisition.voxel, dtype=torch.float64))).flatten(0, 1)
+    omega = angles(k, acquisition).flatten(0, 1)
     weights = density_compensation(omega, acquisition.image_shape)
     images = nufft_adjoint(weights * kspace.flatten(1), omega, acquisition.image_shape)
     return root_sum_of_squares(images[None]).float()

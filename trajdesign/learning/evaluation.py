@@ -212,7 +212,7 @@ def reconstruct(
     """Sample and reconstruct coil images (batch, coil, y, x); returns image and reference (batch, 1, y, x).
 
     `seeds` (batch,) are those of each image's noise; without them the noise is another each time. `spectra` are those
-    of each slice, where they are known: see `trajdesign.encoding.toeplitz.spectra`.
+    of each slice, where they are known: see `Encoding.normal`.
     """
     if seeds is None:
         seeds = draw_seeds(len(coil_images), torch.default_generator)

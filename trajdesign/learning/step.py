@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trajdesign import plugins
 from trajdesign.config.models import Config
-from trajdesign.encoding.operator import Encoding, faster_normal
+from trajdesign.encoding.operator import Encoding
 from trajdesign.encoding.spectrum_cache import SpectrumCache
 from trajdesign.errors import DivergedError
 from trajdesign.interfaces import Constraint
@@ -174,21 +174,19 @@ class Joint:
         total = torch.zeros((), device=device)
         seeds = self.ranks.shard(draw_seeds(len(coil_images) * self.ranks.size, self.noise))
         n_at_once = settings.slices_at_once or slices_at_once(coil_images.shape, device)
-        normal = settings.normal
-        if normal == "auto":  # for the whole batch, so that neither parts nor ranks change what is computed
-            normal = faster_normal(self.ranks.size * len(coil_images) * coil_images.shape[1], device)
         if self.encoding is None or k.requires_grad:  # that of a fixed trajectory is made once
             played = self.response(trajectory.with_k(k))
-            self.encoding = Encoding(played, device=device, normal=normal)
+            self.encoding = Encoding(played, device=device, normal=settings.normal)
             if self.weights is None or k.requires_grad:
                 self.weights = self.encoding.followed_weights(self.weights)
             self.encoding.weights = self.weights
         encoding = self.encoding
-        cut = encoding.cut()
+        # for the whole batch, so that neither parts nor ranks change what is computed
+        cut = encoding.cut(self.ranks.size * len(coil_images) * coil_images.shape[1])
         for start in range(0, len(coil_images), n_at_once):
             part = slice(start, start + n_at_once)
             images = coil_images[part].to(device, non_blocking=True)
-            spectra = [] if normal == "chain" else self.spectra.of(numbers[part], coil_images[part], device)
+            spectra = [] if cut.normal_by == "chain" else self.spectra.of(numbers[part], coil_images[part], device)
             image, reference = reconstruct(images, cut, self.network, self.config, seeds[part], spectra)
             loss = metrics.image_loss(image, reference, settings.ssim_weight, 1.0) * (len(images) / len(coil_images))
             if loss.requires_grad:

@@ -1,7 +1,8 @@
 """``trajdesign scan``."""
 
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +10,10 @@ from trajdesign.cli import console
 from trajdesign.cli.commands._options import Force, Json, Quiet, note_unsealed, refuse
 from trajdesign.errors import InputError
 from trajdesign.files import untrusted
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
@@ -33,7 +38,6 @@ def scan(
     json: Json = False,
 ) -> None:
     """Scan an object with a written Pulseq file, reconstruct it, and compare with what was promised."""
-    from trajdesign.encoding.voxel_signal import read_off_resonance
     from trajdesign.errors import LimitError
     from trajdesign.exporting.virtual_scan import scan as scan_object
 
@@ -63,3 +67,26 @@ def scan(
         console.show_scan(path, out, facts)
     if facts.get("departure"):
         raise LimitError(facts["departure"])
+
+
+def read_off_resonance(text: str) -> "float | NDArray[np.floating]":
+    """Return a number, Hz, or else the map in the ``.npy`` file of that name.
+
+    Raises
+    ------
+    InputError
+        If it is neither, or no real map (y, x).
+    """
+    from trajdesign.files.arrays import read_npy
+
+    with suppress(ValueError):
+        return float(text)
+    try:
+        offset = read_npy(text)
+    except InputError as error:
+        raise InputError(
+            f"off_resonance {text!r} is neither a number in Hz nor a readable .npy file: {error}"
+        ) from None
+    if offset.ndim != 2 or offset.dtype.kind not in "fiu":
+        raise InputError(f"{text} must hold one real array (y, x), Hz.")
+    return offset.astype(float)
