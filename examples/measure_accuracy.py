@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trajdesign.acquisition import Acquisition
-from trajdesign.encoding.nufft import Backend, nufft, nufft_adjoint, there
+from trajdesign.encoding.nufft import nufft, nufft_adjoint, there, using
 from trajdesign.encoding.operator import angular
 from trajdesign.scanner import Scanner
 from trajdesign.trajectories.inits.radial import radial
@@ -34,32 +34,29 @@ def main() -> None:
     samples = torch.randn(COILS, len(omega), dtype=torch.complex128)
     print(f"{'kernel':13}{'operator':18}{'value':>10}{'d/d input':>12}{'d/d trajectory':>16}")
     for name in there(torch.device("cpu")):
-        for operator, ours, theirs, data in operators(name, shape, image, samples):
-            results = [derivatives(f, data, omega) for f in (ours, theirs)]
+        for operator, ours, theirs, data in operators(shape, image, samples):
+            with using(name):
+                results = [derivatives(f, data, omega) for f in (ours, theirs)]
             errors = [float((a - b).norm() / b.norm()) for a, b in zip(*results, strict=True)]
             print(f"{name:13}{operator:18}{errors[0]:>10.1e}{errors[1]:>12.1e}{errors[2]:>16.1e}")
-        left = torch.vdot(nufft(image, omega, name).flatten(), samples.flatten())
-        right = torch.vdot(image.flatten(), nufft_adjoint(samples, omega, shape, name).flatten())
+        with using(name):
+            left = torch.vdot(nufft(image, omega).flatten(), samples.flatten())
+            right = torch.vdot(image.flatten(), nufft_adjoint(samples, omega, shape).flatten())
         print(f"{name:13}{'adjoint dot test':18}{float((left - right).abs() / left.abs()):>10.1e}")
 
 
-def operators(
-    name: Backend, shape: tuple[int, ...], image: Tensor, samples: Tensor
-) -> list[tuple[str, Operator, Operator, Tensor]]:
+def operators(shape: tuple[int, ...], image: Tensor, samples: Tensor) -> list[tuple[str, Operator, Operator, Tensor]]:
     """Each operator's name, the kernel's version, the exact one, and what it acts on."""
 
-    def forward(x: Tensor, omega: Tensor) -> Tensor:
-        return nufft(x, omega, name)
-
     def adjoint(y: Tensor, omega: Tensor) -> Tensor:
-        return nufft_adjoint(y, omega, shape, name)
+        return nufft_adjoint(y, omega, shape)
 
     return [
-        ("forward", forward, exact, image),
+        ("forward", nufft, exact, image),
         ("adjoint", adjoint, lambda y, w: exact_adjoint(y, w, shape), samples),
         (
             "adjoint(forward)",
-            lambda x, w: adjoint(forward(x, w), w),
+            lambda x, w: adjoint(nufft(x, w), w),
             lambda x, w: exact_adjoint(exact(x, w), w, shape),
             image,
         ),

@@ -117,12 +117,12 @@ def test_reconstructions_show_images_and_errors_on_common_scales():
     rng = np.random.default_rng(0)
     reference = rng.uniform(size=(24, 16))
     results = {"fixed": reference + 0.1, "learned": reference - 0.01}
-    figure = plots.reconstructions(reference, results, {"learned": {"PSNR": 40.0, "SSIM": 0.99}}, error_scale=4)
+    figure = plots.reconstructions(reference, results, {"learned": {"PSNR": 40.0, "SSIM": 0.99}})
     images = [a.images[0] for a in figure.axes if a.images]
     arrays = [np.asarray(i.get_array()) for i in images]
     for got, expected in zip(arrays, [reference, *results.values(), 0.1, 0.01], strict=True):
         np.testing.assert_allclose(got, np.broadcast_to(expected, got.shape), atol=1e-12)
-    assert {i.get_clim() for i in images} == {(0.0, reference.max()), (0.0, reference.max() / 4)}
+    assert {i.get_clim() for i in images} == {(0.0, reference.max()), (0.0, reference.max() / 5)}
     assert "PSNR 40.00 dB, SSIM 0.9900" in texts(figure)
     assert len([a for a in plots.reconstructions(reference, {}).axes if a.images]) == 1
 

@@ -1,14 +1,13 @@
-"""What figures are made of: pictures of k-space, point spread functions and images, each in axes of its own.
+"""Parts of figures: pictures of k-space, point spread functions and images, each in axes of its own.
 
-Colours are safe for colour-blind readers: shots run through viridis, things compared are blue, vermillion
-(Okabe and Ito), errors and point spread functions run through perceptually even maps.
+The colours are safe for colour-blind readers: lines have those of Okabe and Ito, maps are perceptually even.
 """
 
 import contextlib
 import io
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -22,15 +21,17 @@ from matplotlib.patches import Ellipse, Rectangle
 from trajdesign.encoding.psf import PsfReport
 from trajdesign.trajectory import Trajectory
 
-#: Of things compared, in order.
+#: The colours of lines that are compared, in order.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#555555"
 AXES = "xyz"
 FLOOR_DB = -60.0
+#: Errors are shown on a scale this many times finer than the image.
+ERROR_SCALE = 5.0
 
 
 class Picture(Figure):
-    """A figure that shows itself in a notebook, though no backend of matplotlib knows of it."""
+    """A figure that shows itself in a notebook without pyplot."""
 
     def _repr_png_(self) -> bytes:
         return to_png(self)
@@ -43,7 +44,7 @@ def new_figure(width: float, height: float, layout: str | None = "constrained") 
 
 @contextlib.contextmanager
 def lacking_letters() -> Iterator[None]:
-    """Draw boxes for letters that the font lacks, as in names, without a warning each."""
+    """Draw a box for a letter that the font lacks, and do not warn."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         yield
@@ -71,6 +72,11 @@ def magnitude(axes: Axes, image: np.ndarray, colours: str, top: float) -> AxesIm
     axes.set_xticks([])
     axes.set_yticks([])
     return axes.imshow(image, cmap=colours, vmin=0.0, vmax=top)
+
+
+def look(i: int) -> tuple[str, str]:
+    """Return colour and style of the line number `i`."""
+    return COLOURS[i % len(COLOURS)], ("-", "--", ":")[i // len(COLOURS) % 3]
 
 
 def shot_colours(n_shots: int) -> np.ndarray:
@@ -105,14 +111,8 @@ def k_space(axes: Axes, trajectory: Trajectory, plane: tuple[int, int], part: fl
         axes.add_patch(
             Rectangle((-edge[0], -edge[1]), 2 * edge[0], 2 * edge[1], fill=False, color=GREY, linestyle="--")
         )
-        axes.annotate(
-            r"$k_\mathrm{max}$",
-            (-edge[0], edge[1]),
-            (4, -4),
-            textcoords="offset points",
-            va="top",
-            color=GREY,
-        )
+        corner = (-edge[0], edge[1])
+        axes.annotate(r"$k_\mathrm{max}$", corner, (4, -4), textcoords="offset points", va="top", color=GREY)
     reach = 1.06 * np.maximum(edge, np.nanmax(np.abs(k), axis=(0, 1))) if part == 1 else part * edge
     axes.set_xlim(-reach[0], reach[0])
     axes.set_ylim(-reach[1], reach[1])
@@ -121,13 +121,24 @@ def k_space(axes: Axes, trajectory: Trajectory, plane: tuple[int, int], part: fl
     axes.set_ylabel(f"$k_{AXES[plane[1]]}$ (1/m)")
 
 
+def with_errors(
+    axes: Sequence[Axes], image: np.ndarray, reference: np.ndarray, scores: Mapping[str, float]
+) -> AxesImage:
+    """Draw an image (y, x) with its scores in the first axes, its errors in the second; return the errors."""
+    top = peak(reference)
+    magnitude(axes[0], image, "gray", top)
+    axes[0].set_xlabel(scores_text(scores))
+    axes[1].set_title(f"error, ×{ERROR_SCALE:g}", fontsize=9, color=GREY)
+    return magnitude(axes[1], np.abs(image - reference), "inferno", top / ERROR_SCALE)
+
+
+def peak(reference: np.ndarray) -> float:
+    """Return the largest value of an image, and 1 of a black one."""
+    return float(np.max(reference)) or 1.0
+
+
 def psf_image(
-    axes: Axes,
-    report: PsfReport,
-    image: np.ndarray,
-    step: tuple[float, ...],
-    title: str,
-    half: float | None = None,
+    axes: Axes, report: PsfReport, image: np.ndarray, step: tuple[float, ...], title: str, half: float | None = None
 ) -> AxesImage:
     """Draw a magnitude image in dB over offsets in mm; `half` (m) crops it."""
     rows, columns = image.shape
@@ -156,6 +167,11 @@ def psf_image(
     return drawn
 
 
+def psf_rows(reports: Iterable[PsfReport]) -> list[tuple[str, ...]]:
+    """Return a row of text for each measure of point spread functions: its name, and its value in each."""
+    return [(row[0][0], *(value for _, value in row)) for row in zip(*(r.rows() for r in reports), strict=True)]
+
+
 def scores_text(scores: Mapping[str, float]) -> str:
     """Return the scores of an image in one line; one called PSNR is in dB."""
     return ", ".join(
@@ -164,6 +180,6 @@ def scores_text(scores: Mapping[str, float]) -> str:
 
 
 def plain(name: str) -> str:
-    """Return a user's name as plain text in one line, not as a formula, of a length that leaves room for the axes."""
+    """Return a user's name as one short line of plain text, never a formula."""
     shown = "".join(c if c.isprintable() else " " for c in name)
     return (shown if len(shown) <= 40 else f"{shown[:39]}…").replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""The figures of a run, as matplotlib figures that no global state knows of, and that show themselves in a notebook."""
+"""The figures of a run, as matplotlib figures that show themselves in a notebook."""
 
 import io
 import textwrap
@@ -11,6 +11,7 @@ from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
+from torch import Tensor
 
 from trajdesign.encoding.psf import PsfReport
 from trajdesign.errors import ConfigError
@@ -27,12 +28,12 @@ from trajdesign.trajectory import Trajectory, point_times
 
 _LIMIT = "#B2182B"
 _METADATA: dict[str, dict[str, None]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
-_HIGHEST_HZ = 3000.0  # of a gradient spectrum
+_HIGHEST_HZ = 3000.0  # the end of a gradient spectrum
 _LINES_A_PAGE = 72
 _CLOSE_UP = 1 / 8  # the part of k_max shown around the centre
 
 
-def save(figure: Figure, path: Path | str, *, dpi: float = 150) -> None:
+def save(figure: Figure, path: Path | str) -> None:
     """Write a figure to a ``.png``, ``.svg`` or ``.pdf`` file, whole or not at all.
 
     Raises
@@ -43,9 +44,9 @@ def save(figure: Figure, path: Path | str, *, dpi: float = 150) -> None:
     ending = untrusted.ending(path)
     if ending not in _METADATA:
         raise ConfigError(f"{path}: a figure's file name ends in {', '.join(_METADATA)}, not in {ending!r}.")
-    stream = io.BytesIO()  # which is never full: what writes PDF does not close a file in order that is
+    stream = io.BytesIO()  # memory first: on a full disk matplotlib leaves a PDF file open
     with drawing.lacking_letters():
-        figure.savefig(stream, dpi=dpi, metadata=_METADATA[ending], format=ending[1:])
+        figure.savefig(stream, dpi=150, metadata=_METADATA[ending], format=ending[1:])
     with atomic_path(path) as temporary:
         temporary.write_bytes(stream.getbuffer())
 
@@ -61,7 +62,7 @@ def save_pages(figures: Sequence[Figure], path: Path | str) -> None:
 
 
 def text_pages(title: str, text: str) -> list[Figure]:
-    """Return text as it is, under a title, on pages of A4."""
+    """Return text under a title on pages of A4."""
     lines = [part for line in text.splitlines() for part in textwrap.wrap(line, 104, subsequent_indent="    ") or [""]]
     pages = []
     for first in range(0, len(lines), _LINES_A_PAGE):
@@ -73,27 +74,17 @@ def text_pages(title: str, text: str) -> list[Figure]:
     return pages
 
 
-def trajectories(fixed: Trajectory, learned: Trajectory | None = None) -> Figure:
-    """Draw k-space before and after: all of it with the k_max box, and the samples at the centre.
-
-    Parameters
-    ----------
-    fixed, learned
-        One column each in 2D; in 3D one row each, a column for each pair of axes.
-    """
-    shown = [t for t in (fixed, learned) if t is not None]
-    if fixed.acquisition.n_dims == 2:
+def trajectories(*shown: Trajectory) -> Figure:
+    """Draw k-space of trajectories: a column each, whole and centre; in 3D a row each with its three planes."""
+    if shown[0].acquisition.n_dims == 2:
         figure = drawing.new_figure(5.0 * len(shown) + 0.2, 9.8)
         grid = figure.subplots(2, len(shown), squeeze=False)
         for column, trajectory in enumerate(shown):
             drawing.k_space(grid[0, column], trajectory, (0, 1))
             grid[0, column].set_title(drawing.plain(trajectory.name), fontweight="bold")
             drawing.k_space(grid[1, column], trajectory, (0, 1), part=_CLOSE_UP)
-            grid[1, column].set_title(
-                f"centre, ×{1 / _CLOSE_UP:g}; dots: ADC samples; shots: dark to light",
-                color=drawing.GREY,
-                fontsize=9,
-            )
+            title = f"centre, ×{1 / _CLOSE_UP:g}; dots: ADC samples; shots: dark to light"
+            grid[1, column].set_title(title, color=drawing.GREY, fontsize=9)
         return figure
     planes = ((0, 1), (0, 2), (1, 2))
     figure = drawing.new_figure(4.4 * len(planes), 4.6 * len(shown))
@@ -105,48 +96,31 @@ def trajectories(fixed: Trajectory, learned: Trajectory | None = None) -> Figure
     return figure
 
 
-def waveforms(fixed: Trajectory, learned: Trajectory | None = None) -> Figure:
-    """Draw the gradient and the slew rate of every shot over time, against the limits.
+def waveforms(*shown: Trajectory) -> Figure:
+    """Draw the gradient and the slew rate of every shot over time against the limits, a column for each trajectory.
 
-    Both in the norm the scanner's limits are given in; the receiver's Nyquist limit is a gradient too.
-
-    Parameters
-    ----------
-    fixed, learned
-        One column each, on the same scales.
+    Both are in the norm of the scanner's limits. The receiver's Nyquist limit is a gradient too.
     """
-    shown = [t for t in (fixed, learned) if t is not None]
     figure = drawing.new_figure(6.0 * len(shown), 6.4)
     grid = figure.subplots(2, len(shown), squeeze=False, sharex=True, sharey="row")
     for column, trajectory in enumerate(shown):
         acquisition, scanner = trajectory.acquisition, trajectory.scanner
         gradient, receiver, slew = (c(acquisition, scanner) for c in (Gradient, Receiver, Slew))
         norm = "vector norm" if scanner.limit_norm == "vector" else "largest axis"
-        for row, (measured, scale, unit, limits) in enumerate(
-            (
-                (gradient, 1e3, "mT/m", (("scanner", gradient.limit), ("receiver", receiver.limit))),
-                (slew, 1.0, "T/m/s", (("scanner", slew.limit),)),
-            )
-        ):
-            axes = grid[row, column]
-            values = measured.measure(trajectory).detach().double().cpu().numpy() * scale
-            _against_limits(axes, trajectory, values, [(name, limit * scale) for name, limit in limits], unit)
-            if column == 0:
-                axes.set_ylabel(f"{('gradient', 'slew rate')[row]}, {norm} ({unit})")
+        top, bottom = grid[:, column]
+        allowed = {"scanner": 1e3 * gradient.limit, "receiver": 1e3 * receiver.limit}
+        _against_limits(top, trajectory, 1e3 * gradient.measure(trajectory), allowed, "mT/m")
+        _against_limits(bottom, trajectory, slew.measure(trajectory), {"scanner": slew.limit}, "T/m/s")
+        if column == 0:
+            top.set_ylabel(f"gradient, {norm} (mT/m)")
+            bottom.set_ylabel(f"slew rate, {norm} (T/m/s)")
         grid[0, column].set_title(drawing.plain(trajectory.name), fontweight="bold", loc="left")
         grid[1, column].set_xlabel("time (ms)")
     return figure
 
 
-def psf_figure(report: PsfReport, compare: PsfReport | None = None) -> Figure:
-    """Draw a point spread function, or two: images in dB, main lobe, mean over directions, and the numbers.
-
-    Parameters
-    ----------
-    report, compare
-        Each has a row of images; the profiles and the table show both.
-    """
-    shown = [r for r in (report, compare) if r is not None]
+def psf_figure(*shown: PsfReport) -> Figure:
+    """Draw point spread functions: a row of images in dB for each, the profiles and the numbers of all."""
     figure = drawing.new_figure(15.0, 4.5 * len(shown) + (1.9 if len(shown) == 1 else 0.9))
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1.9, 1.0))[0]
     images = left.subplots(len(shown), 2, squeeze=False)
@@ -173,8 +147,6 @@ def reconstructions(
     reference: np.ndarray,
     results: Mapping[str, np.ndarray],
     scores: Mapping[str, Mapping[str, float]] | None = None,
-    *,
-    error_scale: float = 5.0,
 ) -> Figure:
     """Draw a reference image and reconstructions of it, each above the map of its errors.
 
@@ -185,87 +157,69 @@ def reconstructions(
     results
         Magnitude images (y, x) by label, in the units of the reference.
     scores
-        Numbers to print below an image, by label and name: ``{"learned": {"PSNR": 31.2, "SSIM": 0.91}}``; one
-        called PSNR is in dB.
-    error_scale
-        Errors are shown on a scale this many times finer than the image.
+        Numbers to print below an image, by label and name: ``{"learned": {"PSNR": 31.2, "SSIM": 0.91}}``; PSNR is
+        in dB.
     """
-    top = float(np.max(reference)) or 1.0
     n = len(results) + 1
     ratio = reference.shape[0] / reference.shape[1]
     figure = drawing.new_figure(3.3 * n + 0.9, 6.6 * ratio + 1.1, layout="compressed")
     grid = figure.subplots(2, n, squeeze=False)
-    drawn = drawing.magnitude(grid[0, 0], reference, "gray", top)
+    drawn = drawing.magnitude(grid[0, 0], reference, "gray", drawing.peak(reference))
     grid[0, 0].set_title("reference", fontweight="bold")
     grid[1, 0].axis("off")
     for column, (label, image) in enumerate(results.items(), start=1):
-        drawing.magnitude(grid[0, column], image, "gray", top)
         grid[0, column].set_title(label, fontweight="bold")
-        grid[0, column].set_xlabel(drawing.scores_text(scores.get(label, {}) if scores else {}))
-        error = drawing.magnitude(grid[1, column], np.abs(image - reference), "inferno", top / error_scale)
-        grid[1, column].set_title(f"error, ×{error_scale:g}", fontsize=9, color=drawing.GREY)
+        error = drawing.with_errors(grid[:, column], image, reference, (scores or {}).get(label, {}))
     figure.colorbar(drawn, ax=grid[0, :], label="magnitude", pad=0.01, aspect=30)
     if results:
         figure.colorbar(error, ax=grid[1, :], label="|error|", pad=0.01, aspect=30)
     return figure
 
 
-def learning_curves(
-    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
-    *,
-    x_label: str = "step",
-    y_label: str = "validation PSNR (dB)",
-) -> Figure:
-    """Draw values over training, one line for each label, with its last value.
-
-    Parameters
-    ----------
-    curves
-        Label -> (steps, values); values that are not finite leave a gap.
-    x_label, y_label
-        What is drawn, with the unit.
-    """
+def learning_curves(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Figure:
+    """Draw the validation PSNR over training: label -> (steps, dB); values that are not finite leave a gap."""
     figure = drawing.new_figure(7.2, 4.4)
     axes = figure.subplots()
     for i, (label, (steps, values)) in enumerate(curves.items()):
         y = np.asarray(values, dtype=float)
-        colour, style = drawing.COLOURS[i % len(drawing.COLOURS)], ("-", "--", ":")[i // len(drawing.COLOURS) % 3]
+        colour, style = drawing.look(i)
         marker = "o" if len(y) <= 40 else ""
         text = f"{label}: {y[-1]:#.4g}" if len(y) else label
         y = np.where(np.isfinite(y), y, np.nan)
         axes.plot(np.asarray(steps), y, style, marker=marker, markersize=3.5, color=colour, label=text)
-    drawing.label(axes, x_label, y_label, "")
+    drawing.label(axes, "step", "validation PSNR (dB)", "")
     if curves:
         axes.legend(frameon=False, fontsize=9)
     return figure
 
 
 def _against_limits(
-    axes: Axes, trajectory: Trajectory, values: np.ndarray, limits: list[tuple[str, float]], unit: str
+    axes: Axes, trajectory: Trajectory, measured: Tensor, limits: Mapping[str, float], unit: str
 ) -> None:
-    """Draw values (shot, time) over the time of the control points they are centred between."""
+    """Draw measured values (shot, time) over the time of the control points they are centred between."""
+    values = measured.detach().double().cpu().numpy()
     times = point_times(trajectory.acquisition, trajectory.scanner)
     lost = (len(times) - values.shape[1]) / 2
     time = 1e3 * (times[0] + (np.arange(values.shape[1]) + lost) * trajectory.scanner.gradient_raster)
     lines = [np.column_stack([time, shot]) for shot in values]
     axes.add_collection(LineCollection(lines, colors=list(drawing.shot_colours(len(values))), linewidths=0.7))
     peak = float(np.nanmax(values))
-    if peak < ROUNDING * max(limit for _, limit in limits):  # what only rounding made of zero
+    if peak < ROUNDING * max(limits.values()):  # zero but for rounding
         peak = 0.0
-    for i, (name, limit) in enumerate(limits):
+    for i, (name, limit) in enumerate(limits.items()):
         axes.axhline(limit, color=_LIMIT, linewidth=1.2, linestyle=("-", "--")[i])
         axes.annotate(
             f"{name} limit {limit:.4g}", (1, limit), (-3, 2), xycoords=("axes fraction", "data"),
             textcoords="offset points", ha="right", va="bottom", fontsize=8, color=_LIMIT,
         )  # fmt: skip
-    name, least = min(limits, key=lambda named: named[1])
+    name, least = min(limits.items(), key=lambda named: named[1])
     broken = peak > least * (1 + ROUNDING)
     axes.set_title(
         f"peak {peak:.4g} {unit}, {peak / least:.1%} of the {name} limit", loc="right", fontsize=9,
         color=_LIMIT if broken else drawing.GREY,
     )  # fmt: skip
     axes.set_xlim(time[0], time[-1])
-    axes.set_ylim(0, max(axes.get_ylim()[1], 1.12 * max(peak, *(limit for _, limit in limits))))
+    axes.set_ylim(0, max(axes.get_ylim()[1], 1.12 * max(peak, *limits.values())))
     axes.grid(color="#DDDDDD", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -287,12 +241,12 @@ def _psf_profiles(profile: Axes, radial: Axes, report: PsfReport, colour: str) -
     radial.set_ylim(drawing.FLOOR_DB - 10, 3)
 
 
-def _psf_table(axes: Axes, shown: list[PsfReport]) -> None:
+def _psf_table(axes: Axes, shown: Sequence[PsfReport]) -> None:
     axes.axis("off")
-    rows = [r.rows() for r in shown]
+    rows = drawing.psf_rows(shown)
     table = axes.table(
-        [[text for _, text in cells] for cells in zip(*rows, strict=True)],
-        rowLabels=[name for name, _ in rows[0]],
+        [cells for _, *cells in rows],
+        rowLabels=[name for name, *_ in rows],
         colLabels=[drawing.plain(r.name) for r in shown],
         loc="center", edges="horizontal", cellLoc="center", bbox=Bbox.from_bounds(0.45, 0, 0.55, 1),
     )  # fmt: skip
@@ -303,7 +257,7 @@ def _psf_table(axes: Axes, shown: list[PsfReport]) -> None:
 
 
 def exposure_figure(exposure: Exposure, bands: Sequence[Band] = ()) -> Figure:
-    """Draw what a file does to nerves and resonances: the gradient where nerves respond most, and its spectrum."""
+    """Draw what a file does to nerves and resonances: its gradient where nerves respond most, and its spectrum."""
     figure = drawing.new_figure(9.0, 8.5)
     gradient, nerves, spectrum = figure.subplots(3, 1)
     ms = exposure.times * 1e3

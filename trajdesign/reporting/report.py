@@ -29,17 +29,12 @@ from trajdesign.studies.compare import Stage
 from trajdesign.studies.study import FIXED, Cell, Study
 from trajdesign.trajectory import Trajectory
 
-#: What `trajdesign.reporting.plots.reconstructions` draws: a reference, images and their scores.
+#: A reference, images and their scores: see `trajdesign.reporting.plots.reconstructions`.
 _Shown = tuple[np.ndarray, dict[str, np.ndarray], dict[str, dict[str, float]]]
 
 
 def draw(path: Path | str) -> list[Path]:
-    """Draw every figure of a finished run into its folder ``figures``, and its page ``report.html``.
-
-    Parameters
-    ----------
-    path
-        The run folder.
+    """Draw every figure of a finished run folder into its folder ``figures``, and its page ``report.html``.
 
     Returns
     -------
@@ -65,14 +60,7 @@ def draw(path: Path | str) -> list[Path]:
 
 
 def write(path: Path | str, out: Path | str) -> None:
-    """Write the report of a finished run: a page for the browser, or its figures on paper.
-
-    Parameters
-    ----------
-    path
-        The run folder.
-    out
-        File to write, ``.html`` or ``.pdf``.
+    """Write the report of a finished run folder: a page for the browser (``.html``), or its figures (``.pdf``).
 
     Raises
     ------
@@ -121,7 +109,7 @@ def _figures(contents: Contents) -> dict[str, plots.Figure]:
         "trajectories": plots.trajectories(*shown),
         "waveforms": plots.waveforms(*shown),
         "psf": plots.psf_figure(*contents.psfs.values()),
-        "reconstruction": plots.reconstructions(*_after(contents.examples), error_scale=webpage.ERROR_SCALE),
+        "reconstruction": plots.reconstructions(*_after(contents.examples)),
         "learning": plots.learning_curves(contents.curves),
     }
     if contents.acting is not None:
@@ -135,7 +123,7 @@ def _write_page(contents: Contents, out: Path | str) -> None:
 
 
 def _summary(contents: Contents) -> str:
-    """Return what stands before the figures on paper: results, limits, how to go on, and the config."""
+    """Return the text before the figures on paper: results, limits, how to go on, and the config."""
     results = [("test images", "PSNR (dB)", "SSIM", "NRMSE"), *webpage.results_table(contents.metrics)]
     lines = ["".join(f"{cell:>14}" for cell in row) for row in results]
     for label, findings in contents.findings.items():
@@ -149,29 +137,21 @@ def _summary(contents: Contents) -> str:
 
 
 def draw_comparison(stages: Sequence[Stage], out: Path | str) -> None:
-    """Draw the trajectories of runs, their point spread functions, and one test image as each of them shows it.
-
-    Parameters
-    ----------
-    stages
-        Of one test set.
-    out
-        File to write: see `trajdesign.reporting.plots.save`.
-    """
+    """Draw the trajectories of stages with one test set, their point spread functions, and a test image of each."""
     examples = _examples({stage.label: (stage.folder, stage.name) for stage in stages})
     shown = {label: (example.trajectory, psf(example.trajectory)) for label, example in examples.items()}
     plots.save(study_plots.side_by_side(shown, *_after(examples)), out)
 
 
 def draw_study(study: Study, rows: Sequence[Mapping[str, Any]], out: Path | str) -> list[Path]:
-    """Draw the figures of a study into its folder ``figures``, from the cells that are finished.
+    """Draw the figures of a study into the folder ``figures`` of `out`, from the cells that are finished.
 
     Parameters
     ----------
     study, out
         The study and its folder.
     rows
-        Of the table that `trajdesign.studies.tables.collect` returned.
+        The table that `trajdesign.studies.tables.collect` returned.
 
     Returns
     -------
@@ -201,10 +181,7 @@ def draw_study(study: Study, rows: Sequence[Mapping[str, Any]], out: Path | str)
 
 
 def _fixed_and_learned(study: Study, kin: list[Cell], out: Path | str) -> dict[str, tuple[Trajectory, PsfReport]]:
-    """Return a fixed trajectory, where learning started if not there, and what was learned.
-
-    What was learned is labelled by parameterization and further axes.
-    """
+    """Return the fixed trajectory, the start of learning if that is another one, and the learned ones by label."""
     trajectories = {"fixed": training.folder(kin[0], out).trajectory("initial")}
     for cell in kin:
         if not cell.is_fixed:
@@ -217,7 +194,7 @@ def _fixed_and_learned(study: Study, kin: list[Cell], out: Path | str) -> dict[s
 
 
 def _before_and_after(family: list[Cell], out: Path | str) -> _Shown:
-    """Return a test image of a fixed start, and of what was learned from it, each before and after the network."""
+    """Return a test image of the fixed start and of what was learned from it, before and after the network."""
     folders = {str(cell.values["parameterization"]): training.folder(cell, out) for cell in family}
     examples = _examples({label: (folder, folder.stages()[-1]) for label, folder in folders.items()})
     images, scores = {}, {}
@@ -301,7 +278,7 @@ def _test_image(folder: RunFolder, stage: str) -> tuple[int, int, Tensor]:
 
 
 def _after(examples: dict[str, Example]) -> _Shown:
-    """Return the reference, and images and scores after the network, by label."""
+    """Return what the network made of the examples."""
     reference = next(iter(examples.values())).reference
     images = {label: example.images["network"] for label, example in examples.items()}
     return reference, images, {label: example.scores["network"] for label, example in examples.items()}

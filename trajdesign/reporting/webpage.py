@@ -1,15 +1,14 @@
-"""The page of a run: one HTML file that loads nothing, in which the shots play and what was learned can be looked at.
+"""The page of a run: one HTML file that loads nothing, and in which the shots play.
 
-The text is that of ``templates/report.html``; what ``templates/report.js`` draws stands in it as JSON, in SI. Whatever
-a user named is escaped, and the page's policy lets no script run but its own.
+Its text is ``templates/report.html``; ``templates/report.js`` draws the JSON that stands in it, in SI. Whatever a user
+named is escaped, and the page's policy lets no other script run.
 """
 
 import base64
 import hashlib
+import io
 import json
 import math
-import struct
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import jinja2
 import markupsafe
 import numpy as np
+from PIL import Image
 
 from trajdesign import plugins
 from trajdesign.config import models as config_module
@@ -34,14 +34,13 @@ from trajdesign.version import __version__
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _DIGITS = 6
-_WIDEST = 512  # pixels of the image of a point spread function: wider ones keep the largest of their pixels
-ERROR_SCALE = 5.0
+_WIDEST = 512  # pixels of the image of a point spread function; of a wider one the largest pixels are kept
 LIMIT_HEADINGS = ("limit", "trajectory", "verdict", "worst", "allowed", "unit", "margin", "where")
 
 
 @dataclass(frozen=True)
 class Example:
-    """A test image (y, x): the reference, the root sum of squares of the ``adjoint``, and what the ``network`` says."""
+    """A test image (y, x): the reference, the images and scores of the ``adjoint`` and of the ``network``."""
 
     trajectory: Trajectory
     reference: np.ndarray
@@ -51,7 +50,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a finished run has to show, each by its label.
+    """What a finished run has to show.
 
     Parameters
     ----------
@@ -63,12 +62,9 @@ class Contents:
         ``fixed`` and, if it was learned, ``learned``; all of one acquisition and scanner.
     acting
         The last of them as it acts through the gradient system's response, if the run knows one.
-    psfs, findings
-        Of each of the trajectories: its point spread function and its worst place against every limit.
-    examples
-        By stage, of the same names.
-    curves
-        By stage: steps and validation PSNR, dB.
+    psfs, findings, examples, curves
+        The same labels -> point spread function; worst place against every limit; test image; steps and validation
+        PSNR, dB.
     """
 
     path: Path
@@ -101,7 +97,7 @@ def render(contents: Contents) -> str:
         acquisition=shown.acquisition,
         scanner=shown.scanner,
         results=results_table(contents.metrics),
-        psf_rows=_psf_table(contents.psfs),
+        psf_rows=drawing.psf_rows(contents.psfs.values()),
         # fixed in the ink of the one, learned in that of the other: see the style sheet
         same=lambda labels: [(label, label) for label in labels],
         version=__version__,
@@ -111,9 +107,9 @@ def render(contents: Contents) -> str:
         commands=commands(contents.path, shown.scanner),
         formats=[name for name in plugins.names("exporter") if name != "pulseq"],
         config=toml.to_toml(contents.config.to_dict()),
-        error_scale=ERROR_SCALE,
+        error_scale=drawing.ERROR_SCALE,
         magma=_png(np.linspace(0, 1, 256)[None], 0, 1, "magma"),
-        # the files of the package itself, and JSON without a character that could end its element
+        # safe: files of the package, and JSON without a character that could end its element
         script=markupsafe.Markup(script),
         style=markupsafe.Markup(style),
         data=markupsafe.Markup(_to_json(_data(contents))),
@@ -126,12 +122,12 @@ def _text(name: str) -> str:
 
 
 def title(contents: Contents) -> str:
-    """Return the name of the run's folder, which no other run has, beside that of the run."""
+    """Return the name of the run's folder, which is unique, and of the run."""
     return f"{contents.path.resolve().name} ({contents.config.name})"
 
 
 def commands(path: Path, scanner: Scanner) -> dict[str, str]:
-    """Return the commands that go on from a run folder, by what they do."""
+    """Return what can be done with a run folder -> its command."""
     run, sequence = quote(str(path)), quote(str(path / "trajectory.seq"))
     played_by = " ".join(config_module.options_of(scanner))
     return {
@@ -153,12 +149,6 @@ def results_table(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
         p = metrics["wilcoxon_p"]
         rows.append(("Wilcoxon p", _number(p["psnr"], 2), _number(p["ssim"], 2), ""))
     return rows
-
-
-def _psf_table(psfs: Mapping[str, PsfReport]) -> list[tuple[str, ...]]:
-    """Return each measure with its value in each trajectory, as text."""
-    rows = [dict(report.rows()) for report in psfs.values()]
-    return [(name, *(row[name] for row in rows)) for name in rows[0]]
 
 
 def _limits_table(findings: Mapping[str, list[Finding]]) -> list[tuple[Finding, dict[str, Finding]]]:
@@ -187,7 +177,8 @@ def _data(contents: Contents) -> dict[str, Any]:
         "k_max": acquisition.k_max,
         "norm": first.scanner.limit_norm,
         "limits": {
-            "gradient": {name: allowed[key] for key, name in _GRADIENT_LIMITS.items() if key in allowed},
+            "gradient": {"scanner": allowed["gradient"]}
+            | ({"receiver": allowed["receiver"]} if "receiver" in allowed else {}),
             "slew": {"scanner": allowed["slew"]},
         },
         "shot_colours": {
@@ -207,16 +198,13 @@ def _data(contents: Contents) -> dict[str, Any]:
     }
 
 
-_GRADIENT_LIMITS = {"gradient": "scanner", "receiver": "receiver"}
-
-
 def _by_axis(values: Any) -> list[Any]:
     """Return a tensor (shot, time, dim) as lists (shot, dim, time)."""
     return values.detach().double().cpu().numpy().transpose(0, 2, 1).tolist()
 
 
 def _psf(report: PsfReport) -> dict[str, Any]:
-    """Return images, wide ones first, with their edges (left, bottom, right, top), and profiles over offsets; m."""
+    """Return images, wide ones first, with their edges (left, bottom, right, top), m, and profiles over offsets, m."""
     profiles = {}
     for axis, values, step in zip("xy", report.profiles, report.profile_step, strict=True):
         profiles[axis] = {"x": (np.arange(len(values)) - len(values) // 2) * step, "y": values}
@@ -246,57 +234,32 @@ def _example(example: Example) -> dict[str, Any]:
     return {
         "network": _grey(example.images["network"], example.reference),
         "adjoint": _grey(example.images["adjoint"], example.reference),
-        "error": _png(error, 0.0, _top(example.reference) / ERROR_SCALE, "inferno"),
+        "error": _png(error, 0.0, drawing.peak(example.reference) / drawing.ERROR_SCALE, "inferno"),
         "scores": {part: drawing.scores_text(scores) for part, scores in example.scores.items()},
     }
 
 
 def _grey(image: np.ndarray, reference: np.ndarray) -> str:
-    return _png(image, 0.0, _top(reference), "gray")
-
-
-def _top(reference: np.ndarray) -> float:
-    return float(np.max(reference)) or 1.0
+    return _png(image, 0.0, drawing.peak(reference), "gray")
 
 
 def _png(values: np.ndarray, low: float, high: float, colours: str) -> str:
     """Return values (y, x) between `low` and `high` as the address of a PNG image in the colours of a map."""
-    rows, columns = values.shape
-    index = np.rint(255 * np.clip((values - low) / (high - low), 0, 1)).astype(np.uint8)
-    change = np.diff(index, axis=0, prepend=np.zeros((1, columns), np.uint8))
-    lines = np.concatenate([np.full((rows, 1), 2, np.uint8), change], axis=1)  # each starts with its filter: up
-    chunks = (
-        (b"IHDR", struct.pack(">IIBBBBB", columns, rows, 8, 3, 0, 0, 0)),  # 8 bits, colours of a palette
-        (b"PLTE", drawing.palette(colours).tobytes()),
-        (b"IDAT", zlib.compress(lines.tobytes(), 9)),
-        (b"IEND", b""),
-    )
-    file = _PNG + b"".join(
-        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        for kind, content in chunks
-    )
-    return f"data:image/png;base64,{base64.b64encode(file).decode()}"
-
-
-_PNG = b"\x89PNG\r\n\x1a\n"
+    image = Image.fromarray(np.rint(255 * np.clip((values - low) / (high - low), 0, 1)).astype(np.uint8))
+    image.putpalette(drawing.palette(colours).tobytes())
+    stream = io.BytesIO()
+    image.save(stream, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
 def _to_json(value: Any) -> str:
-    """Return strict and short JSON, without the characters of markup."""
-    text = json.dumps(_rounded(value), separators=(",", ":"), allow_nan=False)
+    """Return short JSON of few digits, with null for what is not finite, and without the characters of markup."""
+    text = json.dumps(value, default=np.ndarray.tolist)
+    rounded = json.loads(text, parse_float=lambda x: float(f"{float(x):.{_DIGITS}g}"), parse_constant=lambda _: None)
+    text = json.dumps(rounded, separators=(",", ":"), allow_nan=False)
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _rounded(v) for key, v in value.items()}
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [_rounded(v) for v in value]
-    if isinstance(value, float):
-        return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None
-    return value
 
 
 def _number(value: float | None, digits: int = 5) -> str:
