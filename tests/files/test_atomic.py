@@ -113,7 +113,7 @@ def test_text_is_written_with_lf_on_every_system():
             word.value for word in (*call.args, *(k.value for k in call.keywords)) if isinstance(word, ast.Constant)
         ]
         is_opened = call.func.attr in ("open", "fdopen") and any(word in ("w", "a", "x", "wt") for word in words)
-        if is_opened or (call.func.attr == "write_text" and ast.unparse(call.func.value) != "files"):
+        if is_opened or (call.func.attr == "write_text" and ast.unparse(call.func.value) != "atomic"):
             texts.append((name, [k.value.value for k in call.keywords if k.arg == "newline"]))
     assert len(texts) > 9
     assert {name for name, newline in texts if newline != ["\n"]} == set()

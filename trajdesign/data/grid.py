@@ -1,6 +1,7 @@
 """From the pixels an image came in to the pixels of the acquisition."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.fft
@@ -83,17 +84,16 @@ def fourier_resize(image: NDArray, shape: tuple[int, int]) -> NDArray:
 
 
 def center_fit(image: NDArray, shape: tuple[int, int]) -> NDArray:
-    """Crop or pad with zeros each of the last two axes, so that pixel n // 2 stays the centre."""
-    for axis, wanted in zip((-2, -1), shape, strict=True):
-        present = image.shape[axis]
-        before = wanted // 2 - present // 2
-        if wanted < present:
-            image = np.moveaxis(np.moveaxis(image, axis, 0)[-before : wanted - before], 0, axis)
-        elif wanted > present:
-            pad = [(0, 0)] * image.ndim
-            pad[axis] = (before, wanted - present - before)
-            image = np.pad(image, pad)
-    return image
+    """Crop or pad with zeros the last two axes, so that pixel n // 2 stays the centre."""
+    sides = margins(image.shape[-2:], shape)
+    kept = (slice(max(-low, 0), n - max(-high, 0)) for n, (low, high) in zip(image.shape[-2:], sides, strict=True))
+    added = [(max(low, 0), max(high, 0)) for low, high in sides]
+    return np.pad(image[(..., *kept)], [(0, 0)] * (image.ndim - 2) + added)
+
+
+def margins(old: Sequence[int], new: Sequence[int]) -> list[tuple[int, int]]:
+    """Return how many pixels each axis gains before and after, or loses, so that pixel n // 2 stays the centre."""
+    return [(n // 2 - o // 2, (n + 1) // 2 - (o + 1) // 2) for o, n in zip(old, new, strict=True)]
 
 
 def centered_fft(image: NDArray) -> NDArray:

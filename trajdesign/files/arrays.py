@@ -1,11 +1,12 @@
-"""Arrays in files: NumPy's ``.npz`` and ``.npy``, and BART's ``.cfl`` with its ``.hdr``; numbers and text alone."""
+"""Arrays of numbers and text in NumPy's ``.npz`` and ``.npy``, and in BART's ``.cfl`` with its ``.hdr``."""
 
+import contextlib
 import io
 import math
 import sys
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Literal
 
@@ -17,52 +18,39 @@ from trajdesign.files.untrusted import MOST_BYTES, opened, read_text, require_mo
 
 Kind = Literal["real", "whole", "true or false", "text"]
 
-# As numpy abbreviates them.
+#: The letters of numpy for them.
 _LETTERS: dict[Kind, str] = {"real": "fiu", "whole": "iu", "true or false": "b", "text": "U"}
 
-_MOST_MEMBERS = 64
-_MOST_HEADER = 10_000
-_ZIP_END = 22
-
-# Of BART's .hdr, which also tells the command that made the array.
+#: Limits of an .npz file: members, and bytes of the header of each; bytes of the end of a ZIP file.
+_MOST_MEMBERS, _MOST_HEADER, _ZIP_END = 64, 10_000, 22
+#: Limits of BART's .hdr, which also tells the command that made the array: bytes, and axes.
 _MOST_HDR, _MOST_AXES = 2**20, 16
 
 
 def read_npz(path: Path | str, most: int = MOST_BYTES) -> dict[str, NDArray]:
     """Return every array of an ``.npz`` file by its name, in native byte order; they may be read-only.
 
-    Parameters
-    ----------
-    path
-        The file.
-    most
-        Bytes of all arrays together.
-
     Raises
     ------
     InputError
-        If the file is missing, no ``.npz`` file, damaged, or holds anything but arrays of numbers and text.
+        If the file is missing, no ``.npz`` file, damaged, or holds anything but arrays of numbers and text, of at most
+        `most` bytes in all.
     """
-    with opened(path, most) as (stream, size):
-        try:
-            n_members = _announced(stream, size, path)
-            with zipfile.ZipFile(stream) as archive:
-                members = _listed(archive, n_members, path)
-                # members that overlap unpack to many times what they are
-                packed = sum(member.compress_size for member in members)
-                require_modest(path, sum(member.file_size for member in members), size, most)
-                if packed > size:
-                    raise InputError(f"{path} is damaged: its members overlap.")
-                arrays = {}
-                for member in members:
-                    name = member.filename.removesuffix(".npy")
-                    with archive.open(member) as content:
-                        arrays[name] = _array(content, member.file_size, f"{path}: {name!r}")
-                return arrays
-        except (InputError, MemoryError):
-            raise
-        except Exception as error:  # zipfile, zlib and numpy raise more than ten types on damaged files
-            raise InputError(f"{path} is not an .npz file, or damaged ({type(error).__name__}).") from None
+    with opened(path, most) as (stream, size), _damage_told(path, ".npz"):
+        n_members = _announced(stream, size, path)
+        with zipfile.ZipFile(stream) as archive:
+            members = _listed(archive, n_members, path)
+            # members that overlap unpack to many times what they are
+            packed = sum(member.compress_size for member in members)
+            require_modest(path, sum(member.file_size for member in members), size, most)
+            if packed > size:
+                raise InputError(f"{path} is damaged: its members overlap.")
+            arrays = {}
+            for member in members:
+                name = member.filename.removesuffix(".npy")
+                with archive.open(member) as content:
+                    arrays[name] = _array(content, member.file_size, f"{path}: {name!r}")
+            return arrays
 
 
 def read_npy(path: Path | str, most: int = MOST_BYTES) -> NDArray:
@@ -73,24 +61,23 @@ def read_npy(path: Path | str, most: int = MOST_BYTES) -> NDArray:
     InputError
         If the file is missing, of more bytes than `most`, no ``.npy`` file, damaged, or holds anything but numbers.
     """
-    with opened(path, most) as (stream, size):
-        try:
-            return _array(stream, size, str(path))
-        except (InputError, MemoryError):
-            raise
-        except Exception as error:  # of numpy's header, whose literals Python itself reads
-            raise InputError(f"{path} is not an .npy file, or damaged ({type(error).__name__}).") from None
+    with opened(path, most) as (stream, size), _damage_told(path, ".npy"):
+        return _array(stream, size, str(path))
+
+
+@contextlib.contextmanager
+def _damage_told(path: Path | str, ending: str) -> Iterator[None]:
+    """Raise whatever a damaged file makes zipfile, zlib, numpy or Python's parser raise as `InputError`."""
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # more than ten types
+        raise InputError(f"{path} is not an {ending} file, or damaged ({type(error).__name__}).") from None
 
 
 def read_cfl(path: Path | str, most: int = MOST_BYTES) -> NDArray[np.complex64]:
-    """Map the array of BART's pair of files, with its axes in BART's order (x, y, z, coil, ...).
-
-    Parameters
-    ----------
-    path
-        The ``.cfl`` file; the ``.hdr`` file stands beside it.
-    most
-        Bytes of the ``.cfl``, which are read where they are asked for.
+    """Map the array of a ``.cfl`` file and the ``.hdr`` beside it, with its axes in BART's order (x, y, z, coil, ...).
 
     Raises
     ------
@@ -115,19 +102,9 @@ def require_arrays(
     keys: Mapping[str, tuple[Kind, int]],
     optional: Mapping[str, tuple[Kind, int]],
 ) -> None:
-    """Refuse a file that lacks an array, or holds another kind under its name.
+    """Raise `InputError` if a file lacks an array, or holds another kind under its name.
 
-    Parameters
-    ----------
-    arrays, path
-        Of the file.
-    keys, optional
-        Name -> kind and number of axes, of what must be there and of what may.
-
-    Raises
-    ------
-    InputError
-        Naming the first such array.
+    `keys` and `optional` are name -> kind and number of axes, of the arrays that must and of those that may be there.
     """
     for key, (kind, n_axes) in {**keys, **optional}.items():
         array = arrays.get(key)
@@ -138,7 +115,7 @@ def require_arrays(
 
 
 def _announced(stream: IO[bytes], size: int, path: Path | str) -> int:
-    """Return how many members the end of an archive announces, before its directory can fill the memory."""
+    """Return the number of members in the end record of an archive, before its directory can fill the memory."""
     stream.seek(max(0, size - 20 - _ZIP_END))
     locator, end = stream.read(20), stream.read(_ZIP_END)
     if end[:4] != b"PK\5\6":
@@ -152,19 +129,11 @@ def _announced(stream: IO[bytes], size: int, path: Path | str) -> int:
 
 
 def _listed(archive: zipfile.ZipFile, n_members: int, path: Path | str) -> list[zipfile.ZipInfo]:
-    """Return the members of an archive that announces so many."""
+    """Return the members of an archive that announces so many, which are plain arrays."""
     members = archive.infolist()
     if len(members) != n_members:  # a damaged entry can swallow those behind it
         raise InputError(f"{path} is damaged: it announces {n_members} members and lists {len(members)}.")
-    _require_plain(members, path)
-    return members
-
-
-def _require_plain(members: list[zipfile.ZipInfo], path: Path | str) -> None:
-    names = [member.filename for member in members]
-    if len(members) > _MOST_MEMBERS:
-        raise InputError(f"{path} has more than {_MOST_MEMBERS} members.")
-    if len(set(names)) < len(names):
+    if len({member.filename for member in members}) < n_members:
         raise InputError(f"{path} holds two members of one name.")
     for member in members:
         name = member.filename
@@ -172,6 +141,7 @@ def _require_plain(members: list[zipfile.ZipInfo], path: Path | str) -> None:
             raise InputError(f"{path} holds members that are not arrays: {name[:40]!r}.")
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or member.flag_bits & 0x61:
             raise InputError(f"{path}: {name!r} is encrypted, or packed in another way than numpy does.")
+    return members
 
 
 def _array(stream: IO[bytes], size: int, where: str) -> NDArray:

@@ -12,21 +12,21 @@ from trajdesign.errors import OutputError, ResourceError
 
 @contextmanager
 def atomic_path(path: Path | str, *, overwrite: bool = True, beside: Path | None = None) -> Iterator[Path]:
-    """Yield a temporary path in the same folder; on success it replaces `path` in one step.
+    """Yield a temporary path in the same folder and with the same ending; on success it replaces `path` in one step.
 
     Parameters
     ----------
     path
-        The file to appear. Its name's ending is kept by the temporary name.
+        The file to appear.
     overwrite
         Whether an existing file may be replaced.
     beside
-        A temporary path of this function for another file; this one's differs from it in the ending alone.
+        The temporary path of another file, which this one's shares but for the ending.
 
     Raises
     ------
     OutputError
-        If `path` exists and may not be replaced, also if it has come to be since the start.
+        If `path` exists and may not be replaced, also if somebody else has made it meanwhile.
     ResourceError
         If the folder cannot be written.
     """
@@ -67,7 +67,7 @@ def write_text(path: Path | str, text: str, *, overwrite: bool) -> None:
 
 
 def is_folder(path: Path) -> bool:
-    """Return whether a folder is there, so far as this process may see."""
+    """Return whether a folder is there, or may be: where this process may not look."""
     try:
         return path.is_dir()
     except PermissionError:
@@ -75,20 +75,14 @@ def is_folder(path: Path) -> bool:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the temporary files of writers that were killed; none may be at work in the folder."""
+    """Remove the temporary files of killed writers from a folder in which nobody writes."""
     for left in folder.glob(".tmp-*"):
         if left.is_symlink() or not left.is_dir():  # a folder is none of ours
             left.unlink(missing_ok=True)
 
 
 def require_own(folder: Path) -> Path:
-    """Return a folder inside one that somebody else may have made, if files written into it stay there.
-
-    Raises
-    ------
-    OutputError
-        If it is a link to elsewhere, or a file.
-    """
+    """Return a folder to write into; raises `OutputError` if it is a link to elsewhere, or a file."""
     if folder.is_symlink():
         raise OutputError(f"{folder} is a link, and nothing is written where it leads; remove it.")
     if folder.exists() and not folder.is_dir():
@@ -99,15 +93,13 @@ def require_own(folder: Path) -> Path:
 def _name(temporary: Path, path: Path) -> None:
     """Give a file a name that no other one has."""
     try:
+        os.link(temporary, path)
+    except OSError:  # the name is taken, or the file system has no hard links
         try:
-            os.link(temporary, path)
-        except FileExistsError:
-            raise
-        except OSError:  # a file system without second names
             path.touch(exist_ok=False)
-            temporary.replace(path)
-    except FileExistsError:
-        raise _taken(path) from None
+        except FileExistsError:
+            raise _taken(path) from None
+        temporary.replace(path)
 
 
 def _taken(path: Path) -> OutputError:

@@ -19,22 +19,23 @@ except ModuleNotFoundError:  # Windows, where a folder has as many writers as th
     fcntl = None  # type: ignore[assignment]
 
 _NAME = ".lock"
-_PATIENCE = 0.5  # s, after which what holds the lock is no other one's short look at it
-_HOLDER = re.compile(rb"process \d+ on [^\n]*\n")
-_MOST_HOLDER = 300  # bytes
+#: A lock that is held for so long, s, is not another process's short look at it.
+_PATIENCE = 0.5
+#: What a lock file says of its holder, and its most bytes.
+_HOLDER, _MOST_HOLDER = re.compile(rb"process \d+ on [^\n]*\n"), 300
 
 
 @contextlib.contextmanager
 def one_writer(folder: Path, name: str = _NAME, *, patience: float = _PATIENCE) -> Iterator[None]:
-    """Hold a lock of a folder, which is made if it is not there; wait `patience` seconds for it.
+    """Hold the lock of a folder, which is made if it is missing; wait `patience` seconds for it.
 
-    The lock belongs to this call, not to the file that tells who holds it: a second call is refused, in the same
-    process too, and it ends with the process, however that ends. What the process has forked does not hold it on.
+    The lock belongs to this call: a second call is refused, in the same process too. It ends with the process, however
+    that ends, and forked processes do not hold it on.
 
     Raises
     ------
     OutputError
-        If another one holds it, the folder is a file, or what has the name of the lock is none.
+        If another one holds it, the folder is a file, or the lock file was not made here.
     ResourceError
         If the folder cannot be written.
     """
@@ -59,7 +60,7 @@ def one_writer(folder: Path, name: str = _NAME, *, patience: float = _PATIENCE) 
 
 
 def require_free(folder: Path, name: str = _NAME) -> None:
-    """Raise `OutputError` if a lock of a folder is held; without importing what takes long."""
+    """Raise `OutputError` if the lock of a folder is held."""
     path = folder / name
     with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
         descriptor = _open(path, 0)
@@ -97,7 +98,7 @@ def _acquire(path: Path, patience: float) -> int:
 
 
 def _open(path: Path, flags: int) -> int:
-    """Open a lock file, and never what a link of its name leads to; its content is not touched."""
+    """Open a lock file, and never the target of a link; its content is not touched."""
     flags |= os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         descriptor = os.open(path, flags, 0o666)
@@ -113,7 +114,7 @@ def _open(path: Path, flags: int) -> int:
 
 
 def _lock(descriptor: int) -> bool:
-    """Lock an open file, unless another holds it; a file system without locks lets everyone."""
+    """Lock an open file, unless another holds it; without locks in the file system everyone may write."""
     if fcntl is None:
         return True
     try:

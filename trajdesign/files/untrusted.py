@@ -1,4 +1,4 @@
-"""Files from strangers, as data alone: nothing in them is run, and none takes much more memory than it has bytes."""
+"""Files from strangers: nothing in them is run, and none takes much more memory than it has bytes."""
 
 import os
 from collections.abc import Iterator
@@ -8,44 +8,26 @@ from typing import IO
 
 from trajdesign.errors import InputError
 
-#: A bound that no sensible file of numbers reaches.
-MOST_BYTES = 2**30
-
-#: Raw data, of which a slice at a time is read.
-MOST_RAW = 2**50
-
-#: Text of settings and results.
-MOST_TEXT = 2**23
-
-# What a file may unpack to: so much, and so many times its own size. Zeros shrink a thousandfold, measured data never.
+#: The most bytes of a file: of numbers, of raw data, which is read by slices, and of text.
+MOST_BYTES, MOST_RAW, MOST_TEXT = 2**30, 2**50, 2**23
+#: A file may unpack to so many bytes and so many times its own size. Zeros shrink a thousandfold, measured data never.
 _FREE_BYTES, _MOST_RATIO = 2**25, 100
 
 
 def ending(path: Path | str) -> str:
-    """Return the ending of a file's name, with its dot, in lower case: all that ever decides a kind of file by name."""
+    """Return the ending of a file's name with its dot, in lower case."""
     return Path(path).suffix.lower()
 
 
 @contextmanager
 def opened(path: Path | str, most: int = MOST_BYTES) -> Iterator[tuple[IO[bytes], int]]:
-    """Open a regular file.
-
-    Parameters
-    ----------
-    path
-        The file.
-    most
-        Bytes that it may have.
-
-    Yields
-    ------
-    stream, size
-        The file, and its size in bytes.
+    """Open a file; yields the stream and its size in bytes.
 
     Raises
     ------
     InputError
-        If it is missing, no regular file (a pipe would be waited for, a device never ends), too large or unreadable.
+        If it is missing, no regular file (a pipe may wait, a device never ends), unreadable or of more bytes than
+        `most`.
     """
     path = Path(path)
     try:
@@ -64,25 +46,13 @@ def opened(path: Path | str, most: int = MOST_BYTES) -> Iterator[tuple[IO[bytes]
 
 
 def read_bytes(path: Path | str, most: int = MOST_BYTES) -> bytes:
-    """Return the content of a regular file of at most so many bytes.
-
-    Raises
-    ------
-    InputError
-        As of `opened`.
-    """
+    """Return the content of a file that can be `opened`."""
     with opened(path, most) as (stream, size):
         return stream.read(size)
 
 
 def read_text(path: Path | str, most: int = MOST_TEXT, encoding: str = "utf-8") -> str:
-    """Return the text of a regular file of at most so many bytes.
-
-    Raises
-    ------
-    InputError
-        As of `opened`, or if it is not of the encoding.
-    """
+    """Return the text of a file that can be `opened`; raises `InputError` if it has another encoding."""
     try:
         return read_bytes(path, most).decode(encoding)
     except UnicodeDecodeError as error:
@@ -90,12 +60,9 @@ def read_text(path: Path | str, most: int = MOST_TEXT, encoding: str = "utf-8") 
 
 
 def require_modest(path: Path | str, declared: int, size: int, most: int = MOST_BYTES) -> None:
-    """Refuse a file of so many bytes that declares far more, before anything is made of it.
+    """Raise `InputError` if a file of `size` bytes declares far more, before they are unpacked.
 
-    Raises
-    ------
-    InputError
-        If what it declares, in bytes, is more than `most`, or more than 32 MiB and a hundred times its size.
+    It may declare `most` bytes, and no more than 32 MiB and a hundred times its size.
     """
     allowed = min(most, _FREE_BYTES + _MOST_RATIO * size)
     if declared > allowed:

@@ -1,4 +1,4 @@
-"""Receive coils: simulated ones, for images that come as magnitudes, and sensitivity maps from a calibration scan."""
+"""Coil sensitivity maps from a calibration scan, and the combination of coil images."""
 
 import math
 from collections.abc import Sequence
@@ -8,19 +8,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trajdesign.data.grid import margins
 from trajdesign.errors import missing
 
-# Part of the largest signal at which a pixel counts half as one of the object, and maps begin to fade out.
+#: Maps fade out below this part of the largest signal.
 _FAINT = 0.1
-# Of a calibration scan, and the width (standard deviation) of the window that keeps its edge from ringing.
+#: The lines of a calibration scan, and the standard deviation of the window that keeps its edge from ringing.
 _CALIBRATION_LINES, _CALIBRATION_WIDTH = 24, 5.0
-# What a division by the signal of a black image is kept above.
+#: A black image is divided by this much.
 _TINY = 1e-12
 
 
 @torch.no_grad()
 def calibration_scan(coil_images: Tensor, noise: float, seeds: list[int]) -> Tensor:
-    """Return the centre of k-space, as a short, fully sampled scan before the actual one would measure it.
+    """Return the centre of k-space as a short, fully sampled prescan would measure it.
 
     Parameters
     ----------
@@ -29,7 +30,7 @@ def calibration_scan(coil_images: Tensor, noise: float, seeds: list[int]) -> Ten
     noise
         Standard deviation of the complex noise of a pixel in a fully sampled image of one coil.
     seeds
-        Of each image's noise.
+        The seed of each image's noise (batch,).
 
     Returns
     -------
@@ -50,22 +51,10 @@ def calibration_scan(coil_images: Tensor, noise: float, seeds: list[int]) -> Ten
 
 @torch.no_grad()
 def smooth_maps(calibration: Tensor, shape: Sequence[int]) -> Tensor:
-    """Return coil sensitivity maps from the low resolution of a calibration scan.
+    """Return coil sensitivity maps (batch, coil, y, x) of a shape (y, x) from a `calibration_scan`.
 
-    Each coil's image over the root sum of squares of all (McKenzie et al., MRM 2002, doi:10.1002/mrm.10087), faded
-    out where there is no signal: see `normalised`.
-
-    Parameters
-    ----------
-    calibration
-        Centre of k-space (batch, coil, ky, kx), as `calibration_scan` returns it.
-    shape
-        Pixels (y, x) of the maps.
-
-    Returns
-    -------
-    maps
-        (batch, coil, y, x), complex.
+    They are each coil's image over the root sum of squares of all (McKenzie et al., MRM 2002, doi:10.1002/mrm.10087),
+    faded out where there is no signal: see `normalised`.
     """
     images = torch.fft.ifft2(torch.fft.ifftshift(_fit(calibration, shape), dim=(-2, -1)))
     return normalised(low_pass(torch.fft.fftshift(images, dim=(-2, -1)), _CALIBRATION_WIDTH))
@@ -73,21 +62,10 @@ def smooth_maps(calibration: Tensor, shape: Sequence[int]) -> Tensor:
 
 @torch.no_grad()
 def espirit_maps(calibration: Tensor, shape: Sequence[int]) -> Tensor:
-    """Return coil sensitivity maps by ESPIRiT (Uecker et al., MRM 2014, doi:10.1002/mrm.24751), as in sigpy.
+    """Return coil sensitivity maps (batch, coil, y, x) of a shape (y, x) from a `calibration_scan`, by ESPIRiT.
 
-    The maps are zero where no set of coils agrees with the calibration. It takes tenths of a second a slice or more.
-
-    Parameters
-    ----------
-    calibration
-        Centre of k-space (batch, coil, ky, kx), as `calibration_scan` returns it.
-    shape
-        Pixels (y, x) of the maps.
-
-    Returns
-    -------
-    maps
-        (batch, coil, y, x), complex.
+    This is sigpy's ESPIRiT (Uecker et al., MRM 2014, doi:10.1002/mrm.24751); it takes tenths of a second a slice or
+    more. The maps are zero where no set of coils agrees with the calibration.
 
     Raises
     ------
@@ -108,8 +86,7 @@ def normalised(coil_images: Tensor, signal: Tensor | None = None) -> Tensor:
     r"""Return coil images divided by their root sum of squares, faded out where the signal is faint.
 
     The root sum of squares of the result is :math:`s / \sqrt{s^2 + 0.01}`, with s the signal as a part of its largest
-    value in the image. So an image x that is fitted with these maps pays for what it shows in the background, where
-    the maps of any coils could explain noise and aliasing.
+    value in the image. Without that, maps could explain noise and aliasing in the background.
 
     Parameters
     ----------
@@ -137,11 +114,8 @@ def low_pass(images: Tensor, width: float) -> Tensor:
 
 def _fit(kspace: Tensor, shape: Sequence[int]) -> Tensor:
     """Crop or pad with zeros the last two axes; n // 2 stays the centre."""
-    (top, bottom), (left, right) = (
-        (new // 2 - old // 2, (new + 1) // 2 - (old + 1) // 2)
-        for new, old in zip(shape, kspace.shape[-2:], strict=True)
-    )
-    return torch.nn.functional.pad(kspace, [left, right, top, bottom])
+    rows, columns = margins(kspace.shape[-2:], shape)
+    return torch.nn.functional.pad(kspace, [*columns, *rows])
 
 
 def root_sum_of_squares(coil_images: Tensor) -> Tensor:
@@ -152,7 +126,7 @@ def root_sum_of_squares(coil_images: Tensor) -> Tensor:
 
 
 class _RootSumOfSquares(torch.autograd.Function):
-    """One pass over the images in each direction, where the chain of its operations takes several."""
+    """Passes over the images once in each direction."""
 
     @staticmethod
     def forward(ctx: Any, coil_images: Tensor) -> Tensor:

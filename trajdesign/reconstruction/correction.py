@@ -9,17 +9,16 @@ from torch import Tensor, nn
 
 from trajdesign.errors import ConfigError
 
-# Mean square of an image, in parts of that of its volume's peak, that keeps black ones from a division by zero.
+#: Added to the mean square of an image, against a division by zero.
 _DARK = 1e-12
-# What the variance of a channel is kept above, and how many pixels are summed side by side.
+#: Added to the variance of a channel; the number of pixels that are summed side by side.
 _VARIANCE_FLOOR, _RUN = 1e-5, 16
 
 
 class Correction(nn.Module):
     """U-Net (Ronneberger et al., MICCAI 2015, doi:10.1007/978-3-319-24574-4_28) for images of any size.
 
-    Its output is to be added to its input, and is zero before the first step. It is as bright as the input: times two,
-    times two.
+    Its output is added to its input, is zero before the first step, and scales with the input.
 
     Parameters
     ----------
@@ -69,7 +68,7 @@ def _block(n_in: int, n_out: int) -> nn.Sequential:
 class _InstanceNorm(nn.Module):
     """Instance normalization (Ulyanov et al. 2016, arXiv:1607.08022) with a learned scale and shift for each channel.
 
-    As `torch.nn.GroupNorm` of one channel a group, in a fraction of its time on a CPU where the channels come last.
+    It does as `torch.nn.GroupNorm` with one channel a group, but faster on a CPU where the channels come last.
     """
 
     def __init__(self, channels: int) -> None:
@@ -108,7 +107,7 @@ class _Normalize(torch.autograd.Function):
 
 
 def _sum(values: Tensor) -> Tensor:
-    """Sum over the pixels, (batch, pixel, channel) to (batch, 1, channel), first over runs wide enough for a CPU."""
+    """Sum over the pixels: (batch, pixel, channel) to (batch, 1, channel), first over runs, which is fast on a CPU."""
     width = math.gcd(values.shape[1], _RUN)
     runs = values.unflatten(1, (-1, width)).flatten(2).sum(1)
     return runs.unflatten(1, (width, -1)).sum(1, keepdim=True)

@@ -1,6 +1,8 @@
 """Image quality as fastMRI and scikit-image define it, and the test of a difference between results.
 
-Images are real, (batch, 1, y, x); a metric returns one number for each image, (batch,), differentiable.
+Images are real, (batch, 1, y, x), and a metric returns one number for each, (batch,), differentiable. A data range is
+one number, or one for each image (batch,), by default the maximum of the reference. Images of different shapes raise
+`ConfigError`.
 """
 
 import math
@@ -14,95 +16,42 @@ from torch import Tensor
 
 from trajdesign.errors import ConfigError, InputError
 
-# Wang et al., IEEE TIP 2004, doi:10.1109/TIP.2003.819861, with the uniform window of fastMRI and scikit-image
-_WINDOW = 7
-_K1, _K2 = 0.01, 0.03
-
-#: Of the data range: an image whose pixels differ by less has no signal.
+#: SSIM (Wang et al., IEEE TIP 2004, doi:10.1109/TIP.2003.819861) with the window of fastMRI and scikit-image.
+_WINDOW, _K1, _K2 = 7, 0.01, 0.03
+#: An image whose pixels differ by less than this part of the data range has no signal.
 LEAST_CONTRAST = 0.01
-
-# Of fingerprints: some hundred times the rounding, and less than any other object makes.
+#: Fingerprints of one image differ by less: some hundred times the rounding, and less than another object makes.
 _SAME = 1e-5
 
 
 def has_signal(reference: Tensor, data_range: float = 1.0) -> Tensor:
-    """Return whether an image holds anything that a metric could compare.
+    """Return whether each image holds anything that a metric could compare (batch,).
 
-    Parameters
-    ----------
-    reference
-        (batch, 1, y, x).
-    data_range
-        The maximum of the volume.
-
-    Returns
-    -------
-    has_signal
-        (batch,): whether its brightest and darkest pixels differ by at least 1 % of the data range. Where they do not,
-        one grey value in all pixels would score more than 46 dB: the PSNR of an empty image, which lifts any mean.
+    It does if its brightest and darkest pixels differ by at least 1 % of the data range. Else one grey value in all
+    pixels would score more than 46 dB, and the PSNR of an empty image would lift any mean.
     """
     return reference.amax((1, 2, 3)) - reference.amin((1, 2, 3)) >= LEAST_CONTRAST * data_range
 
 
 def psnr(image: Tensor, reference: Tensor, data_range: float | Tensor | None = None) -> Tensor:
-    """Return the peak signal-to-noise ratio in dB, infinite for equal images.
-
-    Parameters
-    ----------
-    image, reference
-        (batch, 1, y, x).
-    data_range
-        The peak: one number, or one for each image (batch,); by default the maximum of each reference.
-
-    Returns
-    -------
-    psnr
-        (batch,), dB.
-
-    Raises
-    ------
-    ConfigError
-        If the shapes differ.
-    """
+    """Return the peak signal-to-noise ratio of each image (batch,), dB; infinite for equal images."""
     _check(image, reference)
     error = (image - reference).square().mean((1, 2, 3))
     return 10 * torch.log10(_peak(reference, data_range).square() / error)
 
 
 def nrmse(image: Tensor, reference: Tensor) -> Tensor:
-    """Return the root of the squared error over the root of the squared reference, for each image (batch,).
-
-    Raises
-    ------
-    ConfigError
-        If the shapes differ.
-    """
+    """Return the root of the squared error over the root of the squared reference, for each image (batch,)."""
     _check(image, reference)
     error = torch.linalg.vector_norm(image - reference, dim=(1, 2, 3))
     return error / torch.linalg.vector_norm(reference, dim=(1, 2, 3))
 
 
 def ssim(image: Tensor, reference: Tensor, data_range: float | Tensor | None = None) -> Tensor:
-    """Return the mean structural similarity (doi:10.1109/TIP.2003.819861) over the valid region.
+    """Return the mean structural similarity of each image (batch,) over the valid region.
 
-    Window 7 x 7, uniform; K1 = 0.01, K2 = 0.03; sample covariance: as scikit-image by default, and fastMRI.
-
-    Parameters
-    ----------
-    image, reference
-        (batch, 1, y, x), at least 7 pixels along y and x.
-    data_range
-        Of the values: one number, or one for each image (batch,); by default the maximum of each reference.
-
-    Returns
-    -------
-    ssim
-        (batch,).
-
-    Raises
-    ------
-    ConfigError
-        If the shapes differ or an image is smaller than the window.
+    Uniform window of 7 x 7; K1 = 0.01, K2 = 0.03; sample covariance: as scikit-image by default, and fastMRI. A smaller
+    image raises `ConfigError`.
     """
     _check(image, reference)
     if min(image.shape[-2:]) < _WINDOW:
@@ -121,13 +70,7 @@ def ssim(image: Tensor, reference: Tensor, data_range: float | Tensor | None = N
 def image_loss(
     image: Tensor, reference: Tensor, ssim_weight: float, data_range: float | Tensor | None = None
 ) -> Tensor:
-    """Return the training loss: mean absolute error + `ssim_weight` (1 - SSIM), a scalar over the batch.
-
-    Raises
-    ------
-    ConfigError
-        If the shapes differ, or SSIM has a weight and an image is smaller than its window.
-    """
+    """Return the training loss: mean absolute error + `ssim_weight` (1 - SSIM), a scalar over the batch."""
     _check(image, reference)
     loss = (image - reference).abs().mean()
     if ssim_weight:
@@ -136,17 +79,9 @@ def image_loss(
 
 
 def wilcoxon_p(learned: Sequence[float], fixed: Sequence[float]) -> float:
-    """Return the two-sided p-value of Wilcoxon's signed-rank test on paired results (doi:10.2307/3001968).
+    """Return the two-sided p-value of Wilcoxon's signed-rank test (doi:10.2307/3001968), 1 where no pair differs.
 
-    Parameters
-    ----------
-    learned, fixed
-        The same metric of the same images in the same order, from two reconstructions.
-
-    Returns
-    -------
-    p
-        1 where no pair differs.
+    The results are the same metric of the same images in the same order, from two reconstructions.
 
     Raises
     ------
@@ -166,15 +101,10 @@ def wilcoxon_p(learned: Sequence[float], fixed: Sequence[float]) -> float:
 
 
 def fingerprints(images: Tensor) -> Tensor:
-    """Return a number of each complex image (batch, coil, y, x) by which it is known again: see `require_same`.
+    """Return a number (batch,) by which each complex image (batch, coil, y, x) is known again: see `require_same`.
 
-    It is a sum of all values with signs drawn once and for all, over the root of their number. Unlike a checksum it
-    outlives rounding, in which the images that another machine makes of the same files differ.
-
-    Returns
-    -------
-    numbers
-        (batch,), to the sixth digit after the point, of images with a maximum of 1.
+    It is a sum of all values with random signs, always the same, over the root of their number, to six decimals. Unlike
+    a checksum it survives the rounding of another machine.
     """
     shape = (*images.shape[1:], 2)
     signs = 2 * torch.randint(2, shape, generator=torch.Generator().manual_seed(0), dtype=torch.int8) - 1
@@ -183,13 +113,7 @@ def fingerprints(images: Tensor) -> Tensor:
 
 
 def require_same(scores: dict[str, Any], reference: dict[str, Any]) -> None:
-    """Check by their ``fingerprints`` that two results are of the same images; those of older versions have none.
-
-    Raises
-    ------
-    InputError
-        With the number of the first image that differs, from 0.
-    """
+    """Raise `InputError` if the ``fingerprints`` of two results show other images; old results have none."""
     if difference := _difference(scores.get("fingerprints"), reference.get("fingerprints"), "test"):
         raise InputError(
             f"the results are of other test images: {difference}; they cannot be paired. Were the files replaced in "
@@ -198,13 +122,7 @@ def require_same(scores: dict[str, Any], reference: dict[str, Any]) -> None:
 
 
 def require_kept(found: dict[str, list[float]], wanted: dict[str, list[float]]) -> None:
-    """Check by their fingerprints that the images of each split are those that a run began with.
-
-    Raises
-    ------
-    InputError
-        With the split and the number of the first image that differs, from 0.
-    """
+    """Raise `InputError` if the fingerprints of a split's images are not those that a run began with."""
     for split, prints in found.items():
         if difference := _difference(prints, wanted.get(split), split):
             raise InputError(
@@ -224,16 +142,13 @@ def _difference(found: Sequence[float] | None, wanted: Sequence[float] | None, s
 
 
 def _window_means(images: Tensor) -> Tensor:
-    """Mean over every window (..., y - 6, x - 6).
-
-    As products with band matrices, which on a CPU take a third of the time of average pooling.
-    """
+    """Mean over every window (..., y - 6, x - 6), by band matrices: on a CPU three times as fast as average pooling."""
     rows, columns = (_band(n, images) for n in images.shape[-2:])
     return rows @ images @ columns.mT
 
 
 def _band(n: int, like: Tensor) -> Tensor:
-    """Matrix that takes `n` values to the means of all runs as long as the window (run, value)."""
+    """Matrix (run, value) of the means of all runs of `n` values that are as long as the window."""
     offset = torch.arange(n, device=like.device) - torch.arange(n - _WINDOW + 1, device=like.device)[:, None]
     return ((offset >= 0) & (offset < _WINDOW)).to(like.dtype) / _WINDOW
 

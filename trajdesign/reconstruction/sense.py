@@ -1,4 +1,4 @@
-"""What the reconstructors with coil sensitivity maps share: the maps, and the solver."""
+"""Coil sensitivity maps estimated from the measurement itself, and the method of conjugate gradients."""
 
 from collections.abc import Callable
 
@@ -8,30 +8,20 @@ from torch import Tensor
 from trajdesign.encoding.operator import Encoding
 from trajdesign.reconstruction.coils import low_pass, normalised
 
-# Widths in k-space (standard deviations, in 1 / field of view) of the images that the first maps come from, where also
-# undersampled spirals and radial spokes are nearly complete, and of those that show where the object is.
+#: Standard deviations in k-space, 1 / field of view: of the images that give the first maps, where undersampled spirals
+#: and radial spokes are nearly complete too, and of those that show where the object is.
 _FIRST_WIDTH, _SIGNAL_WIDTH = 2.2, 5.0
-# The prior on maps in k-space, (1 + a k^2)^-4, its weight, and that on the image while the maps are sought.
+#: The prior on maps in k-space is (1 + a k^2)^-4: a, its weight, and that of the image while the maps are sought.
 _SMOOTHNESS, _MAP_WEIGHT, _IMAGE_WEIGHT = 0.02, 0.003, 0.02
 _STEPS = 3
-# What a division is kept above: images have values near one.
+#: Added to denominators; images have values near one.
 _TINY = 1e-15
 
 
 def with_maps(images: Tensor, encoding: Encoding) -> tuple[Encoding, Tensor]:
-    """Return the encoding with coil maps, its own or those estimated from the measurement, and the maps.
+    """Return the encoding with its own coil maps, or else with those estimated from adjoint images, and the maps.
 
-    Parameters
-    ----------
-    images
-        Adjoint images (batch, coil, y, x), complex.
-    encoding
-        What they were measured with. Its `coil_maps` (batch or 1, coil, y, x) are used where it has any.
-
-    Returns
-    -------
-    encoding, maps
-        The maps are constants to the gradient.
+    Images and maps are (batch, coil, y, x), complex; the maps have no gradient.
     """
     if encoding.coil_maps is not None:
         return encoding.with_maps(encoding.coil_maps), encoding.coil_maps
@@ -61,10 +51,10 @@ def conjugate_gradients(normal: Callable[[Tensor], Tensor], right: Tensor, itera
 
 @torch.no_grad()
 def _improved(maps: Tensor, images: Tensor, encoding: Encoding, sense: Encoding) -> Tensor:
-    """Return maps that explain the measurement better than those of `sense`, which are given.
+    """Return maps that explain the measurement better than the given ones, those of `sense`.
 
-    The image is fitted with the maps there are, and then smooth changes of the maps with that image: one round of
-    joint estimation (Ying and Sheng, MRM 2007, doi:10.1002/mrm.21245), with the prior of Uecker et al. (MRM 2008,
+    The image is fitted with the given maps, then smooth changes of the maps with that image: one round of joint
+    estimation (Ying and Sheng, MRM 2007, doi:10.1002/mrm.21245), with the prior of Uecker et al. (MRM 2008,
     doi:10.1002/mrm.21691).
     """
     prior = _prior(images)
@@ -82,7 +72,7 @@ def _improved(maps: Tensor, images: Tensor, encoding: Encoding, sense: Encoding)
 
 
 def _prior(images: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return what makes maps of white noise: a smooth filter, the root of their covariance."""
+    """Return a filter that makes smooth maps of white noise: the root of their covariance."""
     ky, kx = (torch.fft.fftfreq(n, 1 / n, device=images.device, dtype=images.real.dtype) for n in images.shape[-2:])
     window = (1 + _SMOOTHNESS * (ky[:, None].square() + kx.square())) ** -4
     return lambda maps: torch.fft.ifft2(torch.fft.fft2(maps) * window)

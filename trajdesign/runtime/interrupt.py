@@ -10,22 +10,15 @@ from typing import NoReturn
 from trajdesign.errors import Interrupted
 
 #: The signals of a user, of a job's end, of a closed terminal, and of a scheduler that gives notice.
-ENDING = tuple(
-    getattr(signal, f"SIG{name}") for name in ("INT", "TERM", "HUP", "USR1") if hasattr(signal, f"SIG{name}")
-)
+ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name))
 
 
 class Signals:
-    """What is done about the signals that end a command, while they are `caught`.
+    """How a command ends by a signal, while the signals are `caught`.
 
-    The first one ends it at once, but for what is `deferred`: that only takes note of it, and ends by itself where it
-    can. Meanwhile a second SIGINT ends it at once, unless it is `patient`.
-
-    Parameters
-    ----------
-    patient
-        Let no second signal end it at once: whoever started several ranks passes on to each what the terminal has sent
-        to all.
+    The first signal ends it at once, but in a block that is `deferred`, where it is only noted. There a second SIGINT
+    ends it at once, unless it is `patient`: the launcher of several ranks sends each again what the terminal has sent
+    to all.
     """
 
     def __init__(self, *, patient: bool = False) -> None:
@@ -35,9 +28,9 @@ class Signals:
 
     @contextmanager
     def caught(self) -> Iterator[None]:
-        """Catch them in the block; those that are ignored, as SIGHUP under nohup, stay ignored."""
+        """Catch the signals in the block; those that are ignored, as SIGHUP under nohup, stay ignored."""
         if threading.current_thread() is not threading.main_thread():
-            yield  # only the main thread can
+            yield  # only the main thread can catch them
             return
         before = {number: signal.getsignal(number) for number in ENDING}
         own = {number: kept for number, kept in before.items() if kept not in (signal.SIG_IGN, None)}
@@ -51,13 +44,7 @@ class Signals:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Take note of the first signal in the block, as `noted`; at the end of the block it comes into force.
-
-        Raises
-        ------
-        Interrupted
-            If there was one.
-        """
+        """Note the first signal in the block as `noted`; raise `Interrupted` by it at the end of the block."""
         self._defers = True
         try:
             yield
@@ -67,13 +54,7 @@ class Signals:
             self.leave(self.noted)
 
     def leave(self, number: int, where: str = "") -> NoReturn:
-        """End the command as signal `number` does, and let no further one disturb that.
-
-        Raises
-        ------
-        Interrupted
-            Always.
-        """
+        """Raise `Interrupted` as signal `number` does; further signals are ignored."""
         self._leaves = True
         raise Interrupted(number, where)
 
@@ -85,6 +66,6 @@ class Signals:
 
 
 def ignore(_: int = 0) -> None:
-    """Ignore them in this process, which its parent ends."""
+    """Ignore the signals in this process, which its parent ends."""
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)

@@ -13,12 +13,12 @@ except ModuleNotFoundError:  # Windows
 
 
 def available() -> float:
-    """Return how many bytes this process may still take, so far as the system tells; infinite if it does not."""
+    """Return how many bytes this process may still take; infinite if the system does not tell."""
     free = math.inf
     with contextlib.suppress(OSError):
         lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
         free = sum(1024.0 * int(lines[key].split()[0]) for key in ("MemAvailable", "SwapFree"))
-    with contextlib.suppress(OSError, ValueError):  # no group, or one without a limit
+    with contextlib.suppress(OSError, ValueError):  # there is no group, or no limit
         group = Path("/sys/fs/cgroup")
         most, used = (int((group / f"memory.{what}").read_text(encoding="ascii")) for what in ("max", "current"))
         free = min(free, most - used)
@@ -32,22 +32,7 @@ def available() -> float:
 
 
 def require(n_bytes: float, what: str, remedy: str) -> None:
-    """Refuse what is certainly too large.
-
-    Parameters
-    ----------
-    n_bytes
-        What it takes at least.
-    what
-        It, as the subject of a sentence.
-    remedy
-        What to do instead.
-
-    Raises
-    ------
-    ResourceError
-        If there is less memory.
-    """
+    """Raise `ResourceError` if `what`, the subject of its sentence, takes `n_bytes` and less memory is free."""
     free = available()
     if n_bytes > free:
         raise ResourceError(

@@ -21,7 +21,7 @@ def stream(
     workers: int = 0,
     device: torch.device = CPU,
 ) -> Iterator[Tensor]:
-    """Yield batches of a dataset, read ahead by worker processes that live as long as the stream.
+    """Yield batches (batch, coil, y, x) of a dataset on the CPU, read ahead by worker processes.
 
     The random numbers that an item draws depend on the seed, the epoch and its index alone: see
     `trajdesign.runtime.randomness`. So they are the same for any number of processes, and after a break.
@@ -30,19 +30,12 @@ def stream(
     ----------
     dataset
         Items (coil, y, x).
-    batches
-        Indices of each batch.
-    seed, epochs
-        Of the random numbers; the epoch of each batch, 0 by default.
+    batches, epochs
+        Indices of each batch, and its epoch, 0 by default.
     workers
-        Number of processes; 0 reads in this one, when asked. The batches are the same for any number.
+        Number of processes; 0 reads in this one.
     device
-        Where they go: for CUDA they lie in pinned memory, so that they can be copied while it computes.
-
-    Yields
-    ------
-    Tensor
-        (batch, coil, y, x), on the CPU.
+        Where the batches go; for CUDA they are in pinned memory, so that they can be copied while it computes.
 
     Raises
     ------
@@ -57,8 +50,8 @@ def stream(
         sampler=zip(batches, itertools.repeat(0) if epochs is None else epochs, strict=False),
         num_workers=workers,
         pin_memory=device.type == "cuda",
-        worker_init_fn=interrupt.ignore if workers else None,  # a job's end is sent to them too, and theirs is not ours
-        generator=torch.Generator(),  # else it draws from, and shifts, the random numbers of the training
+        worker_init_fn=interrupt.ignore if workers else None,  # this process ends them
+        generator=torch.Generator(),  # else it would shift the random numbers of the training
     )
     read = iter(loader)
     while True:
@@ -76,18 +69,18 @@ def stream(
 
 
 class _Batches(Dataset[Tensor | TrajdesignError]):
-    """Whole batches; hands an error over as an item, because the loader would wrap its sentence in a traceback."""
+    """Whole batches; an error is an item too, because the loader would wrap its sentence in a traceback."""
 
     def __init__(self, dataset: Dataset[Tensor], seed: int) -> None:
         self.dataset, self.seed = dataset, seed
 
     def __getitem__(self, batch: tuple[Sequence[int], int]) -> Tensor | TrajdesignError:
         indices, epoch = batch
-        try:
-            return torch.stack([self._item(index, epoch) for index in indices])
-        except TrajdesignError as error:
-            return error
-
-    def _item(self, index: int, epoch: int) -> Tensor:
-        with randomness.drawn_from(self.seed, epoch, index):
-            return self.dataset[index]
+        items = []
+        for index in indices:
+            with randomness.drawn_from(self.seed, epoch, index):
+                try:
+                    items.append(self.dataset[index])
+                except TrajdesignError as error:
+                    return error
+        return torch.stack(items)

@@ -1,4 +1,4 @@
-"""Where a run computes: its device, its ranks on several devices, and the processes that read ahead for it."""
+"""Where a run computes: its device, or its ranks on several devices."""
 
 import contextlib
 import importlib
@@ -25,25 +25,19 @@ Shared = TypeVar("Shared", list[int], range, Tensor)
 
 #: Where everything computes unless another device is asked for.
 CPU = torch.device("cpu")
-_LOST = 75  # exit status of a rank that ended because another one did; EX_TEMPFAIL, none of ours
-_HEAD_START = 2.0  # s that rank 0 has to say first what all of them would
-_RUN_ID = "trajdesign-{}"  # of the ranks that a process of this number has launched, in their environment
+_LOST = 75  # the exit status of a rank that ended because another one did: EX_TEMPFAIL, none of ours
+_HEAD_START = 2.0  # rank 0 has so long, s, to say first what all of them would say
+_RUN_ID = "trajdesign-{}"  # with the number of the process that launched the ranks; it stands in their environment
 _LOOK = 0.2  # s between two looks whether the parent lives
-_GRACE = 30.0  # s, as torch's launcher has it
+_GRACE = 30.0  # s between SIGTERM and the end, as in torch's launcher
 
 
 class LostRankError(SystemExit):
-    """Ends a rank without a word, because another one ended, whose own sentence says why."""
+    """Ends a rank without a word: another one has ended, and says why."""
 
 
 def torch_device(name: str) -> torch.device:
-    """Return a torch device that is there; ``auto`` prefers CUDA.
-
-    Raises
-    ------
-    ResourceError
-        If the device does not exist here.
-    """
+    """Return a torch device, ``auto`` prefers CUDA; raises `ResourceError` if it is not here."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -66,8 +60,8 @@ def found() -> list[torch.device]:
 class Ranks:
     """The processes of one run, one a device, that share its images; this one is number `rank` of `size`.
 
-    Trajectory and network are the same in all of them: they start from the same seed, and follow the same gradient,
-    the mean over the images of all. A single process uses nothing of torch.distributed.
+    All start from the same seed and follow the same gradient, the mean over the images of all, so that trajectory and
+    network are the same in all. A single process uses nothing of torch.distributed.
     """
 
     rank: int = 0
@@ -76,22 +70,16 @@ class Ranks:
 
     @property
     def is_first(self) -> bool:
-        """Whether this one writes the files and reports."""
+        """Whether this process writes the files and reports."""
         return self.rank == 0
 
     def shard(self, whole: Shared) -> Shared:
-        """Return this rank's part of what all share, in order: rank 0 has the first."""
+        """Return this rank's part of what all share; rank 0 has the first."""
         start, stop = (len(whole) * n // self.size for n in (self.rank, self.rank + 1))
         return whole[start:stop]
 
     def require_shares(self, batch_size: int) -> None:
-        """Check that a batch can be shared evenly.
-
-        Raises
-        ------
-        ConfigError
-            If it cannot.
-        """
+        """Raise `ConfigError` if a batch cannot be shared evenly."""
         if batch_size % self.size:
             raise ConfigError(
                 f"a batch of {batch_size} images cannot be shared evenly by {self.size} devices; "
@@ -99,14 +87,9 @@ class Ranks:
             )
 
     def average(self, loss: Tensor, parameters: Iterable[Tensor]) -> Tensor:
-        """Return the mean of a loss over the ranks, and put the mean of every gradient in place, in one all-reduce.
+        """Return the mean of losses over the ranks, and put the mean of every gradient in place, in one all-reduce.
 
-        Parameters
-        ----------
-        loss
-            A scalar, or several. Gradients travel in its precision.
-        parameters
-            Those with a gradient on one rank have one on all.
+        Gradients travel in the precision of the loss. A parameter has a gradient on all ranks or on none.
         """
         if self.size == 1:
             return loss
@@ -121,7 +104,7 @@ class Ranks:
         return mean_loss.view_as(loss)
 
     def gather(self, values: list[T]) -> list[T]:
-        """Return the lists of all ranks as one, in the order of the ranks: undoes `shard`."""
+        """Return the lists of all ranks as one, in their order: the inverse of `shard`."""
         if self.size == 1:
             return values
         parts: list[list[T]] = [[] for _ in range(self.size)]
@@ -142,13 +125,10 @@ def is_first() -> bool:
 
 @contextlib.contextmanager
 def join(device: str) -> Iterator[Ranks]:
-    """Join the other ranks that torchrun started, as its environment says, until the end of the block.
+    """Join the other ranks that torchrun started, if any, until the end of the block.
 
-    Parameters
-    ----------
-    device
-        As for `torch_device`. Several ranks share the CPU's cores evenly, unless ``OMP_NUM_THREADS`` says otherwise;
-        with ``cuda`` (or ``auto`` where there is CUDA) each has the GPU of its local rank.
+    Several ranks share the CPU's cores evenly, unless ``OMP_NUM_THREADS`` says otherwise; with ``cuda``, or ``auto``
+    where there is CUDA, each has the GPU of its local rank.
 
     Raises
     ------
@@ -180,7 +160,7 @@ def join(device: str) -> Iterator[Ranks]:
     try:
         yield Ranks(rank, size, chosen)
     except Exception:
-        # the group is left as it is: the others may be inside an all-reduce, and to close it is to wait for them
+        # the group stays open: closing it waits for the others, which may be inside an all-reduce
         if rank:
             time.sleep(_HEAD_START)
         raise
@@ -190,12 +170,12 @@ def join(device: str) -> Iterator[Ranks]:
 
 
 def local_device(name: str, local: int, n_local: int) -> torch.device:
-    """Return the device of one of `n_local` ranks on this machine.
+    """Return the device of rank `local` of `n_local` on this machine.
 
     Raises
     ------
     ResourceError
-        If there are fewer GPUs than ranks, or one GPU is asked for by its number.
+        If there are fewer GPUs than ranks, or several ranks are to share one GPU.
     """
     device = torch_device(name)
     if device.type != "cuda":
@@ -214,15 +194,7 @@ def n_cores() -> int:
 
 
 def end_with(parent: int) -> None:
-    """End this process when its parent ends, which may be killed and say nothing: as SIGTERM does, or 30 s later.
-
-    Where a process is not told that its parent has ended (Windows), it goes on.
-
-    Parameters
-    ----------
-    parent
-        Its number.
-    """
+    """End this process by SIGTERM, or by force 30 s later, when its parent of this number ends (not on Windows)."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -235,21 +207,10 @@ def end_with(parent: int) -> None:
 
 
 def launch(arguments: Sequence[str], n_ranks: int) -> int:
-    """Run a Python program as several ranks on this machine, through torch's own launcher, and wait for them.
+    """Run Python with some arguments as several ranks on this machine, through torch's launcher, and wait for them.
 
-    Rank 0 keeps this process's output; what the others say is shown only if one of them ends the run.
-
-    Parameters
-    ----------
-    arguments
-        Of the interpreter: ``["-m", "trajdesign", ...]``.
-    n_ranks
-        How many.
-
-    Returns
-    -------
-    int
-        Exit status: 0, that of the rank that failed, or 128 + n after signal n.
+    Rank 0 keeps this process's output; that of another rank is shown only if it ends the run. Returns the exit status:
+    0, that of the rank that failed, or 128 + n after signal n.
 
     Raises
     ------
@@ -260,21 +221,13 @@ def launch(arguments: Sequence[str], n_ranks: int) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher import LaunchConfig, elastic_launch
 
-    logging.disable(logging.CRITICAL)  # the launcher's account of a failure, which the rank has told in a sentence
+    logging.disable(logging.CRITICAL)  # the rank itself says in a sentence why it failed
     try:
         with tempfile.TemporaryDirectory(prefix="trajdesign_") as folder:
             logs = DefaultLogsSpecs(folder, dict.fromkeys(range(1, n_ranks), Std.ALL))
-            config = LaunchConfig(
-                1,
-                1,
-                n_ranks,
-                logs_specs=logs,
-                run_id=_RUN_ID.format(os.getpid()),
-                rdzv_backend="c10d",
-                rdzv_endpoint="localhost:0",
-                max_restarts=0,
-                local_addr="localhost",
-            )
+            meeting = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "local_addr": "localhost"}
+            run_id = _RUN_ID.format(os.getpid())
+            config = LaunchConfig(1, 1, n_ranks, logs_specs=logs, run_id=run_id, max_restarts=0, **meeting)
             try:
                 elastic_launch(config, sys.executable)(*arguments)
             except ChildFailedError as error:
@@ -287,8 +240,8 @@ def launch(arguments: Sequence[str], n_ranks: int) -> int:
 
 
 def _report(failures: dict[int, Any], folder: Path) -> int:
-    """Show what the rank that failed said, unless it is rank 0, which was heard; returns its exit status."""
-    # some lost the one that failed, and the launcher ended the rest
+    """Return the exit status of the rank that failed, and show its words, which for rank 0 were shown already."""
+    # the other ranks lost the one that failed, or the launcher ended them
     own = {rank: f.exitcode for rank, f in sorted(failures.items()) if f.exitcode not in (_LOST, -signal.SIGTERM)}
     if not own:
         reasons = [f.message for f in failures.values() if f.exitcode == _LOST]

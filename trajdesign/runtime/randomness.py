@@ -1,4 +1,4 @@
-"""Random numbers that depend on what they are for, and not on what was drawn before."""
+"""Random numbers that depend on their purpose, not on what was drawn before."""
 
 import random
 from collections.abc import Iterator
@@ -10,14 +10,9 @@ import torch
 
 @contextmanager
 def drawn_from(*numbers: int) -> Iterator[None]:
-    """Let the generators of torch (on the CPU), NumPy and Python start from some numbers, until the end of the block.
+    """Let the generators of torch (on the CPU), NumPy and Python start from some numbers in the block.
 
-    Afterwards they go on as if nothing had been drawn. A generator of one's own is not touched.
-
-    Parameters
-    ----------
-    numbers
-        Not negative. Others give other random numbers, in another order too.
+    Afterwards they go on as if nothing had been drawn. The numbers are not negative; their order matters.
     """
     seeds = np.random.SeedSequence(numbers).generate_state(4)
     before = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002  what others draw from

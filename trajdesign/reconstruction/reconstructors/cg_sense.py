@@ -13,18 +13,15 @@ class CGSense(Reconstructor):
     """Regularized least squares with coil sensitivity maps (Pruessmann et al., MRM 2001, doi:10.1002/mrm.1241).
 
     It solves (E^H W E + regularization) x = E^H W y by conjugate gradients, E being the coil maps and the NUFFT, and
-    returns the root sum of squares of the coil images that x would give. Nothing to learn; the gradient to the
-    trajectory is that of every iteration.
-
-    The maps are the encoding's own where it has any (see ``training.coil_maps``), else estimated from the measurement
-    itself.
+    returns the root sum of squares of the coil images of x. There is nothing to learn; the trajectory's gradient goes
+    through every iteration. The maps are those of ``training.coil_maps``, else estimated from the measurement.
 
     Parameters
     ----------
     iterations
         Steps of conjugate gradients, from zero. Few regularize too.
     regularization
-        Weight of the squared image, beside which a full sampling weighs about 1.
+        Weight of the squared image; the data of a full sampling weigh about 1.
 
     Raises
     ------
@@ -39,8 +36,7 @@ class CGSense(Reconstructor):
                 f"reconstructor.iterations is {iterations}, regularization {regularization}: iterations is 1 or more, "
                 "regularization not negative."
             )
-        self.iterations = iterations
-        self.regularization = regularization
+        self.iterations, self.regularization = iterations, regularization
 
     def forward(self, images: Tensor, encoding: Encoding) -> Tensor:
         """See `Reconstructor.forward`."""

@@ -12,13 +12,13 @@ from trajdesign.reconstruction.correction import Correction
 class UNet(Reconstructor):
     """U-Net (Ronneberger et al., MICCAI 2015, doi:10.1007/978-3-319-24574-4_28) that corrects the adjoint image.
 
-    It predicts what to add to the root sum of squares of the coils, and starts by adding nothing. What falls below
-    zero is cut off, as no magnitude does: so the background can become exactly empty.
+    It predicts what to add to the root sum of squares of the coils, at first nothing. Negative values become zero, so
+    the background can become empty.
 
     Parameters
     ----------
     channels
-        Features of the first level; each level below has twice as many.
+        Features of the first level; each next level has twice as many.
     levels
         Number of times the image is halved.
 

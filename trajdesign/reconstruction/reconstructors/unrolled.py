@@ -21,15 +21,13 @@ class Unrolled(Reconstructor):
 
     Each iteration solves (E^H W E + r) x = E^H W y + r z by conjugate gradients from z, the image of the iteration
     before (at first zero), E being the coil maps and the NUFFT, and adds a U-Net's correction to x. Each has its own
-    U-Net and learned r. Before training this is regularized SENSE, refined as often as there are iterations.
-
-    The maps are the encoding's own where it has any (see ``training.coil_maps``), else estimated from the measurement
-    itself.
+    U-Net and learned r. Before training this is regularized SENSE, refined as often as there are iterations. The maps
+    are those of ``training.coil_maps``, else estimated from the measurement.
 
     Parameters
     ----------
     iterations
-        How often the fit and the correction are done.
+        Number of fits, each followed by a correction.
     steps
         Steps of conjugate gradients in each iteration.
     channels
@@ -37,8 +35,8 @@ class Unrolled(Reconstructor):
     levels
         Number of times the U-Net halves the image.
     checkpoint
-        Keep only the image between iterations and compute the rest again on the way back: the memory of one
-        iteration instead of all of them, for about a third more time.
+        Compute an iteration again on the way back: this takes the memory of one iteration, not of all, and about a
+        third more time.
 
     Raises
     ------
@@ -58,8 +56,7 @@ class Unrolled(Reconstructor):
         for i in range(iterations):
             self.add_module(f"correction{i}", Correction(2, channels, levels))
         self.regularization = nn.Parameter(torch.full((iterations,), math.log(_FIRST_REGULARIZATION)))
-        self.steps = steps
-        self.checkpoint = checkpoint
+        self.steps, self.checkpoint = steps, checkpoint
 
     def forward(self, images: Tensor, encoding: Encoding) -> Tensor:
         """See `Reconstructor.forward`."""
