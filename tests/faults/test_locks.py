@@ -93,7 +93,7 @@ def test_a_lock_that_was_left_is_taken_and_names_its_holder(tmp_path):
 
 def held_elsewhere(folder):
     """Return whether another process finds the lock held."""
-    code = "import sys, pathlib; from trajdesign import lock; lock.require_free(pathlib.Path(sys.argv[1]))"
+    code = "import sys, pathlib; from trajdesign.files import lock; lock.require_free(pathlib.Path(sys.argv[1]))"
     said = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True)
     assert "OutputError" in said.stderr or said.returncode == 0
     return said.returncode != 0
@@ -117,7 +117,7 @@ def test_a_second_writer_of_the_same_process_is_refused_and_frees_nothing(tmp_pa
 
 def test_a_child_that_was_forked_does_not_hold_it_on(tmp_path):
     code = (
-        "import os, sys, pathlib, time; from trajdesign import lock\n"
+        "import os, sys, pathlib, time; from trajdesign.files import lock\n"
         "with lock.one_writer(pathlib.Path(sys.argv[1])):\n"
         "    child = os.fork()\n"
         "    if not child: time.sleep(30); os._exit(0)\n"
