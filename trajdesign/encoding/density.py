@@ -19,24 +19,20 @@ def density_compensation(
     view: sinc^2(k FOV), one FOV wide, repeated every 2 k_max. That kernel is nowhere negative, so the weights stay
     positive for any pattern.
 
-    The plain iteration never settles: it goes on sharpening single samples. So each step first draws the
-    logarithm of the weights a tenth of the way to its mean. That has one fixed point, reached as fast as
-    0.9^n from anywhere, so that weights followed along a changing trajectory equal those computed afresh.
+    The plain iteration never settles: it goes on sharpening single samples. So each step first draws the logarithm of
+    the weights a tenth of the way to its mean. That has one fixed point, reached as fast as 0.9^n from anywhere, so
+    that weights followed along a changing trajectory equal those computed afresh.
 
-    The gradient to the samples is that of the last step. Where samples crowd, the weights give way: with constant
-    ones a learned trajectory would chase a brightness that the next weights take away again. Changes of the density
-    over more than 1/FOV, which the step levels at once, have their exact derivative at the fixed point.
+    The gradient to the samples is that of the last step. With constant weights a learned trajectory would chase a
+    brightness that the next weights take away again. Changes of the density over more than 1/FOV, which the step levels
+    at once, have their exact derivative at the fixed point.
 
     Parameters
     ----------
-    omega
-        Sample positions (point, dim), rad/pixel.
-    shape
-        Image shape ([z,] y, x).
-    n_iterations
-        Steps of the fixed point; one suffices from the weights of nearly the same trajectory.
-    start
-        Weights of a similar trajectory (point,), to go on from.
+    omega, shape
+        Sample positions (point, dim), rad/pixel; image shape ([z,] y, x).
+    n_iterations, start
+        Number of steps, from the weights (point,) of a similar trajectory; one step suffices from nearly the same one.
 
     Returns
     -------

@@ -88,10 +88,9 @@ def _finufft_plan(kind: int, shape: tuple[int, ...], n: int, dtype: torch.dtype,
 
 
 def _repeatable_threads(n_vectors: int) -> int:
-    """Return with how many threads finufft's type 1 gives the same bits each time.
+    """Return the most threads with which finufft's type 1 gives the same bits each time.
 
-    It spreads a batch of vectors with one thread each, but a batch of a single one with all threads, which add up in
-    any order.
+    It gives each vector of a batch a thread; but on a single vector all threads work, and add up in any order.
     """
     for threads in range(torch.get_num_threads(), 1, -1):
         n_batches = -(-n_vectors // threads)
@@ -152,13 +151,7 @@ _ASKED: ContextVar[str | None] = ContextVar("kernel", default=None)
 
 @contextlib.contextmanager
 def using(name: str) -> Iterator[None]:
-    """Let a kernel of this name compute every transform in the block, whichever is the fastest.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such kernel.
-    """
+    """Let the kernel of this name compute every transform in the block; raises `ConfigError` if there is none."""
     if name not in KERNELS:
         raise ConfigError(f"unknown NUFFT kernel {name!r}; known: {', '.join(KERNELS)}.")
     before = _ASKED.set(name)
@@ -169,13 +162,7 @@ def using(name: str) -> Iterator[None]:
 
 
 def kernel(device: torch.device) -> Kernel:
-    """Return the `fastest` kernel on a device, or the one that the block is `using`.
-
-    Raises
-    ------
-    ResourceError
-        If that one does not run on this device.
-    """
+    """Return the `fastest` kernel on a device, or that of `using`; raises `ResourceError` if it does not run there."""
     name = _ASKED.get() or fastest(device)
     if name not in there(device):
         raise ResourceError(
@@ -222,19 +209,17 @@ def _seconds(engine: Kernel, device: torch.device) -> float:
 
 
 def nufft(image: Tensor, omega: Tensor) -> Tensor:
-    """Sample the spectrum of an image at omega, differentiable in both.
+    """Return the spectrum of complex images at omega, differentiable in both.
 
     Parameters
     ----------
-    image
-        Complex images (batch, [z,] y, x).
-    omega
-        Points (point, dim), rad/pixel, real.
+    image, omega
+        Images (batch, [z,] y, x); points (point, dim), rad/pixel, real.
 
     Returns
     -------
     Tensor
-        (batch, point), of the image's type.
+        (batch, point), of the images' type.
 
     Raises
     ------
@@ -246,27 +231,7 @@ def nufft(image: Tensor, omega: Tensor) -> Tensor:
 
 
 def nufft_adjoint(values: Tensor, omega: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Adjoint of `nufft`, differentiable in values and omega.
-
-    Parameters
-    ----------
-    values
-        Complex samples (batch, point).
-    omega
-        Points (point, dim), rad/pixel, real.
-    shape
-        Image shape ([z,] y, x).
-
-    Returns
-    -------
-    Tensor
-        (batch, [z,] y, x), of the values' type.
-
-    Raises
-    ------
-    DivergedError
-        If a point is not finite.
-    """
+    """Return images (batch, [z,] y, x) of a shape ([z,] y, x): the adjoint of `nufft` of values (batch, point)."""
     require_finite(omega)
     return _Transform.apply(1, values, omega, tuple(shape), kernel(values.device))
 

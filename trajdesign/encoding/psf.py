@@ -40,18 +40,15 @@ class PsfReport:
         Name of the trajectory.
     voxel
         Voxel size along x and y, m.
-    fwhm_x, fwhm_y
-        Full width at half maximum along x and y through the peak, m; infinite if the magnitude does not fall to half
-        within the field of view.
-    fwhm_radial
-        The same of the mean magnitude over all directions, m (voxels times the geometric mean voxel size).
+    fwhm_x, fwhm_y, fwhm_radial
+        Full width at half maximum along x and y through the peak, and of the mean over all directions (in voxels, times
+        the geometric mean voxel size), m; infinite if the magnitude does not fall to half within the field of view.
     main_lobe
-        Radius of the main lobe, voxels. The main lobe is the ellipse around the peak up to the first minimum
-        of the mean magnitude over all directions.
-    peak_side_lobe
-        Largest magnitude outside the main lobe, over the peak, dB, for offsets within half the FOV.
-    integrated_side_lobe
-        Energy outside the main lobe, over the energy inside it, dB, for offsets within half the FOV.
+        Radius of the main lobe, voxels: the ellipse around the peak up to the first minimum of the mean over all
+        directions.
+    peak_side_lobe, integrated_side_lobe
+        Largest magnitude outside the main lobe over the peak, and energy outside over the energy inside, dB, for
+        offsets within half the FOV.
     image, image_step
         Magnitude (y, x) over twice the FOV, and the distance of its pixels along x and y, m.
     detail, detail_step
@@ -124,8 +121,7 @@ def psf(trajectory: Trajectory, weights: Tensor | None = None) -> PsfReport:
     trajectory
         Its k at the ADC samples is used.
     weights
-        Density compensation (shot, sample), real; by default that of
-        `trajdesign.encoding.density.density_compensation`. Its sum does not matter.
+        Density weights (shot, sample), real, of any sum; by default `trajdesign.encoding.density.density_compensation`.
 
     Raises
     ------
@@ -141,9 +137,8 @@ def psf(trajectory: Trajectory, weights: Tensor | None = None) -> PsfReport:
         raise ConfigError(f"psf shows 2D trajectories; {trajectory.name} has {acquisition.n_dims} axes.")
     n_steps = _FINE_STEPS if max(acquisition.matrix) <= _LARGEST_FINE else _STEPS
     pixels = math.prod(2 * n_steps * n for n in acquisition.matrix)
-    memory.require(
-        3 * 16 * pixels, f"the point spread function of the matrix {acquisition.matrix}", "take a smaller one"
-    )
+    what = f"the point spread function of the matrix {acquisition.matrix}"
+    memory.require(3 * 16 * pixels, what, "take a smaller one")
     omega = angular(trajectory).detach().double().cpu()
     point = _Point(omega.flatten(0, 1), _unit_weights(omega, weights, acquisition.image_shape))
     image = point.grid(tuple(2 * n_steps * n for n in acquisition.image_shape), 1 / n_steps)

@@ -37,14 +37,12 @@ _Part = tuple[slice, list[Tensor] | None]
 
 
 def transfer_function(omega: Tensor, weights: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Transfer function of the normal operator of a trajectory, differentiable in omega and weights.
+    """Return the transfer function of the normal operator of a trajectory, differentiable in omega and weights.
 
     Parameters
     ----------
-    omega
-        Points (point, dim), rad/pixel, real.
-    weights
-        Density compensation (point,), real.
+    omega, weights
+        Points (point, dim), rad/pixel, and their density compensation (point,), real.
     shape
         Image shape ([z,] y, x).
 
@@ -63,21 +61,9 @@ def transfer_function(omega: Tensor, weights: Tensor, shape: tuple[int, ...]) ->
 
 
 def convolve(images: Tensor, transfer: Tensor, spectra: Sequence[Tensor] = ()) -> Tensor:
-    """Apply a transfer function to images, differentiable in both.
+    """Return A^H W A of complex images (batch, [z,] y, x), differentiable in images and `transfer_function`.
 
-    Parameters
-    ----------
-    images
-        Complex images (batch, [z,] y, x).
-    transfer
-        From `transfer_function`, for this image shape.
-    spectra
-        The `spectrum` of consecutive images, of all or none of them: that saves half of the FFTs.
-
-    Returns
-    -------
-    Tensor
-        A^H W A of each image, in its shape and type.
+    `spectra` is the `spectrum` of consecutive images, of all or none of them; that saves half of the FFTs.
     """
     if torch.compiler.is_exporting():
         return _in_few_operations(images, transfer)
@@ -128,18 +114,13 @@ class _Transfer(torch.autograd.Function):
             whole[every] = half * scale
         psf = torch.fft.ifftn(whole, norm="forward").mul_(_inside(ctx.shape, weights.dtype, weights.device))
         # Hermitian, so that each of the sums below is real, and one transform carries two of them
-        parts = []
-        if ctx.needs_input_grad[0]:
-            parts += [-1j * positions(doubled, axis, psf) * psf for axis in range(omega.shape[-1])]
-        if ctx.needs_input_grad[1]:
-            parts.append(psf)
+        wants_omega, wants_weights, *_ = ctx.needs_input_grad
+        parts = [-1j * positions(doubled, axis, psf) * psf for axis in range(omega.shape[-1])] if wants_omega else []
+        parts += [psf] if wants_weights else []
         pairs = [sum(1j * b for b in parts[i + 1 : i + 2]) + parts[i] for i in range(0, len(parts), 2)]
         sums = torch.view_as_real(ctx.engine(2, torch.stack(pairs), omega, doubled)).transpose(0, 1).flatten(1)
-        by_omega = by_weights = None
-        if ctx.needs_input_grad[0]:
-            by_omega = weights[:, None] * sums[:, : omega.shape[-1]]
-        if ctx.needs_input_grad[1]:
-            by_weights = sums[:, len(parts) - 1].contiguous()
+        by_omega = weights[:, None] * sums[:, : omega.shape[-1]] if wants_omega else None
+        by_weights = sums[:, len(parts) - 1].contiguous() if wants_weights else None
         return by_omega, by_weights, None, None
 
 

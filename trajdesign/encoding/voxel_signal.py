@@ -34,25 +34,21 @@ def signal(
 
     .. math:: s_c(t) = \sum_r c(r) m(r) \exp(-2 \pi i (k(t) \cdot r + f(r) \tau(t)) - |\tau(t)| / T_2^*)
 
-    Static fields turn the signal over the time :math:`\tau`: that since the excitation, of which a refocusing pulse
-    reverses the sign, so that it is 0 at a spin echo.
+    Static fields turn the signal over the time :math:`\tau` since the excitation; a refocusing pulse reverses its sign,
+    so that it is 0 at a spin echo.
 
-    Off-resonance differs from voxel to voxel and changes with time, which no single NUFFT knows. So its factor is
-    interpolated between the signals of Chebyshev nodes over the range of frequencies (multifrequency interpolation,
-    Man et al., MRM 1997, doi:10.1002/mrm.1910370523). With n nodes, frequencies within +-F of their middle and times
-    within +-T of theirs, what is left is at most :math:`\sqrt 2 (2 \pi F T)^n / (n! \, 2^{n - 1})` (the remainder of
-    polynomial interpolation); n is the least that keeps it below 1e-10. The map may be as rough as it likes.
+    No single NUFFT computes off-resonance, which depends on voxel and time. So its factor is interpolated between the
+    signals of Chebyshev nodes over the range of frequencies (multifrequency interpolation, Man et al., MRM 1997,
+    doi:10.1002/mrm.1910370523). With n nodes, frequencies within +-F of their middle and times within +-T of theirs,
+    the error is at most :math:`\sqrt 2 (2 \pi F T)^n / (n! \, 2^{n - 1})` (the remainder of polynomial
+    interpolation), however rough the map; n is the least that keeps it below 1e-10.
 
     Parameters
     ----------
-    coil_images
-        c m (coil, y, x), complex; on the CPU, as all that is given.
-    k
-        (shot, sample, dim), 1/m, float64.
-    times
-        The time tau of each sample (shot, sample), s.
-    acquisition
-        Field of view and matrix of the images.
+    coil_images, acquisition
+        c m (coil, y, x), complex, on the CPU; their field of view and matrix.
+    k, times
+        k (shot, sample, dim), 1/m, and tau (shot, sample), s, of each sample; float64.
     t2_star
         T2* of all voxels, s; without it there is no decay.
     off_resonance
@@ -93,18 +89,9 @@ def signal(
 
 
 def receiver_noise(shape: tuple[int, ...], noise: float, acquisition: Acquisition, seed: int) -> Tensor:
-    """Return complex Gaussian noise of k-space samples, complex128.
+    """Return complex Gaussian noise of k-space samples of a shape, complex128.
 
-    Parameters
-    ----------
-    shape
-        Shape of the samples.
-    noise
-        Standard deviation of the noise of a pixel in a fully sampled image of one coil, as in training.
-    acquisition
-        Gives the number of pixels.
-    seed
-        Seed of the generator.
+    `noise` is the standard deviation of a pixel's noise in a fully sampled image of one coil, as in training.
     """
     parts = np.random.default_rng(seed).standard_normal((*shape, 2))
     return torch.view_as_complex(torch.from_numpy(parts)) * (noise * math.sqrt(math.prod(acquisition.matrix) / 2))
