@@ -86,9 +86,11 @@ def fourier_resize(image: NDArray, shape: tuple[int, int]) -> NDArray:
 def center_fit(image: NDArray, shape: tuple[int, int]) -> NDArray:
     """Crop or pad with zeros the last two axes, so that pixel n // 2 stays the centre."""
     sides = margins(image.shape[-2:], shape)
-    kept = (slice(max(-low, 0), n - max(-high, 0)) for n, (low, high) in zip(image.shape[-2:], sides, strict=True))
+    rows, columns = (
+        slice(max(-low, 0), n - max(-high, 0)) for n, (low, high) in zip(image.shape[-2:], sides, strict=True)
+    )
     added = [(max(low, 0), max(high, 0)) for low, high in sides]
-    return np.pad(image[(..., *kept)], [(0, 0)] * (image.ndim - 2) + added)
+    return np.pad(image[..., rows, columns], [(0, 0)] * (image.ndim - 2) + added)
 
 
 def margins(old: Sequence[int], new: Sequence[int]) -> list[tuple[int, int]]:

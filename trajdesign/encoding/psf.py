@@ -170,11 +170,12 @@ def psf(trajectory: Trajectory, weights: Tensor | None = None) -> PsfReport:
     )
 
 
+@dataclass(frozen=True)
 class _Point:
     """The point spread function of weighted samples omega (point, 2), rad/voxel; lengths are in voxels."""
 
-    def __init__(self, omega: Tensor, weights: Tensor) -> None:
-        self.omega, self.weights = omega, weights
+    omega: Tensor
+    weights: Tensor
 
     def grid(self, shape: tuple[int, ...], step: float, centre: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
         """Return the magnitude (y, x) on a grid around `centre` (x, y)."""
@@ -207,13 +208,11 @@ def _unit_weights(omega: Tensor, weights: Tensor | None, shape: tuple[int, ...])
     """Return weights (point,) whose sum is one."""
     if weights is None:
         flat = density_compensation(omega.flatten(0, 1), shape)
-    else:
-        if weights.shape != omega.shape[:2]:
-            raise InputError(
-                f"weights have the shape {tuple(weights.shape)}; the trajectory needs "
-                f"(shot, sample) = {tuple(omega.shape[:2])}."
-            )
+    elif weights.shape == omega.shape[:2]:
         flat = weights.detach().double().cpu().flatten()
+    else:
+        needed = f"(shot, sample) = {tuple(omega.shape[:2])}"
+        raise InputError(f"weights have the shape {tuple(weights.shape)}; the trajectory needs {needed}.")
     if not bool(torch.isfinite(flat).all()) or float(flat.sum()) <= 0:
         raise InputError("density weights must be finite and have a positive sum.")
     return flat / flat.sum()

@@ -175,7 +175,8 @@ def _share(work: Callable[[list[_Part]], T], images: Tensor, spectra: Sequence[T
     at_once = max(1, _PIXELS_AT_ONCE.get(images.device.type, 2**23) // math.prod(images.shape[1:]))
     parts: list[_Part] = []
     first = 0
-    for spectrum in spectra or [None]:
+    known: Sequence[Tensor | None] = spectra or [None]
+    for spectrum in known:
         last = len(images) if spectrum is None else first + spectrum.shape[1]
         for start in range(first, last, at_once):
             stop = min(start + at_once, last)

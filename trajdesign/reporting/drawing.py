@@ -7,7 +7,7 @@ import contextlib
 import io
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 import matplotlib
 import numpy as np
@@ -108,9 +108,7 @@ def k_space(axes: Axes, trajectory: Trajectory, plane: tuple[int, int], part: fl
         for shot, colour in enumerate(colours):
             axes.plot(*k[shot, near[shot]].T, ".", color=colour, markersize=3)
     else:
-        axes.add_patch(
-            Rectangle((-edge[0], -edge[1]), 2 * edge[0], 2 * edge[1], fill=False, color=GREY, linestyle="--")
-        )
+        axes.add_patch(Rectangle((-edge[0], -edge[1]), *(2 * edge), fill=False, color=GREY, linestyle="--"))
         corner = (-edge[0], edge[1])
         axes.annotate(r"$k_\mathrm{max}$", corner, (4, -4), textcoords="offset points", va="top", color=GREY)
     reach = 1.06 * np.maximum(edge, np.nanmax(np.abs(k), axis=(0, 1))) if part == 1 else part * edge
@@ -121,9 +119,7 @@ def k_space(axes: Axes, trajectory: Trajectory, plane: tuple[int, int], part: fl
     axes.set_ylabel(f"$k_{AXES[plane[1]]}$ (1/m)")
 
 
-def with_errors(
-    axes: Sequence[Axes], image: np.ndarray, reference: np.ndarray, scores: Mapping[str, float]
-) -> AxesImage:
+def with_errors(axes: np.ndarray, image: np.ndarray, reference: np.ndarray, scores: Mapping[str, float]) -> AxesImage:
     """Draw an image (y, x) with its scores in the first axes, its errors in the second; return the errors."""
     top = peak(reference)
     magnitude(axes[0], image, "gray", top)
@@ -152,9 +148,8 @@ def psf_image(
     voxel = [1e3 * v for v in report.voxel]
     if half is None:
         field = [n * s / 2 for n, s in zip((columns, rows), mm, strict=True)]
-        axes.add_patch(
-            Rectangle((-field[0] / 2, -field[1] / 2), *field, fill=False, color="white", linestyle="--", alpha=0.8)
-        )
+        corner = (-field[0] / 2, -field[1] / 2)
+        axes.add_patch(Rectangle(corner, *field, fill=False, color="white", linestyle="--", alpha=0.8))
     else:
         axes.set_xlim(-1e3 * half, 1e3 * half)
         axes.set_ylim(-1e3 * half, 1e3 * half)
@@ -174,9 +169,8 @@ def psf_rows(reports: Iterable[PsfReport]) -> list[tuple[str, ...]]:
 
 def scores_text(scores: Mapping[str, float]) -> str:
     """Return the scores of an image in one line; one called PSNR is in dB."""
-    return ", ".join(
-        f"{name} {value:.2f} dB" if name == "PSNR" else f"{name} {value:.4f}" for name, value in scores.items()
-    )
+    texts = (f"{value:.2f} dB" if name == "PSNR" else f"{value:.4f}" for name, value in scores.items())
+    return ", ".join(f"{name} {text}" for name, text in zip(scores, texts, strict=True))
 
 
 def plain(name: str) -> str:

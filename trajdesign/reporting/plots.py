@@ -34,13 +34,7 @@ _CLOSE_UP = 1 / 8  # the part of k_max shown around the centre
 
 
 def save(figure: Figure, path: Path | str) -> None:
-    """Write a figure to a ``.png``, ``.svg`` or ``.pdf`` file, whole or not at all.
-
-    Raises
-    ------
-    ConfigError
-        If the file name ends otherwise.
-    """
+    """Write a figure to a ``.png``, ``.svg`` or ``.pdf`` file; another ending raises `ConfigError`."""
     ending = untrusted.ending(path)
     if ending not in _METADATA:
         raise ConfigError(f"{path}: a figure's file name ends in {', '.join(_METADATA)}, not in {ending!r}.")
@@ -52,7 +46,7 @@ def save(figure: Figure, path: Path | str) -> None:
 
 
 def save_pages(figures: Sequence[Figure], path: Path | str) -> None:
-    """Write figures to one ``.pdf`` file, a page each, whole or not at all."""
+    """Write figures to one ``.pdf`` file, a page each."""
     stream = io.BytesIO()  # see save
     with PdfPages(stream, metadata=_METADATA[".pdf"]) as pages, drawing.lacking_letters():
         for figure in figures:
@@ -114,8 +108,8 @@ def waveforms(*shown: Trajectory) -> Figure:
         if column == 0:
             top.set_ylabel(f"gradient, {norm} (mT/m)")
             bottom.set_ylabel(f"slew rate, {norm} (T/m/s)")
-        grid[0, column].set_title(drawing.plain(trajectory.name), fontweight="bold", loc="left")
-        grid[1, column].set_xlabel("time (ms)")
+        top.set_title(drawing.plain(trajectory.name), fontweight="bold", loc="left")
+        bottom.set_xlabel("time (ms)")
     return figure
 
 
@@ -127,9 +121,8 @@ def psf_figure(*shown: PsfReport) -> Figure:
     for row, one in enumerate(shown):
         drawing.psf_image(images[row, 0], one, one.image, one.image_step, "twice the FOV; box: the FOV")
         half = min(8 * min(one.voxel), one.detail.shape[0] // 2 * min(one.detail_step))
-        drawn = drawing.psf_image(
-            images[row, 1], one, one.detail, one.detail_step, "around the peak; ring: main lobe", half
-        )
+        title = "around the peak; ring: main lobe"
+        drawn = drawing.psf_image(images[row, 1], one, one.detail, one.detail_step, title, half)
     left.colorbar(drawn, ax=images, label="|PSF| (dB)", shrink=0.6 if len(shown) == 2 else 0.8, pad=0.01)
     profile, radial, table = right.subplots(3, 1, height_ratios=(1.0, 1.0, 0.75))
     for colour, one in zip(drawing.COLOURS, shown, strict=False):
@@ -148,17 +141,10 @@ def reconstructions(
     results: Mapping[str, np.ndarray],
     scores: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Figure:
-    """Draw a reference image and reconstructions of it, each above the map of its errors.
+    """Draw a reference image and reconstructions of it by label, each above the map of its errors.
 
-    Parameters
-    ----------
-    reference
-        Magnitude image (y, x).
-    results
-        Magnitude images (y, x) by label, in the units of the reference.
-    scores
-        Numbers to print below an image, by label and name: ``{"learned": {"PSNR": 31.2, "SSIM": 0.91}}``; PSNR is
-        in dB.
+    Images are magnitudes (y, x) in one unit. `scores` are printed below them, by label and name: PSNR is in dB, as in
+    ``{"learned": {"PSNR": 31.2, "SSIM": 0.91}}``.
     """
     n = len(results) + 1
     ratio = reference.shape[0] / reference.shape[1]
@@ -268,9 +254,8 @@ def exposure_figure(exposure: Exposure, bands: Sequence[Band] = ()) -> Figure:
     stimulation = exposure.checks[0]
     nerves.plot(ms, 100 * exposure.response, color=drawing.COLOURS[0], linewidth=0.8)
     nerves.axhline(100 * (stimulation.limit or 1), color=_LIMIT, linestyle="--")
-    drawing.label(
-        nerves, "time (ms)", "% of limit", f"nerve stimulation: {stimulation.value:.1%}, {stimulation.verdict}"
-    )
+    title = f"nerve stimulation: {stimulation.value:.1%}, {stimulation.verdict}"
+    drawing.label(nerves, "time (ms)", "% of limit", title)
     heard = exposure.frequencies <= _HIGHEST_HZ
     spectrum.plot(exposure.frequencies[heard], exposure.spectrum[heard] * 1e3, color=drawing.COLOURS[0], linewidth=0.8)
     for band in bands:

@@ -87,8 +87,7 @@ def render(contents: Contents) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = _number
-    environment.filters["worst"] = limits.worst
+    environment.filters |= {"number": _number, "worst": limits.worst}
     script, style = _text("plots.js") + _text("report.js"), _text("report.css")
     shown = next(iter(contents.trajectories.values()))
     return environment.get_template("report.html").render(
@@ -109,10 +108,10 @@ def render(contents: Contents) -> str:
         config=toml.to_toml(contents.config.to_dict()),
         error_scale=drawing.ERROR_SCALE,
         magma=_png(np.linspace(0, 1, 256)[None], 0, 1, "magma"),
-        # safe: files of the package, and JSON without a character that could end its element
+        # safe: files of the package
         script=markupsafe.Markup(script),
         style=markupsafe.Markup(style),
-        data=markupsafe.Markup(_to_json(_data(contents))),
+        data=_to_json(_data(contents)),
         hashes={"script": _digest(script), "style": _digest(style)},
     )
 
@@ -205,12 +204,10 @@ def _by_axis(values: Any) -> list[Any]:
 
 def _psf(report: PsfReport) -> dict[str, Any]:
     """Return images, wide ones first, with their edges (left, bottom, right, top), m, and profiles over offsets, m."""
-    profiles = {}
+    distance, mean, largest = report.over_directions()
+    profiles = {"mean": {"x": distance, "y": mean}, "largest": {"x": distance, "y": largest}}
     for axis, values, step in zip("xy", report.profiles, report.profile_step, strict=True):
         profiles[axis] = {"x": (np.arange(len(values)) - len(values) // 2) * step, "y": values}
-    distance, mean, largest = report.over_directions()
-    profiles["mean"] = {"x": distance, "y": mean}
-    profiles["largest"] = {"x": distance, "y": largest}
     field = report.image[tuple(slice(n // 4, n // 4 + n // 2) for n in report.image.shape)]
     images = [(report.image, report.image_step), (field, report.image_step), (report.detail, report.detail_step)]
     main_lobe = [report.main_lobe * v if math.isfinite(report.main_lobe) else 0.0 for v in report.voxel]
@@ -232,8 +229,7 @@ def _psf_image(values: np.ndarray, step: tuple[float, ...]) -> dict[str, Any]:
 def _example(example: Example) -> dict[str, Any]:
     error = np.abs(example.images["network"] - example.reference)
     return {
-        "network": _grey(example.images["network"], example.reference),
-        "adjoint": _grey(example.images["adjoint"], example.reference),
+        **{part: _grey(image, example.reference) for part, image in example.images.items()},
         "error": _png(error, 0.0, drawing.peak(example.reference) / drawing.ERROR_SCALE, "inferno"),
         "scores": {part: drawing.scores_text(scores) for part, scores in example.scores.items()},
     }
@@ -252,14 +248,11 @@ def _png(values: np.ndarray, low: float, high: float, colours: str) -> str:
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
-def _to_json(value: Any) -> str:
+def _to_json(value: Any) -> markupsafe.Markup:
     """Return short JSON of few digits, with null for what is not finite, and without the characters of markup."""
     text = json.dumps(value, default=np.ndarray.tolist)
     rounded = json.loads(text, parse_float=lambda x: float(f"{float(x):.{_DIGITS}g}"), parse_constant=lambda _: None)
-    text = json.dumps(rounded, separators=(",", ":"), allow_nan=False)
-    for character in "<>&":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
+    return jinja2.utils.htmlsafe_json_dumps(rounded, separators=(",", ":"), allow_nan=False)
 
 
 def _number(value: float | None, digits: int = 5) -> str:

@@ -225,9 +225,10 @@ def launch(arguments: Sequence[str], n_ranks: int) -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="trajdesign_") as folder:
             logs = DefaultLogsSpecs(folder, dict.fromkeys(range(1, n_ranks), Std.ALL))
-            meeting = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "local_addr": "localhost"}
-            run_id = _RUN_ID.format(os.getpid())
-            config = LaunchConfig(1, 1, n_ranks, logs_specs=logs, run_id=run_id, max_restarts=0, **meeting)
+            config = LaunchConfig(
+                1, 1, n_ranks, logs_specs=logs, run_id=_RUN_ID.format(os.getpid()), max_restarts=0,
+                rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="localhost",
+            )  # fmt: skip
             try:
                 elastic_launch(config, sys.executable)(*arguments)
             except ChildFailedError as error:
