@@ -207,23 +207,17 @@ def _before_and_after(family: list[Cell], out: Path | str) -> _Shown:
 
 def _over_shots(study: Study, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, list[float]]]]:
     """Return figure -> pattern -> line -> PSNR for each number of shots, the mean over the seeds."""
-    found: dict[str, dict[str, dict[str, dict[Any, list[float]]]]] = {}
+    psnr: dict[tuple[Any, ...], list[float]] = {}
     for row in rows:
         axes = row["axes"]
-        figure = found.setdefault(study.label(axes, "reconstructor", *study.further), {})
-        lines = figure.setdefault(str(axes["pattern"]), {})
+        panel = (study.label(axes, "reconstructor", *study.further), str(axes["pattern"]))
         for line, result in ((FIXED, "fixed"), ("best fixed", "strong"), (str(axes["parameterization"]), "learned")):
-            lines.setdefault(line, {}).setdefault(axes["shots"], []).append(row[result]["psnr"])
-    return {
-        name: {
-            pattern: {
-                line: [statistics.fmean(values[n]) if n in values else math.nan for n in study.axes["shots"]]
-                for line, values in lines.items()
-            }
-            for pattern, lines in panels.items()
-        }
-        for name, panels in found.items()
-    }
+            psnr.setdefault((*panel, line, axes["shots"]), []).append(row[result]["psnr"])
+    found: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for figure, pattern, line, _ in psnr:
+        over_seeds = [psnr.get((figure, pattern, line, n), [math.nan]) for n in study.axes["shots"]]
+        found.setdefault(figure, {}).setdefault(pattern, {})[line] = list(map(statistics.fmean, over_seeds))
+    return found
 
 
 @torch.no_grad()

@@ -100,7 +100,7 @@ def render(contents: Contents) -> str:
         # fixed in the ink of the one, learned in that of the other: see the style sheet
         same=lambda labels: [(label, label) for label in labels],
         version=__version__,
-        limits=_limits_table(contents.findings),
+        limits=[zip(contents.findings, row, strict=True) for row in zip(*contents.findings.values(), strict=True)],
         unseen=limits.unseen_sentence(f.name for f in next(iter(contents.findings.values()))),
         limit_headings=LIMIT_HEADINGS,
         commands=commands(contents.path, shown.scanner),
@@ -148,13 +148,6 @@ def results_table(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
         p = metrics["wilcoxon_p"]
         rows.append(("Wilcoxon p", _number(p["psnr"], 2), _number(p["ssim"], 2), ""))
     return rows
-
-
-def _limits_table(findings: Mapping[str, list[Finding]]) -> list[tuple[Finding, dict[str, Finding]]]:
-    """Return each limit with its finding in each trajectory."""
-    by_name = {label: {f.name: f for f in found} for label, found in findings.items()}
-    first = next(iter(findings.values()))
-    return [(f, {label: named[f.name] for label, named in by_name.items()}) for f in first]
 
 
 def _data(contents: Contents) -> dict[str, Any]:
