@@ -236,7 +236,7 @@ def save(rows: list[Row], planted: list[Row], longest: float, out: Path) -> None
 
 def _builders() -> ModuleType:
     """Import ``tests/pulseq/foreign.py``, which no package holds."""
-    spec = importlib.util.spec_from_file_location("builders", _ROOT / "tests" / "foreign.py")
+    spec = importlib.util.spec_from_file_location("builders", _ROOT / "tests" / "pulseq" / "foreign.py")
     if spec is None or spec.loader is None:
         raise ImportError("tests/pulseq/foreign.py is missing")
     module = importlib.util.module_from_spec(spec)
