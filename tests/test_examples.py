@@ -223,7 +223,7 @@ def test_what_runs_ask_for_at_their_ends(tmp_path, capsys):
     assert from_rest == pytest.approx(step / scanner.gradient_raster, abs=0.1)
     assert from_rest > scanner.max_slew > whole
     assert 0.1 < ends < 2
-    assert "none: the gradient is" in torn
+    assert "none: the waveform breaks 2 limit(s): gradient, whole shot" in torn
 
 
 def test_the_papers_protocol_trains_and_is_projected(tmp_path):
