@@ -16,9 +16,10 @@ from trajdesign.acquisition import Acquisition
 from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import ConfigError, LimitError
 from trajdesign.exporting.proof import export
-from trajdesign.interfaces import Constraint
+from trajdesign.interfaces import Constraint, Samples
 from trajdesign.physics import limits
 from trajdesign.scanner import Scanner
+from trajdesign.trajectories import foreign_files
 from trajdesign.trajectories.inits.spiral import spiral
 from trajdesign.trajectory import Trajectory, n_points
 
@@ -437,7 +438,9 @@ def test_any_depth_of_the_unet_fits_any_image(levels):
 
 # --- exporters ---
 
-SUFFIX = {"pulseq": ".seq", "csv": ".csv", "npz": ".npz", "neurospin": ".bin", "bart": ".cfl", "mrd": ".h5"}
+
+def out(name):
+    return f"out{plugins.find('exporter', name).ending}"
 
 
 @pytest.mark.parametrize("name", plugins.names("exporter"))
@@ -448,7 +451,7 @@ def test_an_exporter_refuses_violations_and_leaves_nothing(name, tmp_path):
     wrong["nan"][0, 30] = math.nan
     for k in wrong.values():
         with pytest.raises(LimitError):
-            export(trajectory.with_k(k), tmp_path / f"out{SUFFIX.get(name, '.out')}", format=name)
+            export(trajectory.with_k(k), tmp_path / out(name), format=name)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -457,11 +460,62 @@ def test_an_exporter_is_deterministic_and_proves_its_file(name, tmp_path):
     trajectory = tiny()
     contents = []
     for folder in ("a", "b"):
-        path = tmp_path / folder / f"out{SUFFIX.get(name, '.out')}"
+        path = tmp_path / folder / out(name)
         facts = export(trajectory, path, format=name)
         assert facts["max_k_error_fov"] <= 1e-3
         contents.append(path.read_bytes())
     assert contents[0] == contents[1]
+
+
+def test_a_file_of_each_ending_has_one_reader():
+    readers = {name: plugins.find("exporter", name).reads for name in plugins.names("exporter")}
+    endings = [ending for reads in readers.values() for ending in reads]
+    assert len(set(endings)) == len(endings)
+    assert all(ending == ending.lower() and ending.startswith(".") for ending in endings)
+
+
+@pytest.mark.parametrize("name", [n for n in plugins.names("exporter") if plugins.find("exporter", n).reads])
+def test_a_format_reads_what_it_wrote_itself(name, tmp_path):
+    trajectory = tiny()
+    export(trajectory, tmp_path / out(name), format=name)
+    found = foreign_files.read(tmp_path / out(name))
+    if isinstance(found, Samples):
+        scale = 1 / 0.22 if found.unit == "1/fov" else 1.0
+        wanted = trajectory.k_adc if found.raster is None else trajectory.k
+        np.testing.assert_allclose(found.k * scale, wanted, rtol=0, atol=1e-3)
+    else:
+        assert torch.equal(found.k, trajectory.k)
+
+
+def test_a_format_from_elsewhere(tmp_path, monkeypatch):
+    (tmp_path / "raw_k.py").write_text(
+        "import numpy as np\n"
+        "from trajdesign.interfaces import Format\n"
+        "class RawK(Format):\n"
+        "    ending = '.K'\n"
+        "    def __init__(self, *, scale: float = 1.0):\n"
+        "        self.scale = scale\n"
+        "    def write(self, trajectory, path):\n"
+        "        path.write_bytes((trajectory.k_adc.numpy() * self.scale).tobytes())\n"
+        "        return {'scale': self.scale}\n"
+        "    def read_back(self, path, trajectory):\n"
+        "        k = np.frombuffer(path.read_bytes()).reshape(trajectory.k_adc.shape)\n"
+        "        return {'raw': k}, {}\n"
+        "def no_format():\n"
+        "    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    trajectory = tiny()
+    facts = export(trajectory, tmp_path / "a.k", format="raw_k:RawK")
+    assert (facts["k_error_fov_by_reader"], facts["scale"]) == ({"raw": 0.0}, 1.0)
+    np.testing.assert_array_equal(np.fromfile(tmp_path / "a.k"), trajectory.k_adc.numpy().ravel())
+    with pytest.raises(LimitError, match=r"raw reads a k from the file that is .*/FOV away"):
+        export(trajectory, tmp_path / "b.k", format="raw_k:RawK", options={"scale": 1.01})
+    with pytest.raises(ConfigError, match=r"must end in \.K"):
+        export(trajectory, tmp_path / "b.csv", format="raw_k:RawK")
+    with pytest.raises(ConfigError, match=r"'raw_k:no_format' is no trajdesign\.interfaces\.Format"):
+        export(trajectory, tmp_path / "b.k", format="raw_k:no_format")
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["a.k", "raw_k.py"]
 
 
 # --- data sources ---

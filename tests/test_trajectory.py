@@ -14,8 +14,9 @@ from trajdesign.config.models import profiles, with_profile
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.physics import limits
 from trajdesign.scanner import Scanner
+from trajdesign.trajectories import foreign_files
 from trajdesign.trajectories.fitting import fit, fit_residual
-from trajdesign.trajectories.loading import Given, is_ours, load, load_sampled, require_close
+from trajdesign.trajectories.loading import Given, load, load_sampled, require_close
 from trajdesign.trajectory import Trajectory, n_points, point_times
 
 GAMMA = 42.577478461e6
@@ -465,11 +466,12 @@ def test_k_reaches_two_pixels_at_least(tmp_path):
 
 
 def test_a_file_of_ours_says_all_of_itself(tmp_path):
-    assert not is_ours(tmp_path / "x.seq")
     trajectory, _ = sampled(tmp_path, spiral_samples(), "normalized")
-    assert not is_ours(tmp_path / "foreign.npz")
-    trajectory.save(tmp_path / "x.npz")
-    assert is_ours(tmp_path / "x.npz")
+    assert not isinstance(foreign_files.read(tmp_path / "foreign.npz"), Trajectory)
+    for name in ("x.npz", "x", "x.dat"):  # of ours, whatever it is called
+        trajectory.save(tmp_path / name)
+        assert torch.equal(foreign_files.read(tmp_path / name).k, trajectory.k)
+        assert torch.equal(load(tmp_path / name).k, trajectory.k)
     with pytest.raises(ConfigError, match=r"x\.npz says its unit, .* itself; leave them out\.$"):
         load_sampled(tmp_path / "x.npz", Scanner(), Given("1/m", FOV, 4e-6))
 

@@ -1,4 +1,4 @@
-"""What plug-ins implement: three abstract classes and five call signatures. Read this file first.
+"""What plug-ins implement: four abstract classes and four call signatures. Read this file first.
 
 A plug-in is one file in the folder of its kind, and its name in the config is the name of the file. Its options are the
 keyword-only parameters of its constructor or function, with their annotations and defaults; ``*args, **options`` stands
@@ -7,9 +7,9 @@ for them here.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.encoding.operator import Encoding
-from trajdesign.errors import ConfigError
+from trajdesign.errors import ConfigError, InputError
 from trajdesign.scanner import Scanner
 from trajdesign.tolerances import ROUNDING
 from trajdesign.trajectory import Trajectory, point_times
@@ -39,19 +39,6 @@ class Init(Protocol):
 
     def __call__(self, acquisition: Acquisition, scanner: Scanner, /, *args: Any, **options: Any) -> Trajectory:
         """Return the pattern."""
-        ...
-
-
-class Exporter(Protocol):
-    """Function in ``trajectories/formats/``: writes a trajectory to a path and returns facts about the file.
-
-    `trajdesign.exporting.proof.export` alone calls it, with a temporary path, when every limit has been checked. Its
-    module also has ``SUFFIX``, the ending of the file's name, and ``read_back(path, trajectory)``, which returns k as
-    each reader of the format finds it in the file, and more facts: an export is proven from the written file.
-    """
-
-    def __call__(self, trajectory: Trajectory, path: Path, /, *args: Any, **options: Any) -> dict[str, Any]:
-        """Write the file."""
         ...
 
 
@@ -283,3 +270,96 @@ class Reconstructor(nn.Module, ABC):
     @abstractmethod
     def forward(self, images: Tensor, encoding: Encoding) -> Tensor:
         """Return the image (batch, 1, y, x), real, from the adjoint images (batch, coil, y, x), complex."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """K of a file that another program wrote, and what else the file says.
+
+    Parameters
+    ----------
+    k
+        (shot, sample, dim), x first, in `unit`.
+    unit
+        See `trajdesign.trajectories.loading.Given`; None where the file does not tell.
+    dwell
+        Time between samples, s.
+    fov, matrix
+        Field of view (m) and pixels along each axis.
+    raster
+        The gradient raster, s, where `k` are control points on it and not samples.
+    nucleus
+        ``nucleus`` and ``gamma`` of a `Scanner`, where the file tells.
+    gradient
+        Of whole shots (shot, cell, dim), T/m, where the file has more of them than the readout.
+    before
+        Cells of `gradient` before the readout.
+    """
+
+    k: NDArray[np.float64]
+    unit: str | None = None
+    dwell: float | None = None
+    fov: tuple[float, ...] | None = None
+    matrix: tuple[int, ...] | None = None
+    raster: float | None = None
+    nucleus: dict[str, Any] = field(default_factory=dict)
+    gradient: NDArray[np.float64] | None = None
+    before: int = 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the file says itself what its k is, and when it was sampled."""
+        return self.unit is not None and self.dwell is not None
+
+
+class Format(ABC):
+    """A type of file: a trajectory is written to it and proven from it, and files of other programs are read.
+
+    `trajdesign.exporting.proof.export` alone writes, after every limit has been checked, to a temporary path.
+    `trajdesign.trajectories.foreign_files.read` reads every file that ends as one of `reads`. The options of a format
+    are those of writing.
+    """
+
+    #: Ending of the name of a file that is written.
+    ending: ClassVar[str]
+    #: Ending of a second file of the same stem, which is written too.
+    companion: ClassVar[str | None] = None
+    #: Whether a scanner plays the file: then the k that was read back from it is written beside it.
+    is_played: ClassVar[bool] = False
+    #: Endings of the files of other programs that `read` reads.
+    reads: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def write(self, trajectory: Trajectory, path: Path) -> dict[str, Any]:
+        """Write `trajectory` to `path`, and return facts about the file for the report."""
+
+    @abstractmethod
+    def read_back(self, path: Path, trajectory: Trajectory) -> tuple[dict[str, NDArray], dict[str, Any]]:
+        """Read what `write` made of `trajectory`, by other code than wrote it.
+
+        Returns
+        -------
+        k
+            By reader, k at the ADC samples (shot, sample, dim), 1/m.
+        facts
+            More facts for the report, as the largest gradient (T/m) and slew rate (T/m/s).
+
+        Raises
+        ------
+        LimitError
+            If the file does not hold the trajectory, or breaks a limit.
+        """
+
+    def actual_k(self, path: Path, trajectory: Trajectory, response: Mapping[str, Any]) -> NDArray | None:
+        """Return k (shot, sample, dim), 1/m, as the gradient system's response to the whole file makes it, if known."""
+        return None
+
+    def read(self, path: Path) -> Samples | Trajectory:
+        """Read a file of any program; a `Trajectory` is what trajdesign wrote itself.
+
+        Raises
+        ------
+        InputError
+            If the file is missing, damaged, or of another kind.
+        """
+        raise InputError(f"{path}: files {self.ending} are written, and not read.")

@@ -35,7 +35,7 @@ KINDS: dict[str, tuple[str, str | None]] = {
     "parameterization": ("learning.parameterizations", "Parameterization"),
     "constraint": ("physics.constraints", "Constraint"),
     "reconstructor": ("reconstruction.reconstructors", "Reconstructor"),
-    "exporter": ("trajectories.formats", None),
+    "exporter": ("trajectories.formats", "Format"),
     "data": ("data.sources", None),
     "response": ("physics.responses", None),
     "logger": ("learning.loggers", None),
@@ -54,7 +54,7 @@ def names(kind: str) -> list[str]:
 @overload
 def find(kind: Literal["constraint"], name: str) -> "type[interfaces.Constraint]": ...
 @overload
-def find(kind: Literal["exporter"], name: str) -> "interfaces.Exporter": ...
+def find(kind: Literal["exporter"], name: str) -> "type[interfaces.Format]": ...
 @overload
 def find(kind: Literal["logger"], name: str) -> "interfaces.Logger": ...
 @overload

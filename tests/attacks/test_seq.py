@@ -88,14 +88,14 @@ def test_the_check_of_mutants_ends_with_a_verdict_or_a_sentence(good, tmp_path, 
 @pytest.mark.parametrize("n", [50, pytest.param(500, marks=pytest.mark.nightly)])
 def test_a_changed_export_does_not_read_back(tmp_path, n):
     trajectory = radial(Acquisition(matrix=(16, 16), n_shots=2, n_samples=64, dwell=8e-6), Scanner())
-    pulseq.pulseq(trajectory, tmp_path / "a.seq")
+    pulseq.Pulseq().write(trajectory, tmp_path / "a.seq")
     body, mark, signature = (tmp_path / "a.seq").read_bytes().partition(b"\n[SIGNATURE]")
     for data in mutants(body, n):
         (tmp_path / "a.seq").write_bytes(data + mark + signature)
         if data != body:
             # pypulseq, which hangs on some such files, does not come to read them
             with pytest.raises(LimitError, match="does not fit its signature"):
-                pulseq.read_back(tmp_path / "a.seq", trajectory)
+                pulseq.Pulseq().read_back(tmp_path / "a.seq", trajectory)
 
 
 # --- malice ---

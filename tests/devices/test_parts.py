@@ -185,8 +185,7 @@ def test_a_trajectory_as_file_fit_and_summary(device, alike, trajectory, tmp_pat
 
 @pytest.mark.parametrize("format", plugins.names("exporter"))
 def test_exports(device, trajectory, tmp_path, format):
-    module = __import__(f"trajdesign.trajectories.formats.{format}", fromlist=["SUFFIX"])
-    files = [tmp_path / name / f"a{getattr(module, 'SUFFIX', '.npz')}" for name in ("there", "here")]
+    files = [tmp_path / name / f"a{plugins.find('exporter', format).ending}" for name in ("there", "here")]
     facts = [
         export(t, file, format=format) for t, file in zip((moved(trajectory, device), trajectory), files, strict=True)
     ]

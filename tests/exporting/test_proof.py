@@ -14,7 +14,7 @@ from trajdesign.physics import limits
 from trajdesign.pulseq.reader import player
 from trajdesign.pulseq.writer import parts
 from trajdesign.scanner import Scanner
-from trajdesign.trajectories.formats import pulseq as exporter
+from trajdesign.trajectories.formats.pulseq import Pulseq
 from trajdesign.trajectories.loading import Given, load, load_sampled
 from trajdesign.trajectory import Trajectory, n_points
 
@@ -329,28 +329,28 @@ def test_unusable_requests(tmp_path):
 
 def test_a_damaged_file_is_refused_before_pypulseq_can_hang_on_it(tmp_path):
     trajectory = spokes(Acquisition(n_shots=1), Scanner())
-    exporter.pulseq(trajectory, tmp_path / "x.seq")
+    Pulseq().write(trajectory, tmp_path / "x.seq")
     content = (tmp_path / "x.seq").read_bytes()
     for part in (0.0, 0.3, 0.6, 0.9, 0.999):
         (tmp_path / "x.seq").write_bytes(content[: int(part * len(content))])
         with pytest.raises(LimitError, match="does not read back"):
-            exporter.read_back(tmp_path / "x.seq", trajectory)
+            Pulseq().read_back(tmp_path / "x.seq", trajectory)
 
 
 def test_a_seq_file_has_lf_where_the_system_has_other_lines(tmp_path, monkeypatch):
     # pypulseq opens text as the system does: on Windows it writes CR LF, and signs what it reads back, which is LF
     trajectory = spokes(Acquisition(matrix=(16, 16), n_shots=2, n_samples=64, dwell=8e-6), Scanner())
-    exporter.pulseq(trajectory, tmp_path / "here.seq")
+    Pulseq().write(trajectory, tmp_path / "here.seq")
 
     def on_windows(path, mode):
         return open(path, mode, newline=None if mode == "r" else "\r\n")  # noqa: PTH123
 
     monkeypatch.setattr(sys.modules["pypulseq.Sequence.write_seq"], "open", on_windows, raising=False)
-    exporter.pulseq(trajectory, tmp_path / "there.seq")
+    Pulseq().write(trajectory, tmp_path / "there.seq")
     monkeypatch.undo()
     assert b"\r" not in (tmp_path / "there.seq").read_bytes()
     assert (tmp_path / "there.seq").read_bytes() == (tmp_path / "here.seq").read_bytes()
-    assert exporter.read_back(tmp_path / "there.seq", trajectory)[1]["md5"] == player.read(tmp_path / "here.seq").md5
+    assert Pulseq().read_back(tmp_path / "there.seq", trajectory)[1]["md5"] == player.read(tmp_path / "here.seq").md5
 
 
 def test_the_module_imports_no_pypulseq():

@@ -207,15 +207,15 @@ def test_a_name_that_leads_elsewhere_is_taken_and_with_force_replaced_itself(tmp
 def test_of_two_exports_of_one_name_one_is_there_whole(tmp_path, monkeypatch):
     """The second begins when the first is about to appear, so that none was there when it began."""
     path, trajectory, lost = tmp_path / "a.seq", example(), []
-    read = pulseq.read_back
+    read = pulseq.Pulseq.read_back
 
     def meanwhile(*words):
-        monkeypatch.setattr(pulseq, "read_back", read)
+        monkeypatch.setattr(pulseq.Pulseq, "read_back", read)
         export(trajectory, path)
         lost.append(sorted((p.name, p.read_bytes()) for p in tmp_path.glob("a*")))
         return read(*words)
 
-    monkeypatch.setattr(pulseq, "read_back", meanwhile)
+    monkeypatch.setattr(pulseq.Pulseq, "read_back", meanwhile)
     with pytest.raises(OutputError, match="exists already"):
         export(trajectory.with_k(0.9 * trajectory.k), path)
     assert lost == [sorted((p.name, p.read_bytes()) for p in tmp_path.iterdir())]

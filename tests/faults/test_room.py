@@ -51,8 +51,8 @@ def files(folder):
 def commands():
     """Yield the words of each command that writes a file, by what it writes."""
     for kind in plugins.names("exporter"):
-        suffix = {"pulseq": ".seq", "mrd": ".h5", "bart": ".cfl", "neurospin": ".bin"}.get(kind, f".{kind}")
-        yield f"export {kind}", ["export", "run", "--format", kind, "--out", f"out{suffix}"]
+        out = f"out{plugins.find('exporter', kind).ending}"
+        yield f"export {kind}", ["export", "run", "--format", kind, "--out", out]
     yield "scan", ["scan", "run.seq", "--reconstruct", "run", "--out", "scan"]
     for ending in ("html", "pdf"):
         yield f"report {ending}", ["report", "run", "--out", f"report.{ending}"]

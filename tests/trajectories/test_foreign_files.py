@@ -142,7 +142,9 @@ def test_damaged_files_are_one_sentence(files, tmp_path, name):
 
 def test_what_is_no_trajectory_is_one_sentence(tmp_path):
     (tmp_path / "k.txt").write_text("1 2 3")
-    with pytest.raises(InputError, match=r"known: \.npz, \.npy, \.cfl, \.seq, \.bin"):
+    with pytest.raises(
+        InputError, match=r"k\.txt is of no known kind of trajectory \(\.bin, \.cfl, \.npy, \.npz, \.seq\)"
+    ):
         foreign_files.read(tmp_path / "k.txt")
     np.save(tmp_path / "k.npy", np.zeros((3, 2)))
     with pytest.raises(InputError, match="not a real"):

@@ -1,6 +1,5 @@
 """The one door to a scanner file: check, write, read back, compare."""
 
-import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from copy import deepcopy
@@ -14,8 +13,8 @@ from trajdesign import plugins
 from trajdesign.errors import ConfigError, LimitError
 from trajdesign.files import untrusted
 from trajdesign.files.atomic import atomic_path
+from trajdesign.interfaces import Format
 from trajdesign.physics import limits
-from trajdesign.physics.response import Response
 from trajdesign.trajectory import MAX_K_ERROR_FOV, Trajectory, not_finite
 
 
@@ -74,36 +73,33 @@ def export(
         If a file exists already and `overwrite` is false.
     """
     path = Path(path)
-    table = plugins.resolve("exporter", {**(options or {}), "kind": format})
-    exporter = plugins.find("exporter", table.pop("kind"))
-    module = sys.modules[exporter.__module__]
-    suffix = getattr(module, "SUFFIX", untrusted.ending(path))
-    if untrusted.ending(path) != suffix.lower():
-        raise ConfigError(f"{path} must end in {suffix} for the format {format!r}.")
-    if not hasattr(module, "read_back"):
-        raise ConfigError(f"exporter {format!r} has no function read_back, so its files cannot be proved.")
+    exporter = plugins.build("exporter", {**(options or {}), "kind": format})
+    if not isinstance(exporter, Format):
+        raise ConfigError(f"exporter {format!r} is no trajdesign.interfaces.Format, so its files cannot be proved.")
+    if untrusted.ending(path) != exporter.ending.lower():
+        raise ConfigError(f"{path} must end in {exporter.ending} for the format {format!r}.")
     trajectory = trajectory.with_k(trajectory.k.detach())  # of which there are copies
     if wrong := not_finite(trajectory.k.cpu()):
         raise LimitError(f"{trajectory.name} {wrong}; it cannot be exported.")
     limits.require(trajectory, limits.without(ignore or [], constraints or ()), constraints)
     with ExitStack() as files:
         temporary = files.enter_context(atomic_path(path, overwrite=overwrite))
-        if hasattr(module, "BESIDE"):
-            other = path.with_suffix(module.BESIDE)
+        if exporter.companion is not None:
+            other = path.with_suffix(exporter.companion)
             files.enter_context(atomic_path(other, overwrite=overwrite, beside=temporary))
-        companion = None
-        if getattr(module, "IS_PLAYED", False):
+        k_file = None
+        if exporter.is_played:
             k_path = path.with_name(f"{path.stem}_k.npz")
-            companion = files.enter_context(atomic_path(k_path, overwrite=overwrite))
+            k_file = files.enter_context(atomic_path(k_path, overwrite=overwrite))
         # of copies, so that what a template or an exporter changes in place is not what it is proven against
-        facts = exporter(deepcopy(trajectory), temporary, **table)
-        read, more = module.read_back(temporary, deepcopy(trajectory))
+        facts = exporter.write(deepcopy(trajectory), temporary)
+        read, more = exporter.read_back(temporary, deepcopy(trajectory))
         report = {"format": format, "path": str(path), **compare(read, trajectory), **facts, **more}
-        if companion is not None:
+        if k_file is not None:
             arrays = {"k_adc": next(iter(read.values()))}
-            if response and hasattr(module, "actual_k"):
-                arrays["k_actual"] = module.actual_k(temporary, trajectory, Response(response))
-            _save_k(companion, trajectory, arrays, report)
+            if response and (actual := exporter.actual_k(temporary, trajectory, response)) is not None:
+                arrays["k_actual"] = actual
+            _save_k(k_file, trajectory, arrays, report)
             report["k_path"] = str(k_path)
     return report
 

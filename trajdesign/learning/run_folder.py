@@ -341,7 +341,10 @@ def load(path: Path | str) -> Trajectory:
 
 def is_complete(path: Path) -> bool:
     """Whether `load` reads it: a run folder, or a file that tells all of itself."""
-    return path.is_dir() or untrusted.ending(path) in foreign_files.COMPLETE or loading.is_ours(path)
+    if path.is_dir():
+        return True
+    found = foreign_files.read(path)
+    return isinstance(found, Trajectory) or found.is_complete
 
 
 def _sum_of_table(table: dict[str, Any]) -> str:

@@ -8,16 +8,20 @@ writer may mean something else by a definition. The proof of an export refuses t
 import math
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trajdesign.errors import ConfigError, InputError
 from trajdesign.interfaces import Finding
 from trajdesign.pulseq import coherence
 from trajdesign.pulseq.checks import SAME_TIME, counted, in_block
+from trajdesign.pulseq.reader.parser import number
 from trajdesign.pulseq.reader.sequence import SeqFile
 from trajdesign.pulseq.slabs import slices
-from trajdesign.scanner import Scanner
+from trajdesign.scanner import Scanner, told_nucleus
 
 #: Labels that change what a scanner does with an ADC event or its gradients; those of one kind of scan have one value.
 _FLAGS = ("NOROT", "NOPOS", "NOSCL", "ONCE")
@@ -39,6 +43,21 @@ _CENTRAL = 0.75
 
 #: Directions of k that are compared each with each.
 _MOST_WAYS = 1024
+
+
+def nucleus(file: SeqFile, path: Path | str) -> dict[str, Any]:
+    """Return ``nucleus`` and ``gamma`` of a `Scanner` from the definitions of a Pulseq file, as far as it has them.
+
+    Raises
+    ------
+    InputError
+        If they make no sense.
+    """
+    gamma = file.definitions.get("Gamma")
+    try:
+        return told_nucleus(file.definitions.get("Nucleus"), None if gamma is None else number(gamma))
+    except (ConfigError, InputError, ValueError) as error:
+        raise InputError(f"{path}: definitions Nucleus and Gamma: {error}") from None
 
 
 def declared(file: SeqFile, scanner: Scanner) -> list[Finding]:

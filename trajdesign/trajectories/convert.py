@@ -56,7 +56,7 @@ def to_bart(trajectory: Trajectory) -> NDArray[np.complex64]:
     even matrices alone, and to two digits at 0.9 k_max, to three within half of it: give it more pixels than the
     matrix. A pair of files is written by ``trajdesign.export(trajectory, path, format="bart")``.
     """
-    k = to_sigpy(trajectory)[..., ::-1].T
+    k = (trajectory.k_adc.detach().cpu().double().numpy() * np.array(trajectory.acquisition.fov)).T
     return np.pad(k, ((0, 3 - len(k)), (0, 0), (0, 0))).astype(np.complex64)
 
 

@@ -12,116 +12,13 @@ from torch import Tensor
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, InputError
-from trajdesign.files import untrusted
-from trajdesign.files.arrays import Kind, read_npz, require_arrays
+from trajdesign.interfaces import Samples
 from trajdesign.scanner import Scanner, with_nucleus
 from trajdesign.tolerances import RASTER_ROUNDING
 from trajdesign.trajectories import foreign_files
 from trajdesign.trajectories.fitting import fit, fit_residual
-from trajdesign.trajectory import FORMAT, TIMINGS, Trajectory, n_points, not_finite
+from trajdesign.trajectory import Trajectory, n_points
 from trajdesign.units import plausible
-
-# The kind and number of axes of every array of a file.
-_SCALARS = ("raster_s", "dwell_s", "gamma_hz_per_t", "max_gradient_t_per_m", "max_slew_t_per_m_s")
-_KEYS: dict[str, tuple[Kind, int]] = {
-    "k": ("real", 3),
-    "k_adc": ("real", 3),
-    "fov_m": ("real", 1),
-    "matrix": ("whole", 1),
-    "nucleus": ("text", 0),
-    "limit_norm": ("text", 0),
-    **dict.fromkeys(_SCALARS, ("real", 0)),
-}
-_OPTIONAL: dict[str, tuple[Kind, int]] = {
-    "name": ("text", 0),
-    "label_segments": ("true or false", 0),
-    **{f"{timing}_s": ("real", 0) for timing in TIMINGS},
-}
-
-# Times the edge of k-space: what is further out is in another unit.
-_MOST_REACH = 1000
-_LONGEST_NAME = 200
-
-
-def load(path: Path | str, scanner: Scanner | None = None) -> Trajectory:
-    """Read a trajectory that `Trajectory.save` wrote, or one of another program that needs no explanation.
-
-    Parameters
-    ----------
-    path
-        The ``.npz`` file, or a Pulseq ``.seq`` file or NeuroSpin's ``.bin``.
-    scanner
-        Of those two, which do not tell; by default `Scanner` as it is, for the nucleus of the file.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, damaged, lacks a key, holds a value that is not finite, or its `k_adc` is not what
-        its `k` plays; if the samples of a foreign one cannot be met on the raster to a tenth of 1/FOV.
-    """
-    if untrusted.ending(path) in foreign_files.COMPLETE:
-        try:
-            found = foreign_files.read(path)
-            return require_close(*placed(found, path, _for_nucleus(scanner, found, path)), path)
-        except ConfigError as error:
-            raise InputError(f"{path} cannot be read by itself: {error}") from None
-    arrays = read_npz(path)
-    if "format" not in arrays:
-        raise InputError(
-            f"{path} is not a trajdesign file (no key 'format'); to read sampled k from elsewhere, "
-            "give --k-unit, --dwell and --fov."
-        )
-    if str(arrays["format"]) != FORMAT:
-        raise InputError(f"{path} has the format {str(arrays['format'])[:40]!r}; this version reads {FORMAT!r}.")
-    require_arrays(arrays, path, _KEYS, _OPTIONAL)
-    k, k_adc = (arrays[key].astype(np.float64) for key in ("k", "k_adc"))
-    if k.shape[2] != k_adc.shape[2]:
-        raise InputError(f"{path}: k has {k.shape[2]} axes and k_adc {k_adc.shape[2]}.")
-    try:
-        scanner = Scanner(
-            max_gradient=float(arrays["max_gradient_t_per_m"]),
-            max_slew=float(arrays["max_slew_t_per_m_s"]),
-            limit_norm=str(arrays["limit_norm"]),  # type: ignore[arg-type]
-            nucleus=str(arrays["nucleus"]),
-            gamma=float(arrays["gamma_hz_per_t"]) or math.nan,  # 0 would stand for that of the nucleus
-            gradient_raster=float(arrays["raster_s"]),
-            label_segments=bool(arrays.get("label_segments", False)),
-            **{timing: float(arrays[f"{timing}_s"]) for timing in TIMINGS if f"{timing}_s" in arrays},
-        )
-        acquisition = Acquisition(
-            fov=tuple(arrays["fov_m"]),
-            matrix=tuple(arrays["matrix"]),
-            n_shots=k_adc.shape[0],
-            n_samples=k_adc.shape[1],
-            dwell=float(arrays["dwell_s"]),
-        )
-        trajectory = Trajectory(torch.from_numpy(k), acquisition, scanner, _name(arrays))
-    except (ConfigError, InputError) as error:
-        raise InputError(f"{path}: {error}") from None
-    _require_believable(trajectory, torch.from_numpy(k_adc), path)
-    return trajectory
-
-
-def _require_believable(trajectory: Trajectory, k_adc: Tensor, path: Path | str) -> None:
-    """Refuse a trajectory that is not finite, in another unit, or does not play the file's `k_adc`."""
-    k, acquisition = trajectory.k.numpy(), trajectory.acquisition
-    if wrong := not_finite(k):
-        raise InputError(f"{path}: k {wrong}.")
-    if (np.abs(k) > _MOST_REACH * np.array(acquisition.k_max)).any():
-        raise InputError(
-            f"{path}: k reaches {np.abs(k).max():.3g} 1/m, and the edge of k-space is at {max(acquisition.k_max):.3g}; "
-            "is it in 1/m?"
-        )
-    mismatch = fit_residual(trajectory, k_adc)[0]
-    if not mismatch <= 1e-6:
-        raise InputError(f"{path}: k_adc is not what k plays (they differ by {mismatch:.3g}/FOV).")
-
-
-def _name(arrays: dict[str, np.ndarray]) -> str:
-    """Return the name without what a terminal would obey."""
-    name = str(arrays.get("name", "trajectory"))[:_LONGEST_NAME]
-    return "".join(character for character in name if character.isprintable())
-
 
 _K_UNITS = ("1/m", "rad/m", "1/fov", "normalized")
 # Residual of a fit, in 1/FOV, beyond which it is another trajectory; a tenth is hardly to be seen in an image.
@@ -156,6 +53,40 @@ class Given:
 _NOTHING = Given()
 
 
+def load(path: Path | str, scanner: Scanner | None = None) -> Trajectory:
+    """Read a trajectory that `Trajectory.save` wrote, or one of another program that needs no explanation.
+
+    Parameters
+    ----------
+    path
+        The ``.npz`` file, or a Pulseq ``.seq`` file or NeuroSpin's ``.bin``.
+    scanner
+        Of those two, which do not tell; by default `Scanner` as it is, for the nucleus of the file.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, lacks a key, holds a value that is not finite, or its `k_adc` is not what
+        its `k` plays; if the samples of a foreign one cannot be met on the raster to a tenth of 1/FOV.
+    """
+    found = foreign_files.read(path)
+    if isinstance(found, Trajectory):
+        return found
+    require_complete(found, path)
+    try:
+        return require_close(*placed(found, path, _for_nucleus(scanner, found, path)), path)
+    except ConfigError as error:
+        raise InputError(f"{path} cannot be read by itself: {error}") from None
+
+
+def require_complete(found: Samples, path: Path | str) -> None:
+    """Refuse, by an `InputError`, samples of a file that does not say what they are."""
+    if not found.is_complete:
+        raise InputError(
+            f"{path} is not a trajdesign file; to read sampled k from elsewhere, give --k-unit, --dwell and --fov."
+        )
+
+
 def load_sampled(path: Path | str, scanner: Scanner, given: Given = _NOTHING) -> tuple[Trajectory, tuple[float, float]]:
     """Read a file of any program that `trajdesign.trajectories.foreign_files` knows, and fit it onto the raster.
 
@@ -184,21 +115,20 @@ def load_sampled(path: Path | str, scanner: Scanner, given: Given = _NOTHING) ->
         If `trajdesign.trajectories.foreign_files.read` refuses the file, or its magnitude contradicts the unit.
     """
     found = foreign_files.read(path)
-    scanner = _for_nucleus(scanner, found, path)
-    return placed(found, path, scanner, given)
+    if isinstance(found, Trajectory):
+        raise ConfigError(f"{path} says its unit, dwell time and field of view itself; leave them out.")
+    return placed(found, path, _for_nucleus(scanner, found, path), given)
 
 
-def _for_nucleus(scanner: Scanner | None, found: foreign_files.Samples, path: Path | str) -> Scanner:
+def _for_nucleus(scanner: Scanner | None, found: Samples, path: Path | str) -> Scanner:
     """Return a scanner for the nucleus of a file; refuse one for another."""
     return Scanner(**with_nucleus({} if scanner is None else asdict(scanner), found.nucleus, path))
 
 
 def placed(
-    found: foreign_files.Samples, path: Path | str, scanner: Scanner, given: Given = _NOTHING
+    found: Samples, path: Path | str, scanner: Scanner, given: Given = _NOTHING
 ) -> tuple[Trajectory, tuple[float, float]]:
     """Fit what was read of a file onto the gradient raster, as `load_sampled` does, for whatever nucleus."""
-    if is_ours(path):
-        raise ConfigError(f"{path} says its unit, dwell time and field of view itself; leave them out.")
     unit = _agreed("k unit", given.k_unit, found.unit, path)
     if unit not in _K_UNITS:
         raise ConfigError(f"k unit {unit!r} is unknown; it is one of {', '.join(_K_UNITS)}.")
@@ -240,14 +170,6 @@ def _in_metres(
     with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused
         k = k.astype(np.float64) * scale
         return k, np.max(np.abs(k * fov), axis=(0, 1), initial=0.0)
-
-
-def is_ours(path: Path | str) -> bool:
-    """Whether a file is an ``.npz`` with a format of its own, as `Trajectory.save` writes it.
-
-    It raises an `InputError` if it is an ``.npz`` file that cannot be read.
-    """
-    return untrusted.ending(path) == ".npz" and "format" in read_npz(path)
 
 
 def smallest_matrix(extent: Iterable[float]) -> tuple[int, ...]:

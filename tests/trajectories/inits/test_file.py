@@ -64,7 +64,7 @@ def test_what_is_no_file_of_trajdesign_is_refused(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         file(ACQUISITION, Scanner(), path=str(tmp_path / "none.npz"))
     np.savez(tmp_path / "other.npz", k=np.zeros((4, 600, 2)))
-    with pytest.raises(InputError, match="not a trajdesign file"):
+    with pytest.raises(ConfigError, match=r"other\.npz does not tell its k unit"):
         file(ACQUISITION, Scanner(), path=str(tmp_path / "other.npz"))
 
 

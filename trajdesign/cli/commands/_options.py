@@ -14,8 +14,8 @@ from trajdesign.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from trajdesign.interfaces import Samples
     from trajdesign.scanner import Scanner
-    from trajdesign.trajectories.foreign_files import Samples
     from trajdesign.trajectory import Trajectory
 
 #: Tables of the config that name a plug-in.
@@ -196,22 +196,24 @@ def open_trajectory(path: Path, foreign: Foreign, scanner: ScannerOptions) -> "t
     found
         What was read of a file that is not ours, whose fit is reported on stderr.
     """
-    from trajdesign.files import untrusted
+    from trajdesign.interfaces import Samples
     from trajdesign.learning import run_folder
     from trajdesign.trajectories import foreign_files, loading
 
-    if path.is_dir() or loading.is_ours(path):
+    found = run_folder.load(path) if path.is_dir() else foreign_files.read(path)
+    if not isinstance(found, Samples):
         foreign.refuse(f"{path} says it itself; the option describes foreign files.")
         note_unsealed(path)
-        return scanner.over(run_folder.load(path), path), None
-    has_unit = foreign.k_unit is not None or untrusted.ending(path) in foreign_files.SAY_UNIT
-    if not has_unit and not run_folder.is_complete(path):
-        if foreign != Foreign():
-            raise ConfigError("--dwell, --fov and --matrix describe a foreign file; give its --k-unit too.")
-        return run_folder.load(path), None  # which says what is wrong
-    if has_unit and (foreign.dwell is None or foreign.fov is None):
-        raise ConfigError(f"{path} does not say its dwell time and field of view; give --dwell (s) and --fov (m) too.")
-    found = foreign_files.read(path)
+        return scanner.over(found, path), None
+    if not found.is_complete:
+        if found.unit is None and foreign.k_unit is None:
+            if foreign != Foreign():
+                raise ConfigError("--dwell, --fov and --matrix describe a foreign file; give its --k-unit too.")
+            loading.require_complete(found, path)
+        if foreign.dwell is None or foreign.fov is None:
+            raise ConfigError(
+                f"{path} does not say its dwell time and field of view; give --dwell (s) and --fov (m) too."
+            )
     given = loading.Given(
         foreign.k_unit,
         None if foreign.fov is None else _numbers("--fov", foreign.fov, float),
@@ -220,7 +222,7 @@ def open_trajectory(path: Path, foreign: Foreign, scanner: ScannerOptions) -> "t
     )
     trajectory, residual = loading.placed(found, path, scanner.of_file(found.nucleus, path), given)
     loading.require_close(trajectory, residual, path)
-    if has_unit:
+    if not found.is_complete:
         _note_fit(path, trajectory, residual, foreign)
     return trajectory, found
 

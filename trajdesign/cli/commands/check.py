@@ -144,16 +144,15 @@ def _check_file(
     """Check a whole Pulseq file, and print every rule."""
     from trajdesign.physics import resonances
     from trajdesign.physics.nerves import nerve_model
-    from trajdesign.pulseq import file_rules
+    from trajdesign.pulseq import declared, file_rules
     from trajdesign.pulseq.reader import player
     from trajdesign.pulseq.side_effects import expose
     from trajdesign.reporting import plots
-    from trajdesign.trajectories import foreign_files
 
     ringing = [] if bands is None else resonances.parse_bands(bands)
     model = nerve_model(nerves or "whole")
     file = player.read(path, signed=False)
-    told = foreign_files.nucleus(file, path)
+    told = declared.nucleus(file, path)
     scanner, source = options.of_file(told, path), options.nucleus_from(told)
     exposure = expose(
         file,

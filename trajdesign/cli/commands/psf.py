@@ -39,7 +39,7 @@ def psf(
     foreign = Foreign(k_unit, dwell, fov, matrix)
     paths = [path] if compare is None else [compare, path]
     # of two, the options are for the one that needs them
-    needy = [p for p in paths if not is_complete(p)] or paths
+    needy = paths if foreign == Foreign() else [p for p in paths if not is_complete(p)] or paths
     reports = [measure(open_trajectory(p, foreign if p in needy else Foreign(), ScannerOptions())[0]) for p in paths]
     plots.save(plots.psf_figure(*reports), out)
     if json:

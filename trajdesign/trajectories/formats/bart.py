@@ -4,63 +4,56 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from trajdesign.errors import LimitError
+from trajdesign.errors import InputError, LimitError
+from trajdesign.files import untrusted
+from trajdesign.files.arrays import read_cfl
+from trajdesign.interfaces import Format, Samples
+from trajdesign.trajectories.convert import to_bart
 from trajdesign.trajectory import Trajectory
-
-SUFFIX = ".cfl"
-
-#: The other file of the pair.
-BESIDE = ".hdr"
 
 _N_AXES = 3
 
 
-def bart(trajectory: Trajectory, path: Path) -> dict[str, Any]:
-    """Write k in cycles per field of view, of the dimensions (3, sample, shot); a 2D trajectory has k_z = 0.
+class Bart(Format):
+    """BART's pair of files: k in cycles per field of view, of the dimensions (3, sample, shot); in 2D k_z is 0."""
 
-    Parameters
-    ----------
-    trajectory
-        What was played.
-    path
-        The ``.cfl`` file; the ``.hdr`` file stands beside it.
+    ending = ".cfl"
+    companion = ".hdr"
+    reads = (".cfl",)
 
-    Returns
-    -------
-    dict
-        ``dimensions`` of the array.
-    """
-    acquisition = trajectory.acquisition
-    cycles = trajectory.k_adc.detach().cpu().double().numpy() * np.array(acquisition.fov)
-    filled = np.pad(cycles, ((0, 0), (0, 0), (0, _N_AXES - acquisition.n_dims)))
-    path.write_bytes(filled.astype("<c8").tobytes())  # BART counts the first dimension fastest
-    dimensions = filled.shape[::-1]
-    path.with_suffix(BESIDE).write_text(
-        f"# Dimensions\n{' '.join(map(str, dimensions))}\n", encoding="ascii", newline="\n"
-    )
-    return {"dimensions": list(dimensions)}
+    def write(self, trajectory: Trajectory, path: Path) -> dict[str, Any]:
+        """Write the pair of files, and return the ``dimensions`` of the array."""
+        array = to_bart(trajectory)
+        path.write_bytes(array.astype("<c8").tobytes(order="F"))
+        dimensions = list(array.shape)
+        text = f"# Dimensions\n{' '.join(map(str, dimensions))}\n"
+        path.with_suffix(self.companion).write_text(text, encoding="ascii", newline="\n")
+        return {"dimensions": dimensions}
 
+    def read_back(self, path: Path, trajectory: Trajectory) -> tuple[dict[str, NDArray], dict[str, Any]]:
+        """Read the pair of files without `read_cfl`, and hold the one against the other."""
+        _, dimensions = path.with_suffix(self.companion).read_text(encoding="ascii").splitlines()
+        shape = tuple(map(int, dimensions.split()))[::-1]
+        values = np.fromfile(path, dtype="<c8")
+        if values.size != np.prod(shape) or shape[-1] != _N_AXES:
+            raise LimitError(f"the written header says {dimensions}, but there are {values.size} numbers.")
+        k = values.real.astype(float).reshape(shape)[..., : trajectory.acquisition.n_dims]
+        return {"bart": k / np.array(trajectory.acquisition.fov)}, {}
 
-def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read the pair of files.
-
-    Returns
-    -------
-    k
-        ``{"bart": k at the ADC samples (shot, sample, dim), 1/m}``.
-    facts
-        None.
-
-    Raises
-    ------
-    LimitError
-        If the two files do not belong together.
-    """
-    _, dimensions = path.with_suffix(BESIDE).read_text(encoding="ascii").splitlines()
-    shape = tuple(map(int, dimensions.split()))[::-1]
-    values = np.fromfile(path, dtype="<c8")
-    if values.size != np.prod(shape) or shape[-1] != _N_AXES:
-        raise LimitError(f"the written header says {dimensions}, but there are {values.size} numbers.")
-    acquisition = trajectory.acquisition
-    return {"bart": values.real.astype(float).reshape(shape)[..., : acquisition.n_dims] / np.array(acquisition.fov)}, {}
+    def read(self, path: Path) -> Samples:
+        """Read a trajectory of BART, of the dimensions (3, sample, shot, ...); frames follow shots."""
+        array = read_cfl(path, untrusted.MOST_BYTES)
+        if array.ndim < 3 or array.shape[0] != _N_AXES:
+            raise InputError(f"{path} has the dimensions {array.shape}; a trajectory of BART has (3, sample, shot).")
+        shots = array.reshape(_N_AXES, array.shape[1], -1, order="F").T
+        if shots.imag.any():
+            shot, sample, axis = np.argwhere(shots.imag)[0]
+            raise InputError(
+                f"{path}: k is complex, first at shot {shot}, sample {sample}, axis {axis}; that of a trajectory is "
+                "real. Is it k-space data?"
+            )
+        with np.errstate(invalid="ignore"):  # what is not finite is refused by the caller
+            k = shots.real.astype(np.float64)
+        return Samples(k if k[..., 2].any() else k[..., :2], "1/fov")

@@ -5,48 +5,40 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from trajdesign.errors import LimitError
+from trajdesign.interfaces import Format
 from trajdesign.trajectory import Trajectory, point_times
 
-SUFFIX = ".csv"
 
+class Csv(Format):
+    """The readout's gradient (mT/m) and k (1/m) at every gradient raster centre, as text.
 
-def csv(trajectory: Trajectory, path: Path) -> dict[str, Any]:
-    """Write the readout's gradient (mT/m) and k (1/m) at every gradient raster centre.
-
-    `numpy.loadtxt` with ``delimiter=","`` reads the file; the header says what the columns are.
-
-    Parameters
-    ----------
-    trajectory
-        What is to be played.
-    path
-        The file.
-
-    Returns
-    -------
-    dict
-        ``n_rows``, the number of rows.
+    `numpy.loadtxt` with ``delimiter=","`` reads the file; its header says what the columns are.
     """
-    acquisition, scanner = trajectory.acquisition, trajectory.scanner
-    axes = "xyz"[: acquisition.n_dims]
-    gradient = trajectory.gradient.detach().cpu().double().numpy()
-    k = trajectory.k.detach().cpu().double().numpy()
-    n_shots, n_samples = gradient.shape[:2]
-    times = point_times(acquisition, scanner)[:-1] + scanner.gradient_raster / 2
-    table = np.column_stack(
-        [
-            np.repeat(np.arange(n_shots), n_samples),
-            np.tile(times, n_shots),
-            gradient.reshape(n_shots * n_samples, -1) * 1e3,
-            ((k[:, 1:] + k[:, :-1]) / 2).reshape(n_shots * n_samples, -1),
-        ]
-    )
-    name = "".join(c if c.isprintable() else " " for c in trajectory.name)
-    columns = ["shot", "time_s", *(f"g{a}_mT_per_m" for a in axes), *(f"k{a}_1_per_m" for a in axes)]
-    header = "\n".join(
-        [
+
+    ending = ".csv"
+
+    def write(self, trajectory: Trajectory, path: Path) -> dict[str, Any]:
+        """Write the table, and return ``n_rows``, its number of rows."""
+        acquisition, scanner = trajectory.acquisition, trajectory.scanner
+        axes = "xyz"[: acquisition.n_dims]
+        gradient = trajectory.gradient.detach().cpu().double().numpy()
+        k = trajectory.k.detach().cpu().double().numpy()
+        n_shots, n_samples = gradient.shape[:2]
+        times = point_times(acquisition, scanner)[:-1] + scanner.gradient_raster / 2
+        table = np.column_stack(
+            [
+                np.repeat(np.arange(n_shots), n_samples),
+                np.tile(times, n_shots),
+                gradient.reshape(n_shots * n_samples, -1) * 1e3,
+                ((k[:, 1:] + k[:, :-1]) / 2).reshape(n_shots * n_samples, -1),
+            ]
+        )
+        name = "".join(c if c.isprintable() else " " for c in trajectory.name)
+        columns = ["shot", "time_s", *(f"g{a}_mT_per_m" for a in axes), *(f"k{a}_1_per_m" for a in axes)]
+        header = [
             f"{name}: readout gradients, without prephaser and rewinder",
             "rows are samples at the centres of the gradient raster; straight lines between them are played",
             f"gradient raster {scanner.gradient_raster:.9g} s; gamma {scanner.gamma:.12g} Hz/T ({scanner.nucleus})",
@@ -55,42 +47,26 @@ def csv(trajectory: Trajectory, path: Path) -> dict[str, Any]:
             f"field of view {' '.join(f'{extent:.9g}' for extent in acquisition.fov)} m",
             ",".join(columns),
         ]
-    )
-    formats = ["%d", "%.9g", *["%.15g"] * (2 * len(axes))]
-    with path.open("w", encoding="utf-8", newline="\n") as stream:
-        np.savetxt(stream, table, fmt=formats, delimiter=",", header=header)
-    return {"n_rows": len(table)}
+        formats = ["%d", "%.9g", *["%.15g"] * (2 * len(axes))]
+        with path.open("w", encoding="utf-8", newline="\n") as stream:
+            np.savetxt(stream, table, fmt=formats, delimiter=",", header="\n".join(header))
+        return {"n_rows": len(table)}
 
-
-def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read the file, and integrate its gradients from its first k.
-
-    Returns
-    -------
-    k
-        ``{"csv": k at the ADC samples (shot, sample, dim), 1/m}``.
-    facts
-        The largest gradient (T/m) and slew rate (T/m/s) of the readout, as vectors.
-
-    Raises
-    ------
-    LimitError
-        If the file does not hold the rows and columns of the trajectory.
-    """
-    scanner = trajectory.scanner
-    n_dims = trajectory.acquisition.n_dims
-    try:
-        table = np.loadtxt(path, delimiter=",", ndmin=2, encoding="utf-8")
-        rows = table.reshape(trajectory.acquisition.n_shots, -1, 2 + 2 * n_dims)
-    except ValueError as error:
-        raise LimitError(f"the written file does not read back: {error}.") from None
-    gradient = rows[..., 2 : 2 + n_dims] * 1e-3
-    steps = gradient * scanner.gamma * scanner.gradient_raster
-    first = rows[:, :1, 2 + n_dims :] - steps[:, :1] / 2
-    k = np.concatenate([first, first + np.cumsum(steps, axis=1)], axis=1)
-    slew = np.diff(gradient, axis=1) / scanner.gradient_raster
-    facts = {
-        "max_gradient": float(np.linalg.norm(gradient, axis=-1).max()),
-        "max_slew": float(np.linalg.norm(slew, axis=-1).max()),
-    }
-    return {"csv": trajectory.with_k(torch.from_numpy(k)).k_adc.numpy()}, facts
+    def read_back(self, path: Path, trajectory: Trajectory) -> tuple[dict[str, NDArray], dict[str, Any]]:
+        """Read the gradients, and integrate them from the first k."""
+        scanner, n_dims = trajectory.scanner, trajectory.acquisition.n_dims
+        try:
+            table = np.loadtxt(path, delimiter=",", ndmin=2, encoding="utf-8")
+            rows = table.reshape(trajectory.acquisition.n_shots, -1, 2 + 2 * n_dims)
+        except ValueError as error:
+            raise LimitError(f"the written file does not read back: {error}.") from None
+        gradient = rows[..., 2 : 2 + n_dims] * 1e-3
+        steps = gradient * scanner.gamma * scanner.gradient_raster
+        first = rows[:, :1, 2 + n_dims :] - steps[:, :1] / 2
+        k = np.concatenate([first, first + np.cumsum(steps, axis=1)], axis=1)
+        slew = np.diff(gradient, axis=1) / scanner.gradient_raster
+        facts = {
+            "max_gradient": float(np.linalg.norm(gradient, axis=-1).max()),
+            "max_slew": float(np.linalg.norm(slew, axis=-1).max()),
+        }
+        return {"csv": trajectory.with_k(torch.from_numpy(k)).k_adc.numpy()}, facts

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, LimitError
+from trajdesign.interfaces import Format
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory
 from trajdesign.units import GAMMA
@@ -18,54 +20,59 @@ from trajdesign.units import GAMMA
 if TYPE_CHECKING:
     import ismrmrd
 
-SUFFIX = ".h5"
-
 _UNITS = "1/FOV"
 
 
-def mrd(
-    trajectory: Trajectory, path: Path, *, field_strength: float = 3.0, slice_thickness: float = 5e-3
-) -> dict[str, Any]:
-    """Write header and trajectory (Inati et al., MRM 2017, doi:10.1002/mrm.26089) for Gadgetron, mrpro and others.
+class Mrd(Format):
+    """ISMRMRD raw data (MRD) without signal yet: a header, and one acquisition a shot with its k.
 
-    ``traj`` of each acquisition is in cycles per field of view, as the user parameter ``trajectory_units`` of the
-    header's trajectory description says; the data are zeros of one channel. The header's user parameters ``nucleus``
-    and ``gamma_hz_per_t`` say whose signal it is; its resonance frequency is that of 1H, as the format has it.
+    It is for Gadgetron, mrpro and others (Inati et al., MRM 2017, doi:10.1002/mrm.26089). ``traj`` of each acquisition
+    is in cycles per field of view, as the user parameter ``trajectory_units`` of the header's trajectory description
+    says; the data are zeros of one channel. The header's user parameters ``nucleus`` and ``gamma_hz_per_t`` say whose
+    signal it is; its resonance frequency is that of 1H, as the format has it.
 
     Parameters
     ----------
-    trajectory
-        What was played.
-    path
-        The file.
     field_strength
         Of the magnet, T; the header asks for the resonance frequency of 1H.
     slice_thickness
         Of a 2D trajectory's slice, m.
-
-    Returns
-    -------
-    dict
-        ``n_acquisitions``.
-
-    Raises
-    ------
-    ConfigError
-        If `field_strength` or `slice_thickness` is not positive.
     """
-    acquisition = trajectory.acquisition
-    no_signal = np.zeros((1, 1, acquisition.n_shots, acquisition.n_samples), dtype=np.complex64)
-    k = trajectory.k_adc.detach().cpu().double().numpy()
-    write(
-        path,
-        no_signal,
-        k[None],
-        acquisition,
-        trajectory.scanner,
-        field_strength=field_strength,
-        slice_thickness=slice_thickness,
-    )
-    return {"n_acquisitions": acquisition.n_shots}
+
+    ending = ".h5"
+
+    def __init__(self, *, field_strength: float = 3.0, slice_thickness: float = 5e-3) -> None:
+        self.field_strength, self.slice_thickness = field_strength, slice_thickness
+
+    def write(self, trajectory: Trajectory, path: Path) -> dict[str, Any]:
+        """Write header and trajectory, and return ``n_acquisitions``; options that are not positive are refused."""
+        acquisition = trajectory.acquisition
+        no_signal = np.zeros((1, 1, acquisition.n_shots, acquisition.n_samples), dtype=np.complex64)
+        k = trajectory.k_adc.detach().cpu().double().numpy()[None]
+        options = {"field_strength": self.field_strength, "slice_thickness": self.slice_thickness}
+        write(path, no_signal, k, acquisition, trajectory.scanner, **options)
+        return {"n_acquisitions": acquisition.n_shots}
+
+    def read_back(self, path: Path, trajectory: Trajectory) -> tuple[dict[str, NDArray], dict[str, Any]]:
+        """Read the file, and hold its header against the trajectory."""
+        ismrmrd = _library()
+        with contextlib.closing(ismrmrd.Dataset(io.BytesIO(path.read_bytes()), create_if_needed=False)) as file:
+            # not by the library's classes, which in each version lack another element
+            header = ElementTree.fromstring(file.read_xml_header())
+            cycles = np.stack([file.read_acquisition(i).traj for i in range(file.number_of_acquisitions())])
+        acquisition = trajectory.acquisition
+        extent = header.find("{*}encoding/{*}encodedSpace/{*}fieldOfView_mm")
+        sizes = [] if extent is None else [float(extent.findtext(f"{{*}}{axis}", "nan")) for axis in "xyz"]
+        fov = np.array(sizes[: acquisition.n_dims]) * 1e-3
+        if fov.shape != (acquisition.n_dims,) or not np.allclose(fov, acquisition.fov):
+            raise LimitError(f"the written header has the field of view {fov} m, not {acquisition.fov}.")
+        scanner, of = trajectory.scanner, "{*}userParameters/{*}userParameter"
+        told = header.findtext(f"{of}String/{{*}}value"), float(header.findtext(f"{of}Double/{{*}}value", "nan"))
+        if told != (scanner.nucleus, scanner.gamma):
+            raise LimitError(
+                f"the written header says {told} of the nucleus, not {scanner.nucleus} and {scanner.gamma!r}."
+            )
+        return {"mrd": cycles.astype(float) / fov}, {}
 
 
 def write(
@@ -93,12 +100,7 @@ def write(
     scanner
         Nucleus and gamma for the header.
     field_strength, slice_thickness
-        As for `mrd`.
-
-    Raises
-    ------
-    ConfigError
-        If `field_strength` or `slice_thickness` is not positive.
+        As for `Mrd`, positive.
     """
     if not (field_strength > 0 and slice_thickness > 0):
         raise ConfigError(f"field_strength {field_strength:g}, slice_thickness {slice_thickness:g}: both are positive.")
@@ -127,43 +129,10 @@ def write(
     path.write_bytes(content.getbuffer())
 
 
-def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read the file.
-
-    Returns
-    -------
-    k
-        ``{"mrd": k at the ADC samples (shot, sample, dim), 1/m}``.
-    facts
-        None.
-
-    Raises
-    ------
-    LimitError
-        If the header is not of this trajectory.
-    """
-    ismrmrd = _library()
-    with contextlib.closing(ismrmrd.Dataset(io.BytesIO(path.read_bytes()), create_if_needed=False)) as file:
-        # not by the library's classes, which in each version lack another element
-        header = ElementTree.fromstring(file.read_xml_header())
-        cycles = np.stack([file.read_acquisition(i).traj for i in range(file.number_of_acquisitions())])
-    acquisition = trajectory.acquisition
-    extent = header.find("{*}encoding/{*}encodedSpace/{*}fieldOfView_mm")
-    sizes = [] if extent is None else [float(extent.findtext(f"{{*}}{axis}", "nan")) for axis in "xyz"]
-    fov = np.array(sizes[: acquisition.n_dims]) * 1e-3
-    if fov.shape != (acquisition.n_dims,) or not np.allclose(fov, acquisition.fov):
-        raise LimitError(f"the written header has the field of view {fov} m, not {acquisition.fov}.")
-    scanner, of = trajectory.scanner, "{*}userParameters/{*}userParameter"
-    told = header.findtext(f"{of}String/{{*}}value"), float(header.findtext(f"{of}Double/{{*}}value", "nan"))
-    if told != (scanner.nucleus, scanner.gamma):
-        raise LimitError(f"the written header says {told} of the nucleus, not {scanner.nucleus} and {scanner.gamma!r}.")
-    return {"mrd": cycles.astype(float) / fov}, {}
-
-
 def _header(
     acquisition: Acquisition, scanner: Scanner, counts: tuple[int, ...], frequency: int, slice_thickness: float
 ) -> "ismrmrd.xsd.ismrmrdHeader":
-    """Return the header of one encoding, of so many slices and coils, with the frequency of 1H, Hz."""
+    """Return the header of one encoding; `counts` are those of slices and coils, `frequency` is that of 1H, Hz."""
     n_slices, n_coils = counts
     xsd = _library().xsd
     matrix = [*acquisition.matrix, 1][:3]

@@ -1,32 +1,26 @@
 """Pulseq ``.seq`` files, through a sequence template; read back by pypulseq and by our own reader."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pypulseq as pp
+from numpy.typing import NDArray
 
 from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, InputError, LimitError
+from trajdesign.interfaces import Format, Samples
 from trajdesign.physics.response import Response
 from trajdesign.pulseq import coherence
 from trajdesign.pulseq.checks import describe
-from trajdesign.pulseq.declared import declared
+from trajdesign.pulseq.declared import declared, nucleus
 from trajdesign.pulseq.reader import player, sequence
 from trajdesign.pulseq.response import k_of_file
-from trajdesign.pulseq.writer import parts
 from trajdesign.scanner import Scanner
 from trajdesign.tolerances import WRITER_ROUNDING
-from trajdesign.trajectories import foreign_files
 from trajdesign.trajectory import Trajectory
-
-SUFFIX = ".seq"
-
-#: What a scanner plays, so that k as read back from it is written beside it.
-IS_PLAYED = True
 
 #: Phase across the slice that may be left during the readout, turns.
 _MOST_TURNS = 1e-3
@@ -43,146 +37,158 @@ _SAME_K = 1e-6
 #: Part of a field of view by which the digits of a file may differ from it.
 _SAME_FOV = 1e-6
 
+#: A file whose k along z is less than this part of that in the plane is 2D.
+_FLAT = 1e-2
 
-def pulseq(
-    trajectory: Trajectory,
-    path: Path,
-    *,
-    sequence: str | dict[str, Any] = "gre_2d",
-    pulseq_version: Literal["1.5.0", "1.4.1"] = "1.5.0",
-) -> dict[str, Any]:
-    """Write a Pulseq file that plays the trajectory.
+
+@dataclass(frozen=True, kw_only=True)
+class Pulseq(Format):
+    """A Pulseq file that plays the trajectory, from a template; read back by pypulseq and by our own reader.
 
     Parameters
     ----------
-    trajectory
-        What is to be played.
-    path
-        The file.
     sequence
         Name of a template in ``sequences/``, or the path of a ``.py`` file with a function ``build`` that takes the
         trajectory and options and returns a `pypulseq.Sequence`; with options of the template, a table of them and
         ``kind``, the name.
     pulseq_version
         Of the file format; older interpreters need 1.4.1.
-
-    Returns
-    -------
-    dict
-        ``version`` and ``md5`` of the file.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such template, or it refuses the trajectory or an option.
-    LimitError
-        If no waveform within the limits exists.
     """
-    table = {"kind": sequence} if isinstance(sequence, str) else {"kind": "gre_2d", **sequence}
-    try:
-        played = plugins.build("sequence", table, trajectory)
-    except ValueError as error:  # pypulseq's own refusals
-        raise LimitError(f"sequence {table['kind']!r}: {error}.") from None
-    if not isinstance(played, pp.Sequence):
-        raise ConfigError(f"build of sequence {table['kind']!r} returned no pypulseq.Sequence.")
-    # of the rest of the scanner nothing: a file is to be checked against the one that plays it
-    played.set_definition("Nucleus", trajectory.scanner.nucleus)
-    played.set_definition("Gamma", repr(trajectory.scanner.gamma))
-    # pypulseq appends its own suffix to any other name
-    written = path if path.suffix == SUFFIX else path.with_name(path.name + SUFFIX)
-    md5 = played.write(str(written), check_timing=False, v141_compat=pulseq_version == "1.4.1")
-    # where a system ends lines in another way, pypulseq writes those and signs these
-    written.write_bytes(written.read_bytes().replace(b"\r\n", b"\n"))
-    if written != path:
-        written.replace(path)
-    return {"version": pulseq_version, "md5": md5}
 
+    ending = ".seq"
+    is_played = True
+    reads = (".seq",)
 
-def read_back(path: Path, trajectory: Trajectory) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read the file with two independent readers and check all that needs no trajectory.
+    sequence: str | dict[str, Any] = "gre_2d"
+    pulseq_version: Literal["1.5.0", "1.4.1"] = "1.5.0"
 
-    Parameters
-    ----------
-    path
-        The file.
-    trajectory
-        Gives the scanner, the shape of the result, and the number of ADC events.
+    def write(self, trajectory: Trajectory, path: Path) -> dict[str, Any]:
+        """Write the file, and return its ``version`` and ``md5``.
 
-    Returns
-    -------
-    k
-        Per reader, k at the ADC samples (shot, sample, dim), 1/m, since the last excitation.
-    facts
-        For the report: the largest gradient and slew rate as vectors of all axes, timing, TE, TR, duration,
-        cells.
+        Raises
+        ------
+        ConfigError
+            If there is no such template, or it refuses the trajectory or an option.
+        LimitError
+            If no waveform within the limits exists.
+        """
+        import pypulseq as pp
 
-    Raises
-    ------
-    ConfigError
-        If the template left out a definition.
-    LimitError
-        If a limit is broken anywhere in the file, its field of view is not the trajectory's, a gradient event does
-        not start and end at exactly 0, the timing is off a raster or within a dead time, the slice axis is not
-        rephased, or the file does not read back.
-    """
-    scanner, acquisition = trajectory.scanner, trajectory.acquisition
-    try:
-        ours = player.read(path)
-        k = ours.k_adc
-    except InputError as error:
-        raise LimitError(f"the written file does not read back: {error}") from None
-    told = foreign_files.nucleus(ours, path)
-    if told != {"nucleus": scanner.nucleus, "gamma": scanner.gamma}:
-        raise LimitError(f"the written file says {told} of the nucleus, not {scanner.nucleus} and {scanner.gamma!r}.")
-    _require_limits(ours, scanner)
-    theirs = _k_of_pypulseq(path, scanner, ours.labels)
-    labels = ours.labels
-    missing = [name for name, count in _DEFINITIONS.items() if len(ours.numbers(name)) != count]
-    if missing:
-        raise ConfigError(
-            f"the sequence lacks the definitions {', '.join(missing)}; its build should call add_definitions."
-        )
-    fov = ours.numbers("FOV")[: acquisition.n_dims]
-    if not np.allclose(fov, acquisition.fov, rtol=_SAME_FOV, atol=0):
-        raise LimitError(
-            f"the written file says FOV {list(fov)} m, and the trajectory's is {list(acquisition.fov)} m; "
-            "the build of its sequence should leave that to add_definitions."
-        )
-    events = _events_of_shots(labels, k.shape[:2], acquisition)
-    if theirs.size != k.size:
-        raise LimitError(f"pypulseq reads {len(theirs)} samples from the file instead of {ours.adc_times.size}.")
-    _require_receiver(ours, events)
-    _require_declared(ours, events, scanner)
-    turns = k[events, :, 2] * ours.numbers("FOV")[2]
-    partitions = labels["PAR"][events] if "PAR" in labels else np.zeros(events.shape)
-    middle = (partitions.max() + 1) // 2
-    left = float(np.abs(turns - (partitions - middle)[..., None]).max()) if acquisition.n_dims == 2 else 0.0
-    if not left <= _MOST_TURNS:
-        raise LimitError(f"{left:.3g} turns of phase across the slice are left during the readout.")
-    gradient, slew = ours.extremes(scanner.gamma)
-    facts = {
-        "max_gradient": gradient,
-        "max_slew": slew,
-        "timing_ok": True,
-        "te": ours.numbers("TE")[0],
-        "tr": ours.numbers("TR")[0],
-        "duration": ours.duration,
-        "n_prephaser": int(ours.numbers("PrephaserCells")[0]),
-        "n_readout": int(ours.numbers("ReadoutCells")[0]),
-        "n_rewinder": int(ours.numbers("RewinderCells")[0]),
-        "version": ours.version,
-        "md5": ours.md5,
-    }
-    facts |= {f"n_{what}": int(labels[label].max()) + 1 for label, what in _REPEATS.items() if label in labels}
-    read = {"seqfile": k, "pypulseq": theirs.reshape(k.shape)}
-    return {name: _once(of[..., : acquisition.n_dims], events, acquisition) for name, of in read.items()}, facts
+        table = {"kind": self.sequence} if isinstance(self.sequence, str) else {"kind": "gre_2d", **self.sequence}
+        try:
+            played = plugins.build("sequence", table, trajectory)
+        except ValueError as error:  # pypulseq's own refusals
+            raise LimitError(f"sequence {table['kind']!r}: {error}.") from None
+        if not isinstance(played, pp.Sequence):
+            raise ConfigError(f"build of sequence {table['kind']!r} returned no pypulseq.Sequence.")
+        # of the rest of the scanner nothing: a file is to be checked against the one that plays it
+        played.set_definition("Nucleus", trajectory.scanner.nucleus)
+        played.set_definition("Gamma", repr(trajectory.scanner.gamma))
+        # pypulseq appends its own suffix to any other name
+        written = path if path.suffix == self.ending else path.with_name(path.name + self.ending)
+        md5 = played.write(str(written), check_timing=False, v141_compat=self.pulseq_version == "1.4.1")
+        # where a system ends lines in another way, pypulseq writes those and signs these
+        written.write_bytes(written.read_bytes().replace(b"\r\n", b"\n"))
+        if written != path:
+            written.replace(path)
+        return {"version": self.pulseq_version, "md5": md5}
 
+    def read_back(self, path: Path, trajectory: Trajectory) -> tuple[dict[str, NDArray], dict[str, Any]]:
+        """Read the file with two independent readers, and check all that needs no trajectory.
 
-def actual_k(path: Path, trajectory: Trajectory, response: Response) -> np.ndarray:
-    """Return k (shot, sample, dim), 1/m, as the gradient system's response to the whole file makes it."""
-    played = player.read(path)
-    events = _events_of_shots(played.labels, played.k_adc.shape[:2], trajectory.acquisition)
-    return np.stack(k_of_file(played, response))[events[:, 0], :, : trajectory.acquisition.n_dims]
+        Returns
+        -------
+        k
+            Per reader, k at the ADC samples (shot, sample, dim), 1/m, since the last excitation.
+        facts
+            For the report: the largest gradient and slew rate as vectors of all axes, timing, TE, TR, duration,
+            cells.
+
+        Raises
+        ------
+        ConfigError
+            If the template left out a definition.
+        LimitError
+            If a limit is broken anywhere in the file, its field of view is not the trajectory's, a gradient event does
+            not start and end at exactly 0, the timing is off a raster or within a dead time, the slice axis is not
+            rephased, or the file does not read back.
+        """
+        scanner, acquisition = trajectory.scanner, trajectory.acquisition
+        try:
+            ours = player.read(path)
+            k = ours.k_adc
+        except InputError as error:
+            raise LimitError(f"the written file does not read back: {error}") from None
+        told = nucleus(ours, path)
+        if told != {"nucleus": scanner.nucleus, "gamma": scanner.gamma}:
+            raise LimitError(
+                f"the written file says {told} of the nucleus, not {scanner.nucleus} and {scanner.gamma!r}."
+            )
+        _require_limits(ours, scanner)
+        theirs = _k_of_pypulseq(path, scanner, ours.labels)
+        labels = ours.labels
+        missing = [name for name, count in _DEFINITIONS.items() if len(ours.numbers(name)) != count]
+        if missing:
+            raise ConfigError(
+                f"the sequence lacks the definitions {', '.join(missing)}; its build should call add_definitions."
+            )
+        fov = ours.numbers("FOV")[: acquisition.n_dims]
+        if not np.allclose(fov, acquisition.fov, rtol=_SAME_FOV, atol=0):
+            raise LimitError(
+                f"the written file says FOV {list(fov)} m, and the trajectory's is {list(acquisition.fov)} m; "
+                "the build of its sequence should leave that to add_definitions."
+            )
+        events = _events_of_shots(labels, k.shape[:2], acquisition)
+        if theirs.size != k.size:
+            raise LimitError(f"pypulseq reads {len(theirs)} samples from the file instead of {ours.adc_times.size}.")
+        _require_receiver(ours, events)
+        _require_declared(ours, events, scanner)
+        turns = k[events, :, 2] * ours.numbers("FOV")[2]
+        partitions = labels["PAR"][events] if "PAR" in labels else np.zeros(events.shape)
+        middle = (partitions.max() + 1) // 2
+        left = float(np.abs(turns - (partitions - middle)[..., None]).max()) if acquisition.n_dims == 2 else 0.0
+        if not left <= _MOST_TURNS:
+            raise LimitError(f"{left:.3g} turns of phase across the slice are left during the readout.")
+        gradient, slew = ours.extremes(scanner.gamma)
+        facts = {
+            "max_gradient": gradient,
+            "max_slew": slew,
+            "timing_ok": True,
+            "te": ours.numbers("TE")[0],
+            "tr": ours.numbers("TR")[0],
+            "duration": ours.duration,
+            "n_prephaser": int(ours.numbers("PrephaserCells")[0]),
+            "n_readout": int(ours.numbers("ReadoutCells")[0]),
+            "n_rewinder": int(ours.numbers("RewinderCells")[0]),
+            "version": ours.version,
+            "md5": ours.md5,
+        }
+        facts |= {f"n_{what}": int(labels[label].max()) + 1 for label, what in _REPEATS.items() if label in labels}
+        read = {"seqfile": k, "pypulseq": theirs.reshape(k.shape)}
+        return {name: _once(of[..., : acquisition.n_dims], events, acquisition) for name, of in read.items()}, facts
+
+    def actual_k(self, path: Path, trajectory: Trajectory, response: Mapping[str, Any]) -> NDArray:
+        """Return k (shot, sample, dim), 1/m, as the gradient system's response to the whole file makes it."""
+        played = player.read(path)
+        events = _events_of_shots(played.labels, played.k_adc.shape[:2], trajectory.acquisition)
+        return np.stack(k_of_file(played, Response(response)))[events[:, 0], :, : trajectory.acquisition.n_dims]
+
+    def read(self, path: Path) -> Samples:
+        """Play any Pulseq file: every ADC event after the first excitation is a shot, but for noise scans."""
+        played = player.read(path, signed=False).without_noise()
+        try:
+            k = played.k_adc
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        dwells = {round(adc.dwell, 12) for adc in played.adcs}
+        if len(dwells) != 1:
+            raise InputError(f"{path} has ADC events of {len(dwells)} dwell times after an excitation; it must be one.")
+        n_dims = 2 if np.abs(k[..., 2]).max() <= _FLAT * np.abs(k).max() else 3
+        try:
+            fov = tuple(float(extent) for extent in played.definitions.get("FOV", "").split())[:n_dims] or None
+        except ValueError:
+            fov = None
+        return Samples(k[..., :n_dims], "1/m", dwell=dwells.pop(), fov=fov, nucleus=nucleus(played, path))
 
 
 def _events_of_shots(labels: Mapping[str, np.ndarray], shape: tuple[int, ...], acquisition: Acquisition) -> np.ndarray:
@@ -242,6 +248,7 @@ def _once(k: np.ndarray, events: np.ndarray, acquisition: Acquisition) -> np.nda
 
 
 def _require_limits(played: sequence.SeqFile, scanner: Scanner) -> None:
+
     if played.edge != 0:
         raise LimitError(f"a gradient event starts or ends at {played.edge / scanner.gamma:.3g} T/m instead of 0.")
     gradient, slew = played.extremes(scanner.gamma, scanner.limit_norm)
@@ -255,6 +262,10 @@ def _require_limits(played: sequence.SeqFile, scanner: Scanner) -> None:
 
 def _k_of_pypulseq(path: Path, scanner: Scanner, labels: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return k at all ADC samples (sample, 3), 1/m, of a file with right timing and these labels of its ADC events."""
+    import pypulseq as pp
+
+    from trajdesign.pulseq.writer import parts
+
     fresh = pp.Sequence(parts.system(scanner))
     fresh.read(str(path))
     timing_ok, errors = fresh.check_timing()

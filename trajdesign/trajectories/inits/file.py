@@ -7,11 +7,11 @@ import torch
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError
-from trajdesign.files import untrusted
+from trajdesign.interfaces import Samples
 from trajdesign.scanner import Scanner
 from trajdesign.trajectories import foreign_files
 from trajdesign.trajectories.design import feasible, inside
-from trajdesign.trajectories.loading import Given, load, placed, require_close
+from trajdesign.trajectories.loading import Given, placed, require_close
 from trajdesign.trajectory import Trajectory, n_points
 
 # Without these the control points would not be the same path, or the samples not at the same places.
@@ -44,11 +44,14 @@ def file(
     k_unit
         Unit of an array of another program: ``1/fov`` are cycles per field of view, ``normalized`` ends at 0.5.
     """
-    if k_unit is None and untrusted.ending(path) == ".npz":
-        found = load(path)
-    else:
+    read = foreign_files.read(path)
+    if isinstance(read, Samples):
         of_config = Given(k_unit, acquisition.fov, acquisition.dwell, acquisition.matrix)
-        found = require_close(*placed(foreign_files.read(path), path, scanner, of_config), path)
+        found = require_close(*placed(read, path, scanner, of_config), path)
+    elif k_unit is None:
+        found = read
+    else:
+        raise ConfigError(f"file: {path} says itself what its k is; leave k_unit out.")
     given = {"acquisition": acquisition, "scanner": scanner}
     for table, key in _MUST_AGREE:
         if key == "n_samples" and found.k.shape[1] == n_points(acquisition, scanner):
