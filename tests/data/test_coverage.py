@@ -41,9 +41,12 @@ def masked(shape, keep):
         (lambda y, x: x >= -15, "slice 0 along x has 15 of 48 positions before .* partial Fourier"),
         (lambda y, x: x < 18, "along x has 24 of 48 positions before the centre of k-space and 18 from"),
         (lambda y, x: y >= -30, "along y has 30 of 96 positions before"),
-        (lambda y, x: x % 2 == 0, "line 1 along x of slice 0 is zero, one of 23 between lines"),
-        (lambda y, x: (x % 4 == 0) | (abs(x) < 8), "line 1 along x of slice 0 is zero, one of 21 between lines"),
-        (lambda y, x: x != 3, "line 27 along x of slice 0 is zero, one of 1 between lines"),
+        (lambda y, x: x % 2 == 0, "line 1 along x of slice 0 was not measured, or is zero, one of 23 between lines"),
+        (
+            lambda y, x: (x % 4 == 0) | (abs(x) < 8),
+            "line 1 along x of slice 0 was not measured, or is zero, one of 21 between lines",
+        ),
+        (lambda y, x: x != 3, "line 27 along x of slice 0 was not measured, or is zero, one of 1 between lines"),
         (lambda y, x: (y / 48) ** 2 + (x / 24) ** 2 <= 1, "2[0-9]% of slice 0 .* elliptical"),
     ],
 )
@@ -127,7 +130,10 @@ def filled(kspace, keep, level=1e-9):
     ("keep", "sentence"),
     [
         (lambda y, x: x >= -10 + 0 * y, "slice 0 along x has 10 of 48 positions before .* partial Fourier"),
-        (lambda y, x: x % 2 == 0 * y, "line 1 along x of slice 0 is zero, one of 23 between lines"),
+        (
+            lambda y, x: x % 2 == 0 * y,
+            "line 1 along x of slice 0 was not measured, or is zero, one of 23 between lines",
+        ),
         (lambda y, x: (y / 24) ** 2 + (x / 24) ** 2 <= 1, "2[0-9]% of slice 0 .* elliptical"),
     ],
 )

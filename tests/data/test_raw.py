@@ -147,7 +147,10 @@ def raised(counter):
 @pytest.mark.parametrize(
     ("sentence", "settings"),
     [
-        ("line 1 of slice 0 was not measured, one of 23; training needs images", {"lines": range(0, 48, 2)}),
+        (
+            "line 1 along y of slice 0 was not measured, or is zero, one of 23 between lines that were; training",
+            {"lines": range(0, 48, 2)},
+        ),
         ("2 of the counter contrast; keep one", {"change": raised("contrast")}),
         ("2 of the counter kspace_encode_step_2", {"change": raised("kspace_encode_step_2")}),
         ("no Cartesian k-space", {"trajectory": "radial"}),

@@ -1,4 +1,4 @@
-"""Images that show the same pixels, however they are stored: by what their coarse structure is, not by their bytes."""
+"""Images that show the same pixels, however they are stored: known by their coarse structure, not by their bytes."""
 
 from collections.abc import Sequence
 
@@ -7,13 +7,14 @@ from numpy.typing import NDArray
 
 Mark = NDArray[np.float32]
 
-# Cycles over an image, up to which its structure is compared: centimetres of a head.
+# The structure of an image is compared up to so many cycles over it: centimetres of a head.
 _MOST_CYCLES = 5
-# Of the maximum: what is darker around an object is background, of which files hold more or less.
+# Pixels below this part of the maximum are background, of which files hold more or less.
 _BACKGROUND = 0.1
-# An object of fewer pixels along a side, or of less structure for its brightness, is known by neither.
+# An object of fewer pixels along a side, or of less structure for its brightness, cannot be known again.
 _LEAST_PIXELS, _LEAST_STRUCTURE = 4, 1e-3
-# 1 minus the correlation of two marks. Rounding to 8 bits makes 1e-7, neighbouring slices of real heads 1e-3.
+# Two marks are the same if 1 minus their correlation is below this: rounding to 8 bits makes 1e-7, neighbouring
+# slices of real heads make 1e-3.
 _SAME = 1e-5
 _N_AT_ONCE = 256
 
@@ -21,19 +22,9 @@ _N_AT_ONCE = 256
 def mark(image: NDArray, *, trims: bool = False) -> Mark:
     """Return what a magnitude image (y, x) is known again by, in whatever type or scale it is stored.
 
-    It is the part of its Fourier series of some cycles, as cosines and sines about its centre, without the mean.
-
-    Parameters
-    ----------
-    image
-        Magnitude (y, x).
-    trims
-        Cut off the background around the object first, so that padding and cropping of it make no difference.
-
-    Returns
-    -------
-    mark
-        Number of pixels along y and x, and a vector of norm 1; a vector of zeros where there is nothing to know it by.
+    It is the number of pixels along y and x, and the lowest part of the image's Fourier series, as cosines and sines
+    about its centre without the mean, of norm 1. It is zeros where there is nothing to know the image by. `trims` cuts
+    off the background around the object first, so that padding and cropping make no difference.
     """
     image = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0)
     if trims:
@@ -50,14 +41,9 @@ def mark(image: NDArray, *, trims: bool = False) -> Mark:
 
 
 def first_copies(marks: Sequence[Mark], others: Sequence[Mark], *, turned: bool = True) -> list[int | None]:
-    """Return for each mark the number of the first of the others that shows the same, or None.
+    """Return for each `mark` the number of the first of the others that shows the same image, or None.
 
-    Parameters
-    ----------
-    marks, others
-        Of images (`mark`).
-    turned
-        Whether images that are mirrored, or turned by right angles, are the same.
+    With `turned`, an image that is mirrored, or turned by right angles, is the same.
     """
     found: list[int | None] = [None] * len(marks)
     if not len(marks) or not len(others):
@@ -75,15 +61,15 @@ def first_copies(marks: Sequence[Mark], others: Sequence[Mark], *, turned: bool 
 
 
 def _waves(n: int) -> NDArray[np.float64]:
-    """Return cosines and then sines about the centre of so many pixels (wave, pixel)."""
+    """Return cosines and then sines about the centre of `n` pixels (wave, pixel)."""
     phase = 2 * np.pi * (np.arange(n) - (n - 1) / 2) / n * np.arange(_MOST_CYCLES + 1)[:, None]
     return np.concatenate([np.cos(phase), np.sin(phase[1:])])
 
 
 def _orientations(marks: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    """Return the marks of images as they are, and as they were mirrored and transposed: eight in all."""
+    """Return the marks of the images as they are, mirrored and transposed: eight in all."""
     n = 2 * _MOST_CYCLES + 1
-    flip = np.where(np.arange(n) > _MOST_CYCLES, -1, 1)  # which turns the sign of sines
+    flip = np.where(np.arange(n) > _MOST_CYCLES, -1, 1)  # a mirror turns the sign of sines
     waves = marks[:, 2:].reshape(-1, n, n)
     found = []
     for sizes, grid in ((marks[:, :2], waves), (marks[:, 1::-1], waves.swapaxes(1, 2))):

@@ -1,4 +1,4 @@
-"""Whether k-space was measured as a whole: what is missing would be missing in the image to compare with."""
+"""Whether k-space was measured as a whole: what is missing there would be missing in the image to compare with."""
 
 from pathlib import Path
 
@@ -7,33 +7,33 @@ from numpy.typing import NDArray
 
 from trajdesign.errors import InputError
 
-# Of the samples on the longer side of the centre, how many the shorter side has at least. Real scans are off by some
-# lines, as fastMRI's, which fill them up with zeros; partial Fourier of 7/8 has 75 %.
+# The shorter side of the centre has at least this part of the samples of the longer one. Real scans are off by some
+# lines, and fastMRI's files fill those up with zeros; partial Fourier of 7/8 has 75 %.
 _LEAST_SIDE = 0.8
 
-# Of single samples that are zero: noise, rounded to whole numbers, may be. Of an ellipse 21 % are missing.
+# At most this part of single samples is zero: noise that is rounded to whole numbers may be. An ellipse lacks 21 %.
 _MOST_HOLES = 0.05
 
-# Of the largest sample: what is smaller may be rounded zeros, if it is so many times smaller than what is beside it.
-# Those of an object without noise are smaller still, where it was transformed in double precision.
+# Samples below _TINY of the largest may be zeros with noise of rounding, if they are _SHARP times smaller than their
+# neighbours. An object without noise, transformed in double precision, has samples below _ROUNDED.
 _TINY, _ROUNDED, _SHARP = 1e-8, 1e-13, 100
 
-# Part of a coil's line that is not zero, from which on it is full, and part of its lines that must be.
+# A coil's line is full from this part of samples on that are not zero, and this part of the coil's lines must be full.
 _FULL, _SOME_LINES = 0.9, 0.2
 
-# Times the energy of the middle half that the ends hold: noise holds as much, images a thousandth.
+# The ends hold at most so many times the energy of the middle half: noise holds as much, images a thousandth.
 _OFF_CENTRE = 10
 
 _REMEDY = "training needs images of full sampling: reconstruct them, and give them to 'images'"
 
 
 def require_sides(first: int, stop: int, n: int, what: str, path: Path) -> None:
-    """Refuse samples `first` to `stop` - 1 of `n` if they do not reach about as far on both sides of the centre.
+    """Refuse a partial Fourier scan: samples `first` to `stop` - 1 of `n` on one side of the centre for the most part.
 
     Raises
     ------
     InputError
-        Naming them, as `what`.
+        Naming the samples by `what`.
     """
     before, after = n // 2 - first, stop - n // 2
     if min(before, after) < _LEAST_SIDE * max(before, after):
@@ -43,11 +43,29 @@ def require_sides(first: int, stop: int, n: int, what: str, path: Path) -> None:
         )
 
 
-def require_sampled(kspace: NDArray, number: int, path: Path) -> None:
-    """Refuse a slice's k-space (coil, y, x) of which parts were not measured, in all coils or in one.
+def require_lines(lines: NDArray[np.integer], n: int, number: int, axis: str, path: Path) -> tuple[int, int]:
+    """Return the first of the lines of a slice that were measured, and the one after the last of them.
 
-    Zeros, and what is as good as zero beside what was measured, were not. Around what was measured they are no more
-    than a lower resolution, where they are on both sides of the centre.
+    Raises
+    ------
+    InputError
+        If a line between them was not measured, or one side of the centre of the `n` lines.
+    """
+    first, stop = int(lines[0]), int(lines[-1]) + 1
+    gaps = np.setdiff1d(np.arange(first, stop), lines)
+    if len(gaps):
+        raise InputError(
+            f"{path}: line {gaps[0]} along {axis} of slice {number} was not measured, or is zero, one of {len(gaps)} "
+            f"between lines that were; {_REMEDY}."
+        )
+    require_sides(first, stop, n, f"slice {number} along {axis}", path)
+    return first, stop
+
+
+def require_sampled(kspace: NDArray, number: int, path: Path) -> None:
+    """Refuse the k-space (coil, y, x) of a slice of which parts were not measured, in all coils or in one.
+
+    Zeros were not measured, nor what is as good as zero beside what was. Zeros all around are only a lower resolution.
 
     Raises
     ------
@@ -63,15 +81,8 @@ def require_sampled(kspace: NDArray, number: int, path: Path) -> None:
     for axis, name in ((0, "y"), (1, "x")):
         present = np.flatnonzero(measured.any(axis=1 - axis))
         if not len(present):
-            return  # of a slice that is zero as a whole something else is to be said
-        first, stop = int(present[0]), int(present[-1]) + 1
-        gaps = np.setdiff1d(np.arange(first, stop), present)
-        if len(gaps):
-            raise InputError(
-                f"{path}: line {gaps[0]} along {name} of slice {number} is zero, one of {len(gaps)} between lines that "
-                f"were measured: undersampled; {_REMEDY}."
-            )
-        require_sides(first, stop, measured.shape[axis], f"slice {number} along {name}", path)
+            return  # a slice that is zero as a whole is refused elsewhere
+        first, stop = require_lines(present, measured.shape[axis], number, name, path)
         _require_centred(np.square(size).sum(axis=(0, 2 - axis)), f"slice {number} along {name}", path)
         measured, of_coils, size = (
             part.take(range(first, stop), axis=part.ndim - 2 + axis) for part in (measured, of_coils, size)
@@ -87,10 +98,9 @@ def require_sampled(kspace: NDArray, number: int, path: Path) -> None:
 
 
 def _is_measured(size: NDArray) -> NDArray[np.bool_]:
-    """Return which magnitudes (coil, y, x), at most 1, were measured: not zero, nor as good as zero behind an edge.
+    """Return which magnitudes (coil, y, x), at most 1, are neither zero nor as good as zero behind a sharp edge.
 
-    What was filled up by other software may be noise of its rounding. Of an object without noise k-space gets as small,
-    but gradually.
+    The k-space of an object without noise gets as small, but gradually.
     """
     tiny = (size > 0) & (size < _TINY)
     found: NDArray[np.bool_] = size != 0
@@ -107,9 +117,9 @@ def _is_measured(size: NDArray) -> NDArray[np.bool_]:
 
 
 def _require_all_coils(filled: NDArray, first: int, where: str, path: Path) -> None:
-    """Refuse a coil that lacks lines which others have, while lines that it has are full: (coil, line) as parts of 1.
+    """Refuse a coil that lacks lines which others have; `filled` is the part of each line (coil, line) not zero.
 
-    Of a coil of hardly any signal, rounded to whole numbers, lines are neither.
+    A coil of hardly any signal, rounded to whole numbers, has no full lines, and may lack some.
     """
     lacking = (filled == 0) & ((filled > _FULL).mean(axis=1, keepdims=True) > _SOME_LINES)
     if lacking.any():
@@ -121,7 +131,7 @@ def _require_all_coils(filled: NDArray, first: int, where: str, path: Path) -> N
 
 
 def _require_centred(energy: NDArray, what: str, path: Path) -> None:
-    """Refuse k-space whose centre is at the ends of an axis, by its energy along that (line,)."""
+    """Refuse k-space whose centre is at the ends of an axis, by its energy (line,) along that."""
     n = len(energy)
     middle = energy[n // 4 : n - n // 4].sum()
     if np.isfinite(energy).all() and energy.sum() - middle > _OFF_CENTRE * middle:

@@ -1,5 +1,6 @@
 """A folder of DICOM files as a volume."""
 
+import contextlib
 import io
 import math
 import warnings
@@ -11,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trajdesign.errors import InputError, missing
+from trajdesign.errors import InputError, TrajdesignError, missing
 from trajdesign.files import untrusted
 
-# Of all images of a folder together.
+# All images of a folder together have at most so many bytes.
 _MOST_BYTES = 2**32
 
-# Values of ImageType and ComplexImageComponent of what is no magnitude, and GE's own number of its kind.
+# Values of ImageType and ComplexImageComponent of images that are no magnitudes, and GE's own number for them.
 _NOT_MAGNITUDE = {"P", "R", "I", "PHASE", "PHASE MAP", "PHASE_MAP", "REAL", "IMAGINARY"}
 _GE_KIND, _GE_KINDS = (0x0043, 0x102F), {"1": "PHASE", "2": "REAL", "3": "IMAGINARY"}
 
@@ -25,9 +26,20 @@ _PEOPLE = ["PatientID", "PatientName", "StudyInstanceUID"]
 
 
 @dataclass(frozen=True)
+class _Series:
+    """What all images of a volume share."""
+
+    uid: str
+    shape: tuple[int, int]
+    spacing: tuple[float, float]
+    """Pixel size along y and x, mm."""
+    orientation: tuple[float, ...]
+    people: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class _Image:
-    series: tuple[Any, ...]
-    """What all images of a volume share: series, size, pixel size (mm), orientation, patient and study."""
+    series: _Series
     rank: tuple[int, float, int]
     """Position along the normal (10 um), echo time and number."""
     pixels: NDArray[np.float32]
@@ -65,29 +77,15 @@ def read_series(folder: Path) -> tuple[NDArray[np.float32], tuple[float, float]]
     if len(set(at_place.values())) > 1:
         raise InputError(f"{folder} holds {len(images)} images at {len(at_place)} positions, not as many at each.")
     volume = np.stack([image.pixels for image in images])
-    return volume.reshape(len(at_place), -1, *volume.shape[1:]), images[0].series[3]
+    return volume.reshape(len(at_place), -1, *volume.shape[1:]), images[0].series.spacing
 
 
 def people(folder: Path) -> list[str]:
-    """Return the patient and the study of a folder's first file, which `read_series` holds all others to.
-
-    Nothing if it cannot be read, nor used then.
-    """
+    """Return the patient and the study of a folder's first file, if it can be read; all files have the same."""
     try:
-        import pydicom
-    except ImportError:
+        return _people(_dataset(_files(folder)[0], stop_before_pixels=True, specific_tags=_PEOPLE))
+    except Exception:  # no file, or a damaged one, which is refused where it is read
         return []
-    files = _files(folder)
-    if not files or _is_deflated(files[0]):
-        return []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what does not keep to the standard
-        try:
-            content = io.BytesIO(untrusted.read_bytes(files[0]))
-            data = pydicom.dcmread(content, stop_before_pixels=True, specific_tags=_PEOPLE)
-            return _people(data)
-        except Exception:  # pydicom raises many types on damaged files, which are refused where they are read
-            return []
 
 
 def _people(data: Any) -> list[str]:
@@ -100,25 +98,8 @@ def _files(folder: Path) -> list[Path]:
     return [p for p in sorted(folder.iterdir()) if p.is_file() and p.name[0] != "." and p.name != "DICOMDIR"]
 
 
-def _syntax(path: Path) -> Any:
-    """Return what a file says of how it is packed; None if it cannot be read."""
-    import pydicom
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID")
-        except Exception:  # pydicom raises many types on damaged files
-            return None
-
-
-def _is_deflated(path: Path) -> bool:
-    import pydicom
-
-    return bool(_syntax(path) == pydicom.uid.DeflatedExplicitVRLittleEndian)
-
-
-def _read(path: Path) -> _Image:
+def _dataset(path: Path, **how: Any) -> Any:
+    """Return what pydicom reads of a file by `how`; refuse one that inflates to any size."""
     try:
         import pydicom
     except ImportError:
@@ -126,35 +107,42 @@ def _read(path: Path) -> _Image:
     content = untrusted.read_bytes(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what does not keep to the standard; what matters is refused
-        try:
-            if _is_deflated(path):
-                raise InputError(f"{path} is deflated, and tells not to what size; inflate it with dcmconv +te.")
-            data = pydicom.dcmread(io.BytesIO(content))
-            series, rank = _place(data, path)
-            untrusted.require_modest(path, 4 * series[1] * series[2], len(content))
-        except InputError:
-            raise
-        except Exception as error:  # pydicom raises many types on damaged files
-            raise InputError(f"{path} is no DICOM image, or damaged ({type(error).__name__}: {error}).") from None
-        try:
-            slope, intercept = float(data.get("RescaleSlope", 1)), float(data.get("RescaleIntercept", 0))
-            with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused where it is used
-                pixels = (data.pixel_array * slope + intercept).astype(np.float32)
-        except MemoryError:
-            raise
-        except Exception as error:  # whatever decoders raise
-            name = getattr(_syntax(path), "name", "of an unknown kind")
-            raise InputError(
-                f"{path}: its pixels ({name}) cannot be read ({type(error).__name__}); if they are compressed, "
-                "decompress them with dcmdjpeg, gdcmconv or dcm2niix."
-            ) from None
-    if pixels.shape != series[1:3]:
-        raise InputError(f"{path} is damaged: it holds pixels of the shape {pixels.shape}, not {series[1:3]}.")
+        syntax = None
+        with contextlib.suppress(Exception):  # pydicom raises many types on damaged files, and again below
+            syntax = pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID")
+        if syntax == pydicom.uid.DeflatedExplicitVRLittleEndian:
+            raise InputError(f"{path} is deflated, and tells not to what size; inflate it with dcmconv +te.")
+        return pydicom.dcmread(io.BytesIO(content), **how)
+
+
+def _read(path: Path) -> _Image:
+    try:
+        data = _dataset(path)
+        series, rank = _place(data, path)
+        untrusted.require_modest(path, 4 * math.prod(series.shape), path.stat().st_size)
+    except TrajdesignError:
+        raise
+    except Exception as error:  # pydicom raises many types on damaged files
+        raise InputError(f"{path} is no DICOM image, or damaged ({type(error).__name__}: {error}).") from None
+    try:
+        slope, intercept = float(data.get("RescaleSlope", 1)), float(data.get("RescaleIntercept", 0))
+        with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):  # refused where it is used
+            warnings.simplefilter("ignore")
+            pixels = (data.pixel_array * slope + intercept).astype(np.float32)
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise whatever they like
+        name = getattr(data.file_meta.get("TransferSyntaxUID"), "name", "of an unknown kind")
+        raise InputError(
+            f"{path}: its pixels ({name}) cannot be read ({type(error).__name__}); if they are compressed, "
+            "decompress them with dcmdjpeg, gdcmconv or dcm2niix."
+        ) from None
+    if pixels.shape != series.shape:
+        raise InputError(f"{path} is damaged: it holds pixels of the shape {pixels.shape}, not {series.shape}.")
     return _Image(series, rank, pixels)
 
 
-def _place(data: Any, path: Path) -> tuple[tuple[Any, ...], tuple[int, float, int]]:
-    """Return the series and the rank of an image, see `_Image`."""
+def _place(data: Any, path: Path) -> tuple[_Series, tuple[int, float, int]]:
     frames, colours = int(data.get("NumberOfFrames") or 1), int(data.SamplesPerPixel)
     grey = str(data.get("PhotometricInterpretation", ""))
     values = data.get("ImageType") or []
@@ -170,9 +158,11 @@ def _place(data: Any, path: Path) -> tuple[tuple[Any, ...], tuple[int, float, in
         )
     orientation = tuple(round(float(cosine), 4) for cosine in data.ImageOrientationPatient)
     height = np.cross(orientation[:3], orientation[3:]) @ np.array(data.ImagePositionPatient, dtype=float)
-    spacing = tuple(round(float(distance), 4) for distance in data.PixelSpacing)
+    dy, dx = (round(float(distance), 4) for distance in data.PixelSpacing)
+    spacing = (dy, dx)
     if not all(0 < distance < math.inf for distance in spacing):
         raise InputError(f"{path}: the pixel distances {spacing} mm of its header are not positive.")
-    series = (str(data.SeriesInstanceUID), int(data.Rows), int(data.Columns), spacing, orientation, *_people(data))
+    shape = (int(data.Rows), int(data.Columns))
+    series = _Series(str(data.SeriesInstanceUID), shape, spacing, orientation, tuple(_people(data)))
     rank = (round(float(height) * 100), float(data.get("EchoTime") or 0), int(data.get("InstanceNumber") or 0))
     return series, rank

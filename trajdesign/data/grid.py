@@ -10,19 +10,13 @@ from numpy.typing import NDArray
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, InputError
 
-# Of a padded slice, and how many times as many as it had: a header's slip must not fill the memory.
+# A padded slice has at most so many pixels, and so many times its own: a header's slip must not fill the memory.
 _MAX_PIXELS = 2**24
 _MAX_PADDING = 32
 
 
 def slice_shape(acquisition: Acquisition) -> tuple[int, int]:
-    """Return the image shape (y, x) of a 2D acquisition.
-
-    Raises
-    ------
-    ConfigError
-        If the acquisition has three encoded axes: these sources yield slices.
-    """
+    """Return the image shape (y, x) of a 2D acquisition; refuse another, by a `ConfigError`."""
     if acquisition.n_dims != 2:
         raise ConfigError(f"the data are 2D slices, but the matrix {acquisition.matrix} has {acquisition.n_dims} axes.")
     ny, nx = acquisition.image_shape
@@ -40,18 +34,13 @@ def fit_matrix(image: NDArray, pixel: tuple[float, float], acquisition: Acquisit
     Parameters
     ----------
     image
-        (..., y, x), real or complex.
+        (..., y, x), real or complex; real stays real.
     pixel
         Pixel size along y and x, in any common unit.
     acquisition
         A 2D acquisition.
     where
-        What the image is of, for errors.
-
-    Returns
-    -------
-    image
-        (..., y, x) at the acquisition's image shape; real stays real.
+        Name of the image for errors.
 
     Raises
     ------

@@ -11,32 +11,24 @@ from trajdesign.files import untrusted
 #: Names of patients as studies, BIDS and IXI give them to files and folders.
 NAMES = r"(?i)(?<![a-z0-9])(sub-[a-z0-9]+|(?:patient|subject|case|pat|sub|ixi)[-_ ]?\d+)"
 
-# What stands for a name that was taken away.
+# Such words stand where a name was taken away.
 _NOBODY = re.compile(
     r"[x0*_\-.?]*|anon|anonym(ous|i[sz]ed)|unknown|none|null|n/?a|no ?name|de-?identified|removed"
     r"|(healthy[ _-]?)?(volunteer|control|subject|patient)|healthy|human"
 )
 
-
-# In one name of a patient and not in another: what stands between a word and its number, and zeros before that.
+# Some files have these between a patient's word and number, and others do not: separators, and zeros before the number.
 _SEPARATORS, _ZEROS = re.compile(r"(?<=[a-z])[-_ ]+(?=\d)"), re.compile(r"(?<![\d.])0+(?=\d)")
 
 
 def people(path: Path, pattern: str) -> dict[str, str]:
-    """Return who is in a file or a folder of DICOM: every identity that its header tells, or its name.
-
-    Parameters
-    ----------
-    path
-        The file or folder.
-    pattern
-        Regular expression that finds a patient in its name, see `named`.
+    """Return who is in a file or a folder of DICOM: every identity that its header tells, or its name (`named`).
 
     Returns
     -------
     dict
         Names in lower case, by what tells them apart: ``patient_01`` and ``patient1`` are one. Words that stand for
-        nobody, as of anonymised files, are left out.
+        nobody, as those of anonymised files, are left out.
 
     Raises
     ------
@@ -49,25 +41,15 @@ def people(path: Path, pattern: str) -> dict[str, str]:
     if path.is_dir():
         found += dicom.people(path)
     elif untrusted.ending(path) in reader.ENDINGS:
-        found += _of_hdf5(path)
+        found += _people_of_hdf5(path)
     names = [name.strip("\0 ^").lower() for name in found if name]
     return {_ZEROS.sub("", _SEPARATORS.sub("", name)): name for name in names if not _NOBODY.fullmatch(name)}
 
 
 def named(path: Path, pattern: str) -> str | None:
-    """Return the patient named by a path: in the file name, else in the nearest folder that names one.
+    """Return the patient that a path names, in lower case: in the file name, else in the nearest folder that does.
 
-    Parameters
-    ----------
-    path
-        The file.
-    pattern
-        Regular expression; the patient is its last group, or the whole match if it has none, in lower case.
-
-    Raises
-    ------
-    ConfigError
-        If `pattern` is no regular expression.
+    The patient is the last group of the regular expression `pattern`, or the whole match if it has none.
     """
     try:
         compiled = re.compile(pattern)
@@ -79,7 +61,7 @@ def named(path: Path, pattern: str) -> str | None:
     return None
 
 
-def _of_hdf5(path: Path) -> list[str]:
+def _people_of_hdf5(path: Path) -> list[str]:
     with reader.opened(path) as file:
         found = reader.people(file)
         texts = [reader.text(file, "ismrmrd_header")]

@@ -10,7 +10,7 @@ from trajdesign.errors import InputError
 
 @dataclass(frozen=True)
 class Space:
-    """A matrix and its field of view along x, the readout, and y; not a number where the header does not tell."""
+    """A matrix and its field of view along x, the readout, and y; NaN where the header does not tell."""
 
     matrix: tuple[float, float]
     fov: tuple[float, float]
@@ -25,7 +25,7 @@ class Header:
     encoded: Space
     recon: Space
     lines: tuple[float, float, float]
-    """First, last and central number of the phase encoding; not a number where the header does not tell."""
+    """First, last and central number of the phase encoding; NaN where the header does not tell."""
     people: tuple[str, ...]
     """Identities of the patient and of the study."""
     system: str
@@ -57,26 +57,23 @@ def parse(text: str | None, path: Path) -> Header:
         raise InputError(f"{path}: its ISMRMRD header defines entities, which no such header needs.")
     try:
         root = ElementTree.fromstring(text or "")
-        limits = "{*}encodingLimits/{*}kspace_encoding_step_1/{*}"
         encoding = root.find("{*}encoding")
         if encoding is None:
             encoding = ElementTree.Element("encoding")
         system = "acquisitionSystemInformation/{*}"
+        limits = (f"encodingLimits/kspace_encoding_step_1/{name}" for name in ("minimum", "maximum", "center"))
+        first, last, centre = (_number(encoding, place) for place in limits)
         names = ("subjectInformation/{*}patientID", "studyInformation/{*}studyInstanceUID")
         return Header(
             encoding.findtext("{*}trajectory", "").strip().lower(),
             _space(encoding, "encodedSpace"),
             _space(encoding, "reconSpace"),
-            (
-                _number(encoding, f"{limits}minimum"),
-                _number(encoding, f"{limits}maximum"),
-                _number(encoding, f"{limits}center"),
-            ),
+            (first, last, centre),
             tuple(filter(None, (root.findtext("{*}" + name) for name in names))),
             " ".join(filter(None, (root.findtext("{*}" + system + name) for name in ("systemVendor", "systemModel")))),
             root.findtext("{*}measurementInformation/{*}protocolName", ""),
             root.findtext("{*}measurementInformation/{*}patientPosition", ""),
-            _positive(_number(root, "{*}" + system + "systemFieldStrength_T")),
+            _positive(_number(root, "acquisitionSystemInformation/systemFieldStrength_T")),
             _extent(encoding),
             _unit(encoding),
         )
@@ -85,15 +82,13 @@ def parse(text: str | None, path: Path) -> Header:
 
 
 def _space(encoding: ElementTree.Element, name: str) -> Space:
-    matrix, fov = (
-        (_number(encoding, f"{{*}}{name}/{{*}}{part}/{{*}}x"), _number(encoding, f"{{*}}{name}/{{*}}{part}/{{*}}y"))
-        for part in ("matrixSize", "fieldOfView_mm")
-    )
+    parts = (f"{name}/matrixSize", f"{name}/fieldOfView_mm")
+    matrix, fov = ((_number(encoding, f"{part}/x"), _number(encoding, f"{part}/y")) for part in parts)
     return Space(matrix, fov)
 
 
 def _extent(encoding: ElementTree.Element) -> tuple[float, ...]:
-    sizes = [_positive(_number(encoding, f"{{*}}reconSpace/{{*}}fieldOfView_mm/{{*}}{axis}")) for axis in "xyz"]
+    sizes = [_positive(_number(encoding, f"reconSpace/fieldOfView_mm/{axis}")) for axis in "xyz"]
     return tuple(1e-3 * size for size in sizes if size is not None) if None not in sizes else ()
 
 
@@ -109,7 +104,8 @@ def _positive(value: float) -> float | None:
     return value if 0 < value < math.inf else None
 
 
-def _number(encoding: ElementTree.Element, path: str) -> float:
-    text = (encoding.findtext(path) or "").strip()
+def _number(encoding: ElementTree.Element, place: str) -> float:
+    """Return the number of an element, by the names on its path; NaN if there is none."""
+    text = (encoding.findtext("/".join("{*}" + name for name in place.split("/"))) or "").strip()
     value = float(text) if text else math.nan
-    return value if not text or math.isfinite(value) else -1.0  # which no size or number of a line is
+    return value if not text or math.isfinite(value) else -1.0  # no size or number of a line is negative

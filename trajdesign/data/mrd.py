@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from trajdesign.data.coverage import require_sides
+from trajdesign.data.coverage import require_lines, require_sides
 from trajdesign.data.hdf5 import reader
 from trajdesign.errors import InputError
 
@@ -31,32 +31,17 @@ class Matrix:
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """The lines of a slice.
-
-    Parameters
-    ----------
-    lines
-        Of each acquisition, its line, the place of its first sample, and how many samples are left out at the start and
-        at the end (entry, 4).
-    references
-        Where its samples are in the file (entry,), see `trajdesign.data.hdf5.reader.sequences`.
-    """
+    """The acquisitions of a slice."""
 
     lines: NDArray[np.int64]
+    """Line, place of the first sample, and numbers of samples to leave out at the start and at the end (entry, 4)."""
     references: NDArray
+    """Where the samples are in the file (entry,), see `trajdesign.data.hdf5.reader.sequences`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """Where the lines are.
-
-    Parameters
-    ----------
-    shape
-        Of a slice's k-space: (coil, readout, line).
-    slices
-        In order of position.
-    """
+    """Where the lines of a file are: the shape (coil, readout, line) of a slice, and the slices by position."""
 
     shape: tuple[int, int, int]
     slices: list[Slice]
@@ -68,9 +53,8 @@ def index(group: h5py.Group, matrix: Matrix, path: Path) -> Index:
     Raises
     ------
     InputError
-        If a line is missing, or one side of k-space as in partial Fourier scans, there is more than one contrast,
-        phase, repetition, set or partition, lines are read backwards, or acquisitions do not fit the matrix, or are
-        not as long as they say.
+        If lines are missing or read backwards, there is more than one contrast, phase, repetition, set or partition, or
+        acquisitions do not fit the matrix or are not as long as they say.
     """
     rows = reader.table(reader.member(group, "data"))
     if not {"head", "data"} <= set(rows.dtype.names or ()) or rows.dtype["head"].names is None:
@@ -91,7 +75,8 @@ def index(group: h5py.Group, matrix: Matrix, path: Path) -> Index:
     coils = np.unique(heads["active_channels"])
     lines = heads["idx"]["kspace_encode_step_1"].astype(np.int64) - matrix.centre + matrix.n_lines // 2
     places = matrix.n_readout // 2 - heads["center_sample"].astype(np.int64)
-    n_samples, left_out = heads["number_of_samples"].astype(np.int64), _left_out(heads)
+    n_samples = heads["number_of_samples"].astype(np.int64)
+    left_out = np.stack([heads["discard_pre"], heads["discard_post"]], axis=-1).astype(np.int64)
     ends = places + n_samples
     if len(coils) != 1 or coils[0] < 1 or min(lines.min(), places.min()) < 0 or lines.max() >= matrix.n_lines:
         raise InputError(f"{path}: its acquisitions have {coils} channels, or lie outside its matrix, {matrix}.")
@@ -107,13 +92,7 @@ def index(group: h5py.Group, matrix: Matrix, path: Path) -> Index:
     entries = np.column_stack([lines, places, left_out])
     slices = [Slice(entries[which], references[which]) for which in _by_slice(heads)]
     for number, of_slice in enumerate(slices):
-        present = np.unique(of_slice.lines[:, 0])
-        if len(missing := np.setdiff1d(np.arange(present[0], present[-1] + 1), present)):
-            raise InputError(
-                f"{path}: line {missing[0]} of slice {number} was not measured, one of {len(missing)}; "
-                "training needs images of full sampling: reconstruct them, and give them to 'images'."
-            )
-        require_sides(int(present[0]), int(present[-1]) + 1, matrix.n_lines, f"slice {number} along y", path)
+        require_lines(np.unique(of_slice.lines[:, 0]), matrix.n_lines, number, "y", path)
     return Index((int(coils[0]), matrix.n_readout, matrix.n_lines), slices)
 
 
@@ -130,10 +109,6 @@ def read(path: Path, index: Index, number: int) -> NDArray[np.complex64]:
             kspace[:, first : first + samples.shape[1], line] += samples
         kspace /= np.maximum(np.bincount(of_slice.lines[:, 0], minlength=index.shape[2]), 1)
     return kspace
-
-
-def _left_out(heads: NDArray) -> NDArray[np.int64]:
-    return np.stack([heads["discard_pre"], heads["discard_post"]], axis=-1).astype(np.int64)
 
 
 def _by_slice(heads: NDArray) -> list[NDArray[np.intp]]:

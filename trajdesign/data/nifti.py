@@ -16,11 +16,15 @@ from trajdesign.files import untrusted
 
 Plane = Literal["auto", "axial", "coronal", "sagittal"]
 
-#: Of an image file.
+#: An image file holds at most so many voxels and bytes.
 MAX_VOXELS, MAX_BYTES = 2**30, 2**32
 
-# Bytes of the two kinds of header, and what may follow the voxels.
+# The two kinds of header have so many bytes, and fewer than so many follow the voxels.
 _NIFTI_1, _NIFTI_2, _MOST_REST = 348, 540, 2**20
+
+# nibabel writes what it thinks of a header to this logger, which nobody hears.
+_SILENT = logging.Logger(__name__)
+_SILENT.addHandler(logging.NullHandler())
 
 
 def is_nifti(path: Path) -> bool:
@@ -65,10 +69,10 @@ def read_nifti(path: Path, plane: Plane) -> tuple[NDArray, tuple[float, float]]:
 
 
 def _nifti(path: Path) -> Any:
-    """Return a NIfTI image in memory, without what its header's extensions hold.
+    """Return a NIfTI image in memory, without its header's extensions.
 
-    The header says how much there is before anything is unpacked, and the whole file is read, so that the checksum
-    at the end of a compressed one is compared.
+    The size is known before anything is unpacked. The whole file is read, so that the checksum of a compressed one is
+    compared.
     """
     with untrusted.opened(path) as (stream, size):
         content = gzip.GzipFile(fileobj=stream) if untrusted.ending(path) == ".gz" else stream
@@ -77,7 +81,7 @@ def _nifti(path: Path) -> Any:
         if not kind.header_class.may_contain_header(start):
             start, kind = start + content.read(_NIFTI_2 - _NIFTI_1), nibabel.Nifti2Image
         header = kind.header_class(start, check=False)
-        header.check_fix(_silent(), error_level=40)
+        header.check_fix(_SILENT, error_level=40)
         shape, dtype, offset = header.get_data_shape(), header.get_data_dtype(), header.get_data_offset()
         n_bytes = math.prod(shape) * dtype.itemsize
         is_large = n_bytes > MAX_BYTES or math.prod(shape) > MAX_VOXELS
@@ -97,10 +101,3 @@ def _nifti(path: Path) -> Any:
     slope, intercept = header.get_slope_inter()
     scaled = nibabel.volumeutils.apply_read_scaling(array, slope, intercept)
     return kind(scaled, header.get_best_affine(), header)
-
-
-def _silent() -> logging.Logger:
-    """Return a logger that nobody hears."""
-    logger = logging.Logger(__name__)
-    logger.addHandler(logging.NullHandler())
-    return logger

@@ -10,63 +10,58 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from trajdesign.data import ismrmrd_header, mrd
+from trajdesign.data import bart, ismrmrd_header, mrd
 from trajdesign.data.coverage import require_sampled
 from trajdesign.data.hdf5 import chunks, reader
 from trajdesign.data.ismrmrd_header import Header
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.files import untrusted
-from trajdesign.files.arrays import read_cfl
 
 #: Name of the k-space in fastMRI's files.
 KEY = "kspace"
 
-# A small file can declare far more than a machine holds.
+# A slice has at most so many bytes, and a file so many slices: a small file can declare far more than a machine holds.
 _MAX_SLICE_BYTES = 2**30
 _MAX_SLICES = 100_000
 
-# Of what a header calls mm: from an extremity of a mouse to a body with oversampling; metres are below.
+# A field of view in mm: from an extremity of a mouse to a body with oversampling. One in metres is below.
 _LEAST_FOV, _MOST_FOV = 2, 5000
 
 
 @dataclass(frozen=True)
 class Volume:
-    """The k-space of one file.
-
-    Parameters
-    ----------
-    path
-        The file.
-    slices
-        Those that are used.
-    n_coils
-        Of each slice.
-    crop
-        Pixels (y, x) of the field of view without oversampling.
-    pixel
-        Pixel size along y and x, in any common unit.
-    read
-        From a number to the k-space (coil, y, x) of that slice.
-    """
+    """The k-space of one file."""
 
     path: Path
     slices: range
+    """The slices that are used."""
     n_coils: int
     crop: tuple[int, int]
+    """Pixels (y, x) of the field of view without oversampling."""
     pixel: tuple[float, float]
+    """Pixel size along y and x, in any common unit."""
     read: Callable[[int], NDArray]
+    """From the number of a slice to its k-space (coil, y, x)."""
 
 
 def is_hdf5(path: Path) -> bool:
-    """Return whether a file is read as HDF5, to be looked at by `trajdesign.data.hdf5.sandbox.require_sound` first."""
+    """Return whether a file is read as HDF5."""
     return untrusted.ending(path) != ".cfl"
 
 
 def inspect(path: Path, key: str, slices: Sequence[int]) -> Volume:
-    """Return what a file holds, without its numbers; `slices` are the first and the one after the last, or empty."""
+    """Return what a file holds, without its numbers; `slices` are the first and the one after the last, or empty.
+
+    Raises
+    ------
+    ConfigError
+        If none of its slices is within `slices`.
+    InputError
+        If it is damaged, too large, or holds no fully sampled Cartesian k-space.
+    """
     header: Header | None = None
     if not is_hdf5(path):
-        shape, read = _bart_shape(read_cfl(path, untrusted.MOST_RAW), path), partial(_read_bart, path)
+        shape, read = bart.open_kspace(path, untrusted.MOST_RAW).shape, partial(_read_bart, path)
     else:
         with reader.opened(path) as file:
             if _is_mrd(file, key):
@@ -127,22 +122,8 @@ def _read_array(path: Path, key: str, number: int) -> NDArray:
     return kspace.reshape(-1, *kspace.shape[-2:])
 
 
-def _bart_shape(array: NDArray, path: Path) -> tuple[int, ...]:
-    """Return the shape (slice, coil, y, x) of BART's array, whose slices are its dimension 13."""
-    nx, ny, nz, n_coils, *others = (*array.shape, *[1] * 16)[:16]
-    n_slices = others[9]
-    if nz != 1 or math.prod(others) != n_slices or min(nx, ny) < 2:
-        raise InputError(
-            f"{path} has the dimensions {array.shape}; 2D k-space of BART has x, y, 1, coils, and slices as number 13: "
-            "transform a third axis with 'bart fft -iu 4' and move it with 'bart transpose 2 13'."
-        )
-    return n_slices, n_coils, ny, nx
-
-
 def _read_bart(path: Path, number: int) -> NDArray:
-    array = read_cfl(path, untrusted.MOST_RAW)
-    n_slices, n_coils, ny, nx = _bart_shape(array, path)
-    return np.array(array.reshape(nx, ny, n_coils, n_slices, order="F")[..., number].T)
+    return np.array(bart.open_kspace(path, untrusted.MOST_RAW)[number])
 
 
 def _matrix(header: Header, path: Path) -> mrd.Matrix:
@@ -165,36 +146,28 @@ def _field_of_view(
     The header's x, the readout, is the array's y. An axis with as many samples as the encoded matrix, or as lines were
     measured, spans the encoded field of view; one with as many as the matrix of the reconstruction spans its field of
     view: the oversampling is gone. Without a header pixels are square and nothing is cut off.
-
-    Raises
-    ------
-    InputError
-        If the header is of another array.
     """
-    whole = shape, (1.0, 1.0)
     if header is None:
-        return whole
-    for size in (*header.encoded.fov, *header.recon.fov):
+        return shape, (1.0, 1.0)
+    of_header = (*header.encoded.fov, *header.recon.fov)
+    for size in of_header:
         if not (math.isnan(size) or _LEAST_FOV <= size <= _MOST_FOV):
             raise InputError(
                 f"{path}: a field of view in its ISMRMRD header is {size:g} mm along x or y, but it is from "
                 f"{_LEAST_FOV} to {_MOST_FOV} mm; is it in mm? Correct the header, or remove fieldOfView_mm."
             )
     if not all(size > 0 for size in header.encoded.matrix):
-        return whole
-    spaces = [
-        space.fov if all(0 < size < math.inf for size in header.encoded.fov + header.recon.fov) else space.matrix
-        for space in (header.encoded, header.recon)
-    ]
-    first, last, _ = header.lines
-    n_measured = (math.nan, last - first + 1)
+        return shape, (1.0, 1.0)
+    encoded, recon = (
+        space.matrix if any(map(math.isnan, of_header)) else space.fov for space in (header.encoded, header.recon)
+    )
+    n_measured = (math.nan, header.lines[1] - header.lines[0] + 1)
     crop, pixel = [], []
     for i, n in enumerate(shape):
-        encoded, recon = spaces[0][i], spaces[1][i]
         if n in (header.encoded.matrix[i], n_measured[i]):
-            extent = encoded
+            extent = encoded[i]
         elif n == header.recon.matrix[i]:
-            extent = recon
+            extent = recon[i]
         else:
             raise InputError(
                 f"{path}: its array has {shape[0]} x {shape[1]} samples, but its ISMRMRD header is of an encoded "
@@ -202,7 +175,7 @@ def _field_of_view(
                 f"{header.recon.matrix[0]:g} x {header.recon.matrix[1]:g}: the field of view cannot be told; correct "
                 "the header (ismrmrd_header) or remove it."
             )
-        wanted = recon if 0 < recon < math.inf else extent
+        wanted = recon[i] if 0 < recon[i] < math.inf else extent
         crop.append(min(n, max(2, round(n * wanted / extent))))
         pixel.append(extent / n)
     return (crop[0], crop[1]), (pixel[0], pixel[1])

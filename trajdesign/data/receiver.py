@@ -8,39 +8,20 @@ from torch import Tensor
 from trajdesign.errors import ConfigError
 from trajdesign.runtime import memory
 
-# In units of half the field of view: where the conductors lie, and their width. A ring this close runs
-# through the corners of the image, so the width keeps the field finite there.
-_RING_RADIUS = 1.25
+# Radius of the ring of conductors and their width, in halves of the field of view. A ring this close runs through the
+# corners of the image; the width keeps the field finite there.
+_RING_RADIUS, _CONDUCTOR_WIDTH = 1.25, 0.2
 
-
-_CONDUCTOR_WIDTH = 0.2
+# Highest total degree in x and y of the polynomial that the phase is.
+_ORDER = 3
 
 
 def coil_sensitivities(shape: tuple[int, int], n_coils: int, generator: np.random.Generator) -> NDArray[np.complex64]:
-    """Return coil sensitivity maps of long loops on a ring around the object.
+    """Return the sensitivity maps (coil, y, x), complex64, of coils on a ring around the object.
 
-    Each coil is a pair of opposite conductors (see `loop_field`). Neighbouring coils overlap a little,
-    positions and widths vary at random by some per cent, and the ring is stretched with the field of
-    view.
-
-    Parameters
-    ----------
-    shape
-        Pixels (y, x).
-    n_coils
-        Number of coils. One coil is a volume coil: its map is 1 everywhere.
-    generator
-        Source of the random positions and phases.
-
-    Returns
-    -------
-    maps
-        (coil, y, x), complex64, normalised: the root sum of squares over the coils is 1 in every pixel.
-
-    Raises
-    ------
-    ConfigError
-        If there is no coil.
+    Each coil is a long loop (see `loop_field`). Neighbouring coils overlap a little, positions and widths vary at
+    random by some per cent, and the ring is stretched with the field of view. The root sum of squares over the coils
+    is 1 in every pixel; one coil is a volume coil, whose map is 1 everywhere. No coil is a `ConfigError`.
     """
     if n_coils < 1:
         raise ConfigError(f"n_coils is {n_coils}; a simulated receiver needs at least 1 coil.")
@@ -62,25 +43,14 @@ def coil_sensitivities(shape: tuple[int, int], n_coils: int, generator: np.rando
 def loop_field(z: NDArray, p: NDArray, q: NDArray, width: float = 0.0) -> NDArray:
     r"""Return the transverse field of a long loop, which by reciprocity is its receive sensitivity.
 
-    The loop is a pair of opposite straight conductors across the image plane z = x + iy, at p and q. By
-    the law of Biot and Savart its field is, but for a constant factor,
+    The loop is a pair of opposite straight conductors across the image plane z = x + iy, at p and q, of a `width` that
+    keeps the field finite in them; all are in one unit. By the law of Biot and Savart its field is, but for a constant
+    factor,
 
     .. math:: B_x - i B_y = \frac{1}{z - p} - \frac{1}{z - q},
 
     and the sensitivity is proportional to it (Hoult and Richards, J. Magn. Reson. 1976,
     doi:10.1016/0022-2364(76)90233-X).
-
-    Parameters
-    ----------
-    z, p, q
-        Positions, complex, of shapes that broadcast.
-    width
-        Of the conductors, which keeps the field finite in them; in the unit of the positions.
-
-    Returns
-    -------
-    field
-        Complex.
     """
     to_p, to_q = (z - p).conj(), (z - q).conj()
     to_p /= to_p.real**2 + to_p.imag**2 + width**2
@@ -88,57 +58,25 @@ def loop_field(z: NDArray, p: NDArray, q: NDArray, width: float = 0.0) -> NDArra
     return to_p - to_q
 
 
-def smooth_phase(
-    shape: tuple[int, int], generator: np.random.Generator, *, strength: float = 1.0, order: int = 3
-) -> NDArray[np.complex64]:
-    """Return a smooth random phase factor: a random polynomial of the position, as from B0 and eddy currents.
+def smooth_phase(shape: tuple[int, int], generator: np.random.Generator) -> NDArray[np.complex64]:
+    """Return a smooth random phase factor exp(i phase), (y, x), as from B0 and eddy currents.
 
-    Parameters
-    ----------
-    shape
-        Pixels (y, x).
-    generator
-        Source of the coefficients.
-    strength
-        Standard deviation of the Chebyshev coefficients of degree 1, rad; those of degree d have 1/d of it.
-    order
-        Highest total degree in x and y.
-
-    Returns
-    -------
-    factor
-        exp(i phase), (y, x), complex64, of magnitude 1.
+    The phase is a random polynomial of the position, of total degree 3. Its Chebyshev coefficients of degree d have the
+    standard deviation 1 / d, in rad.
     """
     y, x = grid(shape)
-    coefficients = np.zeros((order + 1, order + 1))
-    for i in range(order + 1):
-        for j in range(order + 1 - i):
-            coefficients[i, j] = generator.normal(0, strength / max(1, i + j))
+    coefficients = np.zeros((_ORDER + 1, _ORDER + 1))
+    for i in range(_ORDER + 1):
+        for j in range(_ORDER + 1 - i):
+            coefficients[i, j] = generator.normal(0, 1.0 / max(1, i + j))
     phase = np.polynomial.chebyshev.chebgrid2d(y[:, 0], x[0], coefficients)
     return np.exp(1j * phase).astype(np.complex64)
 
 
 def receive(magnitude: NDArray[np.float32], n_coils: int, generator: np.random.Generator) -> Tensor:
-    """Return the coil images that simulated coils see of an object with a random smooth phase.
+    """Return the images (coil, y, x), complex64, that simulated coils see of an object with a random smooth phase.
 
-    Parameters
-    ----------
-    magnitude
-        Object (y, x), not negative.
-    n_coils
-        Number of coils.
-    generator
-        Source of the coils and the phase.
-
-    Returns
-    -------
-    images
-        (coil, y, x), complex64; the root sum of squares is the object.
-
-    Raises
-    ------
-    ResourceError
-        If they do not fit into memory.
+    Their root sum of squares is the object, `magnitude` (y, x). Too many for the memory are a `ResourceError`.
     """
     ny, nx = magnitude.shape
     memory.require(

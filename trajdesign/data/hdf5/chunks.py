@@ -1,5 +1,6 @@
 """Chunks of HDF5 datasets, unpacked to exactly the size that they should have."""
 
+import contextlib
 import math
 import zlib
 from collections.abc import Iterator
@@ -15,30 +16,24 @@ from trajdesign.files import untrusted
 
 _GZIP, _CHECKSUM, _SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_SHUFFLE
 
-#: Of which the size of what they unpack is known.
+#: The filters whose unpacked size is known before they unpack.
 FILTERS = {_GZIP, _CHECKSUM, _SHUFFLE}
 
-# Of rows.
+# The rows of a table have at most so many bytes.
 _MOST_BYTES = 2**30
 
-# A chunk that is stored takes as many bytes at least, with its place in the index; so many more may be left out.
+# A stored chunk takes at least so many bytes of the file for its place in the index; so many more may be left out.
 _LEAST_CHUNK, _FREE_CHUNKS = 8, 2**14
 
 
 def filters(data: h5py.Dataset) -> list[int]:
-    """Return what the chunks of a dataset are packed by, in the order of packing."""
+    """Return the filters that pack the chunks of a dataset, in the order of packing."""
     plan = data.id.get_create_plist()
     return [plan.get_filter(i)[0] for i in range(plan.get_nfilters())]
 
 
 def require_modest(data: h5py.Dataset, most: int) -> None:
-    """Refuse a dataset of more than so many bytes, or of more bytes or chunks than the file can fill.
-
-    Raises
-    ------
-    InputError
-        With what it declares.
-    """
+    """Refuse, by an `InputError`, a dataset of more than `most` bytes, or of more than the file can fill."""
     path = Path(data.file.filename)
     size = path.stat().st_size
     chunk = math.prod(data.chunks or ())
@@ -49,7 +44,7 @@ def require_modest(data: h5py.Dataset, most: int) -> None:
 
 
 def read(data: h5py.Dataset, number: int | None = None) -> NDArray:
-    """Return a dataset of numbers or its slice of a number, in native byte order.
+    """Return a dataset of numbers, or its slice of this number, in native byte order.
 
     Raises
     ------
@@ -66,7 +61,7 @@ def read(data: h5py.Dataset, number: int | None = None) -> NDArray:
 
 
 def _inflated_once(data: h5py.Dataset, number: int | None) -> NDArray:
-    """Return numbers that are packed without a checksum; the library would inflate them again."""
+    """Return numbers that have no checksum, which the library would inflate a second time."""
     first, n = (0, data.shape[0]) if number is None else (number, 1)
     values = np.full((n, *data.shape[1:]), data.fillvalue, data.dtype)
     for corner, content in _unpacked(data, number, data.dtype.itemsize):
@@ -80,7 +75,7 @@ def _inflated_once(data: h5py.Dataset, number: int | None) -> NDArray:
 
 
 def rows(data: h5py.Dataset, row: np.dtype) -> NDArray:
-    """Return rows as they are stored, each of a kind that may hold references.
+    """Return the rows of a table as the file stores them, as the type `row`, which may hold references.
 
     Raises
     ------
@@ -99,12 +94,12 @@ def rows(data: h5py.Dataset, row: np.dtype) -> NDArray:
 
 
 def is_usual(data: h5py.Dataset) -> bool:
-    """Return whether the places that a file tells are from its start, and of 8 bytes."""
+    """Return whether the file counts places from its start, as numbers of 8 bytes."""
     return not data.file.userblock_size and data.file.id.get_create_plist().get_sizes() == (8, 8)
 
 
 def _stored(data: h5py.Dataset, number: int | None) -> Iterator[tuple[tuple[int, ...], list[int], int]]:
-    """Yield the corner, the filters and the bytes of each chunk that was written, of a slice if it has a number."""
+    """Yield corner, filters and bytes of each chunk in the file; with a `number`, of those that touch that slice."""
     found: list[Any] = []
     data.id.chunk_iter(found.append)
     packed_by = filters(data)
@@ -115,7 +110,7 @@ def _stored(data: h5py.Dataset, number: int | None) -> Iterator[tuple[tuple[int,
 
 
 def _content(data: h5py.Dataset, corner: tuple[int, ...], applied: list[int], size: int, itemsize: int) -> bytes:
-    """Return what a chunk inflates to; of one that is not packed by gzip the size is compared, and nothing read."""
+    """Return the inflated bytes of a chunk of the right size; of a chunk without gzip, nothing is read."""
     n_bytes = math.prod(data.chunks) * itemsize
     if _GZIP not in applied:
         n_bytes += 4 * applied.count(_CHECKSUM)
@@ -123,8 +118,10 @@ def _content(data: h5py.Dataset, corner: tuple[int, ...], applied: list[int], si
     else:
         n_bytes += 4 * applied[: applied.index(_GZIP)].count(_CHECKSUM)
         packed = data.id.read_direct_chunk(corner)[1] if size <= 2 * n_bytes + 64 else b""
-        content = _inflated(packed, n_bytes)
-        size = len(content)
+        inflater, content = zlib.decompressobj(), b""
+        with contextlib.suppress(zlib.error):
+            content = inflater.decompress(packed, n_bytes + 1)
+        size = len(content) if inflater.eof else -1
     if size != n_bytes:
         raise InputError(
             f"{data.file.filename}: the chunk at {corner} of {data.name[1:]!r} does not unpack to its size."
@@ -133,7 +130,7 @@ def _content(data: h5py.Dataset, corner: tuple[int, ...], applied: list[int], si
 
 
 def _unpacked(data: h5py.Dataset, number: int | None, itemsize: int) -> Iterator[tuple[tuple[int, ...], bytes]]:
-    """Yield the corner and the numbers of each chunk without a checksum."""
+    """Yield the corner and the unpacked bytes of each chunk; it has no checksum."""
     for corner, applied, size in _stored(data, number):
         content = _content(data, corner, applied, size, itemsize)
         if _GZIP not in applied:
@@ -141,13 +138,3 @@ def _unpacked(data: h5py.Dataset, number: int | None, itemsize: int) -> Iterator
         if _SHUFFLE in applied:
             content = np.frombuffer(content, np.uint8).reshape(itemsize, -1).T.tobytes()
         yield corner, content
-
-
-def _inflated(packed: bytes, n_bytes: int) -> bytes:
-    """Return what a chunk inflates to, at most a byte more than it should; nothing if it is damaged."""
-    inflater = zlib.decompressobj()
-    try:
-        content = inflater.decompress(packed, n_bytes + 1)
-    except zlib.error:
-        return b""
-    return content if inflater.eof else b""

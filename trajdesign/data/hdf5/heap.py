@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from trajdesign.errors import InputError
 from trajdesign.files import untrusted
 
-#: How a file refers to a sequence: how many values, and in which object of which collection they are.
+#: A file refers to a sequence by the number of its values, the collection that holds it, and the object in that.
 REFERENCE = np.dtype([("n", "<u4"), ("collection", "<u8"), ("object", "<u4")])
 
-# Bytes of an object and what is kept of it, less than a row that refers to it and another one.
+# An object, with what is kept of it, takes more bytes than this; a row that refers to two objects takes more.
 _LEAST_OBJECT = 128
 
 
 def read(path: Path, references: NDArray, itemsize: int) -> Iterator[bytes]:
-    """Yield the bytes of each reference, to values of so many bytes.
+    """Yield the bytes that each reference points at, `itemsize` for each value.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def read(path: Path, references: NDArray, itemsize: int) -> Iterator[bytes]:
 
 
 def _objects(stream: IO[bytes], at: int, size: int, path: Path) -> dict[int, tuple[int, int]]:
-    """Return the place and length of the objects in the collection that starts at a place."""
+    """Return place and length of each object of the collection that starts at byte `at`, by the object's number."""
     stream.seek(min(at, size))
     start = stream.read(16)
     end = at + int.from_bytes(start[8:], "little")
@@ -54,7 +54,7 @@ def _objects(stream: IO[bytes], at: int, size: int, path: Path) -> dict[int, tup
         stream.seek(at)
         head = stream.read(16)
         number, length = int.from_bytes(head[:2], "little"), int.from_bytes(head[8:], "little")
-        if number == 0 or at + 16 + length > end:  # what is left
+        if number == 0 or at + 16 + length > end:  # the rest is free
             break
         found[number] = at + 16, length
         at += 16 + -(-length // 8) * 8

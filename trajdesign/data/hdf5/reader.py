@@ -1,11 +1,13 @@
 """HDF5 files from strangers: what is read lies in the file itself, and does not unpack to more than it says.
 
 HDF5 can point at any other file of the machine, by links, external storage and virtual datasets. Its library inflates a
-chunk however large it gets, reads beyond the end of one that is too short, which ends the process, and goes round in a
-damaged heap for ever; so `trajdesign.data.hdf5.sandbox` looks at each file first.
+chunk however large it gets, reads beyond the end of a short one, which ends the process, and loops for ever in a damaged
+heap; so `trajdesign.data.hdf5.sandbox` tries each file first.
 
-Texts and sequences of any length, as of ISMRMRD, are read here and not by the library, which takes as much memory for
-one as a reference to it says, whatever the heap holds.
+Texts and sequences of any length, as in ISMRMRD, are read here and not by the library: it takes as much memory for one
+as a reference says, whatever the heap holds.
+
+Each function raises an `InputError` where the file does not hold what is asked for, or too much of it.
 """
 
 import math
@@ -26,25 +28,19 @@ from trajdesign.files import untrusted
 
 ENDINGS = (".h5", ".hdf5", ".mrd")
 
-# Of a slice or a chunk.
+# A slice or a chunk has at most so many bytes; the other bounds are those of a file, a group and a text.
 _MOST_BYTES = 2**30
 _MOST_SLICES = 100_000
 _MOST_MEMBERS = 1000
 _MOST_CHARACTERS = 2**20
 
-# Names of attributes and texts that tell who was measured, in lower case and without separators.
+# Attributes and texts of these names tell who was measured, whatever their case and separators: ``PatientID``, ...
 _PEOPLE = {"patient", "patientid", "patientname", "subject", "subjectid", "participant", "participantid"}
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
-    """Open a file; whatever goes wrong in it is damage.
-
-    Raises
-    ------
-    InputError
-        If it is missing, no HDF5 file, or damaged.
-    """
+    """Open a file; whatever fails in it is an `InputError`, because the file is damaged."""
     with untrusted.opened(path, most=untrusted.MOST_RAW):
         pass  # it is a regular file
     try:
@@ -55,13 +51,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
 
 
 def group(file: h5py.File, name: str) -> h5py.Group:
-    """Return a group that lies in the file itself.
-
-    Raises
-    ------
-    InputError
-        If there is none.
-    """
+    """Return a group that lies in the file itself."""
     found = file[name] if is_own(file, name) else None
     if not isinstance(found, h5py.Group):
         raise InputError(f"{file.filename} has no group {name!r} of its own.")
@@ -91,13 +81,7 @@ def has(of: h5py.Group, name: str) -> bool:
 
 
 def member(of: h5py.Group, name: str) -> h5py.Dataset:
-    """Return a dataset that lies in the file itself, packed by nothing but HDF5's own filters.
-
-    Raises
-    ------
-    InputError
-        If there is none.
-    """
+    """Return a dataset that lies in the file itself and is packed by HDF5's own filters alone."""
     path = of.file.filename
     found = of[name] if is_own(of, name) else None
     if not isinstance(found, h5py.Dataset):
@@ -112,13 +96,7 @@ def member(of: h5py.Group, name: str) -> h5py.Dataset:
 
 
 def require_slices(data: h5py.Dataset) -> None:
-    """Refuse a dataset whose slices or chunks are larger than a machine can hold, or than the file can fill.
-
-    Raises
-    ------
-    InputError
-        With its shape.
-    """
+    """Refuse a dataset whose slices or chunks are larger than a machine can hold, or than the file can fill."""
     path, shape = Path(data.file.filename), data.shape
     largest = max(math.prod(shape[1:]), math.prod(data.chunks or ())) * data.dtype.itemsize
     if largest > _MOST_BYTES or shape[0] > _MOST_SLICES:
@@ -130,13 +108,7 @@ def require_slices(data: h5py.Dataset) -> None:
 
 
 def table(data: h5py.Dataset) -> NDArray:
-    """Return the rows of a table of numbers and sequences of float32; of a sequence, where it is: see `sequences`.
-
-    Raises
-    ------
-    InputError
-        If it is no such table, declares more than the file can fill, or a chunk does not unpack to its size.
-    """
+    """Return the rows of a table of numbers and sequences of float32; a sequence stays a reference for `sequences`."""
     path, kind = data.file.filename, data.id.get_type()
     names = data.dtype.names
     if names is None or data.ndim != 1:
@@ -152,25 +124,13 @@ def table(data: h5py.Dataset) -> NDArray:
 
 
 def sequences(path: Path, references: NDArray) -> Iterator[NDArray[np.float32]]:
-    """Yield the sequence of each reference of a `table`.
-
-    Raises
-    ------
-    InputError
-        If the heap does not hold them, or they are more than the file.
-    """
+    """Yield the sequence of each reference of a `table`."""
     for content in heap.read(path, references, 4):
         yield np.frombuffer(content, "<f4")
 
 
 def text(of: h5py.Group, name: str) -> str | None:
-    """Return the text of a dataset, one alone; None if there is nothing of that name.
-
-    Raises
-    ------
-    InputError
-        If it is no text, or has no end.
-    """
+    """Return the text of a dataset, one alone; None if there is nothing of that name."""
     if not has(of, name):
         return None
     data, path = member(of, name), Path(of.file.filename)
@@ -192,15 +152,7 @@ def text(of: h5py.Group, name: str) -> str | None:
 
 
 def people(file: h5py.File) -> list[str]:
-    """Return who was measured: attributes of the file, its groups and datasets, and texts, as ``patient_id``.
-
-    Names count whatever their case and separators: ``PatientID``, ``subject``, ``participant-id``, ...
-
-    Raises
-    ------
-    InputError
-        If one is no text or number, or list of them.
-    """
+    """Return who was measured, as attributes of the file and its members tell, or texts, such as ``patient_id``."""
     members = [file[name] for name in islice(file, _MOST_MEMBERS) if is_own(file, name)]
     found = [
         value

@@ -1,7 +1,7 @@
-"""HDF5 files looked at in another process first, because a damaged one can end, or keep busy for ever, who opens it.
+"""HDF5 files tried in another process first: a damaged one can end whatever process opens it, or keep it busy for ever.
 
-As a program, ``python -m trajdesign.data.hdf5.sandbox NAME``, this module looks at the files whose names it is given,
-and writes a dot for each.
+``python -m trajdesign.data.hdf5.sandbox NAME`` is that process. It tries the files that it is given, and writes a dot for
+each that it survives.
 """
 
 import os
@@ -19,29 +19,29 @@ from trajdesign.errors import InputError, ResourceError
 
 try:
     import resource
-except ImportError:  # of Unix alone
+except ImportError:  # only Unix has it
     resource = None  # type: ignore[assignment]
 
-# Of computing on one file without its numbers, and bytes that this may take.
+# Trying one file takes at most so many seconds of computing, and so many bytes.
 _MOST_SECONDS, _MOST_MEMORY = 3, 2**29
 
 
 def require_sound(paths: Sequence[Path], name: str) -> None:
-    """Look at files in another process first, because a damaged one can end it, or keep it busy for ever.
+    """Refuse files that end the process that opens them, or keep it busy for ever; other damage is found later.
 
     Parameters
     ----------
     paths
         The files.
     name
-        Of the dataset that is to be read; empty for any.
+        The dataset that is to be read; empty for any.
 
     Raises
     ------
     InputError
-        If one does. What else is wrong with a file is not said here.
+        Naming the first such file.
     ResourceError
-        If there is no other process.
+        If no other process can be started.
     """
     known = [(path, path.stat()) for path in paths if path.is_file()]
     if known:
@@ -55,53 +55,53 @@ def _require_sound(files: tuple[tuple[Path, int, int, int], ...], name: str) -> 
     own, others = str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH")
     found = {"PYTHONPATH": f"{own}{os.pathsep}{others}" if others else own, "OPENBLAS_NUM_THREADS": "1"}
     names = b"\0".join(map(os.fsencode, paths))
-    looked = subprocess.run(words, input=names, capture_output=True, env={**os.environ, **found})
-    n = len(looked.stdout)
-    if n < len(paths) and looked.returncode < 0:
-        raise InputError(f"{paths[n]} is damaged: the HDF5 library fails on it ({looked.returncode}).")
-    if looked.returncode:
-        said = looked.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {looked.returncode}"]
+    tried = subprocess.run(words, input=names, capture_output=True, env={**os.environ, **found})
+    n = len(tried.stdout)
+    if n < len(paths) and tried.returncode < 0:
+        raise InputError(f"{paths[n]} is damaged: the HDF5 library fails on it ({tried.returncode}).")
+    if tried.returncode:
+        said = tried.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {tried.returncode}"]
         raise ResourceError(f"cannot look at HDF5 files in another process: {said[-1]}.")
 
 
-def _look(path: Path, name: str) -> None:
-    """Go wherever reading will go, but for the numbers."""
+def _try_file(path: Path, name: str) -> None:
+    """Read everything that later code reads, except the numbers."""
     names = [name] if name else []
     _try(path, people)
     _try(path, lambda file: text(file, "ismrmrd_header"))
     _try(path, lambda file: text(group(file, "dataset"), "xml"))
-    _try(path, lambda file: _walk(group(file, "dataset"), "data"))
+    _try(path, lambda file: _list_chunks(group(file, "dataset"), "data"))
     _try(path, lambda file: names.extend([] if name else shapes(file)))
     for found in names:
-        _try(path, partial(_walk, name=found))
+        _try(path, partial(_list_chunks, name=found))
 
 
-def _try(path: Path, look: Callable[[h5py.File], object]) -> None:
-    """Look at one place; what is wrong there does not hide the others."""
+def _try(path: Path, reads: Callable[[h5py.File], object]) -> None:
+    """Read one thing of a file; a fault in it does not hide the others."""
     try:
         with opened(path) as file:
-            look(file)
+            reads(file)
     except (InputError, MemoryError) as error:
         # the library says so of more memory than it gets here
         if isinstance(error, MemoryError) or "alloc" in str(error.__context__):
             os.abort()
 
 
-def _walk(of: h5py.Group, name: str) -> None:
+def _list_chunks(of: h5py.Group, name: str) -> None:
     data = member(of, name)
     _ = data.dtype
     if data.chunks:
         data.id.chunk_iter(lambda _: None)
 
 
-def _look_at_all(paths: list[bytes], name: str) -> None:
+def _try_files(paths: list[bytes], name: str) -> None:
     if resource is not None:
         _limit(resource.RLIMIT_CORE, 0)
         _limit(resource.RLIMIT_DATA, _MOST_MEMORY)
     for path in paths:
         if resource is not None:
             _limit(resource.RLIMIT_CPU, int(time.process_time()) + _MOST_SECONDS)
-        _look(Path(os.fsdecode(path)), name)
+        _try_file(Path(os.fsdecode(path)), name)
         sys.stdout.write(".")
         sys.stdout.flush()
 
@@ -113,4 +113,4 @@ def _limit(kind: int, value: int) -> None:
 
 
 if __name__ == "__main__":
-    _look_at_all(sys.stdin.buffer.read().split(b"\0"), sys.argv[1])
+    _try_files(sys.stdin.buffer.read().split(b"\0"), sys.argv[1])

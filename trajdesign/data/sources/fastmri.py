@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import torch
@@ -13,19 +12,9 @@ from torch.utils.data import Dataset
 from trajdesign.acquisition import Acquisition
 from trajdesign.data.coverage import require_sampled
 from trajdesign.data.grid import center_fit, centered_ifft, fit_matrix, slice_shape
-from trajdesign.data.hdf5 import sandbox
-from trajdesign.data.identity import NAMES, people
+from trajdesign.data.identity import NAMES
 from trajdesign.data.raw import KEY, Volume, inspect, is_hdf5
-from trajdesign.data.splits import (
-    VAL_FRACTION,
-    Split,
-    expand,
-    files_of_split,
-    origin,
-    refuse_idle,
-    refuse_leaks,
-    slices_of_split,
-)
+from trajdesign.data.splits import VAL_FRACTION, Split, Splits
 from trajdesign.errors import ConfigError, InputError
 
 
@@ -43,7 +32,7 @@ def fastmri(
     cache_bytes: int = 2**31,
     patient_pattern: str = NAMES,
 ) -> Dataset[Tensor]:
-    """Coil images of fully sampled Cartesian k-space: fastMRI's HDF5, ISMRMRD (MRD), or BART's ``.cfl``.
+    """Coil images (coil, y, x) of fully sampled Cartesian k-space: fastMRI's HDF5, ISMRMRD (MRD), or BART's ``.cfl``.
 
     HDF5 in the fastMRI layout (doi:10.1148/ryai.2020190007) holds k-space (slice, coil, y, x), or (slice, y, x) of a
     single coil. HDF5 of ISMRMRD (doi:10.1002/mrm.26089) holds the lines of one contrast, whose readout becomes y;
@@ -70,9 +59,8 @@ def fastmri(
         Paths or globs of the files of each split, relative to the working directory. A patient in `test` must not be
         in `train` or `val`: attribute ``patient_id``, patient and study of the ISMRMRD header, or `patient_pattern`.
     val_fraction
-        Where `val` is empty: the share of each training volume, a contiguous block of slices at its end,
-        that is validated on instead. The slice before the block is left out, because neighbouring slices
-        are nearly the same image. 0 trains on all of them.
+        Where `val` is empty: the share of each training volume, a block of slices at its end, that is validated on
+        instead. The slice before the block, nearly the same image, is left out. 0 trains on all of them.
     slices
         First slice and the one after the last, counted as Python does; all where empty. The others are no part
         of the volume, and are never read.
@@ -87,18 +75,13 @@ def fastmri(
         Regular expression that finds the patient in a file name or, failing that, in the nearest folder's: see
         `trajdesign.data.sources.images.images`.
 
-    Returns
-    -------
-    dataset
-        Items (coil, y, x), complex64. Reading one raises `InputError` if the k-space of a slice of its file is
-        not finite or zero.
-
     Raises
     ------
     ConfigError
         If an option makes no sense, the split has no images, or splits share a file or patient.
     InputError
-        If a file is missing, damaged, of the wrong shape or kind, or points outside itself.
+        If a file is missing, damaged, of the wrong shape or kind, or points outside itself. Reading an item raises it
+        too, if the k-space of a slice of its file is not finite or zero.
     """
     slice_shape(acquisition)
     if n_coils < 0 or cache_bytes < 0 or len(slices) not in (0, 2):
@@ -106,47 +89,29 @@ def fastmri(
             f"n_coils is {n_coils}, cache_bytes {cache_bytes}, slices {list(slices)}; "
             "the first two are not negative, and slices is empty or [first, one after the last]."
         )
-    splits = {"train": expand(train, "train"), "val": expand(val, "val"), "test": expand(test, "test")}
-    sandbox.require_sound([path for paths in splits.values() for path in paths if is_hdf5(path)], key)
-    who = partial(people, pattern=patient_pattern)
-    refuse_leaks(splits, who)
-    items: list[tuple[Volume, int]] = []
-    files = files_of_split(splits, split)
-    no_hdf5 = "" if any(is_hdf5(path) for paths in splits.values() for path in paths) else "there is no HDF5 file"
-    refuse_idle(splits, val_fraction, key=(key != KEY, no_hdf5))
-    for path in files:
-        volume = inspect(path, key, slices)
-        chosen: Sequence[int] = volume.slices
-        if not splits["val"] and split != "test":
-            chosen = slices_of_split(chosen, split, val_fraction=val_fraction, test_fraction=0, where=path)
-        items += [(volume, index) for index in chosen]
-    counts = {volume.n_coils: volume.path for volume, _ in items}
+    splits = Splits(train, val, test, val_fraction, 0.0, patient_pattern, dataset=key, is_hdf5=is_hdf5)
+    files = splits.of(split)
+    splits.refuse_idle(key=(key != KEY, "" if any(map(is_hdf5, splits.every)) else "there is no HDF5 file"))
+    volumes = [inspect(path, key, slices) for path in files]
+    items = [(volume, number) for volume in volumes for number in splits.share(volume.slices, split, volume.path)]
+    counts = {volume.n_coils: volume.path for volume in volumes}
     if n_coils == 0 and len(counts) > 1:
         few, many = min(counts), max(counts)
         raise InputError(
             f"{counts[few]} has {few} coils and {counts[many]} has {many}, which do not fit into one batch; "
             f"set data.n_coils = {few} to compress them."
         )
-    return _KSpaces(acquisition, items, n_coils, cache_bytes, origin(files, who))
+    return _KSpaces(acquisition, items, n_coils, cache_bytes, splits.origin(split))
 
 
 class _KSpaces(Dataset[Tensor]):
     """The file is opened for each slice, so that worker processes share no handle."""
 
     def __init__(
-        self,
-        acquisition: Acquisition,
-        items: list[tuple[Volume, int]],
-        n_coils: int,
-        cache_bytes: int,
-        origin: str,
+        self, acquisition: Acquisition, items: list[tuple[Volume, int]], n_coils: int, room: int, origin: str
     ) -> None:
-        self.acquisition = acquisition
-        self.items = items
+        self.acquisition, self.items, self.n_coils, self.room, self.origin = acquisition, items, n_coils, room, origin
         self.places = [f"{volume.path}, slice {number}" for volume, number in items]
-        self.n_coils = n_coils
-        self.origin = origin
-        self.room = cache_bytes
         self.cache: dict[tuple[Volume, int], tuple[NDArray[np.complex64], float]] = {}
         self.peaks: dict[Volume, float] = {}
 

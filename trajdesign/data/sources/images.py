@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,33 +10,25 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from trajdesign.acquisition import Acquisition
+from trajdesign.data import bart
 from trajdesign.data.copies import Mark, mark
 from trajdesign.data.dicom import read_series
 from trajdesign.data.grid import fit_matrix, slice_shape
-from trajdesign.data.hdf5 import chunks, reader, sandbox
-from trajdesign.data.identity import NAMES, people
+from trajdesign.data.hdf5 import chunks, reader
+from trajdesign.data.identity import NAMES
 from trajdesign.data.nifti import MAX_BYTES, MAX_VOXELS, Plane, is_nifti, read_nifti
 from trajdesign.data.receiver import receive
-from trajdesign.data.splits import (
-    VAL_FRACTION,
-    Split,
-    expand,
-    files_of_split,
-    origin,
-    refuse_idle,
-    refuse_leaks,
-    slices_of_split,
-)
+from trajdesign.data.splits import VAL_FRACTION, Split, Splits
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.files import untrusted
-from trajdesign.files.arrays import read_cfl, read_npy, read_npz
+from trajdesign.files.arrays import read_npy, read_npz
 
 _ENDINGS = (".nii", ".nii.gz", ".npy", ".npz", ".cfl", *reader.ENDINGS)
 
-# Neighbouring slices of a volume differ more than neighbouring pixels: where they are thin enough to be told by shape.
+# Neighbouring slices of a volume differ more than so many times as much as neighbouring pixels.
 _ROUGHER = 1.5
 
-# Times the value that so many percent of a volume keep below; a voxel beyond is taken for a hot one.
+# A voxel beyond _HOT times the value that _NEARLY_ALL percent of a volume keep below counts as less.
 _HOT, _NEARLY_ALL = 3, 99.9
 
 
@@ -61,13 +52,13 @@ def images(
 ) -> Dataset[Tensor]:
     """Slices of magnitude volumes: DICOM, NIfTI (``.nii``, ``.nii.gz``), ``.npy``, ``.npz``, ``.h5`` and ``.cfl``.
 
-    A folder is a volume of DICOM files, of one series: its slices are sorted by position, and of those at one position
-    each is a contrast. BART's ``.cfl`` have the axes x, y, slice, or slices as number 13, and may be complex.
+    A folder is a volume of DICOM files, of one series: its slices are sorted by position, and those at one position
+    are contrasts. BART's ``.cfl`` have the axes x, y, slice, or slices as number 13, and may be complex.
 
-    The acquisition of such images is simulated: coils and phase are made up. Each slice is padded to the
-    aspect ratio of the acquisition's field of view and band-limited to its matrix, so that the image as a
-    whole fills the field of view, whose size is nominal. Each contrast of a file is scaled by the maximum of all its
-    slices. Slices are kept in memory, as magnitudes.
+    Coils and phase are simulated. Each slice is padded to the aspect ratio of the acquisition's field of view and
+    band-limited to its matrix, so that the image as a whole fills the field of view, whose size is nominal. Each
+    contrast of a file is scaled by the maximum of all its slices. Slices are kept in memory, as magnitudes. Items are
+    (coil, y, x), complex64.
 
     Parameters
     ----------
@@ -76,27 +67,25 @@ def images(
     split
         ``"train"``, ``"val"`` or ``"test"``.
     train, val, test
-        Paths or globs of the files, or folders of DICOM, of each split, relative to the working directory. A patient
-        in `test` must not be in `train` or `val`: DICOM's PatientID and study, attribute ``patient_id`` of HDF5, or
+        Paths or globs of the files, or folders of DICOM, of each split, relative to the working directory. No patient
+        of `test` may be in `train` or `val`: DICOM's PatientID and study, attribute ``patient_id`` of HDF5, or
         `patient_pattern`.
     n_coils
         Number of simulated coils.
     seed
         Seed of the coils and the phase.
     val_fraction
-        Where `val` is empty: the share of each training volume, a contiguous block of slices at its end (the
-        top of an axial volume), that is validated on instead. The slice before the block is left out, because
-        neighbouring slices are nearly the same image.
+        Where `val` is empty: the share of each training volume, a block of slices at its end (the top of an axial
+        volume), that is validated on instead. The slice before the block, nearly the same image, is left out.
     test_fraction
-        The same for `test`, at the start of each volume. It is for a single volume: a test on the
-        patients one has trained on flatters. 0 asks for test files.
+        The same for `test`, at the start of each volume. It is for a single volume: a test on the patients one has
+        trained on flatters. 0 asks for test files.
     slices_min_signal
-        Slices whose RMS is below this part of that of the volume's strongest slice are dropped, and counted where the
-        run says how many it has. Single pixels far brighter than all others hardly count.
+        Slices whose RMS is below this part of that of the volume's strongest slice are dropped. Single pixels far
+        brighter than all others hardly count.
     plane
-        Of NIfTI slices, found from the header's orientation whatever the order of the file's axes;
-        anterior is up in axial slices, superior in the others. ``"auto"`` cuts across the thickest side
-        of the voxels, and cubes axially.
+        Of NIfTI slices, by the orientation in the header; anterior is up in axial slices, superior in the others.
+        ``"auto"`` cuts across the thickest side of the voxels, and cubes axially.
     slice_axis
         Of ``.npy``, ``.npz`` and ``.h5`` arrays: 0 for (slice, y, x), or (slice, contrast, y, x) whose contrasts
         stay in one split; 2 or -1 for (y, x, slice). Pixels are square.
@@ -105,15 +94,9 @@ def images(
     array
         Name of the array in ``.npz`` and ``.h5`` files; it may be empty if only one has 3 or 4 axes.
     patient_pattern
-        Regular expression that finds the patient in a file name or, failing that, in the nearest
-        folder's: its last group, or the whole match. Files that name no patient are only refused where the same
-        one, or another with the same content, is in two splits. It is Python's: one that repeats a repetition, as
-        ``(a+)+``, can take for ever.
-
-    Returns
-    -------
-    dataset
-        Items (coil, y, x), complex64.
+        Regular expression that finds the patient in a file name or, failing that, in the nearest folder's: its last
+        group, or the whole match. Files that name no patient are only refused where the same one, or a copy of it, is
+        in two splits. It is Python's: one that repeats a repetition, as ``(a+)+``, can take for ever.
 
     Raises
     ------
@@ -130,17 +113,20 @@ def images(
         )
     if slice_axis not in (0, 2, -1):
         raise ConfigError(f"slice_axis is {slice_axis}; it is 0 for (slice, y, x), 2 for (y, x, slice).")
-    given = {"train": train, "val": val, "test": test}
-    splits = {name: expand(patterns, name, folders=True) for name, patterns in given.items()}
-    every = [path for paths in splits.values() for path in paths]
-    sandbox.require_sound([path for path in every if untrusted.ending(path) in reader.ENDINGS], array)
-    who = partial(people, pattern=patient_pattern)
-    refuse_leaks(splits, who)
-    files = files_of_split(splits, split, test_fraction)
-    _refuse_idle(splits, val_fraction, test_fraction, plane, slice_axis, transpose=transpose, array=array)
-    found: list[NDArray[np.floating]] = []
-    marks: list[Mark] = []
-    places: list[str] = []
+    splits = Splits(
+        train, val, test, val_fraction, test_fraction, patient_pattern, dataset=array, is_hdf5=_is_hdf5, folders=True
+    )
+    files = splits.of(split)
+    endings = {untrusted.ending(path) for path in splits.every if not path.is_dir()}
+    arrays = "there is no file .npy, .npz or .h5" if not endings & {".npy", ".npz", *reader.ENDINGS} else ""
+    named = "there is no file .npz or .h5" if not endings & {".npz", *reader.ENDINGS} else ""
+    splits.refuse_idle(
+        plane=(plane != "auto", "" if any(map(is_nifti, splits.every)) else "there is no NIfTI file"),
+        slice_axis=(slice_axis != 0, arrays),
+        transpose=(transpose, arrays),
+        array=(bool(array), named),
+    )
+    dataset = _Slices(n_coils, (seed, ("train", "val", "test").index(split)), splits.origin(split))
     n_weak = 0
     for path in files:
         if path.is_dir():
@@ -150,71 +136,37 @@ def images(
         else:
             volume, pixel = _read_array(path, array, slice_axis, transpose)
         volume = _as_magnitude(volume, path)
-        kept: Sequence[int] = _with_signal(volume, slices_min_signal)
-        n_weak += len(volume) - len(kept) if splits[split] else 0
-        if not splits[split] or split == "train":
-            kept = slices_of_split(
-                kept,
-                split,
-                val_fraction=0 if splits["val"] else val_fraction,
-                test_fraction=0 if splits["test"] else test_fraction,
-                where=path,
-            )
+        kept = _with_signal(volume, slices_min_signal)
+        n_weak += len(volume) - len(kept) if splits.files[split] else 0
         fitted = np.stack([np.maximum(fit_matrix(image, pixel, acquisition, str(path)), 0) for image in volume])
-        peaks = fitted.max((0, 2, 3))[:, None, None]
-        for index in kept:
-            found.extend(fitted[index] / peaks)
-            marks += [mark(image, trims=True) for image in volume[index]]
-            places += [f"{path}, slice {index}"] * volume.shape[1]
-    if not found:
+        dataset.add(fitted, volume, splits.share(kept, split, path), path)
+    if not len(dataset):
         raise ConfigError(f"no slice to {split} on has enough signal; lower data.slices_min_signal.")
-    weak = f" ({n_weak} more with less than {slices_min_signal:g} of the strongest's signal left out)" if n_weak else ""
-    stream = (seed, ("train", "val", "test").index(split))
-    return _Slices(found, marks, places, n_coils, stream, origin(files, who) + weak)
+    if n_weak:
+        dataset.origin += f" ({n_weak} more with less than {slices_min_signal:g} of the strongest's signal left out)"
+    return dataset
 
 
-def _refuse_idle(
-    splits: dict[str, list[Path]],
-    val_fraction: float,
-    test_fraction: float,
-    plane: Plane,
-    slice_axis: int,
-    *,
-    transpose: bool,
-    array: str,
-) -> None:
-    """Refuse options that count for nothing, because of others or of the kinds of all files."""
-    every = [path for paths in splits.values() for path in paths]
-    endings = {untrusted.ending(path) for path in every if not path.is_dir()}
-    arrays = "there is no file .npy, .npz or .h5" if not endings & {".npy", ".npz", *reader.ENDINGS} else ""
-    named = "there is no file .npz or .h5" if not endings & {".npz", *reader.ENDINGS} else ""
-    refuse_idle(
-        splits,
-        val_fraction,
-        test_fraction,
-        plane=(plane != "auto", "" if any(map(is_nifti, every)) else "there is no NIfTI file"),
-        slice_axis=(slice_axis != 0, arrays),
-        transpose=(transpose, arrays),
-        array=(bool(array), named),
-    )
+def _is_hdf5(path: Path) -> bool:
+    return untrusted.ending(path) in reader.ENDINGS
 
 
 class _Slices(Dataset[Tensor]):
     """Magnitudes in memory; coils and phase are simulated anew for each item, the same ones every time."""
 
-    def __init__(
-        self,
-        magnitudes: list[NDArray[np.floating]],
-        marks: list[Mark],
-        places: list[str],
-        n_coils: int,
-        stream: tuple[int, int],
-        origin: str,
-    ) -> None:
-        self.magnitudes, self.marks, self.places = magnitudes, marks, places
-        self.n_coils = n_coils
-        self.stream = stream
-        self.origin = origin
+    def __init__(self, n_coils: int, stream: tuple[int, int], origin: str) -> None:
+        self.magnitudes: list[NDArray[np.floating]] = []
+        self.marks: list[Mark] = []
+        self.places: list[str] = []
+        self.n_coils, self.stream, self.origin = n_coils, stream, origin
+
+    def add(self, fitted: NDArray[np.floating], volume: NDArray, slices: Sequence[int], path: Path) -> None:
+        """Take some slices of a volume (slice, contrast, y, x), on the matrix and as it came."""
+        peaks = fitted.max((0, 2, 3))[:, None, None]
+        for index in slices:
+            self.magnitudes.extend(fitted[index] / peaks)
+            self.marks += [mark(image, trims=True) for image in volume[index]]
+            self.places += [f"{path}, slice {index}"] * volume.shape[1]
 
     def __len__(self) -> int:
         return len(self.magnitudes)
@@ -228,11 +180,11 @@ def _read_array(path: Path, name: str, slice_axis: int, transpose: bool) -> tupl
     """Return a volume (slice, contrast, y, x) and the pixel size (1, 1)."""
     ending = untrusted.ending(path)
     if ending == ".cfl":
-        return _bart_magnitude(path), (1.0, 1.0)
+        return bart.read_magnitude(path, MAX_BYTES), (1.0, 1.0)
     if ending == ".npz":
         arrays = read_npz(path, MAX_BYTES)
         volume = arrays[_choose({key: a.shape for key, a in arrays.items()}, name, path)]
-    elif ending in reader.ENDINGS:
+    elif _is_hdf5(path):
         with reader.opened(path) as file:
             if reader.is_mrd(file) and name not in reader.shapes(file):
                 raise InputError(f"{path} holds raw data of ISMRMRD; use data.kind = 'fastmri'.")
@@ -262,13 +214,7 @@ def _read_array(path: Path, name: str, slice_axis: int, transpose: bool) -> tupl
 
 
 def _require_slices(volume: NDArray, slice_axis: int, path: Path) -> None:
-    """Refuse a volume whose slices are along another axis: few along it, and neighbours far less alike.
-
-    Raises
-    ------
-    InputError
-        With what was read, and the other choice.
-    """
+    """Refuse a volume whose slices are along another axis: few along it, and neighbours far less alike."""
     if volume.ndim == 4:
         volume = volume[:, volume.shape[1] // 2] if volume.shape[1] else volume[..., 0]
     shape = volume.shape
@@ -298,20 +244,6 @@ def _choose(shapes: Mapping[str, tuple[int, ...]], name: str, path: Path) -> str
             raise InputError(f"{path} holds no array.")
         raise InputError(f"{path} holds {', '.join(shapes)}; name one of them in data.array.")
     return candidates[0]
-
-
-def _bart_magnitude(path: Path) -> NDArray[np.float32]:
-    """Return the magnitude (slice, 1, y, x) of BART's images, whose slices are its dimension 2 or 13."""
-    array = read_cfl(path, MAX_BYTES)
-    nx, ny, *others = (*array.shape, *[1] * 16)[:16]
-    n_slices = max(others)
-    if math.prod(others) != n_slices or n_slices not in (others[0], others[11]):
-        raise InputError(
-            f"{path} has the dimensions {array.shape}; images of BART have x, y, and slices as number 2 or 13: "
-            "combine coils with 'bart rss 8'."
-        )
-    with np.errstate(over="ignore"):  # what does not fit becomes infinite
-        return np.abs(array.reshape(nx, ny, 1, n_slices, order="F")).T
 
 
 def _as_magnitude(volume: NDArray, path: Path) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ from trajdesign.runtime import memory
 
 Field = NDArray[np.floating]
 
-# Relative signal of: scalp, bone, marrow, CSF, cortex, white matter, basal ganglia, vessels
+# Each contrast has a relative signal of scalp, bone, marrow, CSF, cortex, white matter, basal ganglia and vessels.
 _CONTRASTS = {
     "T1": (0.95, 0.05, 0.45, 0.14, 0.38, 0.60, 0.44, 0.85),
     "T2": (0.50, 0.04, 0.30, 0.95, 0.50, 0.34, 0.40, 0.06),
@@ -41,7 +41,7 @@ def phantom(
 ) -> Dataset[Tensor]:
     """Procedural axial brain slices with cortical folds, simulated coils and phase.
 
-    Every image is another object: head shape, folds, ventricles, vessels and tissue contrast (T1-, T2- or
+    Every image (coil, y, x) is another object: head shape, folds, ventricles, vessels and tissue contrast (T1-, T2- or
     FLAIR-like) are random. Images of different splits come from different random streams. Each is its own volume,
     with a maximum of one.
 
@@ -57,11 +57,6 @@ def phantom(
         Number of simulated coils.
     seed
         Seed of all images.
-
-    Returns
-    -------
-    dataset
-        Items (coil, y, x), complex64.
 
     Raises
     ------
@@ -82,9 +77,7 @@ class _Phantoms(Dataset[Tensor]):
     """Objects are kept once they are drawn; coils and phase are simulated anew, which takes less room."""
 
     def __init__(self, acquisition: Acquisition, n_coils: int, stream: tuple[int, int], count: int) -> None:
-        self.acquisition = acquisition
-        self.n_coils = n_coils
-        self.stream = stream
+        self.acquisition, self.n_coils, self.stream = acquisition, n_coils, stream
         self.objects: list[Field | None] = [None] * count
 
     def __len__(self) -> int:
@@ -100,22 +93,10 @@ class _Phantoms(Dataset[Tensor]):
 
 
 def brain(acquisition: Acquisition, generator: np.random.Generator) -> Field:
-    """Draw one axial brain slice, anterior up.
+    """Return the magnitude (y, x), float32, of one axial brain slice, anterior up.
 
-    It is drawn on twice the matrix and cut to the band of spatial frequencies that the matrix holds, as a
-    scanner would: edges are anti-aliased.
-
-    Parameters
-    ----------
-    acquisition
-        2D.
-    generator
-        Source of all randomness.
-
-    Returns
-    -------
-    magnitude
-        (y, x), float32, not negative.
+    It is drawn on twice the matrix and cut to the band of spatial frequencies that the matrix holds, as a scanner
+    would do.
     """
     head = _place_head(acquisition, generator)
     cortex = _fold_cortex(head, generator)
@@ -182,11 +163,10 @@ def _fold_cortex(head: _Head, generator: np.random.Generator) -> Field:
 
 
 def _distance_to_folds(head: _Head, generator: np.random.Generator) -> Field:
-    """Return the distance to the zero lines of a noise, in mm.
+    """Return the distance to the zero lines of a noise, in mm, which are the sulci, one every 11 mm or so.
 
-    The noise is band-limited (a sulcus every 11 mm or so) and, near the skull, drawn out along the depth, so
-    that its zero lines run into the brain. Over its slope it is, near the lines, the distance to them: every
-    sulcus is equally wide.
+    Near the skull the noise is drawn out along the depth, so that the lines run into the brain. Near a line the
+    noise over its slope is the distance: every sulcus is equally wide.
     """
     n = 256
     per_mm = n / 400  # the circumference of a brain is the period
@@ -269,11 +249,7 @@ def _capsule(
 
 
 def _add_vessels(
-    image: Field,
-    allowed: NDArray[np.intp],
-    signal: float,
-    pixel: tuple[float, float],
-    generator: np.random.Generator,
+    image: Field, allowed: NDArray[np.intp], signal: float, pixel: tuple[float, float], generator: np.random.Generator
 ) -> None:
     """Draw cross-sections of small vessels into `image`, centred on some of the `allowed` pixels."""
     for flat in generator.choice(allowed, size=min(len(allowed), 40), replace=False):
@@ -293,9 +269,9 @@ def _noise(
     amplitude: Callable[[Field], Field],
     generator: np.random.Generator,
 ) -> NDArray[np.complex64]:
-    """Return two periodic random fields, as real and imaginary part, each of unit variance and zero mean.
+    """Return two periodic random fields of unit variance and zero mean, as real and imaginary part.
 
-    `amplitude` gives their spectrum at a spatial frequency, in cycles per unit of `pixel`.
+    `amplitude` is their spectrum over the spatial frequency, in cycles per unit of `pixel`.
     """
     fy, fx = (np.fft.fftfreq(n, size) for n, size in zip(shape, pixel, strict=True))
     weight = amplitude(np.hypot(fy[:, None], fx[None, :]).astype(np.float32))

@@ -92,7 +92,7 @@ class Neurospin(Format):
             found = self.read(path)
         except InputError as error:
             raise LimitError(f"the written file does not read back: {error}") from None
-        limits.require_whole(found.gradient, trajectory.scanner, WRITER_ROUNDING)
+        limits.require_whole(found.gradient, trajectory.scanner, WRITER_ROUNDING)  # type: ignore[arg-type]
         at_rest = np.pad(found.gradient, ((0, 0), (1, 1), (0, 0)))  # type: ignore[arg-type]
         slew = np.diff(at_rest, axis=1) / trajectory.scanner.gradient_raster
         facts = {
