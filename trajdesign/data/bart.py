@@ -1,4 +1,4 @@
-"""BART's arrays in files: which of their 16 axes is what."""
+"""BART's arrays in files: which of their 16 axes is what; other axes are an `InputError`."""
 
 import math
 from pathlib import Path
@@ -13,13 +13,7 @@ _N_AXES = 16
 
 
 def open_kspace(path: Path, most: int) -> NDArray[np.complex64]:
-    """Map the 2D k-space (slice, coil, y, x) of a ``.cfl`` of at most so many bytes, whose slices are number 13.
-
-    Raises
-    ------
-    InputError
-        If it is damaged, or of other axes.
-    """
+    """Map the 2D k-space (slice, coil, y, x) of a ``.cfl`` of at most so many bytes, whose slices are number 13."""
     array = read_cfl(path, most)
     nx, ny, nz, n_coils, *others = _axes(array)
     n_slices = others[9]
@@ -32,13 +26,7 @@ def open_kspace(path: Path, most: int) -> NDArray[np.complex64]:
 
 
 def read_magnitude(path: Path, most: int) -> NDArray[np.float32]:
-    """Return the magnitude (slice, 1, y, x) of the images of a ``.cfl``, whose slices are number 2 or 13.
-
-    Raises
-    ------
-    InputError
-        If it is damaged, or of other axes.
-    """
+    """Return the magnitude (slice, 1, y, x) of the images of a ``.cfl``, whose slices are number 2 or 13."""
     array = read_cfl(path, most)
     nx, ny, *others = _axes(array)
     n_slices = max(others)

@@ -1,4 +1,7 @@
-"""Whether k-space was measured as a whole: what is missing there would be missing in the image to compare with."""
+"""Whether k-space was measured as a whole: what is missing there would be missing in the image to compare with.
+
+What is missing is an `InputError`.
+"""
 
 from pathlib import Path
 
@@ -28,13 +31,7 @@ _REMEDY = "training needs images of full sampling: reconstruct them, and give th
 
 
 def require_sides(first: int, stop: int, n: int, what: str, path: Path) -> None:
-    """Refuse a partial Fourier scan: samples `first` to `stop` - 1 of `n` on one side of the centre for the most part.
-
-    Raises
-    ------
-    InputError
-        Naming the samples by `what`.
-    """
+    """Refuse partial Fourier: samples `first` to `stop` - 1 of `n` that are mostly on one side of the centre."""
     before, after = n // 2 - first, stop - n // 2
     if min(before, after) < _LEAST_SIDE * max(before, after):
         raise InputError(
@@ -44,13 +41,7 @@ def require_sides(first: int, stop: int, n: int, what: str, path: Path) -> None:
 
 
 def require_lines(lines: NDArray[np.integer], n: int, number: int, axis: str, path: Path) -> tuple[int, int]:
-    """Return the first of the lines of a slice that were measured, and the one after the last of them.
-
-    Raises
-    ------
-    InputError
-        If a line between them was not measured, or one side of the centre of the `n` lines.
-    """
+    """Return the first of the lines that were measured, of `n`, and the one after the last; refuse gaps in them."""
     first, stop = int(lines[0]), int(lines[-1]) + 1
     gaps = np.setdiff1d(np.arange(first, stop), lines)
     if len(gaps):
@@ -66,11 +57,7 @@ def require_sampled(kspace: NDArray, number: int, path: Path) -> None:
     """Refuse the k-space (coil, y, x) of a slice of which parts were not measured, in all coils or in one.
 
     Zeros were not measured, nor what is as good as zero beside what was. Zeros all around are only a lower resolution.
-
-    Raises
-    ------
-    InputError
-        Naming what is missing, or that the centre of k-space is not in the middle.
+    The centre of k-space must be in the middle.
     """
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused where it is used
         size = np.abs(kspace)

@@ -49,15 +49,8 @@ def read_series(folder: Path) -> tuple[NDArray[np.float32], tuple[float, float]]
     """Return a volume (slice, contrast, y, x) from the DICOM files of a folder, and its pixel size along y and x, mm.
 
     Slices are sorted along the normal of the images; those at one position are contrasts, by echo time and then by
-    number. Each is scaled as its header says. Needs the extra ``dicom``.
-
-    Raises
-    ------
-    InputError
-        If a file is no single-frame grey magnitude image, or compressed in a way that needs another package; if the
-        images are not of one series, or not as many at each position.
-    ResourceError
-        If pydicom is not installed.
+    number. Each is scaled as its header says. Files that are not the single-frame grey magnitude images of one series,
+    as many at each position, are an `InputError`. Needs the extra ``dicom``.
     """
     images: list[_Image] = []
     size = n_bytes = 0

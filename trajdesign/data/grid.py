@@ -24,28 +24,15 @@ def slice_shape(acquisition: Acquisition) -> tuple[int, int]:
 
 
 def fit_matrix(image: NDArray, pixel: tuple[float, float], acquisition: Acquisition, where: str = "image") -> NDArray:
-    """Return an image on the matrix of the acquisition, whose field of view it fills.
+    """Return an image (..., y, x) on the matrix of a 2D acquisition, whose field of view it fills; real stays real.
 
-    The shorter side is padded with zeros until the sides are in the ratio of the acquisition's field of view;
-    then the band of spatial frequencies that the matrix holds is cut out (or filled up with zeros). So the
-    object keeps its proportions whatever its pixels were, nothing is folded or cut off, and the size of the
-    acquisition's field of view is nominal: the image as a whole is scaled to it.
+    The shorter side is padded with zeros until the sides are in the ratio of the acquisition's field of view; then the
+    band of spatial frequencies that the matrix holds is cut out (or filled up with zeros). So the object keeps its
+    proportions whatever its pixels were, nothing is folded or cut off, and the size of the acquisition's field of view
+    is nominal: the image as a whole is scaled to it.
 
-    Parameters
-    ----------
-    image
-        (..., y, x), real or complex; real stays real.
-    pixel
-        Pixel size along y and x, in any common unit.
-    acquisition
-        A 2D acquisition.
-    where
-        Name of the image for errors.
-
-    Raises
-    ------
-    InputError
-        If the image or its pixels are so narrow that the padded image would be huge.
+    `pixel` is the pixel size along y and x, in any common unit; `where` names the image in the `InputError` that it or
+    its pixels are so narrow that the padded image would be huge.
     """
     ny, nx = image.shape[-2:]
     height, width = ny * pixel[0], nx * pixel[1]

@@ -24,18 +24,8 @@ _SEPARATORS, _ZEROS = re.compile(r"(?<=[a-z])[-_ ]+(?=\d)"), re.compile(r"(?<![\
 def people(path: Path, pattern: str) -> dict[str, str]:
     """Return who is in a file or a folder of DICOM: every identity that its header tells, or its name (`named`).
 
-    Returns
-    -------
-    dict
-        Names in lower case, by what tells them apart: ``patient_01`` and ``patient1`` are one. Words that stand for
-        nobody, as those of anonymised files, are left out.
-
-    Raises
-    ------
-    ConfigError
-        If `pattern` is no regular expression.
-    InputError
-        If an HDF5 file is damaged.
+    They are names in lower case, by what tells them apart: ``patient_01`` and ``patient1`` are one. Words that stand
+    for nobody, as those of anonymised files, are left out. A damaged HDF5 file is an `InputError`.
     """
     found = [named(path, pattern)]
     if path.is_dir():
@@ -49,7 +39,8 @@ def people(path: Path, pattern: str) -> dict[str, str]:
 def named(path: Path, pattern: str) -> str | None:
     """Return the patient that a path names, in lower case: in the file name, else in the nearest folder that does.
 
-    The patient is the last group of the regular expression `pattern`, or the whole match if it has none.
+    The patient is the last group of the regular expression `pattern`, or the whole match if it has none. A `pattern`
+    that is none is a `ConfigError`.
     """
     try:
         compiled = re.compile(pattern)

@@ -46,13 +46,7 @@ class Header:
 
 
 def parse(text: str | None, path: Path) -> Header:
-    """Read a header.
-
-    Raises
-    ------
-    InputError
-        If it is no XML, defines entities, or a size is no number.
-    """
+    """Read a header; no XML, entities, and a size that is no number are an `InputError`."""
     if "<!DOCTYPE" in (text or ""):  # entities that stand for more than any memory holds, or for other files
         raise InputError(f"{path}: its ISMRMRD header defines entities, which no such header needs.")
     try:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from trajdesign.data.coverage import require_lines, require_sides
 from trajdesign.data.hdf5 import reader
+from trajdesign.data.ismrmrd_header import Header
 from trajdesign.errors import InputError
 
 # Bits of the flags, as the format numbers them from 1.
@@ -18,44 +19,26 @@ _NO_LINES = (19, 20, 23, 24, 26, 27, 28, 29, 30, 31)
 _COUNTERS = ("kspace_encode_step_2", "contrast", "phase", "repetition", "set")
 
 
-@dataclass(frozen=True)
-class Matrix:
-    """Samples of a readout, lines, and the number of the line in the centre of k-space."""
-
-    n_readout: int
-    n_lines: int
-    centre: int
-    is_cartesian: bool = True
-    """Whether the header says so; where it says nothing, acquisitions without a trajectory are."""
-
-
-@dataclass(frozen=True, eq=False)
-class Slice:
-    """The acquisitions of a slice."""
-
-    lines: NDArray[np.int64]
-    """Line, place of the first sample, and numbers of samples to leave out at the start and at the end (entry, 4)."""
-    references: NDArray
-    """Where the samples are in the file (entry,), see `trajdesign.data.hdf5.reader.sequences`."""
-
-
 @dataclass(frozen=True, eq=False)
 class Index:
-    """Where the lines of a file are: the shape (coil, readout, line) of a slice, and the slices by position."""
+    """Where the lines of a file are; the slices are in the order of their position."""
 
     shape: tuple[int, int, int]
-    slices: list[Slice]
+    """Of a slice: (coil, readout, line)."""
+    lines: list[NDArray[np.int64]]
+    """By slice, line, place of the first sample, and samples to leave out at the start and at the end (entry, 4)."""
+    references: list[NDArray]
+    """By slice, where the samples are in the file (entry,), see `trajdesign.data.hdf5.reader.sequences`."""
 
 
-def index(group: h5py.Group, matrix: Matrix, path: Path) -> Index:
-    """Sort the acquisitions of a file.
-
-    Raises
-    ------
-    InputError
-        If lines are missing or read backwards, there is more than one contrast, phase, repetition, set or partition, or
-        acquisitions do not fit the matrix or are not as long as they say.
-    """
+def index(group: h5py.Group, header: Header, path: Path) -> Index:
+    """Sort the acquisitions of a file: the lines of one contrast, all there, none backwards, as long as they say."""
+    if header.trajectory not in ("cartesian", ""):
+        raise InputError(f"{path} holds no Cartesian k-space; reconstruct it, and give the images to 'images'.")
+    if not all(2 <= size < 2**16 for size in header.encoded.matrix):
+        raise InputError(f"{path}: the encoded matrix of its header is {header.encoded.matrix}.")
+    n_readout, n_lines = (int(size) for size in header.encoded.matrix)
+    centre = int(header.lines[2]) if 0 <= header.lines[2] < 2**16 else n_lines // 2
     rows = reader.table(reader.member(group, "data"))
     if not {"head", "data"} <= set(rows.dtype.names or ()) or rows.dtype["head"].names is None:
         raise InputError(f"{path}: 'data' holds no acquisitions of ISMRMRD.")
@@ -65,7 +48,7 @@ def index(group: h5py.Group, matrix: Matrix, path: Path) -> Index:
     heads, references = heads[numbers], references[numbers]
     if not len(heads):
         raise InputError(f"{path} holds no line of k-space.")
-    if not matrix.is_cartesian and (heads["trajectory_dimensions"] > 0).any():
+    if not header.trajectory and (heads["trajectory_dimensions"] > 0).any():
         raise InputError(f"{path} has a trajectory, and its header does not say that it is Cartesian.")
     for counter in _COUNTERS:
         if len(found := np.unique(heads["idx"][counter])) > 1:
@@ -73,41 +56,43 @@ def index(group: h5py.Group, matrix: Matrix, path: Path) -> Index:
     if (heads["flags"] & (np.uint64(1) << np.uint64(_REVERSED - 1))).any():
         raise InputError(f"{path} holds lines read backwards, as of an EPI, which need a phase correction first.")
     coils = np.unique(heads["active_channels"])
-    lines = heads["idx"]["kspace_encode_step_1"].astype(np.int64) - matrix.centre + matrix.n_lines // 2
-    places = matrix.n_readout // 2 - heads["center_sample"].astype(np.int64)
+    lines = heads["idx"]["kspace_encode_step_1"].astype(np.int64) - centre + n_lines // 2
+    places = n_readout // 2 - heads["center_sample"].astype(np.int64)
     n_samples = heads["number_of_samples"].astype(np.int64)
     left_out = np.stack([heads["discard_pre"], heads["discard_post"]], axis=-1).astype(np.int64)
     ends = places + n_samples
-    if len(coils) != 1 or coils[0] < 1 or min(lines.min(), places.min()) < 0 or lines.max() >= matrix.n_lines:
-        raise InputError(f"{path}: its acquisitions have {coils} channels, or lie outside its matrix, {matrix}.")
-    if ends.max() > matrix.n_readout:
-        raise InputError(f"{path}: acquisitions of {n_samples.max()} samples leave {matrix}.")
+    if len(coils) != 1 or coils[0] < 1 or min(lines.min(), places.min()) < 0 or lines.max() >= n_lines:
+        raise InputError(
+            f"{path}: its acquisitions have {coils} channels, or lie outside its matrix, {n_readout} x {n_lines}."
+        )
+    if ends.max() > n_readout:
+        raise InputError(f"{path}: acquisitions of {n_samples.max()} samples leave a readout of {n_readout}.")
     wrong = (references["n"] != 2 * int(coils[0]) * n_samples) | (left_out.sum(axis=1) > n_samples)
     if (wrong | (left_out.min(axis=1) < 0)).any():
         raise InputError(
             f"{path}: acquisition {numbers[np.argmax(wrong)]} does not have the samples that it announces."
         )
     latest, earliest = (places + left_out[:, 0]).max(), (ends - left_out[:, 1]).min()
-    require_sides(int(latest), int(earliest), matrix.n_readout, "a readout", path)
+    require_sides(int(latest), int(earliest), n_readout, "a readout", path)
     entries = np.column_stack([lines, places, left_out])
-    slices = [Slice(entries[which], references[which]) for which in _by_slice(heads)]
-    for number, of_slice in enumerate(slices):
-        require_lines(np.unique(of_slice.lines[:, 0]), matrix.n_lines, number, "y", path)
-    return Index((int(coils[0]), matrix.n_readout, matrix.n_lines), slices)
+    slices = _by_slice(heads)
+    for number, which in enumerate(slices):
+        require_lines(np.unique(lines[which]), n_lines, number, "y", path)
+    shape = (int(coils[0]), n_readout, n_lines)
+    return Index(shape, [entries[which] for which in slices], [references[which] for which in slices])
 
 
 def read(path: Path, index: Index, number: int) -> NDArray[np.complex64]:
     """Return the k-space (coil, readout, line) of a slice, averages averaged; what was not measured is zero."""
-    of_slice = index.slices[number]
-    kspace = np.zeros(index.shape, dtype=np.complex64)
-    found = reader.sequences(path, of_slice.references)
+    lines, kspace = index.lines[number], np.zeros(index.shape, dtype=np.complex64)
+    found = reader.sequences(path, index.references[number])
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused where it is used
-        for values, (line, place, before, after) in zip(found, of_slice.lines.tolist(), strict=True):
+        for values, (line, place, before, after) in zip(found, lines.tolist(), strict=True):
             samples = values.view(np.complex64).reshape(index.shape[0], -1)
             samples = samples[:, before : samples.shape[1] - after]
             first = place + before
             kspace[:, first : first + samples.shape[1], line] += samples
-        kspace /= np.maximum(np.bincount(of_slice.lines[:, 0], minlength=index.shape[2]), 1)
+        kspace /= np.maximum(np.bincount(lines[:, 0], minlength=index.shape[2]), 1)
     return kspace
 
 

@@ -36,10 +36,7 @@ def is_nifti(path: Path) -> bool:
 def read_nifti(path: Path, plane: Plane) -> tuple[NDArray, tuple[float, float]]:
     """Return a volume (slice, contrast, y, x) and its pixel size along y and x, mm.
 
-    Raises
-    ------
-    InputError
-        If it is damaged, too large, not real, or its header has no sizes or orientation.
+    It must be real, and its header have sizes and an orientation; otherwise it is an `InputError`.
     """
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):  # what is not finite is refused where it is used

@@ -20,10 +20,6 @@ from trajdesign.files import untrusted
 #: Name of the k-space in fastMRI's files.
 KEY = "kspace"
 
-# A slice has at most so many bytes, and a file so many slices: a small file can declare far more than a machine holds.
-_MAX_SLICE_BYTES = 2**30
-_MAX_SLICES = 100_000
-
 # A field of view in mm: from an extremity of a mouse to a body with oversampling. One in metres is below.
 _LEAST_FOV, _MOST_FOV = 2, 5000
 
@@ -52,12 +48,7 @@ def is_hdf5(path: Path) -> bool:
 def inspect(path: Path, key: str, slices: Sequence[int]) -> Volume:
     """Return what a file holds, without its numbers; `slices` are the first and the one after the last, or empty.
 
-    Raises
-    ------
-    ConfigError
-        If none of its slices is within `slices`.
-    InputError
-        If it is damaged, too large, or holds no fully sampled Cartesian k-space.
+    No slice within `slices` is a `ConfigError`; what is no fully sampled Cartesian k-space is an `InputError`.
     """
     header: Header | None = None
     if not is_hdf5(path):
@@ -67,17 +58,17 @@ def inspect(path: Path, key: str, slices: Sequence[int]) -> Volume:
             if _is_mrd(file, key):
                 measured = reader.group(file, "dataset")
                 header = ismrmrd_header.parse(reader.text(measured, "xml"), path)
-                index = mrd.index(measured, _matrix(header, path), path)
-                shape, read = (len(index.slices), *index.shape), partial(mrd.read, path, index)
+                index = mrd.index(measured, header, path)
+                shape, read = (len(index.lines), *index.shape), partial(mrd.read, path, index)
             else:
                 shape, read = _shape(reader.member(file, key), key, path), partial(_read_array, path, key)
                 _require_no_mask(file, path)
                 text = reader.text(file, "ismrmrd_header")
                 header = ismrmrd_header.parse(text, path) if text else None
-    if math.prod(shape[1:]) * 8 > _MAX_SLICE_BYTES or shape[0] > _MAX_SLICES:
+    if math.prod(shape[1:]) * 8 > reader.MOST_BYTES or shape[0] > reader.MOST_SLICES:
         raise InputError(
-            f"{path} holds k-space of the shape {shape}; a slice may have {_MAX_SLICE_BYTES} bytes, "
-            f"a file {_MAX_SLICES} slices."
+            f"{path} holds k-space of the shape {shape}; a slice may have {reader.MOST_BYTES} bytes, "
+            f"a file {reader.MOST_SLICES} slices."
         )
     untrusted.require_modest(path, math.prod(shape[1:]) * 8, path.stat().st_size)
     chosen = range(shape[0])[slice(*slices)] if slices else range(shape[0])
@@ -97,7 +88,7 @@ def _require_no_mask(file: h5py.File, path: Path) -> None:
     if not reader.is_own(file, "mask"):
         return
     mask = reader.member(file, "mask")
-    chunks.require_modest(mask, _MAX_SLICE_BYTES)
+    chunks.require_modest(mask, reader.MOST_BYTES)
     if mask.dtype.kind in "fiub" and not chunks.read(mask).all():
         raise InputError(
             f"{path}: its mask leaves out columns of k-space, as in the test files of fastMRI; training needs images "
@@ -124,18 +115,6 @@ def _read_array(path: Path, key: str, number: int) -> NDArray:
 
 def _read_bart(path: Path, number: int) -> NDArray:
     return np.array(bart.open_kspace(path, untrusted.MOST_RAW)[number])
-
-
-def _matrix(header: Header, path: Path) -> mrd.Matrix:
-    """Return what the header says of a measurement."""
-    if header.trajectory not in ("cartesian", ""):
-        raise InputError(f"{path} holds no Cartesian k-space; reconstruct it, and give the images to 'images'.")
-    if not all(2 <= size < 2**16 for size in header.encoded.matrix):
-        raise InputError(f"{path}: the encoded matrix of its header is {header.encoded.matrix}.")
-    n_readout, n_lines = (int(size) for size in header.encoded.matrix)
-    centre = header.lines[2]
-    n_centre = int(centre) if 0 <= centre < 2**16 else n_lines // 2
-    return mrd.Matrix(n_readout, n_lines, n_centre, is_cartesian=header.trajectory == "cartesian")
 
 
 def _field_of_view(

@@ -27,17 +27,15 @@ class Splits:
         The parts of each training volume to validate and test on, where there are no files for that.
     patient_pattern
         Regular expression that finds the patient in a path, see `trajdesign.data.identity.named`.
-    dataset
-        The dataset of an HDF5 file that is to be read; empty for any.
-    is_hdf5
-        Whether a file is read as HDF5.
+    dataset, is_hdf5
+        The dataset of an HDF5 file that is to be read, empty for any; and whether a file is read as HDF5.
     folders
         Whether a folder counts as a file.
 
     Raises
     ------
     ConfigError
-        If `patient_pattern` is no regular expression, or splits share a file or a patient of the test.
+        If splits share a file or a patient of the test; by the methods, if a split has no images.
     InputError
         If a path does not exist or is no regular file, a glob matches no file, or an HDF5 file is damaged.
     """
@@ -64,13 +62,7 @@ class Splits:
         self._refuse_leaks()
 
     def of(self, split: Split) -> list[Path]:
-        """Return the files that a split's images come from: its own, or the training files where it has none.
-
-        Raises
-        ------
-        ConfigError
-            If there are none.
-        """
+        """Return the files that a split's images come from: its own, or the training files where it has none."""
         if split not in self.files:
             raise ConfigError(f"split is {split!r}; it is one of {', '.join(self.files)}.")
         if self.files[split]:
@@ -86,11 +78,6 @@ class Splits:
         Neighbouring slices show nearly the same anatomy, so a random choice of slices would validate on what was
         learned. Validation therefore gets one contiguous block at the end of a training volume, the test one at its
         start, and the slice between a block and the training slices is left out.
-
-        Raises
-        ------
-        ConfigError
-            If a fraction is not in [0, 1), the split has a fraction of 0, or too few slices are left.
         """
         if self.files[split] and split != "train":
             return slices
@@ -113,12 +100,9 @@ class Splits:
         return share
 
     def refuse_idle(self, **others: tuple[bool, str]) -> None:
-        """Refuse options that were set and count for nothing, by a `ConfigError`; fractions of 0 say nothing.
+        """Refuse options that were set and count for nothing; fractions of 0 say nothing.
 
-        Parameters
-        ----------
-        others
-            By option, whether it was set, and why it counts for nothing, empty if it does count.
+        `others` are, by option, whether it was set, and why it counts for nothing, empty if it does count.
         """
         usual = {"val": (0, VAL_FRACTION), "test": (0,)}
         fractions = {

@@ -1,4 +1,4 @@
-"""Chunks of HDF5 datasets, unpacked to exactly the size that they should have."""
+"""Chunks of HDF5 datasets, unpacked to exactly the size that they should have; another one is an `InputError`."""
 
 import contextlib
 import math
@@ -44,13 +44,7 @@ def require_modest(data: h5py.Dataset, most: int) -> None:
 
 
 def read(data: h5py.Dataset, number: int | None = None) -> NDArray:
-    """Return a dataset of numbers, or its slice of this number, in native byte order.
-
-    Raises
-    ------
-    InputError
-        If a chunk does not unpack to its size.
-    """
+    """Return a dataset of numbers, or its slice of this number, in native byte order."""
     if data.chunks and set(filters(data)) in ({_GZIP}, {_GZIP, _SHUFFLE}):
         values = _inflated_once(data, number)
     else:
@@ -75,13 +69,7 @@ def _inflated_once(data: h5py.Dataset, number: int | None) -> NDArray:
 
 
 def rows(data: h5py.Dataset, row: np.dtype) -> NDArray:
-    """Return the rows of a table as the file stores them, as the type `row`, which may hold references.
-
-    Raises
-    ------
-    InputError
-        If they are more than the file can fill, or a chunk does not unpack to its size.
-    """
+    """Return the rows of a table as the file stores them, as the type `row`, which may hold references."""
     path, n_rows = Path(data.file.filename), len(data)
     if not data.chunks or not is_usual(data) or _CHECKSUM in filters(data):
         raise InputError(f"{path}: {data.name[1:]!r} is stored in another way than by the libraries of ISMRMRD.")

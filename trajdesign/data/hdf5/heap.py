@@ -21,13 +21,7 @@ _LEAST_OBJECT = 128
 
 
 def read(path: Path, references: NDArray, itemsize: int) -> Iterator[bytes]:
-    """Yield the bytes that each reference points at, `itemsize` for each value.
-
-    Raises
-    ------
-    InputError
-        If the heap does not hold them, or they are more than the file.
-    """
+    """Yield the bytes that each reference points at, `itemsize` for each value; refuse more than the file holds."""
     with untrusted.opened(path, untrusted.MOST_RAW) as (stream, size):
         left = size - itemsize * int(references["n"].sum(dtype=np.uint64))
         heap: dict[int, dict[int, tuple[int, int]]] = {}

@@ -1,8 +1,8 @@
 """HDF5 files from strangers: what is read lies in the file itself, and does not unpack to more than it says.
 
 HDF5 can point at any other file of the machine, by links, external storage and virtual datasets. Its library inflates a
-chunk however large it gets, reads beyond the end of a short one, which ends the process, and loops for ever in a damaged
-heap; so `trajdesign.data.hdf5.sandbox` tries each file first.
+chunk however large it gets, reads beyond the end of a short one, which ends the process, and loops for ever in a
+damaged heap; so `trajdesign.data.hdf5.sandbox` tries each file first.
 
 Texts and sequences of any length, as in ISMRMRD, are read here and not by the library: it takes as much memory for one
 as a reference says, whatever the heap holds.
@@ -28,11 +28,10 @@ from trajdesign.files import untrusted
 
 ENDINGS = (".h5", ".hdf5", ".mrd")
 
-# A slice or a chunk has at most so many bytes; the other bounds are those of a file, a group and a text.
-_MOST_BYTES = 2**30
-_MOST_SLICES = 100_000
-_MOST_MEMBERS = 1000
-_MOST_CHARACTERS = 2**20
+#: A slice or a chunk has at most so many bytes, and a file so many slices: a small file can declare far more.
+MOST_BYTES, MOST_SLICES = 2**30, 100_000
+# A group has at most so many members or attributes that are looked at, and a text so many characters.
+_MOST_MEMBERS, _MOST_CHARACTERS = 1000, 2**20
 
 # Attributes and texts of these names tell who was measured, whatever their case and separators: ``PatientID``, ...
 _PEOPLE = {"patient", "patientid", "patientname", "subject", "subjectid", "participant", "participantid"}
@@ -99,10 +98,10 @@ def require_slices(data: h5py.Dataset) -> None:
     """Refuse a dataset whose slices or chunks are larger than a machine can hold, or than the file can fill."""
     path, shape = Path(data.file.filename), data.shape
     largest = max(math.prod(shape[1:]), math.prod(data.chunks or ())) * data.dtype.itemsize
-    if largest > _MOST_BYTES or shape[0] > _MOST_SLICES:
+    if largest > MOST_BYTES or shape[0] > MOST_SLICES:
         raise InputError(
-            f"{path}: {data.name[1:]!r} has the shape {shape}; a slice or chunk may have {_MOST_BYTES} bytes, "
-            f"a file {_MOST_SLICES} slices."
+            f"{path}: {data.name[1:]!r} has the shape {shape}; a slice or chunk may have {MOST_BYTES} bytes, "
+            f"a file {MOST_SLICES} slices."
         )
     chunks.require_modest(data, untrusted.MOST_RAW)
 

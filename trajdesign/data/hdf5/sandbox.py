@@ -1,7 +1,7 @@
 """HDF5 files tried in another process first: a damaged one can end whatever process opens it, or keep it busy for ever.
 
-``python -m trajdesign.data.hdf5.sandbox NAME`` is that process. It tries the files that it is given, and writes a dot for
-each that it survives.
+``python -m trajdesign.data.hdf5.sandbox NAME`` is that process. It tries the files that it is given, and writes a dot
+for each that it survives.
 """
 
 import os
@@ -29,19 +29,8 @@ _MOST_SECONDS, _MOST_MEMORY = 3, 2**29
 def require_sound(paths: Sequence[Path], name: str) -> None:
     """Refuse files that end the process that opens them, or keep it busy for ever; other damage is found later.
 
-    Parameters
-    ----------
-    paths
-        The files.
-    name
-        The dataset that is to be read; empty for any.
-
-    Raises
-    ------
-    InputError
-        Naming the first such file.
-    ResourceError
-        If no other process can be started.
+    `name` is the dataset that is to be read, empty for any. The first such file is an `InputError`; a `ResourceError`
+    says that no other process can be started.
     """
     known = [(path, path.stat()) for path in paths if path.is_file()]
     if known:

@@ -51,10 +51,6 @@ def fastmri(
 
     Parameters
     ----------
-    acquisition
-        2D.
-    split
-        ``"train"``, ``"val"`` or ``"test"``.
     train, val, test
         Paths or globs of the files of each split, relative to the working directory. A patient in `test` must not be
         in `train` or `val`: attribute ``patient_id``, patient and study of the ISMRMRD header, or `patient_pattern`.
@@ -77,11 +73,9 @@ def fastmri(
 
     Raises
     ------
-    ConfigError
-        If an option makes no sense, the split has no images, or splits share a file or patient.
-    InputError
-        If a file is missing, damaged, of the wrong shape or kind, or points outside itself. Reading an item raises it
-        too, if the k-space of a slice of its file is not finite or zero.
+    ConfigError, InputError
+        If an option makes no sense or a file is damaged, and where `trajdesign.data.splits.Splits` says so. Reading an
+        item raises it if the k-space of a slice of its file is not finite or zero.
     """
     slice_shape(acquisition)
     if n_coils < 0 or cache_bytes < 0 or len(slices) not in (0, 2):

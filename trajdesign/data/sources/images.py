@@ -62,10 +62,6 @@ def images(
 
     Parameters
     ----------
-    acquisition
-        2D.
-    split
-        ``"train"``, ``"val"`` or ``"test"``.
     train, val, test
         Paths or globs of the files, or folders of DICOM, of each split, relative to the working directory. No patient
         of `test` may be in `train` or `val`: DICOM's PatientID and study, attribute ``patient_id`` of HDF5, or
@@ -100,10 +96,8 @@ def images(
 
     Raises
     ------
-    ConfigError
-        If an option makes no sense, the split has no images, or splits share a file or patient.
-    InputError
-        If a file is missing, damaged, of the wrong shape or kind, negative or not finite.
+    ConfigError, InputError
+        If an option makes no sense or a file is damaged, and where `trajdesign.data.splits.Splits` says so.
     """
     slice_shape(acquisition)
     if n_coils < 1 or seed < 0 or not 0 <= slices_min_signal <= 1:
@@ -134,7 +128,7 @@ def images(
         elif is_nifti(path):
             volume, pixel = read_nifti(path, plane)
         else:
-            volume, pixel = _read_array(path, array, slice_axis, transpose)
+            volume, pixel = _read_array(path, array, slice_axis, transpose), (1.0, 1.0)
         volume = _as_magnitude(volume, path)
         kept = _with_signal(volume, slices_min_signal)
         n_weak += len(volume) - len(kept) if splits.files[split] else 0
@@ -176,11 +170,11 @@ class _Slices(Dataset[Tensor]):
         return receive(self.magnitudes[index], self.n_coils, np.random.default_rng((*self.stream, index)))
 
 
-def _read_array(path: Path, name: str, slice_axis: int, transpose: bool) -> tuple[NDArray, tuple[float, float]]:
-    """Return a volume (slice, contrast, y, x) and the pixel size (1, 1)."""
+def _read_array(path: Path, name: str, slice_axis: int, transpose: bool) -> NDArray:
+    """Return a volume (slice, contrast, y, x) of an array."""
     ending = untrusted.ending(path)
     if ending == ".cfl":
-        return bart.read_magnitude(path, MAX_BYTES), (1.0, 1.0)
+        return bart.read_magnitude(path, MAX_BYTES)
     if ending == ".npz":
         arrays = read_npz(path, MAX_BYTES)
         volume = arrays[_choose({key: a.shape for key, a in arrays.items()}, name, path)]
@@ -208,9 +202,7 @@ def _read_array(path: Path, name: str, slice_axis: int, transpose: bool) -> tupl
     _require_slices(volume, slice_axis, path)
     if transpose:
         volume = volume.swapaxes(-1, -2)
-    if volume.ndim == 3:
-        volume = volume[:, None]
-    return volume, (1.0, 1.0)
+    return volume[:, None] if volume.ndim == 3 else volume
 
 
 def _require_slices(volume: NDArray, slice_axis: int, path: Path) -> None:

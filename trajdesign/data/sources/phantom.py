@@ -43,14 +43,10 @@ def phantom(
 
     Every image (coil, y, x) is another object: head shape, folds, ventricles, vessels and tissue contrast (T1-, T2- or
     FLAIR-like) are random. Images of different splits come from different random streams. Each is its own volume,
-    with a maximum of one.
+    with a maximum of one; the head fills about four fifths of the field of view.
 
     Parameters
     ----------
-    acquisition
-        2D; the head fills about four fifths of its field of view.
-    split
-        ``"train"``, ``"val"`` or ``"test"``.
     n_train, n_val, n_test
         Number of images in the split.
     n_coils
@@ -60,10 +56,8 @@ def phantom(
 
     Raises
     ------
-    ConfigError
-        If a count is not positive, the seed is negative, or the acquisition is not 2D.
-    ResourceError
-        If the objects do not fit into memory.
+    ConfigError, ResourceError
+        If a number makes no sense, the acquisition is not 2D, or the objects do not fit into memory.
     """
     count = {"train": n_train, "val": n_val, "test": n_test}[split]
     if count < 1 or n_coils < 1 or seed < 0:
@@ -110,7 +104,7 @@ class _Head:
 
     x: Field
     y: Field
-    """Towards the back of the head. Both bend a little, as no head is drawn with a ruler."""
+    """Towards the back of the head. Both axes bend a little, as no head is drawn with a ruler."""
     depth: Field
     """Below the inner table of the skull; negative in skull and scalp."""
     skull: float
