@@ -31,7 +31,11 @@ def people(path: Path, pattern: str) -> dict[str, str]:
     if path.is_dir():
         found += dicom.people(path)
     elif untrusted.ending(path) in reader.ENDINGS:
-        found += _people_of_hdf5(path)
+        with reader.opened(path) as file:
+            found += reader.people(file)
+            texts = [reader.text(file, "ismrmrd_header")]
+            texts += [reader.text(file["dataset"], "xml")] if reader.is_mrd(file) else []
+        found += [name for text in texts if text for name in ismrmrd_header.parse(text, path).people]
     names = [name.strip("\0 ^").lower() for name in found if name]
     return {_ZEROS.sub("", _SEPARATORS.sub("", name)): name for name in names if not _NOBODY.fullmatch(name)}
 
@@ -50,14 +54,3 @@ def named(path: Path, pattern: str) -> str | None:
         if match := compiled.search(part):
             return (match.group(match.lastindex or 0) or match.group()).lower()
     return None
-
-
-def _people_of_hdf5(path: Path) -> list[str]:
-    with reader.opened(path) as file:
-        found = reader.people(file)
-        texts = [reader.text(file, "ismrmrd_header")]
-        if reader.is_mrd(file):
-            texts.append(reader.text(file["dataset"], "xml"))
-    for text in filter(None, texts):
-        found += ismrmrd_header.parse(text, path).people
-    return found

@@ -9,23 +9,21 @@ from trajdesign.errors import InputError
 
 
 @dataclass(frozen=True)
-class Space:
-    """A matrix and its field of view along x, the readout, and y; NaN where the header does not tell."""
-
-    matrix: tuple[float, float]
-    fov: tuple[float, float]
-    """mm; -1 where it is no finite number."""
-
-
-@dataclass(frozen=True)
 class Header:
-    """What a header tells of its first encoding, and of who was measured."""
+    """What a header tells of its first encoding, along x, the readout, and y, and of who was measured.
+
+    A number is NaN where the header does not tell it, and -1 where it is not finite.
+    """
 
     trajectory: str
-    encoded: Space
-    recon: Space
+    encoded_matrix: tuple[float, float]
+    encoded_fov: tuple[float, float]
+    """mm."""
+    recon_matrix: tuple[float, float]
+    recon_fov: tuple[float, float]
+    """mm."""
     lines: tuple[float, float, float]
-    """First, last and central number of the phase encoding; NaN where the header does not tell."""
+    """First, last and central number of the phase encoding."""
     people: tuple[str, ...]
     """Identities of the patient and of the study."""
     system: str
@@ -60,8 +58,10 @@ def parse(text: str | None, path: Path) -> Header:
         names = ("subjectInformation/{*}patientID", "studyInformation/{*}studyInstanceUID")
         return Header(
             encoding.findtext("{*}trajectory", "").strip().lower(),
-            _space(encoding, "encodedSpace"),
-            _space(encoding, "reconSpace"),
+            _pair(encoding, "encodedSpace/matrixSize"),
+            _pair(encoding, "encodedSpace/fieldOfView_mm"),
+            _pair(encoding, "reconSpace/matrixSize"),
+            _pair(encoding, "reconSpace/fieldOfView_mm"),
             (first, last, centre),
             tuple(filter(None, (root.findtext("{*}" + name) for name in names))),
             " ".join(filter(None, (root.findtext("{*}" + system + name) for name in ("systemVendor", "systemModel")))),
@@ -75,10 +75,8 @@ def parse(text: str | None, path: Path) -> Header:
         raise InputError(f"{path}: its ISMRMRD header (ismrmrd_header, or xml) cannot be read ({error}).") from None
 
 
-def _space(encoding: ElementTree.Element, name: str) -> Space:
-    parts = (f"{name}/matrixSize", f"{name}/fieldOfView_mm")
-    matrix, fov = ((_number(encoding, f"{part}/x"), _number(encoding, f"{part}/y")) for part in parts)
-    return Space(matrix, fov)
+def _pair(encoding: ElementTree.Element, place: str) -> tuple[float, float]:
+    return _number(encoding, f"{place}/x"), _number(encoding, f"{place}/y")
 
 
 def _extent(encoding: ElementTree.Element) -> tuple[float, ...]:

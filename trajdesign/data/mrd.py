@@ -35,9 +35,9 @@ def index(group: h5py.Group, header: Header, path: Path) -> Index:
     """Sort the acquisitions of a file: the lines of one contrast, all there, none backwards, as long as they say."""
     if header.trajectory not in ("cartesian", ""):
         raise InputError(f"{path} holds no Cartesian k-space; reconstruct it, and give the images to 'images'.")
-    if not all(2 <= size < 2**16 for size in header.encoded.matrix):
-        raise InputError(f"{path}: the encoded matrix of its header is {header.encoded.matrix}.")
-    n_readout, n_lines = (int(size) for size in header.encoded.matrix)
+    if not all(2 <= size < 2**16 for size in header.encoded_matrix):
+        raise InputError(f"{path}: the encoded matrix of its header is {header.encoded_matrix}.")
+    n_readout, n_lines = (int(size) for size in header.encoded_matrix)
     centre = int(header.lines[2]) if 0 <= header.lines[2] < 2**16 else n_lines // 2
     rows = reader.table(reader.member(group, "data"))
     if not {"head", "data"} <= set(rows.dtype.names or ()) or rows.dtype["head"].names is None:

@@ -55,7 +55,8 @@ def inspect(path: Path, key: str, slices: Sequence[int]) -> Volume:
         shape, read = bart.open_kspace(path, untrusted.MOST_RAW).shape, partial(_read_bart, path)
     else:
         with reader.opened(path) as file:
-            if _is_mrd(file, key):
+            is_mrd = key == KEY and not reader.has(file, key) and reader.is_mrd(file)
+            if is_mrd and reader.has(file["dataset"], "data"):
                 measured = reader.group(file, "dataset")
                 header = ismrmrd_header.parse(reader.text(measured, "xml"), path)
                 index = mrd.index(measured, header, path)
@@ -77,10 +78,6 @@ def inspect(path: Path, key: str, slices: Sequence[int]) -> Volume:
     crop, pixel = _field_of_view(header, (shape[2], shape[3]), path)
     require_sampled(read(chosen[0]), chosen[0], path)
     return Volume(path, chosen, shape[1], crop, pixel, read)
-
-
-def _is_mrd(file: h5py.File, key: str) -> bool:
-    return key == KEY and not reader.has(file, key) and reader.is_mrd(file) and reader.has(file["dataset"], "data")
 
 
 def _require_no_mask(file: h5py.File, path: Path) -> None:
@@ -128,30 +125,28 @@ def _field_of_view(
     """
     if header is None:
         return shape, (1.0, 1.0)
-    of_header = (*header.encoded.fov, *header.recon.fov)
-    for size in of_header:
+    fovs, matrices = (header.encoded_fov, header.recon_fov), (header.encoded_matrix, header.recon_matrix)
+    for size in (*fovs[0], *fovs[1]):
         if not (math.isnan(size) or _LEAST_FOV <= size <= _MOST_FOV):
             raise InputError(
                 f"{path}: a field of view in its ISMRMRD header is {size:g} mm along x or y, but it is from "
                 f"{_LEAST_FOV} to {_MOST_FOV} mm; is it in mm? Correct the header, or remove fieldOfView_mm."
             )
-    if not all(size > 0 for size in header.encoded.matrix):
+    if not all(size > 0 for size in header.encoded_matrix):
         return shape, (1.0, 1.0)
-    encoded, recon = (
-        space.matrix if any(map(math.isnan, of_header)) else space.fov for space in (header.encoded, header.recon)
-    )
+    encoded, recon = matrices if any(map(math.isnan, (*fovs[0], *fovs[1]))) else fovs
     n_measured = (math.nan, header.lines[1] - header.lines[0] + 1)
     crop, pixel = [], []
     for i, n in enumerate(shape):
-        if n in (header.encoded.matrix[i], n_measured[i]):
+        if n in (header.encoded_matrix[i], n_measured[i]):
             extent = encoded[i]
-        elif n == header.recon.matrix[i]:
+        elif n == header.recon_matrix[i]:
             extent = recon[i]
         else:
             raise InputError(
                 f"{path}: its array has {shape[0]} x {shape[1]} samples, but its ISMRMRD header is of an encoded "
-                f"matrix {header.encoded.matrix[0]:g} x {header.encoded.matrix[1]:g} and a reconstruction of "
-                f"{header.recon.matrix[0]:g} x {header.recon.matrix[1]:g}: the field of view cannot be told; correct "
+                f"matrix {header.encoded_matrix[0]:g} x {header.encoded_matrix[1]:g} and a reconstruction of "
+                f"{header.recon_matrix[0]:g} x {header.recon_matrix[1]:g}: the field of view cannot be told; correct "
                 "the header (ismrmrd_header) or remove it."
             )
         wanted = recon[i] if 0 < recon[i] < math.inf else extent

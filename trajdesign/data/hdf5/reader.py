@@ -152,17 +152,11 @@ def text(of: h5py.Group, name: str) -> str | None:
 
 def people(file: h5py.File) -> list[str]:
     """Return who was measured, as attributes of the file and its members tell, or texts, such as ``patient_id``."""
-    members = [file[name] for name in islice(file, _MOST_MEMBERS) if is_own(file, name)]
-    found = [
-        value
-        for of in (file, *members)
-        for name in islice(of.attrs, _MOST_MEMBERS)
-        if _plain(name) in _PEOPLE
-        for value in _attribute(of, name)
-    ]
-    names = [name for name in islice(file, _MOST_MEMBERS) if _plain(name) in _PEOPLE and is_own(file, name)]
-    texts = [name for name in names if isinstance(file[name], h5py.Dataset)]
-    return found + [text(file, name) or "" for name in texts if h5py.check_string_dtype(file[name].dtype)]
+    members = {name: file[name] for name in islice(file, _MOST_MEMBERS) if is_own(file, name)}
+    told = [(of, name) for of in (file, *members.values()) for name in islice(of.attrs, _MOST_MEMBERS)]
+    found = [value for of, name in told if _plain(name) in _PEOPLE for value in _attribute(of, name)]
+    named = {name: of for name, of in members.items() if _plain(name) in _PEOPLE and isinstance(of, h5py.Dataset)}
+    return found + [text(file, name) or "" for name, of in named.items() if h5py.check_string_dtype(of.dtype)]
 
 
 def _plain(name: str) -> str:

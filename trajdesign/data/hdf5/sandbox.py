@@ -84,21 +84,22 @@ def _list_chunks(of: h5py.Group, name: str) -> None:
 
 
 def _try_files(paths: list[bytes], name: str) -> None:
-    if resource is not None:
-        _limit(resource.RLIMIT_CORE, 0)
-        _limit(resource.RLIMIT_DATA, _MOST_MEMORY)
+    _limit("RLIMIT_CORE", 0)
+    _limit("RLIMIT_DATA", _MOST_MEMORY)
     for path in paths:
-        if resource is not None:
-            _limit(resource.RLIMIT_CPU, int(time.process_time()) + _MOST_SECONDS)
+        _limit("RLIMIT_CPU", int(time.process_time()) + _MOST_SECONDS)
         _try_file(Path(os.fsdecode(path)), name)
         sys.stdout.write(".")
         sys.stdout.flush()
 
 
-def _limit(kind: int, value: int) -> None:
-    _, most = resource.getrlimit(kind)
-    if most == resource.RLIM_INFINITY or most >= value:
-        resource.setrlimit(kind, (value, most))
+def _limit(name: str, value: int) -> None:
+    """Limit what this process may take, where the system knows such limits."""
+    if resource is not None:
+        kind = getattr(resource, name)
+        _, most = resource.getrlimit(kind)
+        if most == resource.RLIM_INFINITY or most >= value:
+            resource.setrlimit(kind, (value, most))
 
 
 if __name__ == "__main__":

@@ -230,11 +230,11 @@ def _require_real(dtype: np.dtype, path: Path) -> None:
 
 def _choose(shapes: Mapping[str, tuple[int, ...]], name: str, path: Path) -> str:
     """Return the name of the array to read: the given one, or the only one with 3 or 4 axes."""
-    candidates = [name] if name in shapes else [key for key, shape in shapes.items() if len(shape) in (3, 4)]
-    if len(candidates) != 1 or (name and name not in shapes):
-        if not shapes:
-            raise InputError(f"{path} holds no array.")
-        raise InputError(f"{path} holds {', '.join(shapes)}; name one of them in data.array.")
+    given = [name] if name in shapes else []
+    candidates = given if name else [key for key, shape in shapes.items() if len(shape) in (3, 4)]
+    if len(candidates) != 1:
+        remedy = "; name one of them in data.array" if shapes else ""
+        raise InputError(f"{path} holds {', '.join(shapes) or 'no array'}{remedy}.")
     return candidates[0]
 
 

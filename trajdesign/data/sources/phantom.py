@@ -21,11 +21,11 @@ from trajdesign.runtime import memory
 Field = NDArray[np.floating]
 
 # Each contrast has a relative signal of scalp, bone, marrow, CSF, cortex, white matter, basal ganglia and vessels.
-_CONTRASTS = {
-    "T1": (0.95, 0.05, 0.45, 0.14, 0.38, 0.60, 0.44, 0.85),
-    "T2": (0.50, 0.04, 0.30, 0.95, 0.50, 0.34, 0.40, 0.06),
-    "FLAIR": (0.60, 0.04, 0.25, 0.10, 0.62, 0.50, 0.58, 0.12),
-}
+_CONTRASTS = (
+    (0.95, 0.05, 0.45, 0.14, 0.38, 0.60, 0.44, 0.85),  # T1
+    (0.50, 0.04, 0.30, 0.95, 0.50, 0.34, 0.40, 0.06),  # T2
+    (0.60, 0.04, 0.25, 0.10, 0.62, 0.50, 0.58, 0.12),  # FLAIR
+)
 _SPLITS = ("train", "val", "test")
 
 
@@ -179,7 +179,7 @@ def _distance_to_folds(head: _Head, generator: np.random.Generator) -> Field:
 
 def _paint(head: _Head, cortex: Field, generator: np.random.Generator) -> Field:
     """Fill the anatomy with a contrast, texture and shading."""
-    contrast = list(_CONTRASTS.values())[generator.integers(len(_CONTRASTS))]
+    contrast = _CONTRASTS[generator.integers(len(_CONTRASTS))]
     scalp, bone, marrow, csf, gray, white, nuclei, vessel = (
         value * generator.uniform(0.93, 1.07) for value in contrast
     )
