@@ -14,7 +14,7 @@ import trajdesign
 from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
 from trajdesign.encoding.operator import Encoding
-from trajdesign.errors import ConfigError, LimitError
+from trajdesign.errors import ConfigError, InputError, LimitError
 from trajdesign.exporting.proof import export
 from trajdesign.interfaces import Constraint, Samples
 from trajdesign.physics import limits
@@ -472,6 +472,15 @@ def test_a_file_of_each_ending_has_one_reader():
     endings = [ending for reads in readers.values() for ending in reads]
     assert len(set(endings)) == len(endings)
     assert all(ending == ending.lower() and ending.startswith(".") for ending in endings)
+
+
+@pytest.mark.parametrize("name", [n for n in plugins.names("exporter") if not plugins.find("exporter", n).reads])
+def test_a_format_that_reads_nothing_says_so(name, tmp_path):
+    (tmp_path / out(name)).touch()
+    with pytest.raises(InputError, match=rf"{out(name)}: files \.\w+ are written, and not read\.$"):
+        plugins.build("exporter", {"kind": name}).read(tmp_path / out(name))
+    with pytest.raises(InputError, match="is of no known kind of trajectory"):
+        foreign_files.read(tmp_path / out(name))
 
 
 @pytest.mark.parametrize("name", [n for n in plugins.names("exporter") if plugins.find("exporter", n).reads])

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 
 import mrinufft
 import mrinufft.io
@@ -13,6 +14,7 @@ import trajdesign
 from trajdesign import Acquisition, Scanner, plugins
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.exporting.proof import export
+from trajdesign.files import arrays, untrusted
 from trajdesign.trajectories import foreign_files
 from trajdesign.trajectories.inits.spiral import spiral
 from trajdesign.trajectories.loading import Given, load, load_sampled
@@ -210,3 +212,29 @@ def test_damaged_numbers_of_neurospin_are_refused(files, tmp_path, place, value,
     values.tofile(tmp_path / "x.bin")
     with pytest.raises(InputError, match=sentence):
         foreign_files.read(tmp_path / "x.bin")
+
+
+def test_a_file_is_read_without_what_writes_others(tmp_path, trajectory):
+    trajectory.save(tmp_path / "k.npz")
+    code = (
+        "import sys; from trajdesign.trajectories import foreign_files; foreign_files.read(sys.argv[1]); "
+        "print(*[m for m in ('pypulseq', 'clarabel', 'ismrmrd', 'matplotlib') if m in sys.modules])"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "k.npz")]
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout.split() == []
+
+
+def test_a_file_is_opened_once(files, tmp_path, monkeypatch, trajectory):
+    trajectory.save(tmp_path / "ours.npz")
+    opened, once = [], untrusted.opened
+
+    def counted(path, *words, **options):
+        opened.append(path.name)
+        return once(path, *words, **options)
+
+    for module in (untrusted, arrays):
+        monkeypatch.setattr(module, "opened", counted)
+    for path in (tmp_path / "ours.npz", files / "gre.seq", files / "shots.bin"):
+        opened.clear()
+        load(path)
+        assert opened == [path.name]

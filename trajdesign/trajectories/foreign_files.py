@@ -9,8 +9,8 @@ from trajdesign.files import untrusted
 from trajdesign.interfaces import Format, Samples
 from trajdesign.trajectory import Trajectory, not_finite
 
-#: The format of files whose names do not tell.
-_OWN = "npz"
+# Files whose names do not tell are read as those of this ending, our own.
+_OWN = ".npz"
 
 
 def read(path: Path | str) -> Samples | Trajectory:
@@ -24,9 +24,9 @@ def read(path: Path | str) -> Samples | Trajectory:
         If the file is missing, damaged, of another kind, or holds a number that is not finite, or facts of no scan.
     """
     path = Path(path)
-    formats = [plugins.find("exporter", name)() for name in plugins.names("exporter")]
+    formats: list[type[Format]] = [plugins.find("exporter", name) for name in plugins.names("exporter")]
     known = {ending: format for format in formats for ending in format.reads}
-    reader: Format = known.get(untrusted.ending(path)) or plugins.find("exporter", _OWN)()
+    reader = known.get(untrusted.ending(path), known[_OWN])()
     try:
         found = reader.read(path)
     except InputError as error:

@@ -96,13 +96,7 @@ class Pulseq(Format):
     def read_back(self, path: Path, trajectory: Trajectory) -> tuple[dict[str, NDArray], dict[str, Any]]:
         """Read the file with two independent readers, and check all that needs no trajectory.
 
-        Returns
-        -------
-        k
-            Per reader, k at the ADC samples (shot, sample, dim), 1/m, since the last excitation.
-        facts
-            For the report: the largest gradient and slew rate as vectors of all axes, timing, TE, TR, duration,
-            cells.
+        The largest gradient and slew rate among the facts are those of the vectors of all axes, over the whole file.
 
         Raises
         ------
