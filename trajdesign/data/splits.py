@@ -35,7 +35,8 @@ class Splits:
     Raises
     ------
     ConfigError
-        If splits share a file or a patient of the test; by the methods, if a split has no images.
+        If a fraction is not in [0, 1) or counts for nothing, or splits share a file or a patient of the test; by the
+        methods, if a split has no images.
     InputError
         If a path does not exist or is no regular file, a glob matches no file, or an HDF5 file is damaged.
     """
@@ -56,7 +57,13 @@ class Splits:
         given = {"train": train, "val": val, "test": test}
         self.files = {name: _expand(patterns, name, folders) for name, patterns in given.items()}
         self.every = [path for paths in self.files.values() for path in paths]
-        self.fractions = {"val": val_fraction, "test": test_fraction}
+        self.fractions: dict[str, float] = {}
+        for name, fraction, usual in (("val", val_fraction, VAL_FRACTION), ("test", test_fraction, 0.0)):
+            has_files = bool(self.files[name])
+            refuse_idle(**{f"{name}_fraction": (fraction not in (0, usual), f"data.{name} has files" * has_files)})
+            if not 0 <= fraction < 1:
+                raise ConfigError(f"data.{name}_fraction is {fraction}; it must be at least 0 and below 1.")
+            self.fractions[name] = 0.0 if has_files else fraction
         self._people = partial(people, pattern=patient_pattern)
         sandbox.require_sound([path for path in self.every if is_hdf5(path)], dataset)
         self._refuse_leaks()
@@ -81,13 +88,7 @@ class Splits:
         """
         if self.files[split] and split != "train":
             return slices
-        for name, fraction in self.fractions.items():
-            if not 0 <= fraction < 1 and not self.files[name]:
-                raise ConfigError(f"data.{name}_fraction is {fraction}; it must be at least 0 and below 1.")
-        n_val, n_test = (
-            max(1, round(self.fractions[name] * len(slices))) if self.fractions[name] and not self.files[name] else 0
-            for name in ("val", "test")
-        )
+        n_val, n_test = (max(1, round(part * len(slices))) if part else 0 for part in self.fractions.values())
         first, last = (n_test + 1 if n_test else 0), len(slices) - (n_val + 1 if n_val else 0)
         if last <= first:
             raise ConfigError(
@@ -98,23 +99,6 @@ class Splits:
         if not share:
             raise ConfigError(f"no images to {split} on: data.{split} is empty and data.{split}_fraction is 0.")
         return share
-
-    def refuse_idle(self, **others: tuple[bool, str]) -> None:
-        """Refuse options that were set and count for nothing; fractions of 0 say nothing.
-
-        `others` are, by option, whether it was set, and why it counts for nothing, empty if it does count.
-        """
-        usual = {"val": (0, VAL_FRACTION), "test": (0,)}
-        fractions = {
-            f"{name}_fraction": (
-                self.fractions[name] not in usual[name],
-                f"data.{name} has files" * bool(self.files[name]),
-            )
-            for name in usual
-        }
-        for name, (is_set, reason) in {**fractions, **others}.items():
-            if is_set and reason:
-                raise ConfigError(f"data.{name} counts for nothing, because {reason}; leave one of them out.")
 
     def origin(self, split: Split) -> str:
         """Return of how many people a split's images are, or of how many files where one does not tell its patient."""
@@ -145,6 +129,13 @@ class Splits:
                         f"patient {names[key]!r} is in data.test ({seen[key]}) and in data.{split} ({path}): the test "
                         "would flatter; split by patient, or, if that names no patient, set data.patient_pattern."
                     )
+
+
+def refuse_idle(**options: tuple[bool, str]) -> None:
+    """Refuse an option that was set and counts for nothing, by whether it was, and why; no reason if it does count."""
+    for name, (is_set, reason) in options.items():
+        if is_set and reason:
+            raise ConfigError(f"data.{name} counts for nothing, because {reason}; leave one of them out.")
 
 
 def _expand(patterns: Sequence[str], option: str, folders: bool) -> list[Path]:

@@ -14,7 +14,7 @@ from trajdesign.data.coverage import require_sampled
 from trajdesign.data.grid import center_fit, centered_ifft, fit_matrix, slice_shape
 from trajdesign.data.identity import NAMES
 from trajdesign.data.raw import KEY, Volume, inspect, is_hdf5
-from trajdesign.data.splits import VAL_FRACTION, Split, Splits
+from trajdesign.data.splits import VAL_FRACTION, Split, Splits, refuse_idle
 from trajdesign.errors import ConfigError, InputError
 
 
@@ -40,14 +40,13 @@ def fastmri(
     and slices as number 13.
 
     It must be measured as a whole: undersampled, partial Fourier and elliptical scans are refused. Zeros around what
-    was measured, as fastMRI's files have them, are a lower resolution along that axis; the shorter side of the centre
-    needs 80 % of the longer one's samples.
+    was measured, as in fastMRI's files, are a lower resolution along that axis; the shorter side of the centre needs
+    80 % of the longer one's samples.
 
-    K-space is transformed by a centred orthonormal FFT; readout oversampling is cut off where the file's header tells
-    the field of view of the reconstruction; a header of another matrix is refused. Then the image keeps its whole field
-    of view: it is padded to the aspect ratio of the acquisition's, and its k-space cropped or filled up with zeros to
-    the matrix. A slice is read when it is asked for, and the first one of a file brings the others along, because all
-    of them are scaled by the maximum of their volume.
+    Readout oversampling is cut off where the file's header tells the field of view of the reconstruction; a header of
+    another matrix is refused. Then the image keeps its whole field of view: it is padded to the aspect ratio of the
+    acquisition's, and its k-space cropped or filled up with zeros to the matrix. A slice is read when it is asked for,
+    and the first one of a file brings the others along, because all are scaled by the maximum of their volume.
 
     Parameters
     ----------
@@ -68,8 +67,7 @@ def fastmri(
     cache_bytes
         Finished slices are kept in memory up to this size in all, of every process that reads.
     patient_pattern
-        Regular expression that finds the patient in a file name or, failing that, in the nearest folder's: see
-        `trajdesign.data.sources.images.images`.
+        Regular expression that finds the patient in a path, as for `trajdesign.data.sources.images.images`.
 
     Raises
     ------
@@ -85,7 +83,7 @@ def fastmri(
         )
     splits = Splits(train, val, test, val_fraction, 0.0, patient_pattern, dataset=key, is_hdf5=is_hdf5)
     files = splits.of(split)
-    splits.refuse_idle(key=(key != KEY, "" if any(map(is_hdf5, splits.every)) else "there is no HDF5 file"))
+    refuse_idle(key=(key != KEY, "" if any(map(is_hdf5, splits.every)) else "there is no HDF5 file"))
     volumes = [inspect(path, key, slices) for path in files]
     items = [(volume, number) for volume in volumes for number in splits.share(volume.slices, split, volume.path)]
     counts = {volume.n_coils: volume.path for volume in volumes}

@@ -18,7 +18,7 @@ from trajdesign.data.hdf5 import chunks, reader
 from trajdesign.data.identity import NAMES
 from trajdesign.data.nifti import MAX_BYTES, MAX_VOXELS, Plane, is_nifti, read_nifti
 from trajdesign.data.receiver import receive
-from trajdesign.data.splits import VAL_FRACTION, Split, Splits
+from trajdesign.data.splits import VAL_FRACTION, Split, Splits, refuse_idle
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.files import untrusted
 from trajdesign.files.arrays import read_npy, read_npz
@@ -114,7 +114,7 @@ def images(
     endings = {untrusted.ending(path) for path in splits.every if not path.is_dir()}
     arrays = "there is no file .npy, .npz or .h5" if not endings & {".npy", ".npz", *reader.ENDINGS} else ""
     named = "there is no file .npz or .h5" if not endings & {".npz", *reader.ENDINGS} else ""
-    splits.refuse_idle(
+    refuse_idle(
         plane=(plane != "auto", "" if any(map(is_nifti, splits.every)) else "there is no NIfTI file"),
         slice_axis=(slice_axis != 0, arrays),
         transpose=(transpose, arrays),
