@@ -69,6 +69,16 @@ def write_dicom(
     return str(folder)
 
 
+def test_values_that_do_not_keep_to_the_standard_are_no_warning(tmp_path):
+    folder = write_dicom(tmp_path / "a", volume())
+    for path in (tmp_path / "a").iterdir():
+        content = path.read_bytes()
+        assert b"1.2.826" in content, "as pydicom's own identities start"
+        path.write_bytes(content.replace(b"1.2.826", b"1.2.x26"))
+    found = magnitude(images(ACQUISITION, "test", test=[folder]))
+    np.testing.assert_allclose(found, scaled(volume()), atol=1e-4)
+
+
 @pytest.mark.parametrize("orientation", [(1, 0, 0, 0, 1, 0), (1, 0, 0, 0, 0, -1), (0.8, 0.6, 0, -0.6, 0.8, 0)])
 def test_a_folder_is_a_volume_in_the_order_of_its_positions(tmp_path, orientation):
     array = volume()

@@ -5,6 +5,7 @@ import io
 import math
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,15 @@ def read_series(folder: Path) -> tuple[NDArray[np.float32], tuple[float, float]]
     return volume.reshape(len(at_place), -1, *volume.shape[1:]), images[0].series.spacing
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide warnings of what does not keep to the standard, whenever a value is asked for; what matters is refused."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@_quiet()
 def people(folder: Path) -> list[str]:
     """Return the patient and the study of a folder's first file, if it can be read; all files have the same."""
     try:
@@ -98,16 +108,15 @@ def _dataset(path: Path, **how: Any) -> Any:
     except ImportError:
         raise missing("DICOM", "pydicom", "dicom") from None
     content = untrusted.read_bytes(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what does not keep to the standard; what matters is refused
-        syntax = None
-        with contextlib.suppress(Exception):  # pydicom raises many types on damaged files, and again below
-            syntax = pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID")
-        if syntax == pydicom.uid.DeflatedExplicitVRLittleEndian:
-            raise InputError(f"{path} is deflated, and tells not to what size; inflate it with dcmconv +te.")
-        return pydicom.dcmread(io.BytesIO(content), **how)
+    syntax = None
+    with contextlib.suppress(Exception):  # pydicom raises many types on damaged files, and again below
+        syntax = pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID")
+    if syntax == pydicom.uid.DeflatedExplicitVRLittleEndian:
+        raise InputError(f"{path} is deflated, and tells not to what size; inflate it with dcmconv +te.")
+    return pydicom.dcmread(io.BytesIO(content), **how)
 
 
+@_quiet()
 def _read(path: Path) -> _Image:
     try:
         data = _dataset(path)
@@ -119,8 +128,7 @@ def _read(path: Path) -> _Image:
         raise InputError(f"{path} is no DICOM image, or damaged ({type(error).__name__}: {error}).") from None
     try:
         slope, intercept = float(data.get("RescaleSlope", 1)), float(data.get("RescaleIntercept", 0))
-        with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):  # refused where it is used
-            warnings.simplefilter("ignore")
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused where it is used
             pixels = (data.pixel_array * slope + intercept).astype(np.float32)
     except MemoryError:
         raise
