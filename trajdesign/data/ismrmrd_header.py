@@ -39,7 +39,7 @@ class Header:
     @property
     def oversampling(self) -> float | None:
         """How many times the field of view of the reconstruction the readout encodes."""
-        encoded, recon = self.encoded.fov[0], self.recon.fov[0]
+        encoded, recon = self.encoded_fov[0], self.recon_fov[0]
         return encoded / recon if 0 < encoded < math.inf and 0 < recon < math.inf else None
 
 
