@@ -55,13 +55,9 @@ def build(
     parts.require_dims("bssfp_2d", trajectory, 2)
     parts.require_plausible(
         longest_tr=0.2,
-        flip_angle_deg=flip_angle_deg,
-        slice_thickness=slice_thickness,
-        tr=tr,
-        n_dummies=n_dummies,
-        bridge_slew=bridge_slew,
-        rf_duration=rf_duration,
-    )
+        flip_angle_deg=flip_angle_deg, slice_thickness=slice_thickness, tr=tr, n_dummies=n_dummies,
+        bridge_slew=bridge_slew, rf_duration=rf_duration,
+    )  # fmt: skip
     scanner, n_shots = trajectory.scanner, trajectory.acquisition.n_shots
     sequence = pp.Sequence(parts.system(scanner))
     first, pulse = (

@@ -72,31 +72,16 @@ def build(
     parts.require_dims("gre_2d", trajectory, 2)
     parts.require_plausible(
         longest_tr=max(4.0, 0.1 * n_slices),  # no T1 of tissue gains by more, unless many slices fill it
-        flip_angle_deg=flip_angle_deg,
-        slice_thickness=slice_thickness,
-        slice_gap=slice_gap,
-        n_slices=n_slices,
-        te=te,
-        tr=tr,
-        n_dummies=n_dummies,
-        spoiler_cycles=spoiler_cycles,
-        bridge_slew=bridge_slew,
-        rf_duration=rf_duration,
-    )
+        flip_angle_deg=flip_angle_deg, slice_thickness=slice_thickness, slice_gap=slice_gap, n_slices=n_slices, te=te,
+        tr=tr, n_dummies=n_dummies, spoiler_cycles=spoiler_cycles, bridge_slew=bridge_slew, rf_duration=rf_duration,
+    )  # fmt: skip
     scanner, n_shots = trajectory.scanner, trajectory.acquisition.n_shots
     sequence = pp.Sequence(parts.system(scanner))
     pulse = parts.slice_pulse(
-        scanner,
-        flip_angle_deg=flip_angle_deg,
-        slice_thickness=slice_thickness,
-        duration=rf_duration,
-        slew=bridge_slew,
+        scanner, flip_angle_deg=flip_angle_deg, slice_thickness=slice_thickness, duration=rf_duration, slew=bridge_slew
     )
     waveforms = bridges.design(
-        trajectory,
-        gz_prephaser=-pulse.after,
-        gz_rewinder=spoiler_cycles / slice_thickness,
-        bridge_slew=bridge_slew,
+        trajectory, gz_prephaser=-pulse.after, gz_rewinder=spoiler_cycles / slice_thickness, bridge_slew=bridge_slew
     )
     shots, segment = parts.Shots(sequence, trajectory, waveforms), parts.Segments(scanner)
     wait_te, te = parts.wait("te", te, pulse.duration - pulse.centre + shots.echo, scanner.block_raster)

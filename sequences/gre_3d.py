@@ -65,16 +65,9 @@ def build(
     """
     parts.require_plausible(
         longest_tr=1.0,
-        flip_angle_deg=flip_angle_deg,
-        n_partitions=n_partitions,
-        partition_thickness=partition_thickness,
-        te=te,
-        tr=tr,
-        n_dummies=n_dummies,
-        spoiler_cycles=spoiler_cycles,
-        bridge_slew=bridge_slew,
-        rf_duration=rf_duration,
-    )
+        flip_angle_deg=flip_angle_deg, n_partitions=n_partitions, partition_thickness=partition_thickness, te=te, tr=tr,
+        n_dummies=n_dummies, spoiler_cycles=spoiler_cycles, bridge_slew=bridge_slew, rf_duration=rf_duration,
+    )  # fmt: skip
     scanner, acquisition = trajectory.scanner, trajectory.acquisition
     if acquisition.n_dims == 3:
         n_partitions, partition_thickness, slab = 1, acquisition.voxel[2], acquisition.fov[2]
@@ -89,12 +82,8 @@ def build(
     encoding = [(partition - n_partitions // 2) / slab for partition in range(n_partitions)]
     spoiler = spoiler_cycles / partition_thickness
     before, after = encoding[0] - pulse.after, spoiler - encoding[0]
-    most = bridges.design(
-        trajectory,
-        gz_prephaser=0.0 if is_apart else before,
-        gz_rewinder=0.0 if is_apart else after,
-        bridge_slew=bridge_slew,
-    )
+    ends = (0.0, 0.0) if is_apart else (before, after)
+    most = bridges.design(trajectory, gz_prephaser=ends[0], gz_rewinder=ends[1], bridge_slew=bridge_slew)
     encode, rewind = (
         pp.make_trapezoid("z", area=area, max_slew=bridge_slew * sequence.system.max_slew, system=sequence.system)
         for area in (before, after)

@@ -58,15 +58,9 @@ def build(
     """
     parts.require_dims("se_2d", trajectory, 2)
     parts.require_plausible(
-        slice_thickness=slice_thickness,
-        te=te,
-        tr=tr,
-        n_dummies=n_dummies,
-        crusher_cycles=crusher_cycles,
-        spoiler_cycles=spoiler_cycles,
-        bridge_slew=bridge_slew,
-        rf_duration=rf_duration,
-    )
+        slice_thickness=slice_thickness, te=te, tr=tr, n_dummies=n_dummies, crusher_cycles=crusher_cycles,
+        spoiler_cycles=spoiler_cycles, bridge_slew=bridge_slew, rf_duration=rf_duration,
+    )  # fmt: skip
     scanner, n_shots, raster = trajectory.scanner, trajectory.acquisition.n_shots, trajectory.scanner.block_raster
     sequence = pp.Sequence(parts.system(scanner))
     common = {"slice_thickness": slice_thickness, "duration": rf_duration, "slew": bridge_slew}

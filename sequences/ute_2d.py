@@ -63,30 +63,22 @@ def build(
     parts.require_dims("ute_2d", trajectory, *((2,) if pulse == "half" else (2, 3)))
     parts.require_plausible(
         longest_tr=1.0,
-        flip_angle_deg=flip_angle_deg,
-        slice_thickness=slice_thickness,
-        tr=tr,
-        n_dummies=n_dummies,
-        spoiler_cycles=spoiler_cycles,
-        bridge_slew=bridge_slew,
-        rf_duration=rf_duration,
-    )
+        flip_angle_deg=flip_angle_deg, slice_thickness=slice_thickness, tr=tr, n_dummies=n_dummies,
+        spoiler_cycles=spoiler_cycles, bridge_slew=bridge_slew, rf_duration=rf_duration,
+    )  # fmt: skip
     scanner, acquisition = trajectory.scanner, trajectory.acquisition
     away = float(trajectory.k_adc[:, 0].detach().norm(dim=-1).max()) * max(acquisition.fov)
     if away > 1:
         raise ConfigError(f"ute_2d plays shots from the centre out; {trajectory.name} starts {away:.3g}/FOV away.")
     sequence = pp.Sequence(parts.system(scanner))
+    usual = 1e-3 if pulse == "half" else 40e-6
+    duration = usual if rf_duration is None else rf_duration
     if pulse == "half":
         excitation = parts.slice_pulse(
-            scanner,
-            flip_angle_deg=flip_angle_deg,
-            slice_thickness=slice_thickness,
-            duration=1e-3 if rf_duration is None else rf_duration,
-            slew=bridge_slew,
-            shape="half",
-        )
+            scanner, flip_angle_deg=flip_angle_deg, slice_thickness=slice_thickness, duration=duration,
+            slew=bridge_slew, shape="half",
+        )  # fmt: skip
     else:
-        duration = 40e-6 if rf_duration is None else rf_duration
         excitation = parts.hard_pulse(scanner, flip_angle_deg=flip_angle_deg, duration=duration)
     waveforms = bridges.design(
         trajectory,

@@ -183,7 +183,7 @@ def test_what_eddy_currents_of_other_gradients_do_is_no_fault_of_the_file(distur
 def test_a_receiver_that_is_wrong_is_told_from_the_response(disturbed, tmp_path, monkeypatch):
     played = player.read(disturbed / "weak.seq")
     adcs = list(played.adcs)
-    adcs[2] = replace(adcs[2], event=replace(adcs[2].event, phase=adcs[2].phase + 0.5))
+    adcs[2] = replace(adcs[2], event=replace(adcs[2].event, phase=adcs[2].event.phase + 0.5))
     monkeypatch.setattr(player, "read", lambda _: replace(played, adcs=tuple(adcs)))
     facts = scan(disturbed / "weak.seq", run=disturbed / "weak", out=tmp_path / "out").facts
     assert not facts["is_of_run"]

@@ -145,7 +145,9 @@ def test_phases_are_those_of_a_spin_that_is_rotated(tmp_path, seed, frequency):
         for sample, time in enumerate(adc.times):
             waits = [time - edges[0] - first.end] if echo == 0 else [gap, time - edges[2] - second.end]
             m = spin(pulses[: echo + 1], waits, frequency)
-            m *= np.exp(1j * (adc.phase + 2 * math.pi * adc.frequency * (time - edges[adc.index] - adc.delay)))
+            m *= np.exp(
+                1j * (adc.event.phase + 2 * math.pi * adc.event.frequency * (time - edges[adc.index] - adc.event.delay))
+            )
             # the spin itself precesses by its frequency, and lags 90 degrees behind the field that excites it
             wanted = coherence.received(played)[echo][sample] + 2 * math.pi * frequency * turns[echo][sample]
             assert abs(np.angle(m * np.exp(1j * (wanted - math.pi / 2)))) < 2e-2
@@ -155,21 +157,17 @@ def test_phases_are_those_of_a_spin_that_is_rotated(tmp_path, seed, frequency):
 
 
 TEMPLATE = """
-import math
 from types import SimpleNamespace
 
-from trajdesign import blocks
-from trajdesign.pulseq.writer.parts import Shots
 
-
-class Deaf(Shots):
+class Deaf(parts.Shots):
     def sampled(self, phase):
         adc = super().sampled({phase})
         adc.freq_offset = {frequency}
         return adc
 
 
-blocks = SimpleNamespace(**{{**vars(blocks), "Shots": Deaf}})
+parts = SimpleNamespace(**{{**vars(parts), "Shots": Deaf}})
 """
 
 
@@ -233,3 +231,12 @@ def test_excitations_of_one_slice_that_differ_are_refused_and_warned_of(tmp_path
     (check,) = [check for check in found if check.name == "excitations of one slice that differ"]
     assert (check.value, check.verdict) == (1, "warning")
     assert check.where.endswith("(1 of 12 ADC events)")
+
+
+def test_groups_are_of_equal_rows_and_the_rest_is_unlike():
+    numbers = coherence.numbered(np.array([[1, 2], [0, 5], [1, 2], [0, 5]]))
+    assert numbers.tolist() == [1, 0, 1, 0]
+    groups = coherence.groups_of(numbers, np.array([True, True, True, False]))
+    assert [group.tolist() for group in groups] == [[1], [0, 2]]
+    values = np.array([[1.0, 0.0], [1.04, 0.0], [3.0, 0.0], [1.0, 0.3], [1.0, 0.0]])
+    assert coherence.unlike_most(values, np.array([0.1, 0.2])).tolist() == [False, False, True, True, False]

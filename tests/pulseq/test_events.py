@@ -26,8 +26,8 @@ def test_offsets_are_in_rad_and_hz(tmp_path):
         text = FILES[version]
         played = player.read(write(tmp_path, signed(text.replace(*pulse).replace(*adc))))
         assert {(p.phase, p.frequency) for _, p in played.pulses} == {(1.25, -440)}
-        assert {(a.phase, a.frequency) for a in played.adcs} == {(0.5, 900)}
-        assert {a.modulation is None for a in played.adcs} == {True}
+        assert {(a.event.phase, a.event.frequency) for a in played.adcs} == {(0.5, 900)}
+        assert {a.event.modulation is None for a in played.adcs} == {True}
         assert {(p.phase, p.frequency) for _, p in player.read(write(tmp_path, signed(text))).pulses} == {(0, 0)}
 
 
@@ -39,18 +39,20 @@ def test_ppm_are_of_the_field_that_is_given(tmp_path):
     played = player.read(path, larmor=LARMOR)
     (_, pulse), *_ = played.pulses
     assert (pulse.frequency, pulse.phase) == pytest.approx((10 - 440.6616, 0.5 + 1.27728), rel=1e-12)
-    assert (played.adcs[0].frequency, played.adcs[0].phase) == pytest.approx((1 + 255.456, 0.25 - 1.27728), rel=1e-12)
+    assert (played.adcs[0].event.frequency, played.adcs[0].event.phase) == pytest.approx(
+        (1 + 255.456, 0.25 - 1.27728), rel=1e-12
+    )
     told = signed(path.read_text().partition("\n[SIG")[0].replace("Name by hand", "Gamma 42.576e6\nB0 3"))
     (_, pulse), *_ = player.read(write(tmp_path, told)).pulses
     assert (pulse.frequency, pulse.phase) == pytest.approx((10 - 440.6616, 0.5 + 1.27728), rel=1e-12)
     unknown = player.read(write(tmp_path, signed(text)))
-    assert all(math.isnan(x) for x in (unknown.pulses[0][1].phase, unknown.adcs[0].frequency))
+    assert all(math.isnan(x) for x in (unknown.pulses[0][1].phase, unknown.adcs[0].event.frequency))
 
 
 def test_the_receiver_may_have_a_phase_for_each_sample(tmp_path):
     text = FILES["1.5.0"].replace("1 10 2000 20 0 0 0 0 0", "1 8 2000 20 0 0 0 0.5 1")
     played = player.read(write(tmp_path, signed(text)))
-    assert played.adcs[1].modulation == pytest.approx([0, 1, 1, 1, 1, 1, 0, 0])
+    assert played.adcs[1].event.modulation == pytest.approx([0, 1, 1, 1, 1, 1, 0, 0])
     with pytest.raises(InputError, match="8 samples and 4 phases"):
         player.read(write(tmp_path, signed(text.replace("0 0.5 1", "0 0.5 2"))))
 
@@ -72,7 +74,7 @@ def test_offsets_are_those_of_pypulseq(tmp_path, version):
     played = player.read(path)
     pulses = [(b.rf.phase_offset, b.rf.freq_offset) for b in blocks if b.rf is not None]
     assert [(p.phase, p.frequency) for _, p in played.pulses] == pulses
-    assert [(a.phase, a.frequency) for a in played.adcs] == [
+    assert [(a.event.phase, a.event.frequency) for a in played.adcs] == [
         (b.adc.phase_offset, b.adc.freq_offset) for b in blocks if b.adc is not None
     ]
     assert pulses[2][0] == pytest.approx(math.radians(351), abs=1e-5)

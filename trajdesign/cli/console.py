@@ -61,21 +61,11 @@ def show_list(title: str, rows: Iterable[Sequence[str]]) -> None:
 
 
 def say(what: str | Table) -> None:
-    """Print on standard output; names in files are printed as they are, not as markup.
-
-    Raises
-    ------
-    ResourceError
-        If it cannot be written.
-    """
+    """Print on standard output, or raise a `ResourceError`; names in files are printed as they are, not as markup."""
     if isinstance(what, str):
         what = "\n".join(map(printable, what.split("\n")))
-    try:
+    with _writing():
         Console(markup=False, emoji=False, highlight=False).print(what, soft_wrap=isinstance(what, str))
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise _unwritable(error) from None
 
 
 def note(text: str) -> None:
@@ -124,19 +114,9 @@ def open_streams() -> None:
 
 
 def flush() -> None:
-    """Write what is left to print.
-
-    Raises
-    ------
-    ResourceError
-        If it cannot be written.
-    """
-    try:
+    """Write what is left to print, or raise a `ResourceError`."""
+    with _writing():
         sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise _unwritable(error) from None
 
 
 def drop(stream: TextIO) -> None:
@@ -145,9 +125,15 @@ def drop(stream: TextIO) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _unwritable(error: OSError) -> ResourceError:
-    drop(sys.stdout)
-    return ResourceError(f"cannot write standard output: {error.strerror}.")
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        drop(sys.stdout)
+        raise ResourceError(f"cannot write standard output: {error.strerror}.") from None
 
 
 def show_results(metrics: dict[str, Any]) -> None:
@@ -229,15 +215,10 @@ def show_checks(title: str, checks: Sequence["Finding"]) -> None:
     from trajdesign.pulseq.checks import text
 
     rows = [
-        (
-            check.name,
-            text(check.value, check.unit),
-            "" if check.limit is None else f"{check.rule} {text(check.limit, check.unit)}",
-            check.where,
-            check.verdict.upper() if check.verdict == "broken" else check.verdict,
-        )
-        for check in checks
-    ]
+        (c.name, text(c.value, c.unit), "" if c.limit is None else f"{c.rule} {text(c.limit, c.unit)}", c.where,
+         c.verdict.upper() if c.verdict == "broken" else c.verdict)
+        for c in checks
+    ]  # fmt: skip
     show(title, ("rule", "worst", "allowed", "where", ""), rows, left=("rule", "allowed", "where", ""))
     n_broken = sum(check.verdict == "broken" for check in checks)
     say(

@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -20,11 +19,8 @@ from typing import Any, Literal
 from trajdesign.errors import ResourceError, installing
 from trajdesign.version import __version__
 
-Verdict = Literal["ok", "missing", "absent", "failed"]
-
 #: Extras of the package that only its developers need.
 _DEVELOPMENT = {"dev", "docs", "mrzero", "test"}
-
 
 #: Largest relative error in double precision; torchkbnufft's table of its kernel has one of 4e-5.
 _NUFFT_ERRORS = {"finufft": 1e-7, "cufinufft": 1e-7, "torchkbnufft": 2e-4}
@@ -32,27 +28,16 @@ _NUFFT_ERRORS = {"finufft": 1e-7, "cufinufft": 1e-7, "torchkbnufft": 2e-4}
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One thing that was looked at.
+    """One thing that was looked at."""
 
-    Parameters
-    ----------
-    kind
-        ``version``, ``package``, ``folder``, ``device``, ``backend`` or ``test``.
-    name
-        Of the thing.
-    value
-        What was found.
-    verdict
-        ``ok``; ``missing``, which the program cannot do without; ``absent``, which only some of its parts need;
-        ``failed``, a test whose number is wrong.
-    remedy
-        What to do about it.
-    """
-
-    kind: str
+    kind: Literal["version", "package", "folder", "device", "backend", "test"]
     name: str
+    #: What was found.
     value: str
-    verdict: Verdict = "ok"
+    #: ``missing``: the program cannot do without it; ``absent``: only some of its parts need it; ``failed``: a test
+    #: whose number is wrong.
+    verdict: Literal["ok", "missing", "absent", "failed"] = "ok"
+    #: What to do about it.
     remedy: str = ""
 
 
@@ -147,9 +132,9 @@ def _tests() -> Iterator[Diagnosis]:
 
     for device in processes.found():
         for name in nufft.there(device):
-            for what, compute in (("NUFFT", _forward), ("adjoint NUFFT", _adjoint), ("gradient to k", _gradient)):
+            for what, compute in _nufft_errors(device).items():
                 with nufft.using(name):
-                    tested = _test(f"{what}, {name} on {device}", partial(compute, device), _NUFFT_ERRORS[name])
+                    tested = _test(f"{what}, {name} on {device}", compute, _NUFFT_ERRORS[name])
                 yield tested
     yield _test("k of a straight line, exact sums of its gradients (1/FOV)", _line, 1e-9)
     yield _test("slew rate of a known corner (relative error)", _corner, 1e-9)
@@ -164,60 +149,48 @@ def _test(name: str, compute: Callable[[], float], limit: float) -> Diagnosis:
         return Diagnosis("test", name, str(reason), "missing", "make room, or set TMPDIR to a folder that has some")
     except Exception as reason:
         return Diagnosis("test", name, f"{type(reason).__name__}: {reason}", "failed", "please report it")
-    ok = error <= limit
-    return Diagnosis(
-        "test", name, f"{error:.1e}, allowed {limit:g}", "ok" if ok else "failed", "" if ok else "please report it"
-    )
+    value = f"{error:.1e}, allowed {limit:g}"
+    if error <= limit:
+        return Diagnosis("test", name, value)
+    return Diagnosis("test", name, value, "failed", "please report it")
 
 
-def _problem(device: Any) -> tuple[Any, Any, Any]:
-    """Return an image (1, y, x), points (point, dim) in rad/pixel, and the matrix of the direct sums (point, pixel)."""
+def _nufft_errors(device: Any) -> dict[str, Callable[[], float]]:
+    """Return what compares NUFFTs of a small image with direct sums, and their gradient with central differences."""
     import torch
+
+    from trajdesign.encoding.nufft import nufft, nufft_adjoint
 
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(1, 12, 16, generator=generator, dtype=torch.complex128).to(device)
-    omega = ((torch.rand(40, 2, generator=generator, dtype=torch.float64) - 0.5) * 6).to(device)
-    y, x = (torch.arange(n, device=device, dtype=torch.float64) - n // 2 for n in (12, 16))
-    phase = omega[:, 0, None, None] * x + omega[:, 1, None, None] * y[:, None]
-    return image, omega, torch.exp(-1j * phase).flatten(1)
-
-
-def _forward(device: Any) -> float:
-    from trajdesign.encoding.nufft import nufft
-
-    image, omega, direct = _problem(device)
-    exact = image.flatten() @ direct.T
-    return float((nufft(image, omega)[0] - exact).norm() / exact.norm())
-
-
-def _adjoint(device: Any) -> float:
-    from trajdesign.encoding.nufft import nufft_adjoint
-
-    _, omega, direct = _problem(device)
-    values = direct.sum(1)
-    exact = direct.conj().T @ values
-    return float((nufft_adjoint(values[None], omega, (12, 16)).flatten() - exact).norm() / exact.norm())
-
-
-def _gradient(device: Any) -> float:
-    """Compare the gradient of a sum of squares to k with central differences of the direct sums."""
-    import torch
-
-    from trajdesign.encoding.nufft import nufft
-
-    image, omega, _ = _problem(device)
+    omega = ((torch.rand(40, 2, generator=generator, dtype=torch.float64) - 0.5) * 6).to(device)  # rad/pixel
     y, x = (torch.arange(n, device=device, dtype=torch.float64) - n // 2 for n in (12, 16))
 
-    def energy(points: Any) -> Any:
+    def exponentials(points: Any) -> Any:
+        """Return the matrix of the direct sums (point, pixel)."""
         phase = points[:, 0, None, None] * x + points[:, 1, None, None] * y[:, None]
-        return (image * torch.exp(-1j * phase)).sum((-2, -1)).abs().square()
+        return torch.exp(-1j * phase).flatten(1)
 
-    step = 1e-5
-    shifts = step * torch.eye(2, device=device, dtype=torch.float64)
-    exact = torch.stack([(energy(omega + s) - energy(omega - s)) / (2 * step) for s in shifts], dim=-1)
-    omega.requires_grad_(True)
-    nufft(image, omega).abs().square().sum().backward()
-    return float((omega.grad - exact).norm() / exact.norm())
+    direct = exponentials(omega)
+
+    def forward() -> float:
+        exact = image.flatten() @ direct.T
+        return float((nufft(image, omega)[0] - exact).norm() / exact.norm())
+
+    def adjoint() -> float:
+        values = direct.sum(1)
+        exact = direct.conj().T @ values
+        return float((nufft_adjoint(values[None], omega, (12, 16)).flatten() - exact).norm() / exact.norm())
+
+    def gradient() -> float:
+        shifts = 1e-5 * torch.eye(2, device=device, dtype=torch.float64)
+        ends = [[(exponentials(omega + d) @ image.flatten()).abs().square() for d in (s, -s)] for s in shifts]
+        exact = torch.stack([(after - before) / 2e-5 for after, before in ends], dim=-1)
+        points: Any = omega.clone().requires_grad_(True)
+        nufft(image, points).abs().square().sum().backward()
+        return float((points.grad - exact).norm() / exact.norm())
+
+    return {"NUFFT": forward, "adjoint NUFFT": adjoint, "gradient to k": gradient}
 
 
 def _small() -> tuple[Any, Any]:

@@ -35,7 +35,7 @@ from trajdesign.files.atomic import atomic_path
 from trajdesign.learning.run_folder import to_json
 from trajdesign.learning.trained import TrainedRun
 from trajdesign.physics.response import Response
-from trajdesign.pulseq import coherence, declared
+from trajdesign.pulseq import coherence
 from trajdesign.pulseq.reader import player, sequence
 from trajdesign.pulseq.response import k_of_file
 from trajdesign.reconstruction import metrics
@@ -194,7 +194,7 @@ def scan(
         scanned.facts["nrmse_of_slices"] = errors
         if trained is not None:
             scanned.facts.update(_verdict(told, slices, trained.trajectory.scanner, scanned.facts))
-        of = Scanner(**declared.nucleus(told, path))
+        of = Scanner(**told.nucleus(path))
         of_slices, k = torch.stack(signals).numpy(), torch.stack(places).numpy()
         mrd.write(to["raw.h5"], of_slices, k, acquisition, of, slice_thickness=thickness(told, path))
         _write(scanned, to)
@@ -213,7 +213,7 @@ def _facts_of_file(
         "n_shots": acquisition.n_shots,
         "n_samples": acquisition.n_samples,
         "duration": played.duration,
-        **declared.nucleus(played, path),
+        **played.nucleus(path),
     }
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from trajdesign.errors import ConfigError
 
-#: The common interpreters take an ADC event in at most so many equal pieces of at most so many samples, which are a
+#: The common interpreters take an ADC event in at most so many equal pieces, of at most so many samples each, a
 #: multiple of so many.
 MOST_PIECES, LONGEST, DIVISOR = 128, 8192, 4
 
@@ -16,12 +16,7 @@ def segment(n_samples: int, dwell: float, raster: float) -> int:
 
     Pieces are equal, a multiple of 4 samples, and end on the gradient raster (``calcAdcSeg`` of Pulseq's toolbox).
 
-    Parameters
-    ----------
-    n_samples
-        Of the event.
-    dwell, raster
-        Dwell time and gradient raster, s.
+    `dwell` and the gradient `raster` are in s.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """What a check of a whole Pulseq file finds: the worst value against a rule, and its place as text."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -83,18 +83,14 @@ def in_block(file: SeqFile, blocks: list[int]) -> Callable[[int], str]:
     return lambda i: f"block {file.block_numbers[blocks[i]]}, {file.block_edges[blocks[i]] * 1e3:.3f} ms"
 
 
-def counted(
-    file: SeqFile,
-    name: str,
-    off: NDArray[np.bool_],
-    what: Callable[[int], str] = lambda _: "",
-    *,
-    is_advice: bool = True,
-) -> Finding:
-    """Return the check that no ADC event is `off` (adc,); `what` tells of the first that is."""
-    found = np.flatnonzero(off)
-    where = ""
-    if len(found):
-        first = int(found[0])
-        where = f"{in_block(file, [file.adcs[first].index])(0)}{what(first)} ({len(found)} of {len(off)} ADC events)"
-    return Finding(name, len(found), 0, "", where, not len(found), is_advice=True)
+def count_of(file: SeqFile, name: str, blocks: Sequence[int], remark: str = "", *, is_advice: bool = True) -> Finding:
+    """Return the check that no block is one of `blocks`, by their indices; the first is named, with a remark."""
+    where = in_block(file, list(blocks))(0) + remark if len(blocks) else ""
+    return Finding(name, len(blocks), 0, "", where, not len(blocks), is_advice=is_advice)
+
+
+def counted(file: SeqFile, name: str, off: NDArray[np.bool_], what: Callable[[int], str] = lambda _: "") -> Finding:
+    """Return the check, a warning, that no ADC event is `off` (adc,); `what` tells of the first that is."""
+    found = np.flatnonzero(off).tolist()
+    remark = f"{what(found[0])} ({len(found)} of {len(off)} ADC events)" if found else ""
+    return count_of(file, name, [file.adcs[i].index for i in found], remark)

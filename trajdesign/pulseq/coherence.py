@@ -10,9 +10,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from trajdesign.pulseq.reader.axis import values_at
 from trajdesign.pulseq.reader.events import Pulse
-from trajdesign.pulseq.reader.player import Adc
+from trajdesign.pulseq.reader.kspace import Adc
 from trajdesign.pulseq.reader.sequence import SeqFile
 
 #: What six digits of a frequency in a file may turn a phase by, rad; it costs an image less than a hundredth.
@@ -38,47 +37,52 @@ def dephasing(file: SeqFile) -> tuple[NDArray[np.floating], ...]:
 
 def slices(file: SeqFile) -> NDArray[np.integer]:
     """Return the number of each ADC event's slice (adc,): its label, or else by the frequency of its excitation."""
-    if "SLC" in file.labels:
-        return file.labels["SLC"]
-    return np.unique(np.nan_to_num(_paths(file)[:, 1].round(3)), return_inverse=True)[1].reshape(-1)
+    return file.labels["SLC"] if "SLC" in file.labels else numbered(np.nan_to_num(_paths(file)[:, 1:2].round(3)))
 
 
 def echoes(file: SeqFile) -> NDArray[np.integer]:
     """Return a number of each ADC event (adc,), the same for those of one slice after as many refocusing pulses."""
-    keys = np.stack([slices(file), np.nan_to_num(_paths(file)[:, 2], nan=-1.0)], axis=1)
-    return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
+    return numbered(np.stack([slices(file), _n_refocused(file)], axis=1))
+
+
+def numbered(rows: NDArray) -> NDArray[np.integer]:
+    """Return the number of the group of each row (row,): equal rows (row, value) are one group."""
+    return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def groups_of(numbers: NDArray[np.integer], judged: NDArray[np.bool_]) -> list[NDArray[np.integer]]:
+    """Return the members of each group among those that are judged, from the numbers of the groups of all (adc,)."""
+    return [np.flatnonzero(judged & (numbers == number)) for number in np.unique(numbers[judged])]
+
+
+def unlike_most(values: NDArray[np.floating], slack: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Tell which rows (event, value) are not, within `slack` (value,), what most of them are."""
+    unlike: NDArray[np.bool_] = (np.abs(values - values[most(np.round(values / slack))]) > slack).any(axis=1)
+    return unlike
+
+
+def most(values: NDArray) -> int:
+    """Return the index of a row (event[, value]) that occurs most often."""
+    _, first, counts = np.unique(values, axis=0, return_index=True, return_counts=True)
+    return int(first[counts.argmax()])
 
 
 def departures(file: SeqFile, groups: NDArray[np.integer]) -> NDArray[np.floating]:
     """Return how far the phase that the receiver sees departs from that of most events of its group (adc,), rad.
 
     A receiver whose frequency and phase shift the field of view does what it is meant to: such phases are linear in k.
-
-    Parameters
-    ----------
-    file
-        A file.
-    groups
-        The group of each ADC event (adc,).
-
-    Returns
-    -------
-    ndarray
-        In [0, pi]; not a number for noise and where `received` is none.
+    The result is not a number for noise and where `received` is none. `groups` has the group of each ADC event (adc,).
     """
     found, paths = np.full(len(file.adcs), np.nan), _paths(file)[:, 0]
-    noise = file.labels.get("NOISE", np.zeros(len(file.adcs)))
     # at the sample nearest to the centre, where what shifts the field of view turns least
     k, phase = np.zeros((len(file.adcs), 3)), np.full(len(file.adcs), np.nan)
     for i, (adc, at) in enumerate(zip(file.adcs, file.k, strict=True)):
         nearest = int(np.square(at).sum(axis=1).argmin())
         k[i], phase[i] = at[nearest], paths[i] - _receiver(adc)[nearest]
-    judged = np.isfinite(phase) & (noise == 0)
-    for group in np.unique(groups[judged]):
-        events = np.flatnonzero(judged & (groups == group))
+    for events in groups_of(groups, np.isfinite(phase) & (file.label("NOISE") == 0)):
         centred = phase[events] + 2 * math.pi * k[events] @ _shift(file, events)
         found[events] = _from_most(centred)
-        if len({file.adcs[i].phase for i in events}) > 1:
+        if len({file.adcs[i].event.phase for i in events}) > 1:
             flat = min((_from_most(_unsloped(centred, along)) for along in k[events].T), key=np.max)
             found[events] = np.where(flat.max() <= TOLERANCE, flat, found[events])
     return found
@@ -95,57 +99,56 @@ def drifts(file: SeqFile, events: NDArray[np.integer]) -> NDArray[np.floating]:
 
 def excited(file: SeqFile) -> NDArray[np.integer]:
     """Return the number of each ADC event's excitation among `SeqFile.excitations` (adc,); -1 before the first."""
-    starts = [adc.first for adc in file.adcs]
-    found: NDArray[np.integer] = np.searchsorted(file.excitations, starts, side="right") - 1
-    return found
+    return _last(file, file.excitations)
 
 
 def imaging(file: SeqFile) -> NDArray[np.bool_]:
     """Tell which ADC events sample the object for an image (adc,): no noise, no navigator, none before a pulse."""
-    none = np.zeros(len(file.adcs))
-    is_other = (file.labels.get("NOISE", none) != 0) | (file.labels.get("NAV", none) != 0)
-    return (excited(file) >= 0) & ~is_other
+    return (excited(file) >= 0) & (file.label("NOISE") == 0) & (file.label("NAV") == 0)
 
 
 def acting(file: SeqFile) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
     """Return each ADC event's excitation, and its last refocusing pulse, in `SeqFile.pulses` (adc,); -1 for none."""
-    starts = [adc.first for adc in file.adcs]
     chosen = []
     for uses in ("eu", "r"):
-        places = np.array([i for i, (_, pulse) in enumerate(file.pulses) if pulse.use in uses], dtype=int)
-        times = [file.block_edges[file.pulses[i][0]] + file.pulses[i][1].centre for i in places.tolist()]
-        chosen.append(np.append(places, -1)[np.searchsorted(times, starts, side="right") - 1])
+        places = [n for n, (_, pulse) in enumerate(file.pulses) if pulse.use in uses]
+        chosen.append(np.array([*places, -1])[_last(file, _centres(file)[places])])
     excitation, refocusing = chosen
     return excitation, np.where(refocusing > excitation, refocusing, -1)
+
+
+def _centres(file: SeqFile) -> NDArray[np.floating]:
+    """Return the time of the centre of each pulse (pulse,), s."""
+    return np.array([file.block_edges[i] + pulse.centre for i, pulse in file.pulses])
+
+
+def _last(file: SeqFile, times: NDArray[np.floating]) -> NDArray[np.integer]:
+    """Return the number of the last of `times` before each ADC event (adc,); -1 for none."""
+    return np.searchsorted(times, [adc.first for adc in file.adcs], side="right") - 1
 
 
 def uneven(file: SeqFile, groups: NDArray[np.integer]) -> NDArray[np.bool_]:
     """Tell which ADC events' pulses play nothing, or not the flip angle, place or gradient of most in its group (adc,).
 
-    Both the excitation and the last refocusing pulse, if any, count. Of the place the pulse's frequency and the
-    gradient in its middle tell; noise, and what comes before any excitation, is left out. The sign of the gradient
-    counts where the label ``SET`` tells half pulses apart. An extent of the flip angle is the root of the pulse's
-    energy, as all pulses of a group have one shape.
+    Both the excitation and the last refocusing pulse, if any, count. The pulse's frequency and the gradient in its
+    middle tell the place; noise, and what comes before any excitation, is left out. The sign of the gradient counts
+    where the label ``SET`` tells half pulses apart. As all pulses of a group have one shape, the root of the pulse's
+    energy stands for the flip angle.
     """
     found = np.zeros(len(file.adcs), dtype=bool)
     if not file.pulses:
         return found
-    noise, halves = (file.labels.get(name, np.zeros(len(found))) for name in ("NOISE", "SET"))
-    excitation, refocusing = acting(file)
-    kinds = _kinds(file)
+    halves, (excitation, refocusing), kinds = file.label("SET"), acting(file), _kinds(file)
     if not halves.any():
         kinds[:, 5:] = np.abs(kinds[:, 5:])
-    if (
-        "SLC" not in file.labels and "SlicePositions" not in file.definitions
-    ):  # slices of other planes may have one number
+    if "SLC" not in file.labels and "SlicePositions" not in file.definitions:
+        # slices of other planes may have one number
         kinds[:, 5:] = np.linalg.norm(kinds[:, 5:], axis=1, keepdims=True)
-    keys = np.stack([groups, halves, np.nan_to_num(_paths(file)[:, 2], nan=-1.0)], axis=1)
+    keys = np.stack([groups, halves, _n_refocused(file)], axis=1)
     for pulse, columns in ((excitation, 2), (refocusing, 3)):
-        judged = (pulse >= 0) & (excitation >= 0) & (noise == 0)
-        of = np.unique(keys[:, :columns], axis=0, return_inverse=True)[1].reshape(-1)
-        for group in np.unique(of[judged]):
-            events = np.flatnonzero(judged & (of == group))
-            found[events] |= _unlike_most(kinds[pulse[events]])
+        judged = (pulse >= 0) & (excitation >= 0) & (file.label("NOISE") == 0)
+        for events in groups_of(numbered(keys[:, :columns]), judged):
+            found[events] |= _is_other(kinds[pulse[events]])
     return found
 
 
@@ -154,37 +157,33 @@ def _kinds(file: SeqFile) -> NDArray[np.floating]:
     pulses = [pulse for _, pulse in file.pulses]
     flip = np.sqrt([pulse.energy for pulse in pulses])[:, None]
     frequency = np.nan_to_num([pulse.frequency for pulse in pulses])[:, None]
-    middle = np.array([file.block_edges[i] + (pulse.delay + pulse.end) / 2 for i, pulse in file.pulses])
-    g = np.stack([values_at(middle, t, values, "right") for t, values in file.waveforms], axis=1)
+    g = file.gradient_at(file.pulse_spans.mean(axis=0))
     square = np.square(g).sum(axis=1, keepdims=True)
     place = np.where(square > 0, frequency * g / np.where(square > 0, square, 1.0), 0.0)
     return np.concatenate([flip, place, np.where(square > 0, 0.0, frequency), g], axis=1)
 
 
-def _unlike_most(kinds: NDArray[np.floating]) -> NDArray[np.bool_]:
+def _is_other(kinds: NDArray[np.floating]) -> NDArray[np.bool_]:
     """Tell which rows of `_kinds` are not most of them, or of no flip angle (row,)."""
     flip, gradient = (max(_SAME_FLIP * float(np.abs(part).max()), 1e-12) for part in (kinds[:, 0], kinds[:, 5:]))
-    scaled = kinds / np.array([flip, *[_SAME_PLACE] * 3, _SAME_FREQUENCY, *[gradient] * 3])
-    _, first, counts = np.unique(np.round(scaled), axis=0, return_index=True, return_counts=True)
-    unlike: NDArray[np.bool_] = np.abs(scaled - scaled[first[counts.argmax()]]).max(axis=1) > 1
-    return unlike | (kinds[:, 0] == 0)
+    slack = np.array([flip, *[_SAME_PLACE] * 3, _SAME_FREQUENCY, *[gradient] * 3])
+    return unlike_most(kinds, slack) | (kinds[:, 0] == 0)
 
 
 def _receiver(adc: Adc) -> NDArray[np.floating]:
     """Return the phase of the receiver at the samples of an ADC event (sample,), rad."""
     since = (np.arange(len(adc.times)) + 0.5) * adc.dwell
-    return adc.phase + 2 * math.pi * adc.frequency * since + (0.0 if adc.modulation is None else adc.modulation)
+    turned = 2 * math.pi * adc.event.frequency * since
+    return adc.event.phase + turned + (0.0 if adc.event.modulation is None else adc.event.modulation)
 
 
 def _shift(file: SeqFile, events: NDArray[np.integer]) -> NDArray[np.floating]:
     """Return where the receiver's frequencies move the centre of the field of view to (3,), m."""
-    frequencies = np.array([file.adcs[i].frequency for i in events])
+    frequencies = np.array([file.adcs[i].event.frequency for i in events])
     if not frequencies.any():
         return np.zeros(3)
-    gradients = np.array(
-        [(file.k[i][-1] - file.k[i][0]) / max(np.ptp(file.adcs[i].times), 1e-12) for i in events.tolist()]
-    )
-    return np.linalg.lstsq(gradients, frequencies, rcond=1e-6)[0]
+    g = [(file.k[i][-1] - file.k[i][0]) / max(np.ptp(file.adcs[i].times), 1e-12) for i in events.tolist()]
+    return np.linalg.lstsq(np.array(g), frequencies, rcond=1e-6)[0]
 
 
 def _from_most(phase: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -206,16 +205,19 @@ def _unsloped(phase: NDArray[np.floating], k: NDArray[np.floating]) -> NDArray[n
 
 def _paths(file: SeqFile) -> NDArray[np.floating]:
     """Return phase (rad), frequency of the excitation (Hz) and number of refocusings of each ADC event (adc, 3)."""
-    state, states, times = np.full(3, np.nan), [np.full(3, np.nan)], list[float]()
-    for block, pulse in file.pulses:
+    state, states = np.full(3, np.nan), [np.full(3, np.nan)]
+    for _, pulse in file.pulses:
         if pulse.use in "eu":
             state = np.array([_phase(pulse), pulse.frequency, 0.0])
         elif pulse.use == "r":
             state = np.array([2 * _phase(pulse) - state[0] + math.pi, state[1], state[2] + 1])
         states.append(state)
-        times.append(file.block_edges[block] + pulse.centre)
-    starts = np.array([adc.first for adc in file.adcs])
-    return np.array(states)[np.searchsorted(np.array(times), starts, side="right")].reshape(-1, 3)
+    return np.array(states)[_last(file, _centres(file)) + 1]
+
+
+def _n_refocused(file: SeqFile) -> NDArray[np.floating]:
+    """Return the number of refocusing pulses since each ADC event's excitation (adc,); -1 without one."""
+    return np.nan_to_num(_paths(file)[:, 2], nan=-1.0)
 
 
 def _phase(pulse: Pulse) -> float:

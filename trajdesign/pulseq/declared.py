@@ -8,20 +8,16 @@ writer may mean something else by a definition. The proof of an export refuses t
 import math
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trajdesign.errors import ConfigError, InputError
 from trajdesign.interfaces import Finding
 from trajdesign.pulseq import coherence
-from trajdesign.pulseq.checks import SAME_TIME, counted, in_block
-from trajdesign.pulseq.reader.parser import number
+from trajdesign.pulseq.checks import SAME_TIME, count_of, counted
 from trajdesign.pulseq.reader.sequence import SeqFile
 from trajdesign.pulseq.slabs import slices
-from trajdesign.scanner import Scanner, told_nucleus
+from trajdesign.scanner import Scanner
 
 #: Labels that change what a scanner does with an ADC event or its gradients; those of one kind of scan have one value.
 _FLAGS = ("NOROT", "NOPOS", "NOSCL", "ONCE")
@@ -45,31 +41,8 @@ _CENTRAL = 0.75
 _MOST_WAYS = 1024
 
 
-def nucleus(file: SeqFile, path: Path | str) -> dict[str, Any]:
-    """Return ``nucleus`` and ``gamma`` of a `Scanner` from the definitions of a Pulseq file, as far as it has them.
-
-    Raises
-    ------
-    InputError
-        If they make no sense.
-    """
-    gamma = file.definitions.get("Gamma")
-    try:
-        return told_nucleus(file.definitions.get("Nucleus"), None if gamma is None else number(gamma))
-    except (ConfigError, InputError, ValueError) as error:
-        raise InputError(f"{path}: definitions Nucleus and Gamma: {error}") from None
-
-
 def declared(file: SeqFile, scanner: Scanner) -> list[Finding]:
-    """Hold what a file plays against its definitions and labels.
-
-    Parameters
-    ----------
-    file
-        As `trajdesign.pulseq.reader.player.read` played it.
-    scanner
-        Whether it needs a label for each segment.
-    """
+    """Hold what a file plays against its definitions and labels, and those of segments where the scanner needs them."""
     return [
         *slices(file),
         *_times(file),
@@ -84,7 +57,7 @@ def declared(file: SeqFile, scanner: Scanner) -> list[Finding]:
 def _times(file: SeqFile) -> Iterator[Finding]:
     """Yield whether shots are sampled alike, at one time after an excitation, at TE, and once in TR."""
     is_image, of, excitations = coherence.imaging(file), coherence.excited(file), file.excitations
-    lost = np.full(len(file.adcs), bool(file.adcs) and not len(excitations)) & (file.labels.get("NOISE", of * 0) == 0)
+    lost = np.full(len(file.adcs), bool(file.adcs) and not len(excitations)) & (file.label("NOISE") == 0)
     yield counted(file, "ADC events without an excitation", lost)
     judged = np.flatnonzero(is_image)
     if not len(judged):
@@ -94,13 +67,12 @@ def _times(file: SeqFile) -> Iterator[Finding]:
     first = np.flatnonzero(np.diff(of, prepend=-2))
     order = np.arange(len(of)) - first[np.searchsorted(first, np.arange(len(of)), side="right") - 1]
     keys = [order, *(file.labels[name] for name in _TIMED if name in file.labels)]
-    _, groups = np.unique(np.stack(keys)[:, judged], axis=1, return_inverse=True)
-    members = [judged[groups.reshape(-1) == group] for group in range(groups.max() + 1)]
+    members = coherence.groups_of(coherence.numbered(np.stack(keys, axis=1)), is_image)
     unlike, late, usual = np.zeros(len(of), dtype=bool), np.zeros(len(of), dtype=bool), np.full(len(of), np.nan)
-    shapes = np.array([(adc.count, adc.dwell * 1e9, adc.frequency) for adc in file.adcs])
+    shapes = np.array([(adc.count, adc.dwell * 1e9, adc.event.frequency) for adc in file.adcs])
     for events in members:
         unlike[events] = _few_unlike(np.nan_to_num(shapes[events]), np.array([0.5, 0.5, 1.0]))
-        usual[events] = starts[events][_most(np.round(starts[events] / _SAME_START))]
+        usual[events] = starts[events][coherence.most(np.round(starts[events] / _SAME_START))]
         late[events] = _few_unlike(starts[events][:, None], np.array([_SAME_START]))
     if len(excitations) > 1:  # the pulse that should be in between is missing, unless most are sampled so late
         gap = starts > float(np.median(np.diff(excitations))) * (1 + 1e-6)
@@ -197,14 +169,8 @@ def _counters(file: SeqFile) -> Iterator[Finding]:
 
 def _few_unlike(values: NDArray[np.floating], slack: NDArray[np.floating]) -> NDArray[np.bool_]:
     """Tell which rows (event, value) are not most, within `slack` (value,); none if they are more than a few."""
-    off: NDArray[np.bool_] = (np.abs(values - values[_most(np.round(values / slack))]) > slack).any(axis=1)
+    off = coherence.unlike_most(values, slack)
     return off & (off.mean() <= _FEW)
-
-
-def _most(values: NDArray[np.floating]) -> int:
-    """Return the index of a row (event[, value]) that occurs most often."""
-    _, first, counts = np.unique(values, axis=0, return_index=True, return_counts=True)
-    return int(first[counts.argmax()])
 
 
 def _flags(file: SeqFile) -> Iterator[Finding]:
@@ -219,7 +185,7 @@ def _flags(file: SeqFile) -> Iterator[Finding]:
         of_blocks = [blocks, np.array(acting, dtype=int)[pulses] if acting else blocks]
         played = np.stack([values[np.searchsorted(at, found, side="right") - 1] for found in of_blocks])
         of_most = played[:, judged].ravel()
-        usual = of_most[_most(of_most)]
+        usual = of_most[coherence.most(of_most)]
         yield counted(file, f"events whose {name} differs", judged & (played != usual).any(axis=0))
     if "REV" in file.labels:
         yield counted(file, "events whose REV contradicts k", judged & _reversed(file, judged))
@@ -235,11 +201,11 @@ def _reversed(file: SeqFile, judged: NDArray[np.bool_]) -> NDArray[np.bool_]:
         return off
     way = np.array([file.k[i][-1] - file.k[i][0] for i in events.tolist()])
     way /= np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-9)
-    _, groups = np.unique(np.round(way, 2) + 0.0, axis=0, return_inverse=True)
+    numbers = np.full(len(judged), -1)
+    numbers[events] = coherence.numbered(np.round(way, 2) + 0.0)
     both = (way @ way.T < -0.999).any() if len(way) <= _MOST_WAYS else True
-    for group in np.unique(groups) if both else [None]:
-        inside = events if group is None else events[groups.reshape(-1) == group]
-        off[inside] = labels[inside] != labels[inside][_most(labels[inside])]
+    for inside in coherence.groups_of(numbers, judged) if both else [events]:
+        off[inside] = labels[inside] != labels[inside][coherence.most(labels[inside])]
     return off if both or off.sum() <= _FEW * len(events) else np.zeros_like(off)
 
 
@@ -251,8 +217,7 @@ def _segments(file: SeqFile, scanner: Scanner) -> Iterator[Finding]:
     busy = sorted({i for i, _ in file.pulses} | {adc.index for adc in file.adcs})
     starts = np.unique(sets[:, 0])
     before = [i for i in busy if not len(starts) or i < starts[0]]
-    where = in_block(file, before)(0) if before else ""
-    yield Finding("blocks before the first TRID", len(before), 0, "", where, not before)
+    yield count_of(file, "blocks before the first TRID", before, is_advice=False)
     cells = np.round(np.diff(file.block_edges) / file.rasters["BlockDurationRaster"]).astype(int)
     events = np.zeros((2, len(cells)), dtype=int)  # how long a block lasts that plays or samples: others may wait
     for row, blocks in zip(events, ([i for i, _ in file.pulses], [adc.index for adc in file.adcs]), strict=True):
@@ -263,8 +228,7 @@ def _segments(file: SeqFile, scanner: Scanner) -> Iterator[Finding]:
         played = events[:, start:end].tobytes()
         if first.setdefault(names[start], played) != played:
             different.append(start)
-    where = in_block(file, different)(0) if different else ""
-    yield Finding("segments unlike others of their TRID", len(different), 0, "", where, not different)
+    yield count_of(file, "segments unlike others of their TRID", different, is_advice=False)
 
 
 def _soft_delays(file: SeqFile) -> Iterator[Finding]:
@@ -286,20 +250,14 @@ def _soft_delays(file: SeqFile) -> Iterator[Finding]:
         ):
             if is_off:
                 found.append(delay.index)
-    for name, found, is_advice in (
-        ("soft delays of blocks that play", busy, False),
-        ("soft delays of two names or numbers", named, False),
-        ("soft delays stored for two wishes", unlike, True),
-    ):
-        where = in_block(file, found)(0) if found else ""
-        yield Finding(name, len(found), 0, "", where, not found, is_advice=is_advice)
+    yield count_of(file, "soft delays of blocks that play", busy, is_advice=False)
+    yield count_of(file, "soft delays of two names or numbers", named, is_advice=False)
+    yield count_of(file, "soft delays stored for two wishes", unlike)
 
 
 def _ppm(file: SeqFile) -> Finding:
     """Say what could not be judged: phases and frequencies in ppm of a field that is not known."""
     pulses = [i for i, p in file.pulses if p.use in "eur" and not math.isfinite(p.phase + p.frequency)]
-    unknown = [*pulses, *(adc.index for adc in file.adcs if not math.isfinite(adc.phase + adc.frequency))]
-    where = ""
-    if unknown:
-        where = f"{in_block(file, unknown)(0)}: phases and slices are not checked without the definitions B0 and Gamma"
-    return Finding("offsets in ppm of an unknown field", len(unknown), 0, "", where, not unknown, is_advice=True)
+    unknown = [*pulses, *(adc.index for adc in file.adcs if not math.isfinite(adc.event.phase + adc.event.frequency))]
+    remark = ": phases and slices are not checked without the definitions B0 and Gamma"
+    return count_of(file, "offsets in ppm of an unknown field", unknown, remark)

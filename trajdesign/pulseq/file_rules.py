@@ -1,12 +1,10 @@
 """The check of a whole Pulseq file against a scanner: every axis, every block, whoever wrote it.
 
 `inspect` returns one `Finding` per rule with the worst value and its place. Checks are estimates from the file; none of
-them shows that a sequence is safe for a person, and the scanner's own monitors stay in charge. Whoever adds a rule
-elsewhere returns a list of `Finding` from ``(SeqFile, Scanner)`` too.
+them shows that a sequence is safe for a person, and the scanner's own monitors stay in charge.
 """
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -14,9 +12,8 @@ from trajdesign.errors import InputError
 from trajdesign.interfaces import Finding
 from trajdesign.pulseq import coherence
 from trajdesign.pulseq.adc import DIVISOR, LONGEST, MOST_PIECES
-from trajdesign.pulseq.checks import AXES, SAME_TIME, at_time, in_block, misfit, reported, worst_of
+from trajdesign.pulseq.checks import AXES, SAME_TIME, at_time, counted, in_block, misfit, reported, worst_of
 from trajdesign.pulseq.declared import declared
-from trajdesign.pulseq.reader.axis import Jump, values_at
 from trajdesign.pulseq.reader.sequence import SeqFile
 from trajdesign.scanner import Scanner
 from trajdesign.tolerances import DWELL_ROUNDING
@@ -24,13 +21,14 @@ from trajdesign.tolerances import DWELL_ROUNDING
 #: More samples than any ADC event has.
 _UNSPLIT = 2**31
 
-#: What the body coils of whole-body scanners reach at most, T: makers state 13.5 to 30 uT. Local coils reach more.
+#: A peak of B1 beyond which a file is warned of, T. It is our own choice, no limit of any scanner: pulses that are
+#: stronger are rare, and often a slip in a unit.
 _MOST_B1 = 30e-6
 
 #: The window over which IEC 60601-2-33 averages B1+rms, s.
 _WINDOW = 10.0
 
-#: A field of view in m that is believed; others are in another unit or were never set.
+#: Fields of view that are believed, m; others are in another unit or were never set.
 _FOVS = (1e-3, 2.0)
 
 #: ADC events that are taken at once.
@@ -38,15 +36,7 @@ _PART = 256
 
 
 def inspect(file: SeqFile, scanner: Scanner) -> list[Finding]:
-    """Check a Pulseq file against a scanner.
-
-    Parameters
-    ----------
-    file
-        As `trajdesign.pulseq.reader.player.read` played it.
-    scanner
-        Limits, rasters, dead times, gamma. With ``limit_norm`` "axis" the vector norms are only reported.
-    """
+    """Check a Pulseq file against a scanner; with its ``limit_norm`` "axis" the vector norms are only reported."""
     return [
         _signature(file),
         _total_time(file),
@@ -58,7 +48,7 @@ def inspect(file: SeqFile, scanner: Scanner) -> list[Finding]:
         *_adc_rules(file, scanner),
         _receiver_phase(file),
         _fov(file),
-        _excitations(file),
+        counted(file, "excitations of one slice that differ", coherence.uneven(file, coherence.slices(file))),
         *declared(file, scanner),
         *_k_space(file),
         *_effort(file, scanner),
@@ -127,14 +117,14 @@ def _jumps(file: SeqFile, scanner: Scanner) -> list[Finding]:
         ("gradient jump from an unstored end", False, scanner.max_slew * scanner.gradient_raster / 2),
     ):
         found = [jump for jump in file.jumps if jump.is_stored is is_stored]
-
-        def where(i: int, found: list[Jump] = found) -> str:
-            before, after = (g / scanner.gamma * 1e3 for g in (found[i].before, found[i].after))
-            place = f"block {found[i].block}, {AXES[found[i].axis]}, {found[i].time * 1e3:.3f} ms"
-            return f"{place} ({before:.4g} to {after:.4g} mT/m; {len(found)} in all)"
-
-        if found or is_stored:
-            checks.append(worst_of(name, [jump.size / scanner.gamma for jump in found], limit, "T/m", where))
+        worst = max(found, key=lambda jump: jump.size, default=None)
+        if worst is not None:
+            before, after = (g / scanner.gamma * 1e3 for g in (worst.before, worst.after))
+            place = f"block {worst.block}, {AXES[worst.axis]}, {worst.time * 1e3:.3f} ms"
+            where = [f"{place} ({before:.4g} to {after:.4g} mT/m; {len(found)} in all)"]
+            checks.append(worst_of(name, [worst.size / scanner.gamma], limit, "T/m", where.__getitem__))
+        elif is_stored:
+            checks.append(worst_of(name, [], limit, "T/m", str))
     return checks
 
 
@@ -152,14 +142,19 @@ def _rasters(file: SeqFile, scanner: Scanner) -> list[Finding]:
         block, axis, time = corners[i]
         return f"block {block}, {AXES[axis]}, {time * 1e3:.3f} ms into it"
 
-    pulses = [(index, time) for index, pulse in file.pulses for time in (pulse.delay, pulse.end)]
+    pulses = [i for i, _ in file.pulses]
     blocks = list(range(len(file.block_numbers)))
     adcs = [adc.index for adc in file.adcs]
     for name, times, raster, where in (
         ("block duration", np.diff(file.block_edges), scanner.block_raster, in_block(file, blocks)),
         ("gradient corner", [time for _, _, time in corners], scanner.gradient_raster, corner),
-        ("RF start or end", [time for _, time in pulses], scanner.rf_raster, in_block(file, [i for i, _ in pulses])),
-        ("ADC start", [adc.delay for adc in file.adcs], scanner.rf_raster, in_block(file, adcs)),
+        (
+            "RF start or end",
+            [time for _, pulse in file.pulses for time in (pulse.delay, pulse.end)],
+            scanner.rf_raster,
+            in_block(file, np.repeat(pulses, 2).tolist()),
+        ),
+        ("ADC start", [adc.event.delay for adc in file.adcs], scanner.rf_raster, in_block(file, adcs)),
         ("ADC dwell", [adc.dwell for adc in file.adcs], scanner.adc_raster, in_block(file, adcs)),
     ):
         checks.append(worst_of(f"{name} off its raster", misfit(times, raster), 0.0, "s", where))
@@ -171,10 +166,9 @@ def _dead_times(file: SeqFile, scanner: Scanner) -> list[Finding]:
     durations = np.diff(file.block_edges)
     rf_blocks, adc_blocks = [i for i, _ in file.pulses], [adc.index for adc in file.adcs]
     rf_start, rf_end = np.array([(p.delay, p.end) for _, p in file.pulses]).reshape(-1, 2).T
-    adc_start, adc_end = np.array([(a.delay, a.delay + len(a.times) * a.dwell) for a in file.adcs]).reshape(-1, 2).T
+    adc_start, adc_end = np.array([(adc.event.delay, adc.event.end) for adc in file.adcs]).reshape(-1, 2).T
     # in the time of the whole file: the last pulse that starts before the ADC event ends, and the one after it
-    starts = np.append(file.block_edges[rf_blocks] + rf_start, np.inf)
-    ends = np.append(file.block_edges[rf_blocks] + rf_end, -np.inf)
+    starts, ends = np.append(file.pulse_spans, [[np.inf], [-np.inf]], axis=1)
     adc_edges = file.block_edges[adc_blocks]
     last = np.searchsorted(starts[:-1], adc_edges + adc_end) - 1
     checks = []
@@ -197,15 +191,15 @@ def _adc_rules(file: SeqFile, scanner: Scanner) -> list[Finding]:
     An event longer than the definition ``MaxAdcSegmentLength`` is taken in pieces of that length. Each is held to what
     an event is held to, and ends on the gradient raster.
     """
-    counts = np.array([len(adc.times) for adc in file.adcs], dtype=int)
+    counts = np.array([adc.count for adc in file.adcs], dtype=int)
     if not len(counts):
         return []
     longest = _longest_piece(file)
     is_split = (counts > longest) & (counts % longest == 0)  # one that the given length does not divide is taken whole
     pieces = np.where(is_split, longest, counts)
     where = in_block(file, [adc.index for adc in file.adcs])
-    odd = np.flatnonzero(pieces % DIVISOR)
-    first, is_even = int(odd[0]) if len(odd) else 0, not len(odd)
+    first = int(np.argmax(pieces % DIVISOR != 0))
+    is_even = not pieces[first] % DIVISOR
     checks = [
         Finding("ADC samples", float(pieces[first]), DIVISOR, "", where(first), is_even, "multiple of", is_advice=True),
         worst_of("ADC samples in one piece", pieces, LONGEST, "", where, is_advice=True),
@@ -229,20 +223,8 @@ def _receiver_phase(file: SeqFile) -> Finding:
     def where(i: int) -> str:
         return f"{place(i)} ({n_off} of {len(judged)} ADC events do not follow)" if n_off else place(i)
 
-    return worst_of(
-        "receiver phase off the excitation's", off[judged], coherence.TOLERANCE, "rad", where, is_advice=True
-    )
-
-
-def _excitations(file: SeqFile) -> Finding:
-    """Check that those of a slice are alike; where flip angles are meant to vary they need not be."""
-    off = np.flatnonzero(coherence.uneven(file, coherence.slices(file)))
-    where = (
-        f"{in_block(file, [file.adcs[off[0]].index])(0)} ({len(off)} of {len(file.adcs)} ADC events)"
-        if len(off)
-        else ""
-    )
-    return Finding("excitations of one slice that differ", len(off), 0, "", where, not len(off), is_advice=True)
+    limit = coherence.TOLERANCE
+    return worst_of("receiver phase off the excitation's", off[judged], limit, "rad", where, is_advice=True)
 
 
 def _longest_piece(file: SeqFile) -> int:
@@ -283,10 +265,12 @@ def _k_space(file: SeqFile) -> list[Finding]:
     is_known = _believed(fov) == len(fov) == 3
     pixels = np.array(fov) if is_known else np.ones(3)
     low, high, fastest, when = np.full(3, np.inf), np.full(3, -np.inf), 0.0, 0.0
-    for times, dwell, k in _readouts(file):
+    for first in range(0, len(file.adcs), _PART):
+        adcs, k = file.adcs[first : first + _PART], np.concatenate(file.k[first : first + _PART])
+        times = np.concatenate([adc.times for adc in adcs])
+        dwell = np.repeat([adc.dwell for adc in adcs], [adc.count for adc in adcs])
         low, high = np.minimum(low, k.min(axis=0)), np.maximum(high, k.max(axis=0))
-        steps = [values_at(times, t, g, "right") * dwell * pixels[i] for i, (t, g) in enumerate(file.waveforms)]
-        speed = np.linalg.norm(steps, axis=0)
+        speed = np.linalg.norm(file.gradient_at(times) * dwell[:, None] * pixels, axis=1)
         if speed.max() > fastest or not when:
             fastest, when = float(speed.max()), float(times[speed.argmax()])
     if not file.adcs:
@@ -301,18 +285,6 @@ def _k_space(file: SeqFile) -> list[Finding]:
         where = at_time(file, np.array([when]))
         checks.append(worst_of("k step between samples", [fastest], 1.0, unit, where, rounding=DWELL_ROUNDING))
     return checks
-
-
-def _readouts(file: SeqFile) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield times (sample,), s, dwell times (sample,), s, and k (sample, 3), 1/m, of some ADC events at a time."""
-    for first in range(0, len(file.adcs), _PART):
-        adcs = file.adcs[first : first + _PART]
-        times = np.concatenate([adc.times for adc in adcs])
-        yield (
-            times,
-            np.repeat([adc.dwell for adc in adcs], [adc.count for adc in adcs]),
-            np.concatenate(file.k[first : first + _PART]),
-        )
 
 
 def _effort(file: SeqFile, scanner: Scanner) -> list[Finding]:
@@ -335,17 +307,13 @@ def _b1(file: SeqFile, scanner: Scanner) -> list[Finding]:
         return []
     peaks = [pulse.peak / scanner.gamma for _, pulse in file.pulses]
     peak = worst_of("B1 peak", peaks, _MOST_B1, "T", in_block(file, [i for i, _ in file.pulses]), is_advice=True)
-    starts, ends = (
-        np.array([file.block_edges[i] + time for i, pulse in file.pulses for time in (pulse.delay, pulse.end)])
-        .reshape(-1, 2)
-        .T
-    )
     energy = np.append(0.0, np.cumsum([pulse.energy for _, pulse in file.pulses]))
-    times = np.stack([starts, ends], axis=1).ravel()
+    times = file.pulse_spans.T.ravel()
     steps = np.stack([energy[:-1], energy[1:]], axis=1).ravel()
     checks = [peak, reported("B1+rms", math.sqrt(energy[-1] / file.duration) / scanner.gamma, "T")]
     if file.duration > _WINDOW:
         # a sliding window holds most where it begins with a pulse or ends with one
+        starts, ends = file.pulse_spans
         begins = np.clip(np.concatenate([starts, ends - _WINDOW]), 0, file.duration - _WINDOW)
         inside = np.interp(begins + _WINDOW, times, steps) - np.interp(begins, times, steps)
         worst = np.sqrt(np.maximum(inside, 0) / _WINDOW) / scanner.gamma

@@ -21,23 +21,14 @@ _PART, _OVERLAP = 5.0, 0.2
 
 @dataclass(frozen=True)
 class Exposure:
-    """What a file does.
+    """What a file does."""
 
-    Parameters
-    ----------
-    times, gradient
-        The gradient where nerves respond most: raster centres (time,), s, and values (time, 3), T/m.
-    response
-        Of the nerves there (time,), in parts of the limit.
-    frequencies, spectrum
-        (frequency,), Hz, and the amplitude of all axes together in the worst window at each (frequency,), T/m.
-    checks
-        The verdicts.
-    """
-
+    #: The gradient where nerves respond most: raster centres (time,), s, and values (time, 3), T/m.
     times: np.ndarray
     gradient: np.ndarray
+    #: Response of the nerves there (time,), in parts of the limit.
     response: np.ndarray
+    #: Amplitude of all axes together in the worst window (frequency,), T/m, at each of the frequencies, Hz.
     frequencies: np.ndarray
     spectrum: np.ndarray
     checks: list[Finding]
@@ -83,24 +74,24 @@ def expose(
         frequencies, windows = sequence_spectrum(gradient[1:-1], raster)
         lines = combined(windows).amax(dim=0)
         spectrum = lines if not len(spectrum) else torch.maximum(spectrum, lines)
+    when, value = (worst[1] + 0.5) * raster, round(worst[0], 12)
+    where = f"block {file.block_at(when)}, {when * 1e3:.3f} ms"
+    is_kept = value <= nerve_limit
+    check = Finding("nerve stimulation", value, nerve_limit, "of limit", where, is_kept, is_advice=not is_own_coil)
     shown = round(WINDOW / 2 / raster)
     first = max(0, worst[1] - shown)
     before = max(0, first - round(_OVERLAP / raster)) - 1
     near = torch.from_numpy(file.sampled(raster, scanner.gamma, before, worst[1] + shown).T)
-    when = (worst[1] + 0.5) * raster
-    where = f"block {file.block_at(when)}, {when * 1e3:.3f} ms"
-    value = round(worst[0], 12)
-    checks = [
-        Finding(
-            "nerve stimulation", value, nerve_limit, "of limit", where, value <= nerve_limit, is_advice=not is_own_coil
-        )
-    ]
-    checks += _resonances(frequencies, spectrum, bands, band_limit)
-    response = stimulation(nerves, near, raster)
-    times = (np.arange(before, before + len(near)) + 0.5) * raster
+    times, response = (np.arange(before, before + len(near)) + 0.5) * raster, stimulation(nerves, near, raster)
     cut = slice(first - before, None)
-    shown_parts = (times[cut], near[cut].numpy(), response[cut].numpy())
-    return Exposure(*shown_parts, frequencies.numpy(), spectrum.numpy(), checks)
+    return Exposure(
+        times[cut],
+        near[cut].numpy(),
+        response[cut].numpy(),
+        frequencies.numpy(),
+        spectrum.numpy(),
+        [check, *_resonances(frequencies, spectrum, bands, band_limit)],
+    )
 
 
 def _parts(file: SeqFile, scanner: Scanner) -> Iterator[tuple[int, Tensor, int]]:

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from trajdesign.interfaces import Finding
 from trajdesign.pulseq import coherence
 from trajdesign.pulseq.checks import counted
-from trajdesign.pulseq.reader.axis import values_at
 from trajdesign.pulseq.reader.events import Envelope
 from trajdesign.pulseq.reader.sequence import SeqFile
 
@@ -33,9 +32,9 @@ def slices(file: SeqFile) -> Iterator[Finding]:
     """Yield whether slices are sampled equally often, and are where and as thick as the definitions say."""
     judged = coherence.imaging(file)
     numbers = coherence.slices(file)
-    _, of, n = np.unique(numbers[judged], return_inverse=True, return_counts=True)
     counts = np.zeros(len(judged), dtype=int)
-    counts[judged] = n[of.reshape(-1)]
+    for events in coherence.groups_of(numbers, judged):
+        counts[events] = len(events)
     fewer = judged & (counts < counts.max(initial=0))
     if "SLC" not in file.labels and fewer.sum() > _FEW * judged.sum():
         fewer[:] = False
@@ -95,32 +94,17 @@ class _Bands:
 
     def __init__(self, file: SeqFile) -> None:
         self.pulses = file.pulses
-        starts, ends = (
-            np.array([(file.block_edges[i] + pulse.delay, file.block_edges[i] + pulse.end) for i, pulse in file.pulses])
-            .reshape(-1, 2)
-            .T
-        )
-        times = starts + np.array([[0.25], [0.5], [0.75]]) * (ends - starts)
-        #: While each pulse plays (part, pulse, axis), Hz/m.
-        self.g = np.stack([values_at(times.ravel(), t, g, "right") for t, g in file.waveforms], axis=1)
-        self.g = self.g.reshape(*times.shape, 3)
+        starts, ends = file.pulse_spans
+        #: The gradient early, in the middle and late in each pulse (part, pulse, axis), Hz/m.
+        self.g = file.gradient_at(starts + np.array([[0.25], [0.5], [0.75]]) * (ends - starts))
         self.known: dict[tuple[int, bool], NDArray[np.floating]] = {}
 
     def of(self, index: int, wanted: NDArray[np.floating] | None) -> tuple[float, float]:
         """Return how far a pulse's slice is off the nearest of the places `wanted`, and how thick it is, m.
 
-        Parameters
-        ----------
-        index
-            Of the pulse in `SeqFile.pulses`.
-        wanted
-            Along the gradient (place,), m, or without the sign if that is oblique; None if they are unknown.
-
-        Returns
-        -------
-        tuple
-            Not a number where it is unknown: the gradient changes meanwhile, the frequency is in ppm of an unknown
-            field, or a pulse that refocuses all. Without a gradient an excitation is infinitely thick, and everywhere.
+        Places are along the gradient (place,), m, or without the sign if that is oblique; None if they are unknown.
+        What is unknown is not a number: the gradient changes meanwhile, the frequency is in ppm of an unknown field, or
+        a pulse without a gradient refocuses all. Without a gradient an excitation is infinitely thick, and everywhere.
         """
         pulse, g = self.pulses[index][1], self.g[:, index]
         size = float(np.linalg.norm(g[1]))

@@ -1,7 +1,8 @@
 """Arguments and options that several commands have, and what they say of a file that is not ours."""
 
+import inspect
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,8 +13,6 @@ from trajdesign.cli import console
 from trajdesign.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from trajdesign.interfaces import Samples
     from trajdesign.scanner import Scanner
     from trajdesign.trajectory import Trajectory
@@ -53,30 +52,6 @@ Ignore = Annotated[
     typer.Option(help="Limit of the image, not of the hardware, that need not hold: receiver, extent, one of the run."),
 ]
 
-KUnit = Annotated[str | None, typer.Option(help="Foreign .npz: unit of its k: 1/m, rad/m, 1/fov or normalized.")]
-Dwell = Annotated[float | None, typer.Option(help="Foreign .npz: dwell time, s.")]
-Fov = Annotated[str | None, typer.Option(help="Foreign .npz: field of view, m; one number or x,y[,z].")]
-Matrix = Annotated[str | None, typer.Option(help="Foreign .npz: pixels; one number or x,y[,z].")]
-Profile = Annotated[
-    str | None,
-    typer.Option(
-        help="Scanner to check against: siemens, ge, philips, multi, or a TOML file; over that of a run.",
-        show_default="siemens, or the run's own",
-    ),
-]
-MaxGradient = Annotated[
-    float | None, typer.Option(help="Of that scanner, T/m.", show_default="50e-3, or the run's own")
-]
-MaxSlew = Annotated[float | None, typer.Option(help="Of that scanner, T/m/s.", show_default="200, or the run's own")]
-Nucleus = Annotated[
-    str | None,
-    typer.Option(help="1H, 23Na, ...: of a file that does not say it.", show_default="the file's, or for a check 1H"),
-]
-ScannerSettings = Annotated[
-    list[str] | None,
-    typer.Option("--scanner", metavar="KEY=V", help="Any other setting of [scanner], as limit_norm=axis; repeatable."),
-]
-
 #: What is said of a file whose nucleus is neither told nor given.
 ASSUMED = "The file does not say its nucleus; 1H is assumed. --nucleus gives another, as 23Na."
 
@@ -84,37 +59,97 @@ ASSUMED = "The file does not say its nucleus; 1H is assumed. --nucleus gives ano
 _NOTED, _SHORT, _COARSE = 0.01, 0.5, 5e-3
 
 
+class Options:
+    """Options that belong together, as a dataclass: `grouped` gives a command an option for each field."""
+
+    def given(self) -> list[tuple[str, object]]:
+        """Return the options that are given and their values, in the order of the fields."""
+        values = vars(self).items()
+        pairs = [(key, one) for key, value in values for one in (value if isinstance(value, list) else [value])]
+        return [(f"--{key.replace('_', '-')}", value) for key, value in pairs if value is not None]
+
+    def words(self) -> list[str]:
+        """Return the options as they are typed."""
+        return [str(word) for pair in self.given() for word in pair]
+
+    def refuse(self, why: str) -> None:
+        """Refuse what is given, by name."""
+        refuse(dict(self.given()), why)
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command that has, in place of each parameter that is one of `Options`, the options of its fields."""
+    groups, parameters = dict[str, type[Options]](), list[inspect.Parameter]()
+    for name, parameter in inspect.signature(command).parameters.items():
+        kind = parameter.annotation
+        if isinstance(kind, type) and issubclass(kind, Options):
+            groups[name] = kind
+            parameters += inspect.signature(kind).parameters.values()
+        else:
+            parameters.append(parameter)
+    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+
+    def run(**given: Any) -> None:
+        made = {name: kind(**{key: given.pop(key) for key in kind.__annotations__}) for name, kind in groups.items()}
+        command(**given, **made)
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    return run
+
+
 @dataclass(frozen=True)
-class ScannerOptions:
+class ScannerOptions(Options):
     """What the options say of the scanner; nothing by default."""
 
-    profile: str | None = None
-    max_gradient: float | None = None
-    max_slew: float | None = None
-    nucleus: str | None = None
-    scanner: list[str] | None = None
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            help="Scanner to check against: siemens, ge, philips, multi, or a TOML file; over that of a run.",
+            show_default="siemens, or the run's own",
+        ),
+    ] = None
+    max_gradient: Annotated[
+        float | None, typer.Option(help="Of that scanner, T/m.", show_default="50e-3, or the run's own")
+    ] = None
+    max_slew: Annotated[
+        float | None, typer.Option(help="Of that scanner, T/m/s.", show_default="200, or the run's own")
+    ] = None
+    nucleus: Annotated[
+        str | None,
+        typer.Option(
+            help="1H, 23Na, ...: of a file that does not say it.", show_default="the file's, or for a check 1H"
+        ),
+    ] = None
+    scanner: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--scanner", metavar="KEY=V", help="Any other setting of [scanner], as limit_norm=axis; repeatable."
+        ),
+    ] = None
 
     def settings(self) -> dict[str, Any]:
         """Return the settings of a `Scanner` that are given, those of the profile among them."""
         from trajdesign.config import models, toml
 
-        given = {key: value for key, value in asdict(self).items() if key != "scanner" and value is not None}
+        given = {key: value for key, value in vars(self).items() if key != "scanner" and value is not None}
         more = toml.parse_options(self.scanner or [])
         for key in given.keys() & more.keys():
             raise ConfigError(f"{key} is given twice, by --{key.replace('_', '-')} and by --scanner.")
         return models.scanner_settings({**given, **more})
 
-    def of_file(self, told: "Mapping[str, Any]", path: Path) -> "Scanner":
+    def of_file(self, told: Mapping[str, Any], path: Path) -> "Scanner":
         """Return the scanner that a file which tells no more than its nucleus is meant for."""
         from trajdesign.scanner import Scanner, with_nucleus
 
         return Scanner(**with_nucleus(self.settings(), told, path))
 
-    def nucleus_from(self, told: "Mapping[str, Any] | None") -> str:
-        """Return where the nucleus is from, if a file tells `told` of it; None is a file of ours, which always does."""
-        if told is None or told:
-            return "file"
-        return "options" if self.settings().keys() & {"nucleus", "gamma"} else "assumed"
+    def nucleus_of(self, scanner: "Scanner", told: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return the nucleus, and where it is from if a file tells `told` of it; None is a file of ours, which does."""
+        source = "options" if self.settings().keys() & {"nucleus", "gamma"} else "assumed"
+        source = "file" if told is None or told else source
+        return {"nucleus": scanner.nucleus, "gamma": scanner.gamma, "nucleus_from": source}
 
     def over(self, trajectory: "Trajectory", path: Path) -> "Trajectory":
         """Return a trajectory that knows its scanner, for the same one but for what the options say.
@@ -141,27 +176,17 @@ class ScannerOptions:
                 raise ConfigError(f"{path} was learned on {rasters}: {remedy}.")
         return replace(trajectory, scanner=other)
 
-    def words(self) -> list[str]:
-        """Return the options as they are given."""
-        return _words(asdict(self))
-
 
 @dataclass(frozen=True)
-class Foreign:
+class Foreign(Options):
     """What the options say of a file that is not ours; nothing is known of it by default."""
 
-    k_unit: str | None = None
-    dwell: float | None = None
-    fov: str | None = None
-    matrix: str | None = None
-
-    def refuse(self, why: str) -> None:
-        """Refuse what is given, by name."""
-        refuse({f"--{key.replace('_', '-')}": value for key, value in asdict(self).items()}, why)
-
-    def words(self) -> list[str]:
-        """Return the options as they are given."""
-        return _words(asdict(self))
+    k_unit: Annotated[
+        str | None, typer.Option(help="Foreign .npz: unit of its k: 1/m, rad/m, 1/fov or normalized.")
+    ] = None
+    dwell: Annotated[float | None, typer.Option(help="Foreign .npz: dwell time, s.")] = None
+    fov: Annotated[str | None, typer.Option(help="Foreign .npz: field of view, m; one number or x,y[,z].")] = None
+    matrix: Annotated[str | None, typer.Option(help="Foreign .npz: pixels; one number or x,y[,z].")] = None
 
 
 def note_unsealed(*paths: Path) -> None:
@@ -173,7 +198,7 @@ def note_unsealed(*paths: Path) -> None:
             console.note(sentence)
 
 
-def refuse(options: "Mapping[str, object]", why: str) -> None:
+def refuse(options: Mapping[str, object], why: str) -> None:
     """Refuse those options that have a value, by name.
 
     Raises
@@ -241,12 +266,6 @@ def _note_fit(path: Path, trajectory: "Trajectory", residual: tuple[float, float
         f"voxels of {_times(round(1e3 * size, 3) for size in acquisition.voxel)} mm."
         + (f"\n{'; '.join(doubts)}; is the unit right?" if doubts else "")
     )
-
-
-def _words(options: "Mapping[str, Any]") -> list[str]:
-    """Return options as they are given."""
-    pairs = [(key, one) for key, value in options.items() for one in (value if isinstance(value, list) else [value])]
-    return [word for key, one in pairs if one is not None for word in (f"--{key.replace('_', '-')}", str(one))]
 
 
 def _times(numbers: Iterable[float]) -> str:

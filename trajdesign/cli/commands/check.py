@@ -1,6 +1,7 @@
 """``trajdesign check``."""
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -9,20 +10,13 @@ import typer
 from trajdesign.cli import console
 from trajdesign.cli.commands._options import (
     ASSUMED,
-    Dwell,
     Foreign,
-    Fov,
     Ignore,
     Json,
-    KUnit,
-    Matrix,
-    MaxGradient,
-    MaxSlew,
-    Nucleus,
-    Profile,
+    Options,
     Quiet,
     ScannerOptions,
-    ScannerSettings,
+    grouped,
     open_trajectory,
     refuse,
 )
@@ -34,49 +28,48 @@ _OF_FILES = (
 _OF_TRAJECTORIES = "of trajectories alone; a .seq file says it itself, and all of its rules hold."
 
 
+@dataclass(frozen=True)
+class _Exposure(Options):
+    """What the options say of the nerves and the coil that a whole file drives."""
+
+    nerves: Annotated[
+        str | None, typer.Option(help=".seq: nerve model, a coil (xrm, whole, ...) or a site's .asc file.")
+    ] = None
+    nerve_limit: Annotated[
+        float | None, typer.Option(help=".seq: part of its limit that is allowed.", show_default="0.8")
+    ] = None
+    bands: Annotated[
+        str | None, typer.Option(help=".seq: where the coil rings: CENTRE:WIDTH,... in Hz, or a site's .asc file.")
+    ] = None
+    band_limit: Annotated[
+        float | None, typer.Option(help=".seq: amplitude allowed there, T/m.", show_default="any")
+    ] = None
+    out: Annotated[Path | None, typer.Option(help=".seq: figure to write.", show_default=False)] = None
+
+
+@grouped
 def check(
     path: Annotated[Path, typer.Argument(help="Run folder, .npz file or any .seq file.", show_default=False)],
     quiet: Quiet = False,
     json: Json = False,
     ignore: Ignore = None,
-    profile: Profile = None,
-    max_gradient: MaxGradient = None,
-    max_slew: MaxSlew = None,
-    nucleus: Nucleus = None,
-    scanner: ScannerSettings = None,
-    nerves: Annotated[
-        str | None, typer.Option(help=".seq: nerve model, a coil (xrm, whole, ...) or a site's .asc file.")
-    ] = None,
-    nerve_limit: Annotated[
-        float | None, typer.Option(help=".seq: part of its limit that is allowed.", show_default="0.8")
-    ] = None,
-    bands: Annotated[
-        str | None, typer.Option(help=".seq: where the coil rings: CENTRE:WIDTH,... in Hz, or a site's .asc file.")
-    ] = None,
-    band_limit: Annotated[
-        float | None, typer.Option(help=".seq: amplitude allowed there, T/m.", show_default="any")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help=".seq: figure to write.", show_default=False)] = None,
-    k_unit: KUnit = None,
-    dwell: Dwell = None,
-    fov: Fov = None,
-    matrix: Matrix = None,
+    *,
+    scanner: ScannerOptions,
+    exposure: _Exposure,
+    foreign: Foreign,
 ) -> None:
     """Check every limit: the worst value, where it is, and the margin. Exit code 4 if one is broken."""
-    foreign = Foreign(k_unit, dwell, fov, matrix)
-    options = ScannerOptions(profile, max_gradient, max_slew, nucleus, scanner)
     if untrusted.ending(path) == ".seq":
         foreign.refuse(_OF_TRAJECTORIES)
         refuse({"--ignore": ignore}, _OF_TRAJECTORIES)
-        if nerves is None:
-            refuse({"--nerve-limit": nerve_limit}, "it is of the model of your --nerves; give it too.")
-        if bands is None:
-            refuse({"--band-limit": band_limit}, "it is of the --bands; give them too.")
-        ok = _check_file(path, options, quiet, json, nerves, nerve_limit, bands, band_limit, out)
+        if exposure.nerves is None:
+            refuse({"--nerve-limit": exposure.nerve_limit}, "it is of the model of your --nerves; give it too.")
+        if exposure.bands is None:
+            refuse({"--band-limit": exposure.band_limit}, "it is of the --bands; give them too.")
+        ok = _check_file(path, scanner, exposure, quiet, json)
     else:
-        of_files = {"--nerves": nerves, "--nerve-limit": nerve_limit, "--bands": bands, "--band-limit": band_limit}
-        refuse({**of_files, "--out": out}, _OF_FILES)
-        ok = _check_trajectory(path, foreign, options, quiet, json, ignore or [])
+        exposure.refuse(_OF_FILES)
+        ok = _check_trajectory(path, foreign, scanner, quiet, json, ignore or [])
     if not ok:
         raise typer.Exit(4)
 
@@ -99,14 +92,12 @@ def _check_trajectory(
     if found is not None and whole is not None:
         findings += limits.check_whole(whole, found.before, scanner)
     ok = all(f.ok for f in findings)
-    source = options.nucleus_from(None if found is None else found.nucleus)
+    nucleus = options.nucleus_of(scanner, None if found is None else found.nucleus)
+    is_assumed = nucleus["nucleus_from"] == "assumed"
     if json:
         scan = {"matrix": trajectory.acquisition.matrix, "fov": trajectory.acquisition.fov}
-        of = {"nucleus": scanner.nucleus, "gamma": scanner.gamma, "nucleus_from": source}
-        console.show_json(
-            "check",
-            {"path": str(path), **scan, **of, "not_checked_by_run": by_run, **limits.summary(trajectory, findings)},
-        )
+        of = {**scan, **nucleus, "not_checked_by_run": by_run, **limits.summary(trajectory, findings)}
+        console.show_json("check", {"path": str(path), **of})
     elif not quiet:
         rows = [
             (f.name, limits.worst(f), f"{f.limit:.5g}", f.unit, f"{f.margin:z.2%}", str(f.shot),
@@ -116,7 +107,7 @@ def _check_trajectory(
         title = f"{trajectory.name}: limits ({scanner.limit_norm} norm, {scanner.nucleus})"
         headings = ("limit", "worst", "allowed", "unit", "margin", "shot", "time (ms)", "")
         console.show(title, headings, rows, left=("limit", "unit", ""))
-        if source == "assumed":
+        if is_assumed:
             console.say(ASSUMED)
         if by_run:
             console.say(f"The run did not look at: {', '.join(by_run)}; its limits.constraints leaves them out.")
@@ -124,58 +115,46 @@ def _check_trajectory(
             console.say(sentence)
         if ok:
             file = path / "trajectory.seq" if path.is_dir() else path.with_suffix(".seq")
-            nucleus = ["--nucleus", scanner.nucleus] if source == "assumed" else []
-            given = [*foreign.words(), *options.words(), *nucleus]
+            given = [*foreign.words(), *options.words(), *(["--nucleus", scanner.nucleus] if is_assumed else [])]
             console.suggest(("export", path, *given, "--format", "pulseq", "--out", file))
     return ok
 
 
-def _check_file(
-    path: Path,
-    options: ScannerOptions,
-    quiet: bool,
-    json: bool,
-    nerves: str | None,
-    nerve_limit: float | None,
-    bands: str | None,
-    band_limit: float | None,
-    out: Path | None,
-) -> bool:
+def _check_file(path: Path, options: ScannerOptions, asked: _Exposure, quiet: bool, json: bool) -> bool:
     """Check a whole Pulseq file, and print every rule."""
     from trajdesign.physics import resonances
     from trajdesign.physics.nerves import nerve_model
-    from trajdesign.pulseq import declared, file_rules
-    from trajdesign.pulseq.reader import player
+    from trajdesign.pulseq import file_rules
+    from trajdesign.pulseq.reader.player import read
     from trajdesign.pulseq.side_effects import expose
     from trajdesign.reporting import plots
 
-    ringing = [] if bands is None else resonances.parse_bands(bands)
-    model = nerve_model(nerves or "whole")
-    file = player.read(path, signed=False)
-    told = declared.nucleus(file, path)
-    scanner, source = options.of_file(told, path), options.nucleus_from(told)
+    ringing = [] if asked.bands is None else resonances.parse_bands(asked.bands)
+    model = nerve_model(asked.nerves or "whole")
+    file = read(path, signed=False)
+    told = file.nucleus(path)
+    scanner = options.of_file(told, path)
+    nucleus = options.nucleus_of(scanner, told)
     exposure = expose(
         file,
         scanner,
         model,
-        nerve_limit=0.8 if nerve_limit is None else nerve_limit,
-        is_own_coil=nerves is not None,
+        nerve_limit=0.8 if asked.nerve_limit is None else asked.nerve_limit,
+        is_own_coil=asked.nerves is not None,
         bands=ringing,
-        band_limit=math.inf if band_limit is None else band_limit,
+        band_limit=math.inf if asked.band_limit is None else asked.band_limit,
     )
     checks = [*file_rules.inspect(file, scanner), *exposure.checks]
-    if out is not None:
-        plots.save(plots.exposure_figure(exposure, ringing), out)
+    if asked.out is not None:
+        plots.save(plots.exposure_figure(exposure, ringing), asked.out)
     ok = not any(check.verdict == "broken" for check in checks)
     if json:
-        figure = None if out is None else str(out)
-        of = {"nucleus": scanner.nucleus, "gamma": scanner.gamma, "nucleus_from": source}
-        console.show_json(
-            "check", {"path": str(path), "ok": ok, **of, "figure": figure, "checks": [c.facts for c in checks]}
-        )
+        figure = None if asked.out is None else str(asked.out)
+        of = {"ok": ok, **nucleus, "figure": figure, "checks": [check.facts for check in checks]}
+        console.show_json("check", {"path": str(path), **of})
     elif not quiet:
         console.show_checks(f"{path}, {scanner.nucleus} (gamma {scanner.gamma * 1e-6:.6g} MHz/T)", checks)
-        if source == "assumed":
+        if nucleus["nucleus_from"] == "assumed":
             console.say(ASSUMED)
         if ok:
             console.suggest(("scan", path, "--out", path.with_suffix("")))

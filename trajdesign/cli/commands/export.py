@@ -7,22 +7,14 @@ import typer
 
 from trajdesign.cli import console
 from trajdesign.cli.commands._options import (
-    Dwell,
     Force,
     Foreign,
-    Fov,
     Ignore,
     Json,
-    KUnit,
-    Matrix,
-    MaxGradient,
-    MaxSlew,
-    Nucleus,
-    Profile,
     Quiet,
     RunPath,
     ScannerOptions,
-    ScannerSettings,
+    grouped,
     names_of,
     open_trajectory,
 )
@@ -33,17 +25,13 @@ if TYPE_CHECKING:
     from trajdesign.trajectory import Trajectory
 
 _UNITS = {
-    "te": "s",
-    "tr": "s",
-    "duration": "s",
-    "max_gradient": "T/m",
-    "max_slew": "T/m/s",
-    "max_k_error_fov": "1/FOV",
-    "rms_k_error_fov": "1/FOV",
-    "reader_difference_fov": "1/FOV",
+    **dict.fromkeys(("te", "tr", "duration"), "s"),
+    **dict.fromkeys(("max_k_error_fov", "rms_k_error_fov", "reader_difference_fov"), "1/FOV"),
+    **{"max_gradient": "T/m", "max_slew": "T/m/s"},
 }
 
 
+@grouped
 def export(
     path: RunPath,
     out: Annotated[Path, typer.Option(help="File to write.", show_default=False)],
@@ -67,24 +55,17 @@ def export(
     quiet: Quiet = False,
     json: Json = False,
     ignore: Ignore = None,
-    k_unit: KUnit = None,
-    dwell: Dwell = None,
-    fov: Fov = None,
-    matrix: Matrix = None,
-    profile: Profile = None,
-    max_gradient: MaxGradient = None,
-    max_slew: MaxSlew = None,
-    nucleus: Nucleus = None,
-    scanner: ScannerSettings = None,
+    *,
+    foreign: Foreign,
+    scanner: ScannerOptions,
 ) -> None:
     """Write the trajectory for a scanner, and prove from the written file that it will be played."""
     from trajdesign.exporting.proof import export as write
     from trajdesign.learning.run_folder import RunFolder
 
-    asked = ScannerOptions(profile, max_gradient, max_slew, nucleus, scanner)
-    trajectory, found = open_trajectory(path, Foreign(k_unit, dwell, fov, matrix), asked)
-    source = asked.nucleus_from(None if found is None else found.nucleus)
-    if source == "assumed":  # the limits depend on it, and what is written would say it as a fact
+    trajectory, found = open_trajectory(path, foreign, scanner)
+    nucleus = scanner.nucleus_of(trajectory.scanner, None if found is None else found.nucleus)
+    if nucleus["nucleus_from"] == "assumed":  # the limits depend on it, and what is written would say it as a fact
         raise ConfigError(f"{path} does not say its nucleus; give it, as --nucleus 1H or --nucleus 23Na.")
     config = RunFolder(path).config() if path.is_dir() else None
     facts = write(
@@ -98,10 +79,9 @@ def export(
         constraints=None if config is None else config.limits.tables,
     )
     if json:
-        of = {"nucleus": trajectory.scanner.nucleus, "gamma": trajectory.scanner.gamma, "nucleus_from": source}
-        console.show_json("export", {**facts, **of})
+        console.show_json("export", {**facts, **nucleus})
     elif not quiet:
-        _show(path, out, trajectory, facts, profile)
+        _show(path, out, trajectory, facts, scanner.profile)
 
 
 def _options(settings: list[str], pulseq_version: str | None, sequence: str | None) -> dict[str, Any]:

@@ -6,37 +6,24 @@ from typing import Annotated
 import typer
 
 from trajdesign.cli import console
-from trajdesign.cli.commands._options import (
-    Dwell,
-    Foreign,
-    Fov,
-    Json,
-    KUnit,
-    Matrix,
-    Quiet,
-    RunPath,
-    ScannerOptions,
-    open_trajectory,
-)
+from trajdesign.cli.commands._options import Foreign, Json, Quiet, RunPath, ScannerOptions, grouped, open_trajectory
 
 
+@grouped
 def psf(
     path: RunPath,
     compare: Annotated[Path | None, typer.Option(help="Another run folder or .npz, to set beside it.")] = None,
     out: Annotated[Path, typer.Option(help="Figure to write.")] = Path("psf.png"),
     quiet: Quiet = False,
     json: Json = False,
-    k_unit: KUnit = None,
-    dwell: Dwell = None,
-    fov: Fov = None,
-    matrix: Matrix = None,
+    *,
+    foreign: Foreign,
 ) -> None:
     """Draw and measure the point spread function: width, peak and integrated side lobes."""
     from trajdesign.encoding.psf import psf as measure
     from trajdesign.learning.run_folder import is_complete
     from trajdesign.reporting import plots
 
-    foreign = Foreign(k_unit, dwell, fov, matrix)
     paths = [path] if compare is None else [compare, path]
     # of two, the options are for the one that needs them
     needy = paths if foreign == Foreign() else [p for p in paths if not is_complete(p)] or paths

@@ -12,33 +12,23 @@ from trajdesign.pulseq.reader.events import SAME_TIME, SAME_VALUE, Gradient
 
 @dataclass(frozen=True)
 class Jump:
-    """A place where a gradient changes at once: between two events, or between an event and none.
+    """A place where a gradient changes at once: between two events, or between an event and none."""
 
-    Parameters
-    ----------
-    block
-        Number of the block in which, or at whose start, it is.
-    axis
-        0, 1, 2 for x, y, z.
-    time
-        After the start of the file, s.
-    before, after
-        The gradient on both sides, Hz/m.
-    is_stored
-        Whether the file says so. A 1.4 file does not store the edges of an arbitrary gradient, and this reader, as
-        others, continues its last two samples.
-    """
-
+    #: Number of the block in which, or at whose start, it is.
     block: int
+    #: 0, 1, 2 for x, y, z.
     axis: int
+    #: After the start of the file, s.
     time: float
+    #: The gradient on both sides, Hz/m.
     before: float
     after: float
+    #: Whether the file says so, see `Gradient.is_end_stored`.
     is_stored: bool
 
     @property
     def size(self) -> float:
-        """Hz/m."""
+        """Size of the jump, Hz/m."""
         return abs(self.after - self.before)
 
 
@@ -146,4 +136,4 @@ def _lines_at(when: np.ndarray, t: np.ndarray, side: Literal["left", "right"]) -
 def _slopes(t: np.ndarray, g: np.ndarray, i: np.ndarray) -> np.ndarray:
     """Return the slope of some lines; 0 of a jump, which lasts no time."""
     lengths = t[i + 1] - t[i]
-    return np.divide(g[i + 1] - g[i], lengths, out=np.zeros(len(i)), where=lengths > 0)
+    return np.divide(g[i + 1] - g[i], lengths, out=np.zeros_like(lengths), where=lengths > 0)

@@ -31,28 +31,19 @@ USES = "erispou"
 
 @dataclass(frozen=True)
 class Gradient:
-    """A gradient event.
+    """A gradient event."""
 
-    Parameters
-    ----------
-    times, values
-        Vertices in its block (vertex,), s and Hz/m; straight lines join them.
-    corners
-        The times among them that belong on the gradient raster (corner,), s; start and end are first and last.
-    is_sampled
-        Whether samples on the file's own raster lie between the corners.
-    is_end_stored
-        Whether the file stores the last value. A 1.4 file does not where `is_sampled`; this reader, as others,
-        continues the last two samples.
-    named_peak
-        Largest absolute value of the events that were turned into this one, Hz/m; 0 if it is not turned.
-    """
-
+    #: Vertices in its block (vertex,), s and Hz/m; straight lines join them.
     times: np.ndarray
     values: np.ndarray
+    #: Those of `times` that belong on the gradient raster (corner,), s; start and end are first and last.
     corners: np.ndarray
+    #: Whether samples on the file's own raster lie between the corners.
     is_sampled: bool = False
+    #: Whether the file stores the last value. A 1.4 file does not store that of samples: this reader, as others,
+    #: continues the last two.
     is_end_stored: bool = True
+    #: Largest absolute value of the events that were turned into this one, Hz/m; 0 if it is not turned.
     named_peak: float = 0.0
 
     @cached_property
@@ -63,23 +54,15 @@ class Gradient:
 
 @dataclass(frozen=True)
 class Envelope:
-    """The shape of pulses, which many of them may share.
+    """The shape of pulses, which many of them may share."""
 
-    Parameters
-    ----------
-    times
-        Of the samples, from the start of the first (sample,), s.
-    samples
-        (sample,), complex.
-    duration
-        To the end of the last sample, s.
-    is_sampled
-        Whether each sample lasts one raster; otherwise straight lines join them.
-    """
-
+    #: Times of the samples, from the start of the first (sample,), s.
     times: np.ndarray
+    #: (sample,), complex.
     samples: np.ndarray
+    #: To the end of the last sample, s.
     duration: float
+    #: Whether each sample lasts one raster; otherwise straight lines join them.
     is_sampled: bool
 
     @cached_property
@@ -111,42 +94,33 @@ class Envelope:
 
 @dataclass(frozen=True)
 class Pulse:
-    """An RF event.
+    """An RF event."""
 
-    Parameters
-    ----------
-    use
-        Letter of excitation, refocusing, inversion, saturation, preparation, other, undefined. A 1.4 file stores
-        none; there, a pulse over 90.01 degrees refocuses, or saturates if it is long and at the frequency of fat.
-    delay, centre, end
-        Times in its block of the first sample's start, the centre, and the last sample's end, s.
-    scale, envelope
-        The amplitude is their product, Hz.
-    phase, frequency
-        Offsets that `amplitude` lacks, rad and Hz: the phase at time t after `delay` is more by
-        ``phase + 2 pi frequency t``. Not a number where a file gives them in ppm of an unknown field.
-    shim
-        Largest weight of any transmit channel; None if all channels play the pulse as it is.
-    """
-
+    #: Letter of excitation, refocusing, inversion, saturation, preparation, other, undefined. A 1.4 file stores none;
+    #: there, a pulse over 90.01 degrees refocuses, or saturates if it is long and at the frequency of fat.
     use: str
+    #: Times in its block of the first sample's start, the centre, and the last sample's end, s.
     delay: float
     centre: float
     end: float
+    #: The amplitude is `scale` times the samples of `envelope`, Hz.
     scale: float
     envelope: Envelope
+    #: Offsets, rad and Hz: at time t after `delay` the phase is ``phase + 2 pi frequency t`` more than the amplitude's.
+    #: Not a number where a file gives them in ppm of an unknown field.
     phase: float
     frequency: float
+    #: Largest weight of any transmit channel; None if all channels play the pulse as it is.
     shim: float | None = None
 
     @property
     def times(self) -> np.ndarray:
-        """Of the samples after `delay` (sample,), s."""
+        """Times of the samples after `delay` (sample,), s."""
         return self.envelope.times
 
     @property
     def amplitude(self) -> np.ndarray:
-        """Of the samples (sample,), complex, Hz, before weights of channels."""
+        """Amplitude of the samples (sample,), complex, Hz, before weights of channels."""
         return self.scale * self.envelope.samples
 
     @property
@@ -166,47 +140,33 @@ class Pulse:
 
 @dataclass(frozen=True)
 class Receiver:
-    """An ADC event, as the file defines it.
+    """An ADC event, as the file defines it."""
 
-    Parameters
-    ----------
-    count
-        Number of samples.
-    dwell
-        Time per sample, s.
-    delay
-        From the block's start to the first sample's start, s.
-    phase, frequency, modulation
-        Of the receiver, rad, Hz, and rad (sample,): its phase at time t after `delay` is
-        ``phase + 2 pi frequency t``, and the modulation, if there is one, more. Not a number where a file gives them
-        in ppm of an unknown field.
-    """
-
+    #: Number of samples.
     count: int
+    #: Time per sample, s.
     dwell: float
+    #: From the block's start to the first sample's start, s.
     delay: float
+    #: At time t after `delay` the receiver's phase is ``phase + 2 pi frequency t``, rad, and `modulation` (sample,)
+    #: more. Not a number where a file gives them in ppm of an unknown field.
     phase: float
     frequency: float
     modulation: np.ndarray | None
 
     @property
+    def end(self) -> float:
+        """End of the last sample, after the block's start, s."""
+        return self.delay + self.count * self.dwell
+
+    @property
     def times(self) -> np.ndarray:
-        """Of the samples, after the block's start (sample,), s."""
+        """Times of the samples, after the block's start (sample,), s."""
         return self.delay + (np.arange(self.count) + 0.5) * self.dwell
 
 
 def decode_gradient(parsed: Parsed, event: int, before: float) -> Gradient | None:
-    """Return a gradient event, or None if it plays nothing.
-
-    Parameters
-    ----------
-    parsed
-        The file.
-    event
-        Its id.
-    before
-        The gradient at the start of the block, Hz/m, from which a 1.4 file continues.
-    """
+    """Return a gradient event, or None if it plays nothing; a 1.4 file continues from the gradient `before`, Hz/m."""
     traps = parsed.tables["TRAP"]
     found = _trapezoid(traps[event].split()) if event in traps else _arbitrary(parsed, event, before)
     if len(found.times) < 2:

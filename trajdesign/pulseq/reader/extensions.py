@@ -21,28 +21,40 @@ _MOST_EXTENSIONS = 1000
 
 
 @dataclass(frozen=True)
+class SoftDelay:
+    """A block that lasts ``wish / factor + offset`` if the user wishes."""
+
+    #: Number and name of the wish; blocks of one number share it.
+    number: int
+    hint: str
+    #: In s, and without unit, not 0.
+    offset: float
+    factor: float
+    #: Index of the block, and whether it plays and samples nothing.
+    index: int = 0
+    is_empty: bool = True
+
+    def wish(self, duration: float) -> float:
+        """Return the wish, s, that makes the block last as long as it does, s."""
+        return (duration - self.offset) * self.factor
+
+
+@dataclass(frozen=True)
 class Extras:
-    """What the extensions of a block do.
+    """What the extensions of a block do."""
 
-    Parameters
-    ----------
-    labels
-        Whether a number is added, the label, and the number. What is set comes before what is added: interpreters keep
-        the two apart, and writers sort a list by id.
-    rotation
-        Matrix from the gradients that the block names to those that it plays (3, 3), if it turns them.
-    hint
-        Of a soft delay: the user may stretch the block at the scanner.
-    shim
-        Largest weight of any transmit channel, if they have weights.
-    ignored
-        Names of extensions that this reader does not know and the file does not require.
-    """
-
+    #: Whether a number is added, the label, and the number. What is set comes before what is added: interpreters keep
+    #: the two apart, and writers sort a list by id.
     labels: tuple[tuple[bool, str, int], ...] = ()
+    #: Matrix from the gradients that the block names to those that it plays (3, 3), if it turns them.
     rotation: np.ndarray | None = None
-    hint: str | None = None
+    #: The user may stretch the block at the scanner.
+    delay: SoftDelay | None = None
+    #: When the last of the block's triggers ends after its start, s; 0 without any.
+    trigger: float = 0.0
+    #: Largest weight of any transmit channel, if they have weights.
     shim: float | None = None
+    #: Extensions that this reader does not know and the file does not require.
     ignored: frozenset[str] = frozenset()
 
 
@@ -75,7 +87,8 @@ def decode_extensions(parsed: Parsed, first: int) -> Extras:
         ),
         rotation=None if rotation is None else _rotation(rotation),
         shim=None if shim is None else _shim(shim),
-        hint=None if delay is None else _hint(delay),
+        delay=None if delay is None else _soft_delay(*delay),
+        trigger=max(map(_trigger_end, found.get("TRIGGERS", ())), default=0.0),
         ignored=frozenset(name for name in found if name not in EXTENSIONS),
     )
 
@@ -104,29 +117,24 @@ def _shim(row: list[str]) -> float:
     return max(weights)
 
 
-def _hint(row: list[str]) -> str:
-    """Return the name of a soft delay; its number, offset (us) and factor only say how a user's wish stretches it."""
-    _, offset, factor, hint = row
-    for word in (offset, factor):
-        number(word)
-    return hint
+def _soft_delay(name: str, offset: str, factor: str, hint: str) -> SoftDelay:
+    if whole(name) < 0 or not number(factor):
+        raise InputError(f"the soft delay {hint} has the number {name} and the factor {factor}; neither can be.")
+    return SoftDelay(whole(name), hint, number(offset) * 1e-6, number(factor))
+
+
+def _trigger_end(row: list[str]) -> float:
+    delay, duration = (number(word) * 1e-6 for word in row[2:])
+    if delay < 0 or duration < 0:
+        raise InputError(f"a trigger lasts {duration:g} s after {delay:g} s; neither can be negative.")
+    return delay + duration
 
 
 def rotated(events: Sequence[Gradient | None], rotation: np.ndarray) -> list[tuple[int, Gradient]]:
-    """Return what the axes play of a block that is turned.
+    """Return what the axes play of a block that is turned, as pairs of axis and gradient.
 
-    Parameters
-    ----------
-    events
-        What the block names for x, y and z.
-    rotation
-        From these to what is played (3, 3).
-
-    Returns
-    -------
-    list
-        Axis and gradient, one after the other; each axis has a gradient of its own wherever none of the events starts
-        or ends, so that what jumps there is a jump between two gradients.
+    `events` are what the block names for x, y and z, and `rotation` (3, 3) makes of them what is played. Each axis has
+    a gradient of its own wherever none of the events starts or ends: what jumps there is a jump between two gradients.
     """
     named = [(axis, event) for axis, event in enumerate(events) if event]
     times = list[float]()

@@ -15,19 +15,11 @@ _PART = 256
 
 @dataclass(frozen=True, slots=True)
 class Adc:
-    """One played ADC event.
+    """One played ADC event; what it samples is its `event`'s."""
 
-    Parameters
-    ----------
-    index
-        Of its block in `SeqFile.block_numbers`.
-    clock
-        Start of its block, s.
-    event
-        What it plays there.
-    """
-
+    #: Index of its block in `SeqFile.block_numbers`.
     index: int
+    #: Start of its block, s.
     clock: float
     event: Receiver
 
@@ -37,56 +29,26 @@ class Adc:
         return self.event.count
 
     @property
-    def delay(self) -> float:
-        """From the block's start to the first sample's start, s."""
-        return self.event.delay
-
-    @property
     def dwell(self) -> float:
         """Time per sample, s."""
         return self.event.dwell
 
     @property
     def times(self) -> np.ndarray:
-        """Of the samples, after the start of the file (sample,), s."""
+        """Times of the samples after the start of the file (sample,), s."""
         return self.clock + self.event.times
 
     @property
     def first(self) -> float:
-        """Of the first sample, after the start of the file, s."""
+        """Time of the first sample after the start of the file, s."""
         return self.clock + (self.event.delay + 0.5 * self.event.dwell)
-
-    @property
-    def phase(self) -> float:
-        """As of `trajdesign.pulseq.reader.events.Receiver`, rad."""
-        return self.event.phase
-
-    @property
-    def frequency(self) -> float:
-        """As of `trajdesign.pulseq.reader.events.Receiver`, Hz."""
-        return self.event.frequency
-
-    @property
-    def modulation(self) -> np.ndarray | None:
-        """As of `trajdesign.pulseq.reader.events.Receiver`, rad (sample,)."""
-        return self.event.modulation
 
 
 class KSpace(Sequence[np.ndarray]):
     """K at the samples of each ADC event (sample, 3), 1/m, as the pulses reset and refocus it.
 
-    It is computed when it is asked for: of a long file it takes far more memory than the file.
-
-    Parameters
-    ----------
-    edges
-        Starts of the blocks, s.
-    pulses
-        Index of the block, and pulse.
-    adcs
-        Whose samples are meant.
-    waveforms
-        Per axis, times (vertex,), s, and values (vertex,), Hz/m.
+    It is computed when it is asked for: of a long file it takes far more memory than the file. The arguments are those
+    of `SeqFile`.
     """
 
     def __init__(

@@ -71,51 +71,32 @@ _VERSION = re.compile(rb"^\[VERSION\]\s+major\s+(\w+)\s+minor\s+(\w+)\s+revision
 
 @dataclass(frozen=True)
 class Extension:
-    """A section of one type of extension.
-
-    Parameters
-    ----------
-    name
-        ``LABELSET`` and so on.
-    rows
-        Id -> the other columns, as text.
-    """
+    """A section of one type of extension, as ``LABELSET``."""
 
     name: str
+    #: Id -> the other columns, as text.
     rows: dict[int, str]
 
 
 @dataclass(frozen=True)
 class Parsed:
-    """The tables of a file.
+    """The tables of a file."""
 
-    Parameters
-    ----------
-    version
-        Of the file format.
-    definitions
-        As text.
-    blocks
-        Id, duration in rasters, and ids of the events (block, 8).
-    tables
-        Per table of events, id -> the other columns, as text.
-    shapes
-        Id -> decompressed samples (sample,).
-    md5
-        The hash of its signature, which fits the content; empty if the file has none.
-    extensions
-        Number of a type of extension -> its section.
-    larmor
-        Frequency of which the file may give offsets in ppm, Hz; not a number if it is unknown.
-    """
-
+    #: Version of the file format.
     version: str
+    #: As text.
     definitions: dict[str, str]
+    #: Id, duration in rasters, and ids of the events (block, 8).
     blocks: np.ndarray
+    #: Name of a table of events -> id -> the other columns, as text.
     tables: dict[str, dict[int, str]]
+    #: Id -> decompressed samples (sample,).
     shapes: dict[int, np.ndarray]
+    #: The hash of its signature, which fits the content; empty if the file has none.
     md5: str
+    #: Number of a type of extension -> its section.
     extensions: dict[int, Extension]
+    #: Frequency of which the file may give offsets in ppm, Hz; not a number if it is unknown.
     larmor: float
 
     @property
@@ -140,16 +121,7 @@ class Parsed:
 
 
 def parse(content: bytes, *, signed: bool, larmor: float) -> Parsed:
-    """Parse the bytes of a text file.
-
-    Parameters
-    ----------
-    content
-        The whole file.
-    signed
-        Whether a signature is demanded. One that is there has to fit either way.
-    larmor
-        As of `Parsed`; the definitions ``B0`` (T) times ``Gamma`` (Hz/T) if it is not a number and they are there.
+    """Parse the whole content of a text file; what the arguments mean says `player.read`.
 
     Raises
     ------
@@ -211,14 +183,9 @@ def _defined(definitions: dict[str, str], name: str) -> float:
 
 
 class _Text:
-    """The text of a file, whose lines are taken one by one: as a list they would take many times the file.
+    """The text of a file, whose lines (they end in LF) are taken one by one: a list would take many times the file.
 
     Lines end where every reader ends them: a line that only some see could hide what is played from a check.
-
-    Parameters
-    ----------
-    text
-        Whose lines end in LF.
     """
 
     def __init__(self, text: str) -> None:
@@ -236,9 +203,8 @@ class _Text:
             if name in self.spans:
                 raise InputError(f"the section {line!r} occurs twice.")
             if line.startswith("[") and line != header[0]:
-                raise InputError(
-                    f"the line {header[0]!r} has blanks around a section's name, which others do not find."
-                )
+                what = "has blanks around a section's name, which others do not find"
+                raise InputError(f"the line {header[0]!r} {what}.")
             self.spans[name] = header.end(), following.start() if following else len(text)
         if any(self.lines("")):
             raise InputError("the file has text before its first section.")

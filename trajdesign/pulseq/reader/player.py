@@ -1,9 +1,8 @@
 """A reader and player of Pulseq text files (1.4 and 1.5) that shares no code with any writer.
 
 It plays the file as the format's specification says (straight lines between raster centres, first and last values
-at the edges of each event, no gradient where there is no event), and integrates the result exactly. What it returns is
-what a scanner that follows the specification will do: k at every ADC sample, the waveforms on which limits are to be
-checked, the pulses, and every place where a gradient jumps.
+at the edges of each event, no gradient where there is no event), and integrates the result exactly: what it returns is
+what a scanner that follows the specification will do.
 
 An excitation sets k to 0 at its centre and a refocusing pulse reverses its sign; a pulse of undefined use excites. The
 other pulses (inversion, saturation, preparation, other) act on magnetisation that the next excitation reads, and leave
@@ -14,6 +13,7 @@ Specification: https://pulseq.github.io/specification.pdf.
 import math
 from array import array
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +31,10 @@ from trajdesign.pulseq.reader.events import (
     decode_gradient,
     decode_pulse,
 )
-from trajdesign.pulseq.reader.extensions import Extras, decode_extensions, rotated
+from trajdesign.pulseq.reader.extensions import Extras, SoftDelay, decode_extensions, rotated
 from trajdesign.pulseq.reader.kspace import Adc, KSpace
 from trajdesign.pulseq.reader.parser import MOST_POINTS, Parsed, parse
 from trajdesign.pulseq.reader.sequence import SeqFile
-from trajdesign.pulseq.reader.waits import SoftDelay, decode_soft_delay, longest_trigger
 
 _RASTERS = ("GradientRasterTime", "RadiofrequencyRasterTime", "BlockDurationRaster")
 _ADC_RASTER = "AdcRasterTime"
@@ -96,9 +95,8 @@ class _Player:
         self.rotated: dict[tuple[int, ...], list[tuple[int, Gradient]]] = {}
         self.envelopes: dict[tuple[int, ...], Envelope] = {}
         self.pulses: dict[tuple[int, float | None], Pulse] = {}
-        self.receivers: dict[int, Receiver] = {}
-        self.extras: dict[int, Extras] = {0: Extras()}
-        self.triggers: dict[int, float] = {}
+        self.decode_receiver = cache(partial(decode_adc, parsed))
+        self.decode_extras = cache(partial(decode_extensions, parsed))
         self.first_played: dict[int, tuple[int, int, Gradient]] = {}
         self.n_points = 0
         self.labels: dict[str, int] = {}
@@ -126,9 +124,8 @@ class _Player:
             if any(gradients):
                 self._gradients(gradients, extension, block, clock, duration)
             self._label(extras, index)
-            if extras.hint is not None:
-                is_empty = not (rf or adc or any(gradients))
-                soft_delays.append(decode_soft_delay(self.parsed, extension, index, is_empty=is_empty))
+            if extras.delay is not None:
+                soft_delays.append(replace(extras.delay, index=index, is_empty=not (rf or adc or any(gradients))))
             ignored |= extras.ignored
             if adc:
                 adcs.append(Adc(index, clock, self._receiver(adc, block, duration)))
@@ -176,7 +173,7 @@ class _Player:
         found = [
             self._gradient(event, axis, block, clock, duration) for event, axis in zip(events, self.axes, strict=True)
         ]
-        rotation = self.extras[extension].rotation
+        rotation = self.decode_extras(extension).rotation
         if rotation is None:
             played = [(axis, gradient) for axis, gradient in enumerate(found) if gradient]
         else:
@@ -205,24 +202,19 @@ class _Player:
         return found
 
     def _receiver(self, event: int, block: int, duration: float) -> Receiver:
-        if event not in self.receivers:
-            self.receivers[event] = decode_adc(self.parsed, event)
-        found = self.receivers[event]
+        found = self.decode_receiver(event)
         self._count(found.count)
         if found.delay + (found.count - 0.5) * found.dwell > duration:
             raise InputError(f"ADC {event} lasts longer than block {block}.")
         return found
 
     def _extras(self, extension: int, block: int, duration: float) -> Extras:
-        if extension not in self.extras:
-            self.extras[extension] = decode_extensions(self.parsed, extension)
-            self.triggers[extension] = longest_trigger(self.parsed, extension)
-        if self.triggers.get(extension, 0.0) > duration + SAME_TIME:
+        found = self.decode_extras(extension)
+        if found.trigger > duration + SAME_TIME:
             raise InputError(
-                f"a trigger ends {self.triggers[extension] * 1e3:.6g} ms into block {block}, which lasts "
-                f"{duration * 1e3:.6g} ms."
+                f"a trigger ends {found.trigger * 1e3:.6g} ms into block {block}, which lasts {duration * 1e3:.6g} ms."
             )
-        return self.extras[extension]
+        return found
 
     def _label(self, extras: Extras, index: int) -> None:
         for is_added, name, value in extras.labels:

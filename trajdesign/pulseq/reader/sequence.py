@@ -3,16 +3,20 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import compress
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
-from trajdesign.errors import InputError
+from trajdesign.errors import ConfigError, InputError
 from trajdesign.pulseq.reader.axis import Jump, slopes_at, values_at
 from trajdesign.pulseq.reader.events import SAME_TIME, Gradient, Pulse
+from trajdesign.pulseq.reader.extensions import SoftDelay
 from trajdesign.pulseq.reader.kspace import Adc, KSpace
 from trajdesign.pulseq.reader.parser import MOST_POINTS, number
-from trajdesign.pulseq.reader.waits import SoftDelay
+from trajdesign.scanner import told_nucleus
 
 #: Straight pieces that are taken at once.
 _PART = 2**16
@@ -20,64 +24,41 @@ _PART = 2**16
 
 @dataclass(frozen=True)
 class SeqFile:
-    """What a scanner plays and when it samples.
+    """What a scanner plays and when it samples."""
 
-    Parameters
-    ----------
-    version
-        Of the file format.
-    definitions
-        The file's definitions, as text.
-    md5
-        The file's signature, which fits its content; empty if there is none.
-    rasters
-        Name of the definition -> raster of gradients, pulses and blocks, s.
-    block_numbers
-        Of each block as the file has them (block,).
-    block_edges
-        Starts of the blocks and the end of the last (block + 1,), s.
-    pulses
-        Per played pulse, the index of its block and the pulse.
-    adcs
-        The played ADC events.
-    k
-        Per ADC event, k at its samples (sample, 3), 1/m.
-    waveforms
-        Per axis, times (vertex,), s, and values (vertex,), Hz/m, of the piecewise linear gradient. Where it jumps, two
-        vertices have one time.
-    gradients
-        Per gradient event, the number of the block and the axis that play it first, and the event.
-    jumps
-        Where a gradient jumps by more than rounding.
-    edge
-        Largest gradient at the first or last instant of any gradient event, Hz/m.
-    labels
-        Per label that the file uses, its value at each ADC event (adc,), 0 before it is first set. The labels of a
-        block act before its ADC event.
-    label_sets
-        Per label, the index of each block that changes it, and its value from there on (change, 2).
-    soft_delays
-        Of each block that the user may stretch at the scanner. They are played as long as the file stores them.
-    ignored
-        Extensions that blocks use, this reader does not know, and the file does not require.
-    """
-
+    #: Version of the file format.
     version: str
+    #: The file's definitions, as text.
     definitions: dict[str, str]
+    #: The file's signature, which fits its content; empty if there is none.
     md5: str
+    #: Name of the definition -> raster of gradients, pulses and blocks, s.
     rasters: dict[str, float]
+    #: Number of each block in the file (block,).
     block_numbers: np.ndarray
+    #: Starts of the blocks and the end of the last (block + 1,), s.
     block_edges: np.ndarray
+    #: Each played pulse with the index of its block.
     pulses: tuple[tuple[int, Pulse], ...]
     adcs: tuple[Adc, ...]
+    #: K at the samples of each ADC event (sample, 3), 1/m.
     k: Sequence[np.ndarray]
+    #: Times (vertex,), s, and values (vertex,), Hz/m, of each axis' gradient; a jump has two vertices of one time.
     waveforms: tuple[tuple[np.ndarray, np.ndarray], ...]
+    #: Each gradient event with the number of the block and the axis that play it first.
     gradients: tuple[tuple[int, int, Gradient], ...]
+    #: Where a gradient jumps by more than rounding.
     jumps: tuple[Jump, ...]
+    #: Largest gradient at the first or last instant of any gradient event, Hz/m.
     edge: float
+    #: Value of each label of the file at each ADC event (adc,), 0 before it is first set. A block sets its labels
+    #: before it samples.
     labels: dict[str, np.ndarray]
+    #: Index of each block that changes a label, and the value from there on (change, 2).
     label_sets: dict[str, np.ndarray]
+    #: Delays that the user may change at the scanner. They are played as long as the file stores them.
     soft_delays: tuple[SoftDelay, ...]
+    #: Extensions that blocks use, this reader does not know, and the file does not require.
     ignored: tuple[str, ...]
 
     @property
@@ -100,6 +81,16 @@ class SeqFile:
         """K at the ADC samples (adc, sample, 3), 1/m, if all events have one length."""
         return _stacked(self.k, (0, 0, 3))
 
+    @cached_property
+    def pulse_spans(self) -> np.ndarray:
+        """Start and end of each pulse (2, pulse), s."""
+        spans = np.array([(pulse.delay, pulse.end) for _, pulse in self.pulses]).reshape(-1, 2).T
+        return np.asarray(self.block_edges[[i for i, _ in self.pulses]] + spans)
+
+    def label(self, name: str) -> np.ndarray:
+        """Return the value of a label at each ADC event (adc,); 0 if the file lacks it."""
+        return self.labels.get(name, np.zeros(len(self.adcs), dtype=np.int64))
+
     def numbers(self, name: str) -> tuple[float, ...]:
         """Return the numbers of a definition; none if the file lacks it or has text there.
 
@@ -116,9 +107,23 @@ class SeqFile:
         except ValueError:
             return ()
 
+    def nucleus(self, path: Path | str) -> dict[str, Any]:
+        """Return ``nucleus`` and ``gamma`` of a `Scanner` from the definitions of the file, where they are there.
+
+        Raises
+        ------
+        InputError
+            If they make no sense; the sentence names the `path`.
+        """
+        gamma = self.definitions.get("Gamma")
+        try:
+            return told_nucleus(self.definitions.get("Nucleus"), None if gamma is None else number(gamma))
+        except (ConfigError, InputError, ValueError) as error:
+            raise InputError(f"{path}: definitions Nucleus and Gamma: {error}") from None
+
     def without_noise(self) -> "SeqFile":
         """Return the file without the ADC events that sample no object: before any excitation, or of a noise scan."""
-        noise, start = self.labels.get("NOISE", np.zeros(len(self.adcs))), self.excitations.min(initial=math.inf)
+        noise, start = self.label("NOISE"), self.excitations.min(initial=math.inf)
         kept = [not noise[i] and adc.times[0] >= start for i, adc in enumerate(self.adcs)]
         labels = {name: values[kept] for name, values in self.labels.items()}
         adcs, k = tuple(compress(self.adcs, kept)), tuple(compress(self.k, kept))
@@ -129,27 +134,29 @@ class SeqFile:
         index = int(np.searchsorted(self.block_edges, time, side="right")) - 1
         return int(self.block_numbers[min(max(index, 0), len(self.block_numbers) - 1)])
 
+    def gradient_at(self, times: np.ndarray, side: Literal["left", "right"] = "right") -> np.ndarray:
+        """Return the gradient at times (..., 3), Hz/m, on one side of jumps; 0 outside the file."""
+        return np.stack([values_at(times, t, g, side) for t, g in self.waveforms], axis=-1)
+
     def pieces(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
         """Yield the straight pieces of which the gradient of all axes consists, some at a time.
 
-        Every vertex of every axis is an end of pieces, however close it is to one of another axis. Where only rounding
-        separates the two, a piece lies between them in which nothing has time to happen: there only the axis of the
-        largest slope counts.
+        Every vertex of every axis ends a piece. Where only rounding separates the vertices of two axes, the piece
+        between them is too short for anything to happen: there only the axis of the largest slope counts.
 
         Yields
         ------
         times
-            Between which each piece lies (piece + 1,), s.
+            Ends of the pieces (piece + 1,), s.
         start, end
             The gradient at both ends of each piece (piece, 3), Hz/m; they differ from the neighbour's at jumps.
         slope
-            Of each piece (piece, 3), Hz/m/s.
+            Slope of each piece (piece, 3), Hz/m/s.
         """
         vertices = np.unique(np.concatenate([t for t, _ in self.waveforms]))
         for first in range(0, len(vertices) - 1, _PART):
             times = vertices[first : first + _PART + 1]
-            start = np.stack([values_at(times[:-1], t, g, "right") for t, g in self.waveforms], axis=1)
-            end = np.stack([values_at(times[1:], t, g, "left") for t, g in self.waveforms], axis=1)
+            start, end = self.gradient_at(times[:-1]), self.gradient_at(times[1:], "left")
             slope = np.stack([slopes_at(times[:-1], t, g) for t, g in self.waveforms], axis=1)
             is_short = np.diff(times)[:, None] <= SAME_TIME
             size = np.abs(slope)
@@ -157,22 +164,15 @@ class SeqFile:
             yield times, start, end, slope
 
     def extremes(self, gamma: float, norm: str = "vector") -> tuple[float, float]:
-        """Return the largest gradient (T/m) and slew rate (T/m/s) of the whole file, all axes together.
+        """Return the largest gradient (T/m) and slew rate (T/m/s), which is infinite where the gradient jumps.
 
-        Parameters
-        ----------
-        gamma
-            Gyromagnetic ratio over 2 pi, Hz/T.
-        norm
-            ``"vector"``: of the vector of the three axes; ``"axis"``: of the largest axis.
+        With the `norm` ``"vector"`` they are those of the vector of the three axes, with ``"axis"`` of the largest one.
         """
         order = 2 if norm == "vector" else np.inf
         gradient = rate = 0.0
         for _, start, end, slope in self.pieces():
-            gradient, rate = (
-                max(largest, *(float(np.linalg.norm(v, ord=order, axis=1).max()) / gamma for v in values))
-                for largest, values in ((gradient, (start, end)), (rate, (slope,)))
-            )
+            sizes = [float(np.linalg.norm(v, ord=order, axis=1).max()) / gamma for v in (start, end, slope)]
+            gradient, rate = max(gradient, *sizes[:2]), max(rate, sizes[2])
         return gradient, math.inf if self.jumps else rate
 
     def k_of(self, waveforms: Sequence[tuple[np.ndarray, np.ndarray]]) -> Sequence[np.ndarray]:
@@ -182,20 +182,14 @@ class SeqFile:
     def sampled(self, raster: float, gamma: float, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Return the gradient at the centres of raster cells (3, cell), T/m, not the means over the cells.
 
-        Parameters
-        ----------
-        raster
-            Duration of a cell, s; that of number 0 starts with the file.
-        gamma
-            Gyromagnetic ratio over 2 pi, Hz/T.
-        start, stop
-            The cells, by default up to the file's end; a long file is better taken in parts. Outside it they are 0.
+        Cells last `raster`, s, and number 0 starts with the file; by default they end with it, and outside it the
+        gradient is 0. A long file is better taken in parts. `gamma` is the gyromagnetic ratio over 2 pi, Hz/T.
         """
         stop = math.ceil(self.duration / raster - 1e-6) if stop is None else stop
         if stop - start > MOST_POINTS:
             raise InputError(f"{stop - start} cells of {raster:g} s are too many at once; take them in parts.")
         centres = (np.arange(start, stop) + 0.5) * raster
-        return np.stack([values_at(centres, t, g, "right") for t, g in self.waveforms]) / gamma
+        return self.gradient_at(centres).T / gamma
 
 
 def _stacked(parts: Iterable[np.ndarray], empty: tuple[int, ...]) -> np.ndarray:

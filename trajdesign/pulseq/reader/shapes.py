@@ -11,20 +11,6 @@ from trajdesign.errors import InputError
 def decompressed(data: "array[float]", count: int, shape_id: str) -> np.ndarray:
     """Undo the run-length code of the derivative: after a value twice in a row comes how often it repeats.
 
-    Parameters
-    ----------
-    data
-        What the file stores.
-    count
-        How many samples it announces.
-    shape_id
-        Of the shape.
-
-    Returns
-    -------
-    numpy.ndarray
-        Samples (sample,).
-
     Raises
     ------
     InputError

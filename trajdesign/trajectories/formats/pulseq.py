@@ -15,7 +15,7 @@ from trajdesign.interfaces import Format, Samples
 from trajdesign.physics.response import Response
 from trajdesign.pulseq import coherence
 from trajdesign.pulseq.checks import describe
-from trajdesign.pulseq.declared import declared, nucleus
+from trajdesign.pulseq.declared import declared
 from trajdesign.pulseq.reader import player, sequence
 from trajdesign.pulseq.response import k_of_file
 from trajdesign.scanner import Scanner
@@ -113,7 +113,7 @@ class Pulseq(Format):
             k = ours.k_adc
         except InputError as error:
             raise LimitError(f"the written file does not read back: {error}") from None
-        told = nucleus(ours, path)
+        told = ours.nucleus(path)
         if told != {"nucleus": scanner.nucleus, "gamma": scanner.gamma}:
             raise LimitError(
                 f"the written file says {told} of the nucleus, not {scanner.nucleus} and {scanner.gamma!r}."
@@ -182,7 +182,7 @@ class Pulseq(Format):
             fov = tuple(float(extent) for extent in played.definitions.get("FOV", "").split())[:n_dims] or None
         except ValueError:
             fov = None
-        return Samples(k[..., :n_dims], "1/m", dwell=dwells.pop(), fov=fov, nucleus=nucleus(played, path))
+        return Samples(k[..., :n_dims], "1/m", dwell=dwells.pop(), fov=fov, nucleus=played.nucleus(path))
 
 
 def _events_of_shots(labels: Mapping[str, np.ndarray], shape: tuple[int, ...], acquisition: Acquisition) -> np.ndarray:
