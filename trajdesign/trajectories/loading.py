@@ -53,15 +53,11 @@ class Given:
 _NOTHING = Given()
 
 
-def load(path: Path | str, scanner: Scanner | None = None) -> Trajectory:
+def load(path: Path | str) -> Trajectory:
     """Read a trajectory that `Trajectory.save` wrote, or one of another program that needs no explanation.
 
-    Parameters
-    ----------
-    path
-        The ``.npz`` file, or a Pulseq ``.seq`` file or NeuroSpin's ``.bin``.
-    scanner
-        Of those two, which do not tell; by default `Scanner` as it is, for the nucleus of the file.
+    The first is an ``.npz`` file. Pulseq's ``.seq`` and NeuroSpin's ``.bin`` tell no scanner: it is the default
+    `Scanner`, for the nucleus of the file.
 
     Raises
     ------
@@ -74,7 +70,7 @@ def load(path: Path | str, scanner: Scanner | None = None) -> Trajectory:
         return found
     require_complete(found, path)
     try:
-        return require_close(*placed(found, path, _for_nucleus(scanner, found, path)), path)
+        return require_close(*placed(found, path, Scanner(**found.nucleus)), path)
     except ConfigError as error:
         raise InputError(f"{path} cannot be read by itself: {error}") from None
 
@@ -117,12 +113,7 @@ def load_sampled(path: Path | str, scanner: Scanner, given: Given = _NOTHING) ->
     found = foreign_files.read(path)
     if isinstance(found, Trajectory):
         raise ConfigError(f"{path} says its unit, dwell time and field of view itself; leave them out.")
-    return placed(found, path, _for_nucleus(scanner, found, path), given)
-
-
-def _for_nucleus(scanner: Scanner | None, found: Samples, path: Path | str) -> Scanner:
-    """Return a scanner for the nucleus of a file; refuse one for another."""
-    return Scanner(**with_nucleus({} if scanner is None else asdict(scanner), found.nucleus, path))
+    return placed(found, path, Scanner(**with_nucleus(asdict(scanner), found.nucleus, path)), given)
 
 
 def placed(
