@@ -119,8 +119,9 @@ def test_resolving_writes_out_every_default_and_leaves_the_table_alone():
     assert plugins.resolve("parameterization", resolved) == resolved
 
 
-PROTOCOLS = {
-    "init": "Init", "exporter": "Exporter", "data": "DataSource", "response": "ResponseModel", "logger": "Logger",
+TYPES = {
+    "init": "interfaces.Init", "exporter": "type[interfaces.Format]", "data": "interfaces.DataSource",
+    "response": "interfaces.ResponseModel", "logger": "interfaces.Logger",
 }  # fmt: skip
 
 
@@ -135,15 +136,15 @@ def mypy(file, lines):
 
 def test_mypy_holds_every_plugin_against_its_kind(tmp_path):
     lines = ["from trajdesign import interfaces, plugins"]
-    for kind, protocol in PROTOCOLS.items():
+    for kind, type_ in TYPES.items():
         for name in plugins.names(kind):
             module = f"trajdesign.{plugins.KINDS[kind][0]}.{name}"
-            lines += [f"import {module}", f"{kind}_{name}: interfaces.{protocol} = {module}.{name}"]
+            lines += [f"import {module}", f"{kind}_{name}: {type_} = {module}.{plugins.find(kind, name).__name__}"]
     assert mypy(tmp_path / "right.py", lines) == (0, "Success: no issues found in 1 source file\n")
     # and what it holds them against is not nothing
     wrong = [
         "from trajdesign.trajectories.inits.radial import radial",
-        "exporter: interfaces.Exporter = radial",
+        "exporter: type[interfaces.Format] = radial",
         "network: interfaces.Constraint = plugins.build('reconstructor', {'kind': 'unet'})",
     ]
     code, said = mypy(tmp_path / "wrong.py", [lines[0], *wrong])
