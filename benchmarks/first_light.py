@@ -237,7 +237,9 @@ def learned(settings: argparse.Namespace) -> Row:
         findings = [vars(finding) | {"ok": finding.ok} for finding in limits.check(runs[0])]
     if not all(finding["ok"] for finding in findings):
         raise RuntimeError(f"the learned trajectory breaks a limit: {findings}")
-    scores = {stage: {key: found[stage][key] for key in ("psnr", "ssim", "seconds")} for stage in ("fixed", "learned")}
+    scores = {
+        stage: {"psnr": one.psnr, "ssim": one.ssim, "seconds": one.seconds} for stage, one in found.stages.items()
+    }
     return {**scores, "seconds": seconds, "resumed_distance_fov": farthest, "limits": findings}
 
 

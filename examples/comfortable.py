@@ -49,14 +49,14 @@ def main(folder: Path, overrides: list[str] | None = None) -> None:
     runs = {"free": free, "comfortable": merge(free, parse_options(COMFORTABLE))}
     model, curves = nerve_model(COIL), {}
     for name, tables in runs.items():
-        metrics = td.optimize(
+        results = td.optimize(
             from_tables({"name": name, **tables}), folder / name, baseline=False, overwrite=True, quiet=True
         )
         ends = {"start": td.load(folder / "free" / "initial.npz"), name: td.load(folder / name)}
         curves |= {key: stimulation(model, k.gradient, k.scanner.gradient_raster) for key, k in ends.items()}
         before, after = (float(curves[key].max()) for key in ends)
-        scores = metrics["learned"]
-        print(f"{name}: stimulation {before:.1%} -> {after:.1%}, {scores['psnr']:.2f} dB, SSIM {scores['ssim']:.4f}")
+        found = results.last
+        print(f"{name}: stimulation {before:.1%} -> {after:.1%}, {found.psnr:.2f} dB, SSIM {found.ssim:.4f}")
     draw(curves, ends[name].scanner.gradient_raster, folder / "comfortable.png")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from trajdesign.config.models import Config, from_tables
 from trajdesign.learning.optimize import optimize
+from trajdesign.learning.results import StageResult
 from trajdesign.learning.run_folder import RunFolder
 from trajdesign.reconstruction.metrics import wilcoxon_p
 
@@ -23,12 +24,12 @@ def main(first: str, second: str, out: str) -> None:
     for images in runs:
         own = trained(images, images, Path(out))
         for owner in runs:
-            scores = trained(owner, images, Path(out))
+            result = trained(owner, images, Path(out))
             row = {"trajectory": owner.path.name, "images": images.path.name}
             for key in ("psnr", "ssim"):
-                row[key] = scores[key]
-                row[f"{key}_lost"] = own[key] - scores[key]
-                row[f"{key}_p"] = wilcoxon_p(own[f"{key}_list"], scores[f"{key}_list"])
+                row[key] = result.mean(key)
+                row[f"{key}_lost"] = own.mean(key) - result.mean(key)
+                row[f"{key}_p"] = wilcoxon_p(own.values(key), result.values(key))
             table.append(row)
             print(
                 f"trajectory of {row['trajectory']} on images of {row['images']}: {row['psnr']:.2f} dB, "
@@ -38,12 +39,12 @@ def main(first: str, second: str, out: str) -> None:
     Path(out, "exchange.json").write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8", newline="\n")
 
 
-def trained(owner: RunFolder, images: RunFolder, out: Path) -> dict:
+def trained(owner: RunFolder, images: RunFolder, out: Path) -> StageResult:
     """Return the test scores of a network trained on one run's images with the other's trajectory."""
     folder = RunFolder(out / f"{owner.path.name}_on_{images.path.name}")
     if not (folder.path / "metrics.json").exists():
         optimize(exchanged(owner, images), folder.path, overwrite=True)
-    return folder.metrics()["fixed"]
+    return folder.results().last
 
 
 def exchanged(owner: RunFolder, images: RunFolder) -> Config:

@@ -22,9 +22,9 @@ def main(folder: Path) -> None:
         training={"epochs": 2, "validations": 2},
     )
     run = folder / "run"
-    metrics = td.optimize(config, run, overwrite=True, report=show)
-    for stage in ("fixed", "learned"):
-        print(f"{stage}: {metrics[stage]['psnr']:.2f} dB, SSIM {metrics[stage]['ssim']:.4f}")
+    results = td.optimize(config, run, overwrite=True, report=show)
+    for stage, result in results.stages.items():
+        print(f"{stage}: {result.psnr:.2f} dB, SSIM {result.ssim:.4f}")
 
     trajectory = td.load(run)
     for finding in td.check(trajectory):

@@ -13,13 +13,10 @@ from pathlib import Path
 
 import torch
 
-from trajdesign import plugins
-from trajdesign.config.models import from_tables
-from trajdesign.config.toml import merge
 from trajdesign.data.sources.fastmri import fastmri
-from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import TrajdesignError
 from trajdesign.learning.evaluation import reconstruct
+from trajdesign.learning.trained import TrainedRun
 from trajdesign.reconstruction import metrics
 from trajdesign.reporting import plots
 from trajdesign.studies import compare
@@ -29,22 +26,21 @@ from trajdesign.studies import compare
 def main(kspace: str, *runs: str) -> None:
     """Print PSNR and SSIM of every slice, and draw the one in the middle."""
     stages = compare.open_stages(runs)
+    trained = {stage.label: TrainedRun.load(stage.folder.path, stage.name) for stage in stages}
     slices = fastmri(stages[0].config.acquisition, "test", test=[kspace])
     for i in range(len(slices)):
         coil_images = slices[i][None]
         images, scores = {}, {}
-        for stage in stages:
-            network = plugins.build("reconstructor", stage.config.reconstructor).eval()
-            encoding = Encoding(stage.folder.load_stage(stage.name, network))
+        for label, run in trained.items():
             # what was measured has noise of its own
-            config = from_tables(merge(stage.config.to_dict(), {"training": {"noise": 0.0}}))
-            image, reference = reconstruct(coil_images, encoding, network, config)
-            images[stage.label] = image[0, 0].numpy()
-            scores[stage.label] = {
+            settings = run.config.training.model_copy(update={"noise": 0.0})
+            image, reference = reconstruct(coil_images, run.encoding, run.network, settings)
+            images[label] = image[0, 0].numpy()
+            scores[label] = {
                 "PSNR": float(metrics.psnr(image, reference, 1.0)),
                 "SSIM": float(metrics.ssim(image, reference, 1.0)),
             }
-            print(f"slice {i}, {coil_images.shape[1]} coils, {stage.label}: {scores[stage.label]}")
+            print(f"slice {i}, {coil_images.shape[1]} coils, {label}: {scores[label]}")
         if i == len(slices) // 2:
             figure = Path("reconstruct_kspace.png")
             plots.save(plots.reconstructions(reference[0, 0].numpy(), images, scores), figure)

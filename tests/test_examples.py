@@ -235,8 +235,8 @@ def test_the_papers_protocol_trains_and_is_projected(tmp_path):
     assert whole.limits.method == "penalty"
     small = [*TINY, *TINY_PHANTOM, "limits.from_epoch=0", "parameterization.n_control=10"]
     config = from_tables(toml.merge(whole.to_dict(), parse_options(small)))
-    metrics = optimize(config, tmp_path / "run", baseline=False)
-    assert metrics["limits"]["ok"]
+    results = optimize(config, tmp_path / "run", baseline=False)
+    assert results.limits["ok"]
 
 
 def test_brain_config_trains_on_files_named_as_in_it(tmp_path, monkeypatch):
@@ -248,9 +248,9 @@ def test_brain_config_trains_on_files_named_as_in_it(tmp_path, monkeypatch):
         image = nibabel.Nifti1Image(volume, np.diag([5.5, 5.5, 6.0, 1.0]))
         nibabel.save(image, folder / f"sub-{patient}_T1w.nii.gz")
     monkeypatch.chdir(tmp_path)
-    metrics = optimize(td.load_config(EXAMPLES / "brain.toml", TINY), tmp_path / "run")
-    assert metrics["learned"]["n"] == 4
-    assert metrics["limits"]["ok"]
+    results = optimize(td.load_config(EXAMPLES / "brain.toml", TINY), tmp_path / "run")
+    assert results.last.n == 4
+    assert results.limits["ok"]
 
 
 def test_reconstruct_kspace(tmp_path, monkeypatch, capsys):

@@ -40,10 +40,10 @@ config = td.Config(
 
 with tempfile.TemporaryDirectory() as folder:
     run = Path(folder) / "run"
-    scores = td.optimize(config, run)
+    results = td.optimize(config, run)
     both = {"fixed": td.load(run / "initial.npz"), "learned": td.load(run)}
-for stage in ("fixed", "learned"):
-    print(f"{stage}: {scores[stage]['psnr']:.2f} dB, SSIM {scores[stage]['ssim']:.3f}")
+for stage, result in results.stages.items():
+    print(f"{stage}: {result.psnr:.2f} dB, SSIM {result.ssim:.3f}")
 
 # %%
 # Before and after
@@ -52,7 +52,7 @@ for stage in ("fixed", "learned"):
 figure, axes = plt.subplots(1, 3, figsize=(14, 4.4), layout="constrained")
 for panel, (stage, trajectory), colour in zip(axes, both.items(), drawing.COLOURS, strict=False):
     drawing.k_space(panel, trajectory, (0, 1))
-    panel.set_title(f"{stage}: {scores[stage]['psnr']:.2f} dB")
+    panel.set_title(f"{stage}: {results.stages[stage].psnr:.2f} dB")
     worst = trajectory.slew.norm(dim=-1).amax(dim=0).numpy()
     time = 1e3 * trajectory.scanner.gradient_raster * np.arange(len(worst))
     axes[2].plot(time, worst, color=colour, label=stage)

@@ -122,7 +122,7 @@ def test_mutants_of_settings_are_refused_or_settings(folder, n):
 )  # fmt: skip
 def test_results_are_refused_in_a_sentence(folder, content):
     (folder.path / "metrics.json").write_bytes(content)
-    assert "no readable metrics.json" in refusal(lambda _: folder.metrics(), folder)
+    assert "no readable metrics.json" in refusal(lambda _: folder.results(), folder)
 
 
 @pytest.mark.parametrize(

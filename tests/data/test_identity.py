@@ -13,7 +13,7 @@ from trajdesign.config.models import load_config
 from trajdesign.data.sources.fastmri import fastmri
 from trajdesign.data.sources.images import images
 from trajdesign.errors import ConfigError, InputError
-from trajdesign.learning.evaluation import evaluate, look
+from trajdesign.learning.evaluation import evaluate, look_at
 from trajdesign.runtime.processes import Ranks
 
 ACQUISITION = Acquisition(matrix=(16, 16))
@@ -134,11 +134,12 @@ def saved(path, volume):
     return str(path)
 
 
-def look_at(tmp_path, said=None, kind="images", **files):
+def look_at_files(tmp_path, said=None, kind="images", **files):
     """Look at all images as a run does, of files by split."""
     table = {"kind": kind, **{split: list(paths) for split, paths in files.items()}}
     data = {split: plugins.build("data", table, ACQUISITION, split) for split in files}
-    return look(data, load_config(None, ["acquisition.matrix=[16,16]"]), Ranks(), [].append if said is None else said)
+    config = load_config(None, ["acquisition.matrix=[16,16]"])
+    return look_at(data, config, Ranks(), [].append if said is None else said)
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
@@ -164,7 +165,7 @@ def test_a_copy_is_known_in_whatever_format_type_scale_frame_and_orientation(tmp
         rf"[1-6] of [1-6] images to {split} on are in data\.train too: number ([0-9]) \(.*{name}, slice \1\) .*a\.npy,"
     )
     with pytest.raises(ConfigError, match=which):
-        look_at(tmp_path, **files)
+        look_at_files(tmp_path, **files)
 
 
 def test_a_slice_of_raw_data_in_two_files_is_refused(tmp_path):
@@ -174,12 +175,12 @@ def test_a_slice_of_raw_data_in_two_files_is_refused(tmp_path):
     for name, part in (("a", images[:4]), ("b", 7 * images[3:]), ("c", images[4:])):
         write(tmp_path / f"{name}.h5", (fourier @ part @ fourier.T).astype(np.complex64))
     files = [[str(tmp_path / f"{name}.h5")] for name in "abc"]
-    assert [len(v) for v in look_at(tmp_path, kind="fastmri", val=files[0], test=files[2]).values()] == [4, 1]
+    assert [len(v) for v in look_at_files(tmp_path, kind="fastmri", val=files[0], test=files[2]).values()] == [4, 1]
     with pytest.raises(
         ConfigError,
         match=r"1 of 2 images to test on .* data.val too: number 0 .*b\.h5, slice 0\) .* 3 .*a\.h5, slice 3",
     ):
-        look_at(tmp_path, kind="fastmri", val=files[0], test=files[1])
+        look_at_files(tmp_path, kind="fastmri", val=files[0], test=files[1])
 
 
 def test_objects_neighbours_and_blank_slices_are_no_copies(tmp_path):
@@ -187,16 +188,16 @@ def test_objects_neighbours_and_blank_slices_are_no_copies(tmp_path):
     near = volume[:, ::-1] * 0.98 + 0.02 * heads(6, 1)  # hardly to be told by eye
     blank = np.concatenate([volume, np.zeros((2, 48, 40)), np.full((2, 48, 40), 7.0)])
     files = {"train": [saved(tmp_path / "a.npy", blank)], "test": [saved(tmp_path / "b.npy", near)]}
-    assert [len(prints) for prints in look_at(tmp_path, **files).values()] == [4, 6]
+    assert [len(prints) for prints in look_at_files(tmp_path, **files).values()] == [4, 6]
     config = load_config(None, ["acquisition.matrix=[16,16]", "data.n_train=30", "data.n_val=5", "data.n_test=5"])
     data = {split: plugins.build("data", config.data, ACQUISITION, split) for split in ("train", "val", "test")}
-    assert [len(prints) for prints in look(data, config, Ranks()).values()] == [30, 5, 5]
+    assert [len(prints) for prints in look_at(data, config, Ranks()).values()] == [30, 5, 5]
 
 
 def test_a_copy_within_the_test_counts_once(tmp_path):
     volume, said = heads(4), []
     files = [saved(tmp_path / "a.npy", volume), saved(tmp_path / "b.nii", volume[1:3].astype(np.uint16))]
-    look_at(tmp_path, said.append, test=files)
+    look_at_files(tmp_path, said.append, test=files)
     assert said == [
         "test split: 2 of 6 images are copies of earlier ones (number 4, 5, counted from 0); each counts once in all "
         "results."
@@ -205,8 +206,8 @@ def test_a_copy_within_the_test_counts_once(tmp_path):
     trajectory = plugins.build("init", config.init, config.acquisition, config.scanner)
     network = plugins.build("reconstructor", config.reconstructor)
     scores = [evaluate(trajectory, network, images(ACQUISITION, "test", test=files[:n]), config) for n in (1, 2)]
-    assert [found["left_out"] for found in scores] == [[], [4, 5]]
-    assert scores[1]["psnr_list"] == pytest.approx(scores[0]["psnr_list"], abs=1e-4)
+    assert [found.left_out for found in scores] == [[], [4, 5]]
+    assert scores[1].psnr_list == pytest.approx(scores[0].psnr_list, abs=1e-4)
 
 
 @pytest.mark.parametrize(

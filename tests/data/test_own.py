@@ -51,10 +51,10 @@ def test_a_list_or_a_dataset_is_trained_on(tmp_path, monkeypatch, kind):
     module.brains = brains
     monkeypatch.setitem(sys.modules, "own_images", module)
     seen = []
-    metrics = trajdesign.optimize(trajdesign.load_config(None, TINY), tmp_path / "run", report=seen.append)
+    results = trajdesign.optimize(trajdesign.load_config(None, TINY), tmp_path / "run", report=seen.append)
     n_times = 2 if kind is Turned else 1
     assert asked == {((24, 20), split) for split in parts}
-    assert metrics["learned"]["n"] == 3 * n_times
+    assert results.last.n == 3 * n_times
     assert [(p.stage, p.step) for p in seen] == [(s, i + 1) for s in ("fixed", "learned") for i in range(2 * n_times)]
 
     parts["train"] = images[:4, :, :10]

@@ -87,15 +87,15 @@ def test_a_run(device, runs):
     found, expected = map(RunFolder, runs)
     for name in ("initial", "trajectory"):
         close(device, found.trajectory(name).k, expected.trajectory(name).k)
-    for stage in expected.stages():
+    for stage in expected.results().stages:
         networks = [plugins.build("reconstructor", expected.config().reconstructor) for _ in range(2)]
         for folder, network in zip((found, expected), networks, strict=True):
             folder.load_stage(stage, network)
         for p, q in zip(*(network.parameters() for network in networks), strict=True):
             close(device, p.detach(), q.detach(), 1e-4)  # Adam turns rounding of small gradients into more
         for key in ("psnr_list", "ssim_list", "nrmse_list"):
-            close(device, found.metrics()[stage][key], expected.metrics()[stage][key])
-    assert [row["step"] for row in found.history()] == [row["step"] for row in expected.history()]
+            close(device, getattr(found.results().stages[stage], key), getattr(expected.results().stages[stage], key))
+    assert [row.step for row in found.history()] == [row.step for row in expected.history()]
 
 
 def test_what_is_made_of_a_run(device, runs, tmp_path):
@@ -129,7 +129,7 @@ def test_the_evaluation_follows_the_network(device, runs):
         trajectory = folder.load_stage("learned", network)
         scores.append(evaluate(trajectory.with_k(trajectory.k.to(where)), network.to(where), data, config))
     for key in ("psnr_list", "ssim_list", "nrmse_list"):
-        close(device, scores[0][key], scores[1][key])
+        close(device, getattr(scores[0], key), getattr(scores[1], key))
 
 
 def test_a_run_goes_on_where_it_was_and_elsewhere(device, folders, tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ import trajdesign
 from trajdesign import load_config, plugins
 from trajdesign.encoding.operator import Encoding, angular
 from trajdesign.errors import ConfigError, InputError, OutputError
+from trajdesign.learning.results import Results, StageResult
 from trajdesign.learning.run_folder import RunFolder
 from trajdesign.trajectories.inits.radial import radial
 
@@ -40,7 +41,8 @@ def finished_run(path, *changes):
         weight.data += 0.1 * torch.randn_like(weight)
     folder.save_network(network)
     radial(config.acquisition, config.scanner).save(path / "trajectory.npz")
-    folder.write_metrics({"learned": {}})
+    result = StageResult(1, [], 30.0, 0.9, 0.1, [30.0], [0.9], [0.1])
+    folder.write_results(Results("run", {"learned": result}))
     return folder, network.eval()
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import os
 import pickle
 import random
@@ -243,7 +242,7 @@ def test_a_finished_run_lets_go_of_a_checkpoint_that_was_left(tmp_path):
     for content in (b"", b"damaged"):
         (path / "checkpoints").mkdir()
         (path / "checkpoints" / "1-learned-000000006.ckpt").write_bytes(content)
-        assert optimize(tiny(), path, device="cpu", resume=True, say=said.append) == json.loads(json.dumps(wanted))
+        assert optimize(tiny(), path, device="cpu", resume=True, say=said.append) == wanted
         assert not (path / "checkpoints").exists()
     assert said == [f"{path} is finished; nothing is left to train."] * 2
 
@@ -392,8 +391,8 @@ def sometimes(first, last, *more):
 
 def test_steps_that_are_no_number_are_skipped_and_counted(tmp_path):
     found = optimize(sometimes(2, 3), tmp_path / "run", device="cpu", baseline=False)
-    assert found["learned"]["n_skipped"] == 2
-    assert optimize(sometimes(0, 0), tmp_path / "other", device="cpu", baseline=False)["learned"]["n_skipped"] == 0
+    assert found.last.n_skipped == 2
+    assert optimize(sometimes(0, 0), tmp_path / "other", device="cpu", baseline=False).last.n_skipped == 0
 
 
 def test_divergence_keeps_the_last_good_checkpoint(tmp_path):

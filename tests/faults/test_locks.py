@@ -20,6 +20,7 @@ from trajdesign.learning.loggers.tensorboard import tensorboard
 from trajdesign.learning.optimize import optimize
 from trajdesign.reporting.report import draw, draw_study
 from trajdesign.studies import study, training
+from trajdesign.studies.tables import StudyTable
 from trajdesign.trajectories.formats import pulseq
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links and locks as POSIX has them")
@@ -284,5 +285,5 @@ def test_cells_are_not_trained_where_a_link_leads(tmp_path, monkeypatch, name):
         training.train(asked, out, resume=True, device="cpu")
     if name == "figures":
         with pytest.raises(OutputError, match=f"{name} is a link"):
-            draw_study(asked, [], out)
+            draw_study(StudyTable(asked, [], [], [], {}), out)
     assert list(other.iterdir()) == []

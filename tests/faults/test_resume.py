@@ -2,6 +2,7 @@
 
 import random
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,8 +67,8 @@ def test_readers_change_nothing_of_images_that_are_augmented(tmp_path):
 
 def test_a_run_of_several_starts_broken_off_after_every_step_is_the_whole_one(tmp_path):
     config = tiny('start=[{angle="golden"}, {kind="rosette", turns=0.5}, {kind="radial"}]')
-    metrics = optimize(config, tmp_path / "whole", device="cpu", baseline=False)
-    assert len({start["val_psnr"] for start in metrics["starts"]}) == 3
+    results = optimize(config, tmp_path / "whole", device="cpu", baseline=False)
+    assert len({start["val_psnr"] for start in results.starts}) == 3
     steps = [(f"start {number}", step) for number in (1, 2, 3) for step in (1, 2, 3)]
     for stage, step in [*steps, ("learned", 4), ("learned", 5), ("learned", 6)]:
         assert broken_off(config, tmp_path / "parts", stage, step, baseline=False) == 143
@@ -106,8 +107,8 @@ def test_what_is_not_restored_is_missed(tmp_path, monkeypatch):
 
     def without(part):
         def forget(self, state, step):
-            fresh[part] = self.state()[part]
-            load(self, {**state, part: fresh[part]}, step)
+            fresh[part] = getattr(self.state(), part)
+            load(self, replace(state, **{part: fresh[part]}), step)
 
         return forget
 
@@ -128,7 +129,7 @@ def test_every_signal_has_its_exit_status_and_the_baseline_is_as_it_was_started(
         before = signal.getsignal(number)
         assert broken_off(config, path, "learned", step, number, baseline=step > 1) == code
         assert signal.getsignal(number) is before, "handlers are given back"
-    assert set(optimize(config, path, device="cpu", resume=True)) == {"name", "learned", "limits", "files"}
+    assert set(optimize(config, path, device="cpu", resume=True).tables()) == {"name", "learned", "limits", "files"}
 
 
 def test_a_second_interrupt_leaves_in_the_middle_of_the_step(tmp_path):
@@ -159,7 +160,7 @@ def test_a_finished_run_is_left_as_it_is_and_says_so(tmp_path):
     assert said == [], "there was none to go on with"
     before = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in path.iterdir()}
     again = optimize(tiny(), path, device="cpu", resume=True, say=said.append, quiet=True)
-    assert again["learned"] == first["learned"]
+    assert again.last == first.last
     assert said == [f"{path} is finished; nothing is left to train."]
     assert {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in path.iterdir()} == before
 
@@ -199,8 +200,8 @@ def test_a_run_does_not_go_on_with_other_images(tmp_path, split, stage):
             optimize(config, path, device="cpu", resume=True, quiet=True)
     (tmp_path / f"{split}.npy").write_bytes(kept)
     found = optimize(config, path, device="cpu", resume=True, quiet=True)
-    assert found["learned"]["fingerprints"] == found["fixed"]["fingerprints"]
-    assert len(found["fixed"]["fingerprints"]) == 8
+    assert found.stages["learned"].fingerprints == found.stages["fixed"].fingerprints
+    assert len(found.stages["fixed"].fingerprints) == 8
 
 
 def test_other_circumstances_are_said(tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """What the field would compute from the same images."""
 
+import json
+
 import h5py
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from trajdesign.data.sources.phantom import phantom
 from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import DivergedError, InputError
 from trajdesign.interfaces import Reconstructor
-from trajdesign.learning.evaluation import evaluate, look, reconstruct
+from trajdesign.learning.evaluation import evaluate, look_at, reconstruct
 from trajdesign.learning.optimize import optimize
 from trajdesign.learning.run_folder import RunFolder
 from trajdesign.reconstruction import metrics
@@ -54,16 +56,16 @@ def test_scores_are_those_of_scikit_image_with_the_maximum_of_the_volume(tmp_pat
     encoding = Encoding(trajectory, normal="chain")
     scores = evaluate(trajectory, network, data, config)
     for n, reference in enumerate(volume):
-        image = reconstruct(data[n][None], encoding, network, config)[0][0, 0].double().numpy() * 900
+        image = reconstruct(data[n][None], encoding, network, config.training)[0][0, 0].double().numpy() * 900
         psnr = peak_signal_noise_ratio(reference, image, data_range=900)
         ssim = structural_similarity(reference, image, data_range=900)
-        assert scores["psnr_list"][n] == pytest.approx(psnr, rel=1e-5)
-        assert scores["ssim_list"][n] == pytest.approx(ssim, abs=1e-5)
-        assert scores["nrmse_list"][n] == pytest.approx(normalized_root_mse(reference, image), abs=1e-5)
+        assert scores.psnr_list[n] == pytest.approx(psnr, rel=1e-5)
+        assert scores.ssim_list[n] == pytest.approx(ssim, abs=1e-5)
+        assert scores.nrmse_list[n] == pytest.approx(normalized_root_mse(reference, image), abs=1e-5)
 
 
 def fingerprints(data, config, ranks):
-    return look({"train": data}, config, ranks)["train"]
+    return look_at({"train": data}, config, ranks)["train"]
 
 
 def test_images_are_known_again_however_they_are_read_and_rounded(monkeypatch):
@@ -73,7 +75,7 @@ def test_images_are_known_again_however_they_are_read_and_rounded(monkeypatch):
     data = plugins.build("data", config.data, config.acquisition, "test")
     trajectory = plugins.build("init", config.init, config.acquisition, config.scanner)
     network = plugins.build("reconstructor", config.reconstructor)
-    found = evaluate(trajectory, network, data, config)["fingerprints"]
+    found = evaluate(trajectory, network, data, config).fingerprints
     signs = 2 * torch.randint(2, (*data[0].shape, 2), generator=torch.Generator().manual_seed(0)).double() - 1
     wanted = [float((torch.view_as_real(image) * signs).sum()) / np.sqrt(signs.numel()) for image in data]
     assert found == pytest.approx(wanted, abs=1e-6)
@@ -85,9 +87,9 @@ def test_images_are_known_again_however_they_are_read_and_rounded(monkeypatch):
             parts = [fingerprints(data, other, Ranks(rank, 2)) for rank in range(2)]
         assert [*parts[0], *parts[1]] == found
     images = torch.stack(list(data))
-    metrics.require_same({"fingerprints": fingerprints(images * (1 + 1e-6), config, Ranks())}, {"fingerprints": found})
+    metrics.require_same(fingerprints(images * (1 + 1e-6), config, Ranks()), found)
     with pytest.raises(InputError, match="number 0 "):
-        metrics.require_same({"fingerprints": fingerprints(images.flip(-1), config, Ranks())}, {"fingerprints": found})
+        metrics.require_same(fingerprints(images.flip(-1), config, Ranks()), found)
 
 
 class Shown(Reconstructor):
@@ -106,13 +108,13 @@ def test_networks_are_given_the_maps_of_a_scan_before_if_asked():
     data = plugins.build("data", config.data, config.acquisition, "train")
     encoding = Encoding(plugins.build("init", config.init, config.acquisition, config.scanner))
     images, seeds, network = torch.stack([data[i] for i in range(3)]), torch.tensor([4, 5, 6]), Shown()
-    reconstruct(images, encoding, network, plain, seeds)
+    reconstruct(images, encoding, network, plain.training, seeds)
     assert network.encoding.coil_maps is None
-    reconstruct(images, encoding, network, config, seeds)
+    reconstruct(images, encoding, network, config.training, seeds)
     maps = network.encoding.coil_maps
     assert maps.shape == images.shape
     assert encoding.coil_maps is None
-    reconstruct(images[1:2], encoding, network, config, seeds[1:2])
+    reconstruct(images[1:2], encoding, network, config.training, seeds[1:2])
     torch.testing.assert_close(network.encoding.coil_maps, maps[1:2])
 
 
@@ -126,7 +128,7 @@ def test_maps_from_another_scan_make_cg_sense_better_than_the_adjoint(coil_maps)
         trajectory = plugins.build("init", config.init, config.acquisition, config.scanner)
         network = plugins.build("reconstructor", config.reconstructor)
         data = plugins.build("data", config.data, config.acquisition, "test")
-        scores[kind] = evaluate(trajectory, network, data, config)["psnr"]
+        scores[kind] = evaluate(trajectory, network, data, config).psnr
     assert scores["cg_sense"] > scores["adjoint"] + 3
 
 
@@ -166,17 +168,17 @@ def test_images_without_signal_are_in_no_mean_and_named(tmp_path, capsys):
     network = plugins.build("reconstructor", config.reconstructor)
     for stage, name in (("fixed", "initial"), ("learned", "trajectory")):
         trajectory = RunFolder(tmp_path / "run").trajectory(name)
-        image, reference = reconstruct(data[1:2], Encoding(trajectory, normal="chain"), network, config)
+        image, reference = reconstruct(data[1:2], Encoding(trajectory, normal="chain"), network, config.training)
         psnr = peak_signal_noise_ratio(reference.double().numpy(), image.double().numpy(), data_range=1)
-        assert (written[stage]["n"], written[stage]["left_out"]) == (1, [0, 2, 3])
-        assert written[stage]["psnr"] == pytest.approx(psnr, rel=1e-5)
-        assert written[stage]["psnr_list"] == [written[stage]["psnr"]]
+        assert (written.stages[stage].n, written.stages[stage].left_out) == (1, [0, 2, 3])
+        assert written.stages[stage].psnr == pytest.approx(psnr, rel=1e-5)
+        assert written.stages[stage].psnr_list == [written.stages[stage].psnr]
     report.draw(tmp_path / "run")
     assert "no signal or are copies: 3 (number 0, 2, 3)" in (tmp_path / "run" / "report.html").read_text()
-    console.show_results(RunFolder(tmp_path / "run").metrics())
+    console.show_results(RunFolder(tmp_path / "run").results())
     assert "n = 1; 3 left out (no signal, or copies)" in capsys.readouterr().out
     rows = compare.table(compare.open_stages([f"{tmp_path / 'run'}:fixed", str(tmp_path / "run")]))
-    assert [row["left_out"] for row in rows] == [[0, 2, 3]] * 2
+    assert [row.stage.result.left_out for row in rows] == [[0, 2, 3]] * 2
 
 
 @pytest.mark.parametrize(
@@ -209,7 +211,7 @@ def test_equal_images_have_a_finite_score():
     config = load_config(None, BLANKS)
     trajectory = plugins.build("init", config.init, config.acquisition, config.scanner)
     scores = evaluate(trajectory, Perfect(), with_blanks(config.acquisition, "val")[:1], config)
-    assert scores["psnr"] == pytest.approx(-20 * np.log10(2.0**-23))  # no number of single precision differs by less
+    assert scores.psnr == pytest.approx(-20 * np.log10(2.0**-23))  # no number of single precision differs by less
 
 
 def test_a_test_image_that_is_not_finite_ends_the_run(tmp_path):
@@ -218,7 +220,11 @@ def test_a_test_image_that_is_not_finite_ends_the_run(tmp_path):
         optimize(config, tmp_path / "run", device="cpu")
 
 
+lists = {f"{key}_list": [0.5, 0.7] for key in ("ssim", "nrmse")}
+OLDER = {"n": 2, "psnr": None, "ssim": 0.6, "nrmse": 0.6, "psnr_list": [20.5, None], **lists}
+
+
 def test_scores_that_earlier_versions_could_not_write_are_no_numbers(tmp_path):
-    (tmp_path / "metrics.json").write_text('{"name": "a", "fixed": {"psnr": null, "psnr_list": [20.5, null]}}')
-    found = RunFolder(tmp_path).metrics()["fixed"]
-    np.testing.assert_equal(found, {"psnr": np.nan, "psnr_list": [20.5, np.nan]})
+    (tmp_path / "metrics.json").write_text(json.dumps({"name": "a", "fixed": OLDER}))
+    found = RunFolder(tmp_path).results().last
+    np.testing.assert_equal([found.psnr, found.psnr_list, found.left_out], [np.nan, [20.5, np.nan], []])

@@ -22,7 +22,7 @@ from trajdesign.learning.optimize import datasets, optimize
 from trajdesign.learning.parameterizations.samples import Samples
 from trajdesign.learning.run_folder import RunFolder
 from trajdesign.learning.step import Joint
-from trajdesign.learning.training import train
+from trajdesign.learning.training import Trainer
 from trajdesign.physics import limits
 from trajdesign.physics.nerves import nerve_model, stimulation
 from trajdesign.physics.projection import Projection
@@ -76,7 +76,7 @@ def test_the_folder_holds_everything(run):
         "trajectory.npz",
     }
     assert folder.config() == tiny()
-    assert folder.metrics() == json.loads(json.dumps(metrics))
+    assert folder.results() == metrics
     initial, learned = folder.trajectory("initial"), folder.trajectory()
     wanted = plugins.build("init", tiny().init, tiny().acquisition, tiny().scanner)
     assert torch.equal(initial.k, wanted.k)
@@ -87,17 +87,17 @@ def test_the_folder_holds_everything(run):
 
 def test_the_metrics_have_the_promised_keys(run):
     metrics = run[1]
-    assert set(metrics) == {"name", "fixed", "learned", "wilcoxon_p", "limits", "files"}
+    assert set(metrics.tables()) == {"name", "fixed", "learned", "wilcoxon_p", "limits", "files"}
     for stage in ("fixed", "learned"):
-        result = metrics[stage]
-        assert result["n"] == 5
+        result = metrics.stages[stage]
+        assert result.n == 5
         for key in ("psnr", "ssim", "nrmse"):
-            assert len(result[f"{key}_list"]) == 5
-            assert result[key] == pytest.approx(np.mean(result[f"{key}_list"]))
-            assert np.isfinite(result[f"{key}_list"]).all()
+            assert len(result.values(key)) == 5
+            assert result.mean(key) == pytest.approx(np.mean(result.values(key)))
+            assert np.isfinite(result.values(key)).all()
     for key in ("psnr", "ssim"):
-        lists = [metrics[stage][f"{key}_list"] for stage in ("learned", "fixed")]
-        assert metrics["wilcoxon_p"][key] == pytest.approx(scipy.stats.wilcoxon(*lists).pvalue)
+        lists = [metrics.stages[stage].values(key) for stage in ("learned", "fixed")]
+        assert metrics.wilcoxon_p[key] == pytest.approx(scipy.stats.wilcoxon(*lists).pvalue)
 
 
 def test_the_learned_trajectory_has_no_violation_in_plain_differences(run):
@@ -110,7 +110,7 @@ def test_the_learned_trajectory_has_no_violation_in_plain_differences(run):
         assert largest[0] < min(float(file["max_gradient_t_per_m"]), 1 / (GAMMA * 8e-6 * 0.22))
         assert largest[1] < float(file["max_slew_t_per_m_s"])
         assert np.abs(k).max() < 16 / 0.22
-    limits = metrics["limits"]
+    limits = metrics.limits
     assert limits["ok"] is True
     assert limits["max_gradient"] == pytest.approx(largest[0])
     assert limits["max_slew"] == pytest.approx(largest[1])
@@ -124,14 +124,14 @@ def test_the_results_are_those_of_the_files(run):
         network = plugins.build("reconstructor", config.reconstructor)
         folder.load_network(network, weights)
         scores = evaluate(folder.trajectory(trajectory), network, test, config)
-        np.testing.assert_allclose(scores["psnr_list"], metrics[stage]["psnr_list"], rtol=1e-5)
+        np.testing.assert_allclose(scores.psnr_list, metrics.stages[stage].psnr_list, rtol=1e-5)
         # and from the pixels
         with torch.no_grad():
             encoding = Encoding(folder.trajectory(trajectory))
-            image, reference = reconstruct(test[1][None], encoding, network, config)
+            image, reference = reconstruct(test[1][None], encoding, network, config.training)
         np.testing.assert_allclose(reference[0, 0], np.sqrt((test[1].abs().numpy() ** 2).sum(0)), atol=1e-5)
         error = float((image - reference).square().mean())
-        assert metrics[stage]["psnr_list"][1] == pytest.approx(-10 * math.log10(error), abs=1e-3)
+        assert metrics.stages[stage].psnr_list[1] == pytest.approx(-10 * math.log10(error), abs=1e-3)
 
 
 def test_the_history_has_a_row_a_validation(run):
@@ -159,17 +159,17 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(run, tmp_path):
     folder, metrics, _ = run
     again = optimize(folder.config(), tmp_path / "again", device="cpu")
     assert torch.equal(RunFolder(tmp_path / "again").trajectory().k, folder.trajectory().k)
-    assert again["learned"]["psnr_list"] == metrics["learned"]["psnr_list"]
+    assert again.stages["learned"].psnr_list == metrics.stages["learned"].psnr_list
     other = optimize(tiny("seed=1"), tmp_path / "other", device="cpu", baseline=False)
     assert not torch.equal(RunFolder(tmp_path / "other").trajectory().k, folder.trajectory().k)
-    assert other["learned"]["psnr_list"] != metrics["learned"]["psnr_list"]
+    assert other.stages["learned"].psnr_list != metrics.stages["learned"].psnr_list
 
 
 def test_without_the_baseline_the_learned_run_is_the_same(run, tmp_path):
     folder, metrics, _ = run
     alone = optimize(tiny(), tmp_path / "run", device="cpu", baseline=False)
-    assert set(alone) == {"name", "learned", "limits", "files"}
-    assert alone["learned"]["psnr_list"] == metrics["learned"]["psnr_list"]
+    assert set(alone.tables()) == {"name", "learned", "limits", "files"}
+    assert alone.stages["learned"].psnr_list == metrics.stages["learned"].psnr_list
     assert torch.equal(RunFolder(tmp_path / "run").trajectory().k, folder.trajectory().k)
     assert not (tmp_path / "run" / "network_fixed.safetensors").exists()
 
@@ -177,7 +177,7 @@ def test_without_the_baseline_the_learned_run_is_the_same(run, tmp_path):
 def test_learning_starts_where_it_is_told_to_and_is_compared_with_the_initial_pattern(run, tmp_path):
     folder, metrics, _ = run
     other = optimize(tiny("start.angle=golden", "training.trajectory_rate=0"), tmp_path / "run", device="cpu")
-    assert other["fixed"]["psnr_list"] == metrics["fixed"]["psnr_list"]
+    assert other.stages["fixed"].psnr_list == metrics.stages["fixed"].psnr_list
     started = RunFolder(tmp_path / "run")
     golden = plugins.build("init", started.config().start, started.config().acquisition, started.config().scanner)
     assert torch.equal(started.trajectory("start").k, golden.k)
@@ -192,14 +192,14 @@ def test_without_a_rate_nothing_moves_and_nothing_is_gained_where_the_axes_diffe
     run = RunFolder(tmp_path / "run")
     moved = run.trajectory().k - run.trajectory("initial").k
     assert float(moved.abs().max() * 0.22) < 1e-9
-    assert metrics["learned"]["psnr_list"] == pytest.approx(metrics["fixed"]["psnr_list"], abs=1e-2)
+    assert metrics.stages["learned"].psnr_list == pytest.approx(metrics.stages["fixed"].psnr_list, abs=1e-2)
 
 
 def test_a_run_that_learns_no_trajectory_is_the_fixed_stage_of_one_that_does(run, tmp_path):
     folder, metrics, _ = run
     alone = optimize(tiny("parameterization.kind=fixed"), tmp_path / "run", device="cpu")
-    assert set(alone) == {"name", "fixed", "limits", "files"}
-    assert alone["fixed"]["psnr_list"] == metrics["fixed"]["psnr_list"]
+    assert set(alone.tables()) == {"name", "fixed", "limits", "files"}
+    assert alone.stages["fixed"].psnr_list == metrics.stages["fixed"].psnr_list
     fixed = RunFolder(tmp_path / "run")
     assert torch.equal(fixed.trajectory().k, folder.trajectory("initial").k)
     assert (fixed.path / "network.safetensors").read_bytes() == (folder.path / "network_fixed.safetensors").read_bytes()
@@ -223,9 +223,9 @@ def test_a_run_that_learns_no_trajectory_is_the_fixed_stage_of_one_that_does(run
 def test_every_way_ends_feasible(tmp_path, overrides):
     settings = tiny("training.trajectory_rate=0.05", *overrides)
     metrics = optimize(settings, tmp_path / "run", device="cpu", baseline=False)
-    assert metrics["limits"]["ok"] is True
-    assert metrics["limits"]["margin"] >= 0.99e-4 or settings.limits.constraints == []
-    assert math.isfinite(metrics["learned"]["psnr"])
+    assert metrics.limits["ok"] is True
+    assert metrics.limits["margin"] >= 0.99e-4 or settings.limits.constraints == []
+    assert math.isfinite(metrics.stages["learned"].psnr)
 
 
 def instead_of_evaluate(monkeypatch, spy):
@@ -263,7 +263,7 @@ def test_without_repair_the_trajectory_is_what_training_left(monkeypatch, tmp_pa
     instead_of_evaluate(monkeypatch, spy)
     options = ["limits.repair=false", "parameterization.kind=samples", "training.trajectory_rate=0.05"]
     settings = tiny(f"limits.method={method}", *options)
-    found = optimize(settings, tmp_path / "run", device="cpu", baseline=False)["limits"]
+    found = optimize(settings, tmp_path / "run", device="cpu", baseline=False).limits
     learned = RunFolder(tmp_path / "run").trajectory()
     assert torch.equal(learned.k, seen[-1].k), "what was tested is what is kept"
     slew = learned.slew.norm(dim=-1)
@@ -281,7 +281,7 @@ def test_without_a_method_there_is_no_penalty():
     def learn(method, weight):
         options = ["training.trajectory_rate=0.05", "parameterization.kind=samples", f"limits.weight={weight}"]
         result = trained(f"limits.method={method}", "limits.repair=false", *options)[1]
-        assert result.history[-1]["penalty"] > 0
+        assert result.history[-1].penalty > 0
         return result.trajectory.k
 
     free = learn("penalty", 0.0)
@@ -376,7 +376,7 @@ def test_learning_comes_below_a_limit_that_it_starts_beyond(tmp_path, method):
     start, end = (
         float(stimulation(model, folder.trajectory(n).gradient, 1e-5).max()) for n in ("initial", "trajectory")
     )
-    found = folder.metrics()["limits"]
+    found = folder.results().limits
     assert start > 0.45
     assert end <= 0.35
     assert found["constraints"]["stimulation"]["value"] == pytest.approx(end)
@@ -388,9 +388,9 @@ def test_learning_comes_below_a_limit_that_it_starts_beyond(tmp_path, method):
 
 def test_a_limit_that_learning_does_not_reach_is_told_not_refused(tmp_path):
     found = optimize(tiny(*nerves(1e-3, 0.0), "training.epochs=1"), tmp_path / "run", device="cpu", baseline=False)
-    assert found["limits"]["ok"] is False
-    assert found["limits"]["n_broken"] == 1
-    assert not found["limits"]["constraints"]["stimulation"]["ok"]
+    assert found.limits["ok"] is False
+    assert found.limits["n_broken"] == 1
+    assert not found.limits["constraints"]["stimulation"]["ok"]
 
 
 def test_a_constraint_that_cannot_be_built_is_refused_at_once(tmp_path):
@@ -418,7 +418,7 @@ def test_the_trajectory_alone_lowers_the_loss(tmp_path, kind):
     with (tmp_path / "run" / "history.csv").open() as stream:
         losses = [float(row["loss"]) for row in csv.DictReader(stream) if row["stage"] == "learned"]
     assert losses[-1] < 0.98 * losses[0]
-    assert metrics["learned"]["psnr"] > metrics["fixed"]["psnr"]
+    assert metrics.stages["learned"].psnr > metrics.stages["fixed"].psnr
 
 
 # --- the same run by other means ---
@@ -429,7 +429,7 @@ def trained(*overrides, stage="learned"):
     config = tiny(*overrides)
     initial = plugins.build("init", config.init, config.acquisition, config.scanner)
     losses = []
-    return losses, train(config, initial, datasets(config), stage, Ranks(), lambda p: losses.append(p.loss))
+    return losses, Trainer(config, datasets(config), Ranks(), lambda p: losses.append(p.loss)).train(initial, stage)
 
 
 @pytest.mark.parametrize("normal", ["toeplitz", "chain"])
@@ -504,10 +504,10 @@ def test_the_noise_of_an_image_does_not_depend_on_its_company():
     images = torch.stack([datasets(config)["train"][i] for i in range(3)])
     seeds = torch.tensor([5, 6, 7])
     with torch.no_grad():
-        whole, _ = reconstruct(images, encoding, network, config, seeds)
-        single, _ = reconstruct(images[1:2], encoding, network, config, seeds[1:2])
-        other, _ = reconstruct(images[1:2], encoding, network, config, seeds[2:3])
-        free = [reconstruct(images[1:2], encoding, network, config)[0] for _ in range(2)]
+        whole, _ = reconstruct(images, encoding, network, config.training, seeds)
+        single, _ = reconstruct(images[1:2], encoding, network, config.training, seeds[1:2])
+        other, _ = reconstruct(images[1:2], encoding, network, config.training, seeds[2:3])
+        free = [reconstruct(images[1:2], encoding, network, config.training)[0] for _ in range(2)]
     torch.testing.assert_close(single, whole[1:2], atol=1e-5, rtol=0)
     for different in (other, *free):
         assert float((different - single).abs().max()) > 1e-3
@@ -669,11 +669,11 @@ def test_of_several_starts_the_best_goes_on_as_if_it_were_alone(tmp_path):
         rows = list(csv.DictReader((tmp_path / str(number) / "history.csv").read_text().splitlines()))
         alone.append(float(rows[0]["val_psnr"]))
     metrics = optimize(tiny(f"start=[{', '.join(starts)}]"), tmp_path / "all", device="cpu", baseline=False)
-    assert [start["val_psnr"] for start in metrics["starts"]] == pytest.approx(alone, abs=1e-9)
+    assert [start["val_psnr"] for start in metrics.starts] == pytest.approx(alone, abs=1e-9)
     best = tmp_path / str(int(np.argmax(alone)))
     for name in ("start.npz", "network.safetensors"):
         assert (tmp_path / "all" / name).read_bytes() == (best / name).read_bytes()
     assert torch.equal(
         RunFolder(tmp_path / "all").trajectory("trajectory").k, RunFolder(best).trajectory("trajectory").k
     )
-    assert metrics["learned"]["psnr_list"] == json.loads((best / "metrics.json").read_text())["learned"]["psnr_list"]
+    assert metrics.last.psnr_list == json.loads((best / "metrics.json").read_text())["learned"]["psnr_list"]

@@ -13,7 +13,9 @@ from trajdesign.errors import InputError, OutputError
 from trajdesign.exporting.proof import export
 from trajdesign.exporting.virtual_scan import scan
 from trajdesign.learning.optimize import optimize
-from trajdesign.learning.run_folder import RunFolder, load, to_json
+from trajdesign.learning.results import Results, to_json
+from trajdesign.learning.run_folder import RunFolder, load
+from trajdesign.learning.state import Validation
 from trajdesign.reporting import report
 from trajdesign.studies import compare
 from trajdesign.trajectories.inits.radial import radial
@@ -77,19 +79,28 @@ def test_a_network_comes_back_and_only_into_its_own_architecture(folder):
 
 
 def test_metrics_are_strict_json(folder):
-    folder.write_metrics({"a": math.nan, "b": [math.inf, 1.5, (2, -math.inf)], "c": {"d": None, "e": "ü"}})
-    assert folder.metrics() == {"a": None, "b": [None, 1.5, [2, None]], "c": {"d": None, "e": "ü"}}
+    results = Results("ü", limits={"a": math.nan, "b": [math.inf, 1.5, (2, -math.inf)], "c": {"d": None}})
+    folder.write_results(results)
+    assert folder.results().limits == {"a": None, "b": [None, 1.5, [2, None]], "c": {"d": None}}
+    assert folder.results().name == "ü"
     assert "NaN" not in (folder.path / "metrics.json").read_text()
     assert json.loads(to_json([math.nan])) == [None]
     for text in ("", "{", "\xff"):
         (folder.path / "metrics.json").write_bytes(text.encode("latin-1"))
         with pytest.raises(InputError, match=r"metrics\.json"):
-            folder.metrics()
+            folder.results()
 
 
 def test_history_is_a_table(folder):
-    folder.write_history([{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.25}])
-    assert (folder.path / "history.csv").read_text() == "step,loss\n1,0.5\n2,0.25\n"
+    rows = [Validation("learned", step, step / 2, 0.5, 30.0 + step, 0.75, 0.0, 1.5) for step in (1, 2)]
+    folder.write_history(rows)
+    assert (folder.path / "history.csv").read_text() == (
+        "stage,step,epoch,loss,val_psnr,val_ssim,penalty,seconds\n"
+        "learned,1,0.5,0.5,31.0,0.75,0.0,1.5\nlearned,2,1.0,0.5,32.0,0.75,0.0,1.5\n"
+    )
+    assert folder.history() == rows
+    (folder.path / "history.csv").write_text("stage,step,val_psnr\nfixed,3,\n")
+    assert str(folder.history()[0]) == str(Validation("fixed", 3.0))
 
 
 @pytest.fixture(scope="module")
@@ -185,4 +196,4 @@ def test_a_run_of_an_older_version_is_read_and_said_to_be_unsealed(two_runs, tmp
     (run.path / "metrics.json").write_text(json.dumps(kept))
     assert run.unsealed().startswith(f"{run.path} was finished by an older version: an edit of its metrics.json")
     assert torch.equal(run.trajectory().k, RunFolder(two_runs / "a").trajectory().k)
-    assert run.metrics()["learned"] == RunFolder(two_runs / "a").metrics()["learned"]
+    assert run.results().stages == RunFolder(two_runs / "a").results().stages

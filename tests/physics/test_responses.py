@@ -112,7 +112,7 @@ def test_training_meets_the_actual_gradient(tmp_path):
     for name, more in (("perfect", []), ("eddy", ["response.kind=eddy_currents"])):
         values = ["response.amplitudes=[0.1]", "response.time_constants=[1e-3]"] if more else []
         settings = models.load_config(None, [*tiny, "parameterization.kind=fixed", *more, *values])
-        runs[name] = optimize(settings, tmp_path / name)["fixed"]["psnr_list"]
+        runs[name] = optimize(settings, tmp_path / name).stages["fixed"].psnr_list
     assert not np.allclose(runs["perfect"], runs["eddy"])
     assert RunFolder(tmp_path / "eddy").config().response["amplitudes"] == [0.1]
     drawn = [{path.stem for path in report.draw(tmp_path / name)} for name in ("perfect", "eddy")]

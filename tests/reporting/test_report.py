@@ -1,5 +1,7 @@
 """The figures of a run are of the images that its results are of, or there are none."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from faults.tiny import tiny
@@ -34,7 +36,7 @@ def images(n, seed):
 def test_the_image_of_the_report_has_the_score_that_the_run_has_of_it(trained):
     folder = RunFolder(trained / "run")
     [example] = report._examples({"learned": (folder, "learned")}).values()
-    wanted = folder.metrics()["learned"]["psnr_list"][2]
+    wanted = folder.results().last.psnr_list[2]
     assert example.scores["network"]["PSNR"] == pytest.approx(wanted, abs=0.01)
     found = peak_signal_noise_ratio(
         example.reference.astype(float), example.images["network"].astype(float), data_range=1
@@ -74,10 +76,10 @@ def test_no_figure_is_drawn_of_test_data_that_were_replaced(trained, tmp_path, c
 
 def test_a_run_of_an_older_version_has_no_fingerprints_and_is_drawn(trained, tmp_path):
     folder = RunFolder(trained / "run")
-    kept = folder.metrics()
-    older = {key: value for key, value in kept["learned"].items() if key != "fingerprints"}
+    kept = folder.results()
+    older = {**kept.stages, "learned": replace(kept.last, fingerprints=None)}
     try:
-        folder.write_metrics({**kept, "learned": older})
+        folder.write_results(replace(kept, stages=older))
         report.write(folder.path, tmp_path / "a.html")
     finally:
-        folder.write_metrics(kept)
+        folder.write_results(kept)

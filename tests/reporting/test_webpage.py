@@ -23,10 +23,11 @@ from trajdesign.encoding.operator import angular
 from trajdesign.encoding.psf import psf
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.learning.optimize import optimize
+from trajdesign.learning.results import Results, StageResult
 from trajdesign.learning.run_folder import RunFolder
 from trajdesign.physics import limits
 from trajdesign.reporting import report, webpage
-from trajdesign.reporting.webpage import Contents, Example, render
+from trajdesign.reporting.webpage import Contents, ExampleImages, render
 from trajdesign.scanner import Scanner
 from trajdesign.trajectories.inits.radial import radial
 from trajdesign.trajectories.inits.spiral import spiral
@@ -85,13 +86,14 @@ def data_of(page):
 def invented(trajectory):
     """Return contents of a page about a trajectory that was not learned, with images of noise."""
     noise = np.random.default_rng(0).random((2, 128, 128))
-    example = Example(trajectory, noise[0], {"adjoint": noise[1], "network": noise[1]}, {"adjoint": {}, "network": {}})
+    parts = {"adjoint": noise[1], "network": noise[1]}
+    example = ExampleImages(trajectory, noise[0], parts, {"adjoint": {}, "network": {}})
     spread, found = psf(trajectory), limits.check(trajectory)
-    score = {"n": 48, "psnr": 30.125, "ssim": 0.9, "nrmse": 0.1}
+    result = StageResult(48, [], 30.125, 0.9, 0.1, [], [], [])
     return Contents(
         path=report.RunFolder("run").path,
         config=load_config(),
-        metrics={"fixed": score, "learned": score, "wilcoxon_p": {"psnr": None, "ssim": 0.5}},
+        results=Results("", {"fixed": result, "learned": result}, wilcoxon_p={"psnr": float("nan"), "ssim": 0.5}),
         trajectories={"fixed": trajectory, "learned": trajectory},
         acting=None,
         psfs={"fixed": spread, "learned": spread},
@@ -116,7 +118,7 @@ def test_the_numbers_that_are_drawn_are_those_of_the_run(run, page):
     assert raster == trajectory.scanner.gradient_raster
     assert 0 <= (trajectory.gradient.shape[1] - 1) * raster - float(trajectory.adc_times[-1]) < raster
     assert data["times"]["slew"] == [raster / 2, raster]
-    found = run.metrics()["limits"]["constraints"]
+    found = run.results().limits["constraints"]
     assert data["limits"]["slew"]["scanner"] == found["slew"]["limit"]
     assert data["limits"]["gradient"]["receiver"] == pytest.approx(found["receiver"]["limit"], rel=5e-6)
     steps = np.loadtxt(run.path / "history.csv", delimiter=",", skiprows=1, usecols=1)
@@ -124,12 +126,12 @@ def test_the_numbers_that_are_drawn_are_those_of_the_run(run, page):
 
 
 def test_the_tables_are_those_of_the_run(run, page):
-    metrics, reader = run.metrics(), Reader(page)
+    results, reader = run.results(), Reader(page)
     cells = [text.strip() for text in reader.texts["td"]]
     for stage in ("fixed", "learned"):
         for key, form in (("psnr", ".2f"), ("ssim", ".4f"), ("nrmse", ".4f")):
-            assert format(metrics[stage][key], form) in cells
-    for finding in metrics["limits"]["constraints"].values():
+            assert format(results.stages[stage].mean(key), form) in cells
+    for finding in results.limits["constraints"].values():
         assert f"{finding['value']:.5g}" in cells
         assert f"{100 * finding['margin']:.2f} %" in cells
     report_of = psf(run.trajectory())
@@ -233,7 +235,7 @@ def test_a_page_of_a_run_that_learned_nothing_has_no_slider():
     contents = invented(radial(Acquisition(matrix=(32, 32), n_shots=1, n_samples=400), Scanner()))
     names = ("trajectories", "psfs", "findings", "examples")
     only = {name: dict(list(getattr(contents, name).items())[:1]) for name in names}
-    text = render(replace(contents, **only, metrics={"fixed": contents.metrics["fixed"]}))
+    text = render(replace(contents, **only, results=Results("", {"fixed": contents.results.last})))
     assert 'id="split"' not in text
     assert [t["label"] for t in data_of(text)["trajectories"]] == ["fixed"]
 
@@ -401,7 +403,7 @@ def test_the_cursor_is_at_the_same_time_in_every_plot(opened, run):
 
 
 def test_the_worst_place_of_a_limit_is_one_click_away(opened, run):
-    finding = run.metrics()["limits"]["constraints"]["slew"]
+    finding = run.results().limits["constraints"]["slew"]
     rows = opened.run("[...document.querySelectorAll('#limits tbody tr')].map((row) => row.innerText)")
     row = next(i for i, text in enumerate(rows, start=1) if text.startswith("slew") and "learned" in text)
     opened.click(f"#limits tbody tr:nth-child({row}) button")

@@ -33,7 +33,7 @@ from trajdesign import plugins
 from trajdesign.config.models import load_config
 from trajdesign.learning.evaluation import evaluate
 from trajdesign.learning.optimize import datasets
-from trajdesign.learning.training import train
+from trajdesign.learning.training import Trainer
 from trajdesign.runtime import processes
 
 n_reductions, plain = 0, dist.all_reduce
@@ -50,10 +50,10 @@ with processes.join("cpu") as ranks:
         config = load_config(None, overrides)
         initial = plugins.build("init", config.init, config.acquisition, config.scanner)
         data, losses, before = datasets(config), [], n_reductions
-        trained = train(config, initial, data, "learned", ranks, lambda p: losses.append(p.loss))
+        trained = Trainer(config, data, ranks, lambda p: losses.append(p.loss)).train(initial, "learned")
         n_a_training = n_reductions - before
         scores = evaluate(initial, trained.network, data["test"], config, ranks)
-        results.append({"losses": losses, "reductions": n_a_training, "psnr": scores["psnr_list"]})
+        results.append({"losses": losses, "reductions": n_a_training, "psnr": scores.psnr_list})
     if ranks.is_first:
         with open(sys.argv[1], "w") as file:
             json.dump({"size": ranks.size, "results": results}, file)

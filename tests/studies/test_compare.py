@@ -1,15 +1,15 @@
-"""Paired statistics against numpy and scipy, and which runs may be compared."""
+"""Which runs may be compared, and the table of them."""
 
 import json
-import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
-import scipy.stats
 
 from trajdesign.config.models import load_config
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.learning.optimize import optimize
+from trajdesign.learning.results import KEYS, Results, StageResult
 from trajdesign.learning.run_folder import RunFolder
 from trajdesign.studies import compare
 
@@ -40,39 +40,10 @@ def runs(tmp_path_factory):
     return path
 
 
-def scores(seed, n=12):
+def result(seed, n=12, **others):
     generator = np.random.default_rng(seed)
-    lists = {key: generator.normal(30, 2, n).tolist() for key in compare.KEYS}
-    return {
-        "n": n,
-        **{key: float(np.mean(v)) for key, v in lists.items()},
-        **{f"{k}_list": v for k, v in lists.items()},
-    }
-
-
-def test_the_spread_is_that_of_a_sample():
-    found = compare.result(scores(0))
-    for key in compare.KEYS:
-        assert found[f"{key}_sd"] == pytest.approx(np.std(found[f"{key}_list"], ddof=1))
-    single = compare.result(scores(0, n=1))
-    assert math.isnan(single["psnr_sd"])
-    assert compare.spread(single, "psnr") == f"{single['psnr']:.2f}"
-    assert compare.spread({"ssim": 0.91234, "ssim_sd": 0.0567}, "ssim") == "0.912 ± 0.057"
-
-
-def test_the_comparison_is_paired():
-    one, other = scores(1), scores(2)
-    found = compare.paired(one, other)
-    for key in compare.KEYS:
-        assert found["gain"][key] == pytest.approx(np.mean(np.subtract(one[f"{key}_list"], other[f"{key}_list"])))
-    for key in ("psnr", "ssim"):
-        expected = scipy.stats.wilcoxon(one[f"{key}_list"], other[f"{key}_list"]).pvalue
-        assert found["wilcoxon_p"][key] == pytest.approx(expected)
-    assert compare.gain(found, "psnr") == f"{found['gain']['psnr']:+.2f} ({found['wilcoxon_p']['psnr']:.0e})"
-    same = compare.paired(one, one)
-    assert same == {"gain": dict.fromkeys(compare.KEYS, 0.0), "wilcoxon_p": {"psnr": 1.0, "ssim": 1.0}}
-    with pytest.raises(InputError, match="cannot be paired"):
-        compare.paired(one, scores(2, n=11))
+    lists = [generator.normal(30, 2, n).tolist() for _ in KEYS]
+    return StageResult(n, [], *(float(np.mean(values)) for values in lists), *lists, **others)
 
 
 def test_the_table_has_the_results_of_the_runs(runs):
@@ -85,13 +56,15 @@ def test_the_table_has_the_results_of_the_runs(runs):
         ("fixed", "fixed"),
     ]
     rows = compare.table(stages)
-    both, spiral = (RunFolder(runs / name).metrics() for name in ("both", "spiral"))
+    both, spiral = (RunFolder(runs / name).results().stages for name in ("both", "spiral"))
     for row, expected in zip(rows, (both["fixed"], both["learned"], spiral["learned"], both["fixed"]), strict=True):
-        assert row["psnr_list"] == expected["psnr_list"]
-        assert row["broken_limits"] == []
-        assert row["over_first"]["gain"]["ssim"] == pytest.approx(expected["ssim"] - both["fixed"]["ssim"])
-    assert rows[1]["over_first"]["wilcoxon_p"] == both["wilcoxon_p"]
-    assert json.loads(json.dumps(rows)) == rows
+        assert row.stage.result.psnr_list == expected.psnr_list
+        assert row.broken_limits == []
+        assert row.over_first.gain["ssim"] == pytest.approx(expected.ssim - both["fixed"].ssim)
+    assert rows[1].over_first.wilcoxon_p == RunFolder(runs / "both").results().wilcoxon_p
+    found = rows[1].tables()
+    assert json.loads(json.dumps(found)) == found
+    assert found["psnr_sd"] == pytest.approx(np.std(both["learned"].psnr_list, ddof=1))
 
 
 def test_runs_of_one_name_are_told_apart_by_their_paths(runs, monkeypatch):
@@ -111,8 +84,8 @@ def test_a_trajectory_that_breaks_limits_is_told(runs, tmp_path):
     learned = RunFolder(runs / "spiral").trajectory()
     learned.with_k(2 * learned.k).save(folder.path / "trajectory.npz")
     rows = compare.table(compare.open_stages([str(runs / "spiral"), str(folder.path)]))
-    assert rows[0]["broken_limits"] == []
-    assert {"extent", "slew"} <= set(rows[1]["broken_limits"])
+    assert rows[0].broken_limits == []
+    assert {"extent", "slew"} <= set(rows[1].broken_limits)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +101,7 @@ def test_a_trajectory_that_breaks_limits_is_told(runs, tmp_path):
 def test_other_test_images_are_refused(runs, tmp_path, key, value):
     folder = RunFolder(tmp_path / "other")
     folder.create(load_config(None, [*TINY, f"{key}={value}"]))
-    folder.write_metrics({**RunFolder(runs / "both").metrics(), "files": {}})
+    folder.write_results(replace(RunFolder(runs / "both").results(), files={}))
     with pytest.raises(ConfigError, match="other images") as caught:
         compare.open_stages([str(runs / "both"), str(folder.path)])
     assert key in str(caught.value)
@@ -139,7 +112,7 @@ def images_run(path, file, **lists):
     folder = RunFolder(path)
     text = ["data.kind=images", f"data.train=['{path}.npy']", f"data.test=['{file}']"]
     folder.create(load_config(None, [*(key for key in TINY if not key.startswith("data.")), *text]))
-    folder.write_metrics({"fixed": {**scores(0), **lists}, "learned": {**scores(1), **lists}})
+    folder.write_results(Results("", {"fixed": result(0, **lists), "learned": result(1, **lists)}))
     return str(path)
 
 
@@ -152,7 +125,7 @@ def test_the_images_are_compared_and_not_the_names_of_their_files(tmp_path):
         with pytest.raises(ConfigError, match=f"tested on other images: .*{sentence}"):
             compare.open_stages([first, replaced])
         with pytest.raises(InputError, match=sentence):
-            compare.paired({**scores(1), "fingerprints": other}, {**scores(0), "fingerprints": [0.1, 0.2]})
+            result(1, fingerprints=other).over(result(0, fingerprints=[0.1, 0.2]))
     older = images_run(tmp_path / "d", "/elsewhere/te.npy")
     with pytest.raises(ConfigError, match=r"data\.test is"):
         compare.open_stages([first, older])
@@ -162,7 +135,7 @@ def test_what_the_test_does_not_depend_on_may_differ(runs, tmp_path):
     folder = RunFolder(tmp_path / "other")
     others = ["seed=3", "acquisition.n_shots=8", "training.epochs=9", "reconstructor.channels=8"]
     folder.create(load_config(None, [*TINY, *others]))
-    folder.write_metrics({**RunFolder(runs / "both").metrics(), "files": {}})
+    folder.write_results(replace(RunFolder(runs / "both").results(), files={}))
     assert len(compare.open_stages([str(runs / "both"), str(folder.path)])) == 2
 
 

@@ -53,7 +53,7 @@ def done(tmp_path_factory):
     (path / "study.toml").write_text(TINY)
     asked = study.load(path / "study.toml")
     training.train(asked, path, device="cpu")
-    return asked, path, tables.collect(asked, path)
+    return asked, path, tables.collect(asked, path).tables()
 
 
 def run(path, name):
@@ -109,9 +109,9 @@ def test_cells_of_other_test_images_are_not_paired(done, tmp_path):
     asked, path, _ = done
     shutil.copytree(path / "cells", tmp_path / "cells")
     folder = RunFolder(tmp_path / "cells" / "radial-04-samples-unet-s0")
-    found = folder.metrics()
-    found["learned"]["fingerprints"][3] += 0.01
-    folder.write_metrics(found)
+    found = folder.results()
+    found.last.fingerprints[3] += 0.01
+    folder.write_results(found)
     with pytest.raises(InputError, match=r"cell radial-04-samples-unet-s0 .* other test images: number 3 "):
         tables.collect(asked, tmp_path)
 
@@ -135,16 +135,6 @@ def test_the_means_are_those_of_the_rows(done):
         )
 
 
-@pytest.mark.parametrize(
-    ("gain", "p", "expected"),
-    [((1, 1), (0.04, 0.04), True), ((1, -1), (0.04, 0.04), False), ((1, 1), (0.04, 0.06), False)],
-)
-def test_significant_is_better_in_both(gain, p, expected):
-    keys = ("psnr", "ssim")
-    comparison = {"gain": dict(zip(keys, gain, strict=True)), "wilcoxon_p": dict(zip(keys, p, strict=True))}
-    assert tables.is_significant(comparison) is expected
-
-
 def test_the_flat_table_is_the_same_table(done):
     _, path, table = done
     with (path / "table.csv").open(newline="") as stream:
@@ -159,9 +149,17 @@ def test_the_flat_table_is_the_same_table(done):
         assert not any("list" in key for key in line)
 
 
-def test_cells_of_an_earlier_version_may_lack_a_number():
-    rows = [{"axes": {"seed": seed}, "fixed": fixed} for seed, fixed in enumerate(({"psnr": 1.0}, {"n_skipped": 2}))]
-    assert tables._csv(rows) == "seed,fixed_psnr,fixed_n_skipped\n0,1.0,\n1,,2\n"
+def test_cells_of_an_earlier_version_may_lack_a_number(done, tmp_path):
+    asked, path, table = done
+    shutil.copytree(path / "cells", tmp_path / "cells")
+    older = tmp_path / "cells" / "radial-04-samples-unet-s0" / "metrics.json"
+    kept = json.loads(older.read_text())
+    del kept["files"], kept["sha256"], kept["learned"]["n_skipped"]
+    older.write_text(json.dumps(kept))
+    tables.collect(asked, tmp_path)
+    with (tmp_path / "table.csv").open(newline="") as stream:
+        lines = {line["cell"]: line["learned_n_skipped"] for line in csv.DictReader(stream)}
+    assert lines == {row["cell"]: "" if row["cell"].startswith("radial-04-samples") else "0" for row in table["rows"]}
 
 
 def test_the_table_for_people_says_the_same(done):
@@ -193,20 +191,20 @@ def test_cells_without_results_are_told(done):
     kept = lost.read_bytes()
     lost.unlink()
     try:
-        partial = tables.collect(asked, path)
+        partial = tables.collect(asked, path).tables()
     finally:
         lost.write_bytes(kept)
     assert [entry["cell"] for entry in partial["missing"]] == ["radial-04-fixed-unet-s0"]
     assert len(partial["rows"]) == 6
-    assert tables.collect(asked, path) == table
+    assert tables.collect(asked, path).tables() == table
 
 
 def test_a_study_of_nothing_yet_has_empty_tables(done, tmp_path):
     asked = done[0]
     table = tables.collect(asked, tmp_path)
-    assert table["rows"] == table["summary"] == table["fixed"] == []
-    assert len(table["missing"]) == len(asked.cells)
-    assert report.draw_study(asked, [], tmp_path) == []
+    assert table.rows == table.summary == table.fixed == []
+    assert len(table.tables()["missing"]) == len(asked.cells)
+    assert report.draw_study(table, tmp_path) == []
 
 
 def test_the_plateau_is_the_rise_over_the_last_fifth():
@@ -217,11 +215,11 @@ def test_the_plateau_is_the_rise_over_the_last_fifth():
 
 
 def test_a_figure_shows_where_learning_started(done, monkeypatch):
-    asked, path, table = done
+    asked, path, _ = done
     shown = []
     monkeypatch.setattr(report.study_plots, "side_by_side", lambda columns: shown.append(columns))
     monkeypatch.setattr(report.plots, "save", lambda figure, path: None)
-    report.draw_study(asked, table["rows"], path)
+    report.draw_study(tables.collect(asked, path), path)
     radial, spiral = shown[0], shown[2]
     assert list(radial) == ["fixed", "bspline", "samples"]
     assert list(spiral) == ["fixed", "start", "bspline", "samples"]
@@ -230,8 +228,8 @@ def test_a_figure_shows_where_learning_started(done, monkeypatch):
 
 
 def test_the_figures_of_a_study(done):
-    asked, path, table = done
-    written = report.draw_study(asked, table["rows"], path)
+    asked, path, _ = done
+    written = report.draw_study(tables.collect(asked, path), path)
     places = [f"{pattern}-{shots:02}" for pattern in ("radial", "spiral") for shots in (4, 6)]
     names = {f"{kind}-{place}.png" for kind in ("trajectories", "reconstructions") for place in places}
     assert {p.name for p in written} == {*names, "gains-unet.png"}

@@ -77,8 +77,8 @@ def contents(folder):
 
 
 def scores(trained, out):
-    found = {cell.name: training.outcome(cell, out).metrics for cell in trained}
-    return {name: (m.get("learned") or m["fixed"])["psnr_list"] for name, m in found.items()}
+    found = {cell.name: training.outcome(cell, out).results for cell in trained}
+    return {name: results.last.psnr_list for name, results in found.items()}
 
 
 # --- what is trained ---
@@ -102,7 +102,7 @@ def test_every_cell_is_the_run_that_its_config_asks_for(done, tmp_path):
         }
         assert folder.config() == cell.config
         stage = "fixed" if cell.is_fixed else "learned"
-        assert set(folder.metrics()) == {"name", stage, "limits", "files"}
+        assert set(folder.results().tables()) == {"name", stage, "limits", "files"}
         moved = not torch.equal(folder.trajectory().k, folder.trajectory("initial").k)
         assert moved is not cell.is_fixed
         with (folder.path / "history.csv").open() as stream:
@@ -110,8 +110,8 @@ def test_every_cell_is_the_run_that_its_config_asks_for(done, tmp_path):
     # both together, as a single run trains them
     alone = optimize(asked.cells[-1].config, tmp_path / "run", device="cpu")
     trained = scores(asked.cells, out)
-    assert alone["fixed"]["psnr_list"] == trained[NAMES[0]]
-    assert alone["learned"]["psnr_list"] == trained[NAMES[2]]
+    assert alone.stages["fixed"].psnr_list == trained[NAMES[0]]
+    assert alone.stages["learned"].psnr_list == trained[NAMES[2]]
 
 
 def test_two_processes_train_what_one_does(done, tmp_path):

@@ -17,7 +17,9 @@ from trajdesign.errors import Interrupted, ResourceError
 
 if TYPE_CHECKING:
     from trajdesign.interfaces import Finding, Progress
+    from trajdesign.learning.results import Results, StageResult
     from trajdesign.studies.study import Cell
+    from trajdesign.studies.tables import StudyTable
     from trajdesign.studies.training import Outcome
 
 
@@ -79,7 +81,7 @@ def note(text: str) -> None:
 
 def show_json(command: str, document: Mapping[str, Any]) -> None:
     """Print what a command found as one JSON document, whose key ``schema`` names the command and a version."""
-    from trajdesign.learning.run_folder import to_json
+    from trajdesign.learning.results import to_json
 
     say(to_json({"schema": f"trajdesign.{command}/1", "schema_version": 1, **document}))
 
@@ -136,22 +138,23 @@ def _writing() -> Iterator[None]:
         raise ResourceError(f"cannot write standard output: {error.strerror}.") from None
 
 
-def show_results(metrics: dict[str, Any]) -> None:
+def show_results(results: "Results") -> None:
     """Print what ``metrics.json`` holds."""
-    stages = [stage for stage in ("fixed", "learned") if stage in metrics]
-    rows = [(stage, *(format(metrics[stage][key], form) for key, form in _FORMS.items())) for stage in stages]
-    if len(stages) == 2:
-        gain = {key: metrics["learned"][key] - metrics["fixed"][key] for key in ("psnr", "ssim", "nrmse")}
-        p = metrics["wilcoxon_p"]
-        rows.append(("gain", f"{gain['psnr']:+.2f}", f"{gain['ssim']:+.4f}", f"{gain['nrmse']:+.4f}", ""))
-        rows.append(("Wilcoxon p", f"{p['psnr']:.1e}", f"{p['ssim']:.1e}", "", ""))
-    title = f"{metrics['name']}: test images ({images_of(metrics[stages[0]])})"
+    forms = {"psnr": ".2f", "ssim": ".4f", "nrmse": ".4f"}
+    rows = [
+        (stage, *(format(result.mean(key), form) for key, form in forms.items()), f"{result.seconds:.0f}")
+        for stage, result in results.stages.items()
+    ]
+    if over := results.over_fixed:
+        rows.append(("gain", *(format(over.gain[key], f"+{form}") for key, form in forms.items()), ""))
+        rows.append(("Wilcoxon p", *(f"{over.wilcoxon_p[key]:.1e}" for key in ("psnr", "ssim")), "", ""))
+    title = f"{results.name}: test images ({images_of(results.last)})"
     show(title, ("", "PSNR (dB)", "SSIM", "NRMSE", "training (s)"), rows)
-    if "starts" in metrics:
-        tried = [start["val_psnr"] for start in metrics["starts"]]
+    if results.starts:
+        tried = [start["val_psnr"] for start in results.starts]
         found = ", ".join(f"{psnr:.2f}" for psnr in tried)
         say(f"Of {len(tried)} starts (validation {found} dB) number {tried.index(max(tried)) + 1} went on.")
-    limits = metrics["limits"]
+    limits = results.limits
     say(
         f"Limits: gradient {limits['max_gradient'] * 1e3:.2f} mT/m, slew {limits['max_slew']:.1f} T/m/s, "
         f"{'0 violations' if limits['ok'] else 'VIOLATED'}, smallest margin {limits['margin']:z.2%}."
@@ -160,31 +163,28 @@ def show_results(metrics: dict[str, Any]) -> None:
         say(f"Not looked at, because limits.constraints leaves them out: {', '.join(limits['not_checked'])}.")
 
 
-def images_of(scores: Mapping[str, Any]) -> str:
+def images_of(result: "StageResult") -> str:
     """Return how many images a result is of, and how many, without signal or copies, were left out."""
-    left_out = len(scores.get("left_out", ()))  # earlier versions left out none
-    return f"n = {scores['n']}" + (f"; {left_out} left out (no signal, or copies)" if left_out else "")
+    n_left_out = len(result.left_out)
+    return f"n = {result.n}" + (f"; {n_left_out} left out (no signal, or copies)" if n_left_out else "")
 
 
-_FORMS = {"psnr": ".2f", "ssim": ".4f", "nrmse": ".4f", "seconds": ".0f"}
-
-
-def show_study(table: dict[str, Any], out: Path) -> None:
+def show_study(table: "StudyTable", out: Path) -> None:
     """Print the means of a study's table."""
     rows = [
         (
-            " ".join(str(value) for value in row["axes"].values()),
-            str(row["n"]),
-            f"{row['gain_over_fixed']['psnr']:+.2f}",
-            f"{row['gain_over_fixed']['ssim']:+.4f}",
-            str(row["n_significant"]),
-            f"{row['gain_over_strong']['psnr']:+.2f}",
-            str(row["violations"]),
+            " ".join(map(str, entry.axes.values())),
+            str(entry.n),
+            f"{entry.gain_over_fixed['psnr']:+.2f}",
+            f"{entry.gain_over_fixed['ssim']:+.4f}",
+            str(entry.n_significant),
+            f"{entry.gain_over_strong['psnr']:+.2f}",
+            str(entry.violations),
         )
-        for row in table["summary"]
+        for entry in table.summary
     ]
     gains = ("gain (dB)", "gain SSIM", "better, p < 0.05", "over best fixed (dB)", "broken limits")
-    show(f"{table['name']}: means over patterns and shots", ("", "cells", *gains), rows)
+    show(f"{table.study.name}: means over patterns and shots", ("", "cells", *gains), rows)
     say(f"Tables: {out / 'table.md'}, table.csv, table.json. Figures: {out / 'figures'}.")
 
 
@@ -296,10 +296,10 @@ def cells(n_cells: int, *, quiet: bool) -> Iterator[Callable[["Cell", "Outcome"]
 
 
 def _became(outcome: "Outcome") -> str:
-    if outcome.metrics is None:
+    if outcome.results is None:
         return f"{outcome.status}: {outcome.sentence}"
-    scores = outcome.metrics.get("learned") or outcome.metrics["fixed"]
-    return f"PSNR {scores['psnr']:.2f} dB, SSIM {scores['ssim']:.4f}, {scores['seconds']:.0f} s"
+    found = outcome.results.last
+    return f"PSNR {found.psnr:.2f} dB, SSIM {found.ssim:.4f}, {found.seconds:.0f} s"
 
 
 def _line_printer(seconds: float, *, verbose: bool) -> Callable[["Progress"], None]:

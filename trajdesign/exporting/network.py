@@ -23,25 +23,14 @@ _INPUTS = {
 
 
 def export_network(run: Path | str, path: Path | str, *, stage: str | None = None, overwrite: bool = False) -> None:
-    """Write a trained network, with the adjoint of its trajectory, as a program of ``torch.export``.
+    """Write a trained network, with the adjoint of its trajectory, as a program of ``torch.export`` (``.pt2``).
 
     ``torch.export.load(path).module()(kspace)`` is the image (batch, 1, y, x), float32, of k-space (batch, coil, shot,
     sample), complex64, whose images are about as bright as those in training: near 1. It needs no package but torch,
     and takes any number of images and coils. Where the run's coil maps come from a prescan (``training.coil_maps``),
     they are a second argument (batch, coil, y, x). Samples are transformed by exact sums.
 
-    The weights alone are in the run folder, as safetensors.
-
-    Parameters
-    ----------
-    run
-        Folder of a finished run.
-    path
-        The file, ``.pt2``.
-    stage
-        ``"fixed"`` or ``"learned"``; by default what was trained last.
-    overwrite
-        Whether an existing file may be replaced.
+    `run` is the folder of a finished run, `stage` by default what was trained last.
 
     Raises
     ------
@@ -50,7 +39,7 @@ def export_network(run: Path | str, path: Path | str, *, stage: str | None = Non
     InputError
         If the run cannot be read.
     OutputError
-        If the file exists and may not be replaced.
+        If the file exists and `overwrite` is false.
     """
     path = Path(path)
     if untrusted.ending(path) != ".pt2":

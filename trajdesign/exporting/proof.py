@@ -36,16 +36,8 @@ def export(
 
     Parameters
     ----------
-    trajectory
-        What is to be played.
-    path
-        The file.
-    format
-        Name of an exporter.
-    options
-        Options of the exporter.
-    overwrite
-        Whether existing files may be replaced.
+    format, options
+        Name of an exporter, and its options.
     ignore
         Constraints that guard the image, not the hardware, and need not hold.
     response
@@ -57,11 +49,9 @@ def export(
     Returns
     -------
     dict
-        ``format``, ``path``, ``max_k_error_fov`` and ``rms_k_error_fov`` (of the worst reader, in 1/FOV),
-        ``k_error_fov_by_reader``, ``reader_difference_fov``, and the exporter's facts: for Pulseq
-        ``max_gradient`` (T/m) and ``max_slew`` (T/m/s) of the vector of all axes over the whole file,
-        ``te``, ``tr``, ``duration`` (s), the cells of prephaser, readout and rewinder, ``timing_ok``,
-        ``version``, ``md5`` and ``k_path``.
+        ``format``, ``path``, what `compare` returns, and the exporter's facts: for Pulseq ``max_gradient`` (T/m) and
+        ``max_slew`` (T/m/s) of the vector of all axes over the whole file, ``te``, ``tr``, ``duration`` (s), the cells
+        of prephaser, readout and rewinder, ``timing_ok``, ``version``, ``md5`` and ``k_path``.
 
     Raises
     ------
@@ -105,14 +95,10 @@ def export(
 
 
 def compare(read: Mapping[str, np.ndarray], trajectory: Trajectory) -> dict[str, Any]:
-    """Return how far k as read from a file is from `Trajectory.k_adc`, the origin of k-space included.
+    """Return how far k as each reader reads it from a file (shot, sample, dim), 1/m, is from `Trajectory.k_adc`.
 
-    Parameters
-    ----------
-    read
-        Per reader, k at the ADC samples (shot, sample, dim), 1/m.
-    trajectory
-        What was to be written.
+    The origin of k-space counts too. ``max_k_error_fov`` and ``rms_k_error_fov`` are those of the worst reader, in
+    1/FOV; beside them stand ``k_error_fov_by_reader`` and ``reader_difference_fov``.
 
     Raises
     ------
@@ -135,8 +121,7 @@ def compare(read: Mapping[str, np.ndarray], trajectory: Trajectory) -> dict[str,
         largest[reader] = float(distance[shot, sample])
         rms[reader] = float(np.sqrt(np.mean(distance**2)))
     difference = max(
-        (float(np.linalg.norm((a - b) * fov, axis=-1).max()) for a, b in combinations(read.values(), 2)),
-        default=0.0,
+        (float(np.linalg.norm((a - b) * fov, axis=-1).max()) for a, b in combinations(read.values(), 2)), default=0.0
     )
     return {
         "max_k_error_fov": max(largest.values()),
@@ -147,7 +132,7 @@ def compare(read: Mapping[str, np.ndarray], trajectory: Trajectory) -> dict[str,
 
 
 def _save_k(path: Path, trajectory: Trajectory, k: dict[str, np.ndarray], report: Mapping[str, Any]) -> None:
-    """Write k as read back, with what a reconstruction needs to know."""
+    """Write k as it was read back, with what a reconstruction needs to know."""
     acquisition, scanner = trajectory.acquisition, trajectory.scanner
     facts = {"te": "te_s", "tr": "tr_s", "md5": "seq_md5"}
     arrays: dict[str, Any] = {**k, **{key: np.array(report[fact]) for fact, key in facts.items() if fact in report}}

@@ -41,14 +41,8 @@ class Reception:
     ) -> tuple[Tensor, float, float]:
         """Return the signal (coil, shot, sample), the time of the echo, s, and the gain that makes up for the decay.
 
-        Parameters
-        ----------
-        coil_images
-            The object as the coils see it (coil, y, x).
-        events
-            ADC events of each shot (shot, repetition), which are averaged.
-        acquisition
-            Of the images.
+        `coil_images` are the object as the coils see it (coil, y, x). The ADC `events` of each shot (shot, repetition)
+        are averaged.
         """
         played, flat = self.played, events.ravel()
         k, turned = stacked(played.k, flat), torch.from_numpy(stacked(coherence.dephasing(played), flat))

@@ -32,7 +32,7 @@ from trajdesign.exporting.reception import (
     turns,
 )
 from trajdesign.files.atomic import atomic_path
-from trajdesign.learning.run_folder import to_json
+from trajdesign.learning.results import to_json
 from trajdesign.learning.trained import TrainedRun
 from trajdesign.physics.response import Response
 from trajdesign.pulseq import coherence
@@ -72,13 +72,12 @@ class Scanned:
         None without a run.
     facts
         What ``scan.json`` holds: the numbers of the call and of the file, SI, and ``image``: ``psnr`` (dB), ``ssim``
-        and ``nrmse`` against the reference. With a run also ``promised``, the same of the promised image,
-        ``nrmse_to_promised``, and ``max_k_error_fov``, how far k in the file is from the run's, in 1/FOV. Where the run
-        knows the response of the gradient system, both are after it; ``max_told_k_error_fov`` is before it, and
-        ``is_of_run`` whether the file plays the run; if not, ``departure`` is the sentence that says why; if it does,
-        ``remark`` says what the response to the gradients before the readout changes, of which
-        ``turns_across_slice`` is the phase across the slice, in cycles. Of several slices, ``slice`` is the one that is
-        shown, and ``nrmse_of_slices`` tells of each.
+        and ``nrmse`` against the reference. Of several slices, ``slice`` is the one that is shown, and
+        ``nrmse_of_slices`` tells of each. With a run also ``promised``, the same of the promised image,
+        ``nrmse_to_promised``, and how far k in the file is from the run's, in 1/FOV, before the response of the
+        gradient system (``max_told_k_error_fov``) and after it (``max_k_error_fov``). ``is_of_run`` says whether the
+        file plays the run; if not, ``departure`` is the sentence that says why. Else ``remark`` says what the response
+        to the gradients before the readout changes, also the phase across the slice (``turns_across_slice``, cycles).
     """
 
     image: NDArray[np.floating]
@@ -104,18 +103,15 @@ def scan(
 ) -> Scanned:
     """Scan an object with a Pulseq file, as our own reader plays it, and reconstruct what was sampled.
 
-    With a run its own network reconstructs, as in its test: for the run's trajectory, because that is what a site
-    would reconstruct with. So a file that does not play it shows. Without a run the image is the root sum of squares
-    of the density-compensated adjoint at the file's k.
+    With a run its own network reconstructs, as in its test: for the run's trajectory, because that is what a site would
+    reconstruct with. So a file that does not play it shows. Without a run the image is the root sum of squares of the
+    density-compensated adjoint at the file's k.
 
     The object is a thin slice; its voxels are points, as in training, and the physics is that of
-    `trajdesign.encoding.voxel_signal.signal`, on the path of `trajdesign.pulseq.coherence`: the receiver's phase and
-    frequency are those of the file, and refocusing pulses reverse what static fields and T2' did. The receiver's gain
-    makes up for the decay until the echo, where all shots together are nearest to k = 0, because networks know images
-    of one brightness. Noise scans are left out.
-
-    The labels ``LIN`` and ``SLC`` say of which shot and slice an ADC event is, and events of one shot are averaged, as
-    the two half pulses of an ultrashort echo time. The same object lies in every slice; the worst image is shown.
+    `trajdesign.encoding.voxel_signal.signal`, on the path of `trajdesign.pulseq.coherence`. The receiver's gain makes
+    up for the decay until the echo, because networks know images of one brightness. Noise scans are left out. The
+    labels ``LIN`` and ``SLC`` say of which shot and slice an ADC event is; events of one shot are averaged. The same
+    object lies in every slice; the worst image is shown.
 
     Parameters
     ----------
@@ -138,13 +134,9 @@ def scan(
         T2 of all voxels, s, which is not refocused and at least T2*; infinite if None.
     off_resonance
         Of all voxels, or of each (y, x), Hz.
-    noise
-        Standard deviation of the complex noise of a pixel in a fully sampled image of one coil, before any decay; the
-        object's brightest voxel is about 1.
-    seed
-        Of the noise.
-    overwrite
-        Whether an earlier scan may be replaced.
+    noise, seed
+        Standard deviation of the complex noise of a pixel in a fully sampled image of one coil, before any decay, and
+        the seed of it; the object's brightest voxel is about 1.
 
     Raises
     ------
@@ -153,7 +145,7 @@ def scan(
     ConfigError
         If an option makes no sense.
     OutputError
-        If the folder holds a scan already.
+        If the folder holds a scan already, and `overwrite` is false.
     """
     path, out = Path(path), Path(out)
     if not 0 <= noise < math.inf or seed < 0:
@@ -193,7 +185,9 @@ def scan(
         scanned = scans[int(np.argmax(errors))]
         scanned.facts["nrmse_of_slices"] = errors
         if trained is not None:
-            scanned.facts.update(_verdict(told, slices, trained.trajectory.scanner, scanned.facts))
+            departure = _departure(told, slices, trained.trajectory.scanner, scanned.facts)
+            remark = _remark(scanned.facts) if departure is None else None
+            scanned.facts.update(is_of_run=departure is None, departure=departure, remark=remark)
         of = Scanner(**told.nucleus(path))
         of_slices, k = torch.stack(signals).numpy(), torch.stack(places).numpy()
         mrd.write(to["raw.h5"], of_slices, k, acquisition, of, slice_thickness=thickness(told, path))
@@ -204,7 +198,6 @@ def scan(
 def _facts_of_file(
     played: sequence.SeqFile, path: Path, slices: list[NDArray[np.integer]], acquisition: Acquisition
 ) -> dict[str, Any]:
-    """Return what ``scan.json`` says of the file itself."""
     return {
         "path": str(path),
         "md5": played.md5,
@@ -217,22 +210,10 @@ def _facts_of_file(
     }
 
 
-def _verdict(
-    played: sequence.SeqFile, slices: list[NDArray[np.integer]], scanner: Scanner, facts: dict[str, Any]
-) -> dict[str, Any]:
-    """Return whether a file, with k as it tells, plays a run, and the sentence to that."""
-    departure = _departure(played, slices, scanner, facts)
-    return {
-        "is_of_run": departure is None,
-        "departure": departure,
-        "remark": _remark(facts) if departure is None else None,
-    }
-
-
 def _departure(
     played: sequence.SeqFile, slices: list[NDArray[np.integer]], scanner: Scanner, facts: dict[str, Any]
 ) -> str | None:
-    """Return why a file, with k as it tells, does not play a run, as one sentence; None if it does."""
+    """Return one sentence that says why a file does not play a run, None if it does; k is as the file tells it."""
     path, run = facts["path"], facts["run"]
     numbers = np.zeros(len(played.adcs), dtype=int)
     for number, events in enumerate(slices):
@@ -274,7 +255,7 @@ def _departure(
 
 
 def _remark(facts: dict[str, Any]) -> str | None:
-    """Return what the run's response makes of a file that plays it, where training did not reckon with it."""
+    """Return what the run's response does to a file that plays the run, if training did not reckon with it."""
     found = []
     if facts["max_k_error_fov"] > MAX_K_ERROR_FOV:
         found.append(f"moves k by up to {facts['max_k_error_fov']:.3g}/FOV from where it was trained")
@@ -300,7 +281,7 @@ def _compared(
     promised: Tensor | None,
     facts: dict[str, Any],
 ) -> Scanned:
-    """Reconstruct k-space (coil, shot, sample), and compare the image with what it is of and what was promised."""
+    """Reconstruct k-space (coil, shot, sample), and compare the image with the object and with the promised image."""
     reference = root_sum_of_squares(coil_images[None])
     if trained is None or promised is None:
         image = _adjoint(kspace, k, acquisition)
@@ -348,10 +329,7 @@ def _write(scanned: Scanned, to: dict[str, Path]) -> None:
     to["image.npy"].write_bytes(content.getbuffer())
     images = {"image": scanned.image, "promised": scanned.promised}
     shown = {LABELS[name]: image for name, image in images.items() if image is not None}
-    scores = {
-        label: {"PSNR": scanned.facts[name]["psnr"], "SSIM": scanned.facts[name]["ssim"]}
-        for name, label in LABELS.items()
-        if label in shown
-    }
+    found = {label: scanned.facts[name] for name, label in LABELS.items() if label in shown}
+    scores = {label: {"PSNR": one["psnr"], "SSIM": one["ssim"]} for label, one in found.items()}
     plots.save(plots.reconstructions(scanned.reference, shown, scores), to["reconstruction.png"])
     to["scan.json"].write_text(to_json(scanned.facts) + "\n", encoding="utf-8", newline="\n")

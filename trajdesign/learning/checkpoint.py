@@ -16,6 +16,7 @@ from torch import Tensor
 
 from trajdesign.errors import ConfigError, InputError, ResourceError
 from trajdesign.files import atomic, untrusted
+from trajdesign.learning.state import Done, JointState, RunState, TrainingState
 from trajdesign.runtime.interrupt import Signals
 
 _VERSION = 2
@@ -35,15 +36,10 @@ _DTYPES = {
 
 
 class Checkpoints:
-    """The last two checkpoints of a run, in its folder ``checkpoints``.
+    """The last two checkpoints of a run, in the folder ``checkpoints`` of the run's `folder`.
 
-    Each is one file, whose first line holds the SHA-256 of the rest: the state as one line of JSON, then the bytes of
-    its tensors, one after another. So whatever ends the process, there is no state without its sum.
-
-    Parameters
-    ----------
-    folder
-        Of the run.
+    Each is one file. Its first line holds the SHA-256 of the rest: the state as one line of JSON, then the bytes of its
+    tensors, one after another. So whatever ends the process, there is no state without its sum.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -51,19 +47,12 @@ class Checkpoints:
         self.path = folder / "checkpoints"
 
     def save(self, name: str, state: dict[str, Any]) -> None:
-        """Keep a state, and the last one before it.
-
-        Parameters
-        ----------
-        name
-            Those of a run sort as they follow each other.
-        state
-            Tensors, numbers, text, None, and lists, tuples and dictionaries of them.
+        """Keep a state, and the last one before it; the names of a run's states sort as they follow each other.
 
         Raises
         ------
         ConfigError
-            If it holds anything else, as that of a plug-in may.
+            If it holds anything but tensors, numbers, text, None, and lists, tuples and dictionaries of them.
         ResourceError
             If it cannot be written. Those that are there stay.
         """
@@ -87,12 +76,7 @@ class Checkpoints:
                 other.unlink(missing_ok=True)
 
     def load(self, say: Callable[[str], None] = lambda _: None) -> dict[str, Any] | None:
-        """Return the newest state that is undamaged, or None if none was ever kept.
-
-        Parameters
-        ----------
-        say
-            Told of each that is damaged.
+        """Return the newest undamaged state, None if none was ever kept, and `say` which newer ones are damaged.
 
         Raises
         ------
@@ -208,13 +192,7 @@ def _unpacked(value: Any, tensors: memoryview) -> tuple[Any, memoryview]:
 
 @contextmanager
 def fitting() -> Iterator[None]:
-    """Turn what goes wrong where an undamaged state does not fit the run into a sentence.
-
-    Raises
-    ------
-    InputError
-        If anything does.
-    """
+    """Turn what goes wrong into `InputError`, where an undamaged state does not fit the run."""
     try:
         yield
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -223,18 +201,10 @@ def fitting() -> Iterator[None]:
 
 
 class Keeper:
-    """Keeps the state of a training every few seconds, and when a signal asks the run to leave.
+    """Keeps the state of a run every few `seconds`, and when a signal asks the run to leave.
 
-    Parameters
-    ----------
-    checkpoints
-        Where; none on ranks that leave it to the first, and where nothing is to be kept.
-    signals
-        Which ask it to leave.
-    seconds
-        Between two checkpoints.
-    say
-        Told of a checkpoint that could not be written.
+    Without `checkpoints`, as on ranks that leave it to the first, it keeps nothing. It will `say` that a checkpoint
+    could not be written.
     """
 
     def __init__(
@@ -246,15 +216,14 @@ class Keeper:
     ) -> None:
         self.checkpoints, self.seconds, self.say = checkpoints, seconds, say
         self.signals = signals or Signals()
-        self.before: dict[str, Any] = {}
-        """Of the run: what goes into every checkpoint beside the training in progress."""
+        self.run: RunState | None = None
         self.name = ""
         """Of the training in progress, which sorts behind those before it."""
         self._last = time.monotonic()
         self._n_failed = 0
 
     def after_step(
-        self, step: int, state: Callable[[], dict[str, Any]], *, is_good: bool, is_last: bool, leaves: bool
+        self, done: Done, joint: Callable[[], JointState], *, is_good: bool, is_last: bool, leaves: bool
     ) -> None:
         """Keep the state if it is good and time to, after the last step, and if the run leaves; and leave.
 
@@ -266,9 +235,9 @@ class Keeper:
             If the state could not be kept three times in a row, or before leaving.
         """
         is_due = is_good and time.monotonic() - self._last >= self.seconds
-        if self.checkpoints and (is_due or is_last or leaves):
+        if self.checkpoints and self.run and (is_due or is_last or leaves):
             try:
-                self.checkpoints.save(f"{self.name}-{step:09d}", {**self.before, "training": state()})
+                self.checkpoints.save(f"{self.name}-{done.step:09d}", self.run.tables(TrainingState(done, joint())))
                 self._n_failed = 0
             except ResourceError as error:
                 self._n_failed += 1
@@ -277,5 +246,5 @@ class Keeper:
                 self.say(f"{error} The run goes on, and tries again in {self.seconds:g} s.")
             self._last = time.monotonic()
         if leaves:
-            where = f" after step {step} ({self.before.get('stage', 'training')}), which is kept"
+            where = f" after step {done.step} ({self.run.stage if self.run else 'training'}), which is kept"
             self.signals.leave(self.signals.noted or signal.SIGTERM, where)

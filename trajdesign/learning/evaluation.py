@@ -2,17 +2,17 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from trajdesign.config.models import Config
+from trajdesign.config.models import Config, Training
 from trajdesign.data import copies
 from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.interfaces import Reconstructor
+from trajdesign.learning.results import StageResult
 from trajdesign.physics.response import Response
 from trajdesign.reconstruction import coils, metrics
 from trajdesign.reconstruction.coils import root_sum_of_squares
@@ -23,34 +23,17 @@ from trajdesign.trajectory import Trajectory
 # Of images with a maximum of 1 in single precision, dB: what differs by less is rounding, where nothing differs too.
 _MOST_PSNR = -20 * math.log10(torch.finfo(torch.float32).eps)
 
-# In a sentence.
-_MOST_LISTED = 12
+_MOST_LISTED = 12  # numbers in a sentence
 
 
 @torch.no_grad()
 def evaluate(
-    trajectory: Trajectory,
-    network: Reconstructor,
-    dataset: Dataset[Tensor],
-    config: Config,
-    ranks: Ranks | None = None,
-) -> dict[str, Any]:
-    """Reconstruct every image of a set and compare with its root sum of squares.
+    trajectory: Trajectory, network: Reconstructor, dataset: Dataset[Tensor], config: Config, ranks: Ranks | None = None
+) -> StageResult:
+    """Reconstruct every image of a set and compare it with its root sum of squares.
 
-    Parameters
-    ----------
-    trajectory, network, dataset, config
-        What to reconstruct with, and what.
-    ranks
-        Those who share the work; without them this process does it all, on the network's device.
-
-    Returns
-    -------
-    dict
-        ``n``, the means ``psnr`` (dB), ``ssim`` and ``nrmse``, and the values of each image as ``psnr_list``, ...
-        Images without signal (`trajdesign.reconstruction.metrics.has_signal`) and copies of earlier ones are in none of
-        them, so that each counts once; ``left_out`` holds their numbers, from 0. ``fingerprints``
-        (`trajdesign.reconstruction.metrics.fingerprints`) are of all images.
+    Images without signal (`trajdesign.reconstruction.metrics.has_signal`) and copies of earlier ones do not count.
+    Without `ranks`, which share the work, this process does it all, on the network's device.
 
     Raises
     ------
@@ -65,9 +48,9 @@ def evaluate(
     scores: list[tuple[float, float, float, bool, float]] = []
     marks: list[copies.Mark] = []
     network.eval()
-    for batch, coil_images in _read(dataset, config, ranks):
+    for batch, coil_images in _batches(dataset, config, ranks):
         images = coil_images.to(ranks.device, non_blocking=True)
-        image, reference = reconstruct(images, encoding, network, config, seeds[list(batch)])
+        image, reference = reconstruct(images, encoding, network, config.training, seeds[list(batch)])
         columns = [metrics.psnr(image, reference, 1.0).clamp(max=_MOST_PSNR), metrics.ssim(image, reference, 1.0)]
         columns += [metrics.nrmse(image, reference), metrics.has_signal(reference)]
         columns += [metrics.fingerprints(coil_images)]
@@ -75,20 +58,17 @@ def evaluate(
         scores += zip(*(column.tolist() for column in columns), strict=True)
     network.train()
     found, again = ranks.gather(scores), set(_again(ranks.gather(marks)))
-    is_shown = [has_signal and number not in again for number, (*_, has_signal, _) in enumerate(found)]
-    shown = [values for (*values, _, _), shows in zip(found, is_shown, strict=True) if shows]
-    left_out = [number for number, shows in enumerate(is_shown) if not shows]
-    if not shown:
+    counts = [has_signal and number not in again for number, (*_, has_signal, _) in enumerate(found)]
+    left_out = [number for number, is_one in enumerate(counts) if not is_one]
+    if len(left_out) == n_images:
         raise InputError(f"{_without_signal(range(n_images), n_images)}; there is nothing to compare.")
-    psnr, ssim, nrmse = (list(values) for values in zip(*shown, strict=True))
-    lists = {"psnr": psnr, "ssim": ssim, "nrmse": nrmse}
-    means = {key: sum(values) / len(values) for key, values in lists.items()}
-    per_image = {f"{key}_list": values for key, values in lists.items()}
-    prints = [values[-1] for values in found]
-    return {"n": len(psnr), "left_out": left_out, **means, **per_image, "fingerprints": prints}
+    counted = [values for (*values, _, _), is_one in zip(found, counts, strict=True) if is_one]
+    psnr, ssim, nrmse = (list(values) for values in zip(*counted, strict=True))
+    n, prints = len(counted), [values[-1] for values in found]
+    return StageResult(n, left_out, sum(psnr) / n, sum(ssim) / n, sum(nrmse) / n, psnr, ssim, nrmse, prints)
 
 
-def _read(dataset: Dataset[Tensor], config: Config, ranks: Ranks) -> Iterator[tuple[Sequence[int], Tensor]]:
+def _batches(dataset: Dataset[Tensor], config: Config, ranks: Ranks) -> Iterator[tuple[Sequence[int], Tensor]]:
     """Yield the numbers of this rank's images, and the images (batch, coil, y, x), batch by batch."""
     own = ranks.shard(range(len(dataset)))  # type: ignore[arg-type]
     n_at_once = config.training.slices_at_once or config.training.batch_size
@@ -97,22 +77,12 @@ def _read(dataset: Dataset[Tensor], config: Config, ranks: Ranks) -> Iterator[tu
 
 
 @torch.no_grad()
-def look(
+def look_at(
     data: Mapping[str, Dataset[Tensor]], config: Config, ranks: Ranks, say: Callable[[str], None] = lambda _: None
 ) -> dict[str, list[float]]:
-    """Look at all images before anything is trained, and say which have no signal, or are in the test twice.
+    """Look at all images of each split before anything is trained, and say which do not count in the test.
 
-    Parameters
-    ----------
-    data
-        By split: ``train``, ``val`` and ``test``.
-    config, ranks, say
-        Of the run.
-
-    Returns
-    -------
-    fingerprints
-        (`trajdesign.reconstruction.metrics.fingerprints`) of all images of each split.
+    Returns the fingerprints (`trajdesign.reconstruction.metrics.fingerprints`) of the images of each split.
 
     Raises
     ------
@@ -124,7 +94,7 @@ def look(
     found, marks = {}, {}
     for split, dataset in data.items():
         seen: list[tuple[float, bool | None, copies.Mark]] = []
-        for numbers, images in _read(dataset, config, ranks):
+        for numbers, images in _batches(dataset, config, ranks):
             verdicts = [
                 bool(metrics.has_signal(reference[None])) if reference.isfinite().all() else None
                 for reference in root_sum_of_squares(images)
@@ -145,7 +115,7 @@ def look(
 
 
 def _require_signal(verdicts: list[bool | None], split: str, say: Callable[[str], None]) -> None:
-    """Refuse images of which one is not finite (None), or none has signal, and say which have none."""
+    """Refuse a split with an image that is not finite (None) or with no signal at all; say which images have none."""
     if None in verdicts:
         raise InputError(f"image {verdicts.index(None)} of the {split} split has values that are not finite.")
     if blank := [number for number, has_signal in enumerate(verdicts) if not has_signal]:
@@ -156,7 +126,6 @@ def _require_signal(verdicts: list[bool | None], split: str, say: Callable[[str]
 
 
 def _refuse_copies(data: Mapping[str, Dataset[Tensor]], marks: Mapping[str, list[copies.Mark]]) -> None:
-    """Refuse an image that is in two splits."""
     for split, other in (("test", "train"), ("test", "val"), ("val", "train")):
         found = copies.first_copies(marks.get(split, []), marks.get(other, []))
         which = [number for number, copy in enumerate(found) if copy is not None]
@@ -176,7 +145,7 @@ def _place(dataset: Dataset[Tensor], number: int | None) -> str:
 
 
 def _marks(dataset: Dataset[Tensor], numbers: Sequence[int], images: Tensor) -> list[copies.Mark]:
-    """Return by what images (batch, coil, y, x) are known again: the dataset's own ``marks``, if it has some."""
+    """Return what tells copies of images (batch, coil, y, x): the dataset's own ``marks``, if it has some."""
     known = getattr(dataset, "marks", None)
     if known is not None:
         return [known[number] for number in numbers]
@@ -205,34 +174,36 @@ def reconstruct(
     coil_images: Tensor,
     encoding: Encoding,
     network: Reconstructor,
-    config: Config,
+    settings: Training,
     seeds: Tensor | None = None,
     spectra: Sequence[Tensor] = (),
 ) -> tuple[Tensor, Tensor]:
     """Sample and reconstruct coil images (batch, coil, y, x); returns image and reference (batch, 1, y, x).
 
-    `seeds` (batch,) are those of each image's noise; without them the noise is another each time. `spectra` are those
-    of each slice, where they are known: see `Encoding.normal`.
+    `settings` say the noise, the coil maps and the precision. `seeds` (batch,) are those of each image's noise; without
+    them the noise is another each time. `spectra` are those of each slice, where they are known: see `Encoding.normal`.
     """
     if seeds is None:
         seeds = draw_seeds(len(coil_images), torch.default_generator)
     images = encoding.normal(coil_images, spectra)
-    if config.training.noise:
-        images = images + _adjoint_noise(images, encoding, config, seeds)
-    return from_adjoint(images, coil_images, encoding, network, config, seeds), root_sum_of_squares(coil_images)
+    if settings.noise:
+        images = images + _adjoint_noise(images, encoding, settings.noise, seeds)
+    return from_adjoint(images, coil_images, encoding, network, settings, seeds), root_sum_of_squares(coil_images)
 
 
 def from_adjoint(
-    images: Tensor, coil_images: Tensor, encoding: Encoding, network: Reconstructor, config: Config, seeds: Tensor
+    images: Tensor, coil_images: Tensor, encoding: Encoding, network: Reconstructor, settings: Training, seeds: Tensor
 ) -> Tensor:
     """Reconstruct adjoint images (batch, coil, y, x) of coil images, wherever they were measured.
 
     `coil_images` tell only what a scan before the actual one would measure. Returns the image (batch, 1, y, x).
     """
-    if config.training.coil_maps != "self":
-        encoding = encoding.with_maps(_measured_maps(coil_images, config, seeds))
+    if settings.coil_maps != "self":
+        calibration = coils.calibration_scan(coil_images, settings.noise, (seeds + 1).tolist())  # with noise of its own
+        maps = coils.espirit_maps if settings.coil_maps == "espirit" else coils.smooth_maps
+        encoding = encoding.with_maps(maps(calibration, coil_images.shape[2:]))
     # physics, weights, limits and loss keep their precision
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=config.training.precision == "bfloat16"):
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
         image = network(images, encoding)
     return image.to(coil_images.real.dtype)
 
@@ -242,23 +213,15 @@ def draw_seeds(n_images: int, generator: torch.Generator) -> Tensor:
     return torch.randint(2**62, (n_images,), generator=generator)
 
 
-def _measured_maps(coil_images: Tensor, config: Config, seeds: Tensor) -> Tensor:
-    """Coil maps (batch, coil, y, x) as a scan before the actual one would give them."""
-    other_noise = (seeds + 1).tolist()
-    calibration = coils.calibration_scan(coil_images, config.training.noise, other_noise)
-    maps = coils.espirit_maps if config.training.coil_maps == "espirit" else coils.smooth_maps
-    return maps(calibration, coil_images.shape[2:])
-
-
 @torch.no_grad()
-def _adjoint_noise(images: Tensor, encoding: Encoding, config: Config, seeds: Tensor) -> Tensor:
-    """Adjoint of complex Gaussian noise of the level that a fully sampled image of one coil would show.
+def _adjoint_noise(images: Tensor, encoding: Encoding, noise: float, seeds: Tensor) -> Tensor:
+    """Return the adjoint of complex Gaussian noise, as a fully sampled image of one coil would show it at this level.
 
-    A constant to the gradient: in a single pixel the noise has the same distribution wherever the samples lie.
+    It is a constant to the gradient: in a single pixel it has the same distribution wherever the samples lie.
     """
-    scale = config.training.noise * math.sqrt(math.prod(config.acquisition.matrix) / 2)
+    scale = noise * math.sqrt(math.prod(encoding.acquisition.matrix) / 2)
     generator = torch.Generator(images.device)
-    noise = torch.empty((*images.shape[:2], *encoding.weights.shape, 2), device=images.device)
-    for values, seed in zip(noise, seeds.tolist(), strict=True):
+    samples = torch.empty((*images.shape[:2], *encoding.weights.shape, 2), device=images.device)
+    for values, seed in zip(samples, seeds.tolist(), strict=True):
         values.normal_(0, scale, generator=generator.manual_seed(seed))
-    return encoding.coil_images(encoding.weights * torch.view_as_complex(noise))
+    return encoding.coil_images(encoding.weights * torch.view_as_complex(samples))

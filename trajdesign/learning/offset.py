@@ -13,7 +13,7 @@ Decimation = Literal[1, 2, 4, 8, 16, 32, 64]
 
 
 class Offset(nn.Module):
-    """Learnable coefficients of an offset (shot, point, dim) on a basis in time, zero at first.
+    """Learnable coefficients of an offset (shot, point, dim) on a `basis` (point, coefficient) in time, zero at first.
 
     With a decimation D they are learned at several resolutions, as in SPARKLING (Chaithya et al. 2022,
     doi:10.1109/TMI.2022.3157269): at first every D-th one, between which the others lie on a cubic spline, then every
@@ -21,16 +21,7 @@ class Offset(nn.Module):
 
     All coefficients exist throughout; a coarse level sees only their least-squares fit by its splines. Those of one
     level are splines of the next, so what no level has seen yet can be dropped without moving the curve, and Adam goes
-    on with the moments that it has.
-
-    Parameters
-    ----------
-    initial
-        The trajectory that is offset.
-    basis
-        Of one coefficient each (point, coefficient), in k_max.
-    decimation
-        D.
+    on with the moments that it has. The basis is in k_max.
     """
 
     basis: Tensor

@@ -22,10 +22,12 @@ from trajdesign.files import lock
 from trajdesign.interfaces import Progress
 from trajdesign.learning import checkpoint, progress
 from trajdesign.learning.checkpoint import Keeper
-from trajdesign.learning.evaluation import evaluate, look
+from trajdesign.learning.evaluation import evaluate, look_at
+from trajdesign.learning.results import FIXED, KEYS, LEARNED, Results
 from trajdesign.learning.run_folder import RunFolder
+from trajdesign.learning.state import RunState, TrainingState
 from trajdesign.learning.step import constraints_of
-from trajdesign.learning.training import train
+from trajdesign.learning.training import Trainer
 from trajdesign.physics import limits
 from trajdesign.physics.response import Response
 from trajdesign.reconstruction import metrics
@@ -34,8 +36,6 @@ from trajdesign.runtime.interrupt import Signals
 from trajdesign.runtime.processes import Ranks
 from trajdesign.trajectory import Trajectory, n_points
 from trajdesign.version import __version__
-
-_STAGES = (["fixed", "learned"], ["fixed"], ["learned"])
 
 
 def optimize(
@@ -49,7 +49,7 @@ def optimize(
     report: Callable[[Progress], None] | None = None,
     say: Callable[[str], None] | None = None,
     quiet: bool = False,
-) -> dict[str, Any]:
+) -> Results:
     """Learn a trajectory, compare it with its fixed start, and write the run folder.
 
     Parameters
@@ -68,19 +68,12 @@ def optimize(
         Go on with the run that is there, from its newest checkpoint and with or without `baseline` as it was started;
         start it if there is none. A finished one is left as it is.
     report
-        Called after every step; what the loggers yield fits (`trajdesign.learning.loggers.tensorboard`). By default
-        each validation is printed on a line.
+        Called after every step. By default each validation is printed on a line.
     say
         Called with a sentence about the images, about what takes long, when a run goes on, or when something is wrong
         that does not end it. By default it is printed.
     quiet
         Print nothing, and call `say` only when a run goes on or something is wrong.
-
-    Returns
-    -------
-    dict
-        What ``metrics.json`` holds: test results of ``fixed`` and ``learned``, where both were trained
-        ``wilcoxon_p``, and ``limits``; and in ``files`` the SHA-256 of the config, the history and what was learned.
 
     Raises
     ------
@@ -109,7 +102,7 @@ def optimize(
             starts = [plugins.build("init", start, config.acquisition, config.scanner) for start in config.starts]
             data = _require_possible(config, [initial, *starts], ranks)
             is_new = not (resume and folder.is_finished)
-            prints = look(data, config, ranks, say if ranks.is_first else lambda _: None) if is_new else {}
+            prints = look_at(data, config, ranks, say if ranks.is_first else lambda _: None) if is_new else {}
         with lock.one_writer(folder.path) if ranks.is_first else contextlib.nullcontext():
             goes_on = ranks.is_first and resume and folder.reopen(config)
             if goes_on and folder.is_finished:
@@ -122,126 +115,116 @@ def optimize(
             # all go on from where the first does
             [state] = ranks.gather([_last_state(config, folder, ranks, say, prints)] if ranks.is_first else [])
             if folder.is_finished:
-                return folder.metrics()
-            only = "fixed" if config.parameterization["kind"] == "fixed" else "learned"
-            stages = ["fixed", "learned"] if baseline and only == "learned" else [only]
-            state = {"stages": stages, "results": {"name": config.name}, "history": [], "images": prints, **state}
+                return folder.results()
+            only = FIXED if config.parameterization["kind"] == FIXED else LEARNED
+            stages = [FIXED, LEARNED] if baseline and only == LEARNED else [only]
+            state = state or RunState(stages=stages, results=Results(config.name), images=prints)
+            state.circumstances, state.config = _circumstances(ranks), config.to_dict()
+            keeper.run = state
             tell(progress.plan(config, data, stages))
-            return _Run(config, folder, initial, starts, data, state, ranks, keeper, report, tell).train_stages()
+            trainer = Trainer(config, data, ranks, report, keeper)
+            return _RunInProgress(folder, initial, starts, state, trainer, tell).train_stages()
 
 
 @dataclass
-class _Run:
-    """A run in progress, on one of its ranks; the first one writes the folder and reports."""
+class _RunInProgress:
+    """A run on one of its ranks; the first one writes the folder."""
 
-    config: Config
     folder: RunFolder
     initial: Trajectory
     starts: list[Trajectory]
-    data: dict[str, Dataset[Tensor]]
-    state: dict[str, Any]
-    ranks: Ranks
-    keeper: Keeper
-    report: Callable[[Progress], None]
+    state: RunState
+    trainer: Trainer
     tell: Callable[[str], None]
 
-    def train_stages(self) -> dict[str, Any]:
+    def train_stages(self) -> Results:
         """Train what is left to train."""
-        config, folder, state, keeper = self.config, self.folder, self.state, self.keeper
-        stages, results, history = state["stages"], state["results"], state["history"]
-        for number, stage in enumerate(stages, start=1):
-            if stage in results:
+        folder, state, results, trainer = self.folder, self.state, self.state.results, self.trainer
+        config, ranks, test = trainer.config, trainer.ranks, trainer.data["test"]
+        for number, stage in enumerate(state.stages, start=1):
+            if stage in results.stages:
                 continue
-            keeper.before = {"stages": stages, "stage": stage, "results": results, "history": history}
-            keeper.before |= {"circumstances": _circumstances(self.ranks), "config": config.to_dict()}
-            keeper.before |= {"images": state["images"]}
-            keeper.name = f"{number}-{stage}"
-            first, begun, seconds = self.initial, state.pop("training", None), 0.0
-            if stage == "learned":
-                first, begun, seconds = self.best_start(begun)
-                if self.ranks.is_first and config.start:
+            state.stage, trainer.keeper.name = stage, f"{number}-{stage}"
+            begun, state.training = state.training, None
+            first, seconds = self.initial, 0.0
+            if stage == LEARNED:
+                first, begun, seconds = self._best_start(begun)
+                if ranks.is_first and config.start:
                     first.save(folder.path / "start.npz")
-            trained = train(config, first, self.data, stage, self.ranks, self.report, keeper, begun)
-            self.tell(f"Testing what was trained ({stage}) on {progress.count(self.data['test'])} ...")
+            trained = trainer.train(first, stage, begun)
+            self.tell(f"Testing what was trained ({stage}) on {progress.count(test)} ...")
             started = time.perf_counter()
-            scores = evaluate(trained.trajectory, trained.network, self.data["test"], config, self.ranks)
-            if not all(map(math.isfinite, (scores["psnr"], scores["ssim"], scores["nrmse"]))):
+            result = evaluate(trained.trajectory, trained.network, test, config, ranks)
+            if not all(math.isfinite(result.mean(key)) for key in KEYS):
                 raise DivergedError(f"a test image as the {stage} network shows it is not finite.")
-            metrics.require_same(scores, results.get("fixed", {}))
+            if FIXED in results.stages:
+                results.wilcoxon_p = result.over(results.stages[FIXED]).wilcoxon_p
             seconds += trained.seconds + time.perf_counter() - started
-            results[stage] = {**scores, "seconds": seconds, "n_skipped": trained.n_skipped}
-            history += trained.history
-            if self.ranks.is_first:
-                folder.write_history(history)
-                folder.save_network(trained.network, "network" if stage == stages[-1] else "network_fixed")
-
-        if "tried" in state:
-            results["starts"] = state["tried"]
-        if config.limits.repair:
-            limits.require(trained.trajectory, limits.enforceable(config.limits.constraints), config.limits.options)
-        findings = limits.check(trained.trajectory, config.limits.constraints, config.limits.options)
-        if len(stages) == 2:
-            results["wilcoxon_p"] = {
-                key: metrics.wilcoxon_p(results["learned"][f"{key}_list"], results["fixed"][f"{key}_list"])
-                for key in ("psnr", "ssim")
-            }
-        results["limits"] = limits.summary(trained.trajectory, findings)
-        if self.ranks.is_first:
-            trained.trajectory.save(folder.path / "trajectory.npz")
-            results["files"] = folder.sums()
-            folder.write_metrics(results)
-            folder.checkpoints.clear()
+            results.stages[stage] = replace(result, seconds=seconds, n_skipped=trained.n_skipped)
+            state.history += trained.history
+            if ranks.is_first:
+                folder.write_history(state.history)
+                folder.save_network(trained.network, "network" if stage == state.stages[-1] else "network_fixed")
+        results.starts = state.tried
+        self._finish(trained.trajectory)
         return results
 
-    def best_start(self, begun: dict[str, Any] | None) -> tuple[Trajectory, dict[str, Any] | None, float]:
+    def _finish(self, trajectory: Trajectory) -> None:
+        """Check the last trajectory, and write what makes the run a finished one."""
+        folder, results, settings = self.folder, self.state.results, self.trainer.config.limits
+        if settings.repair:
+            limits.require(trajectory, limits.enforceable(settings.constraints), settings.options)
+        findings = limits.check(trajectory, settings.constraints, settings.options)
+        results.limits = limits.summary(trajectory, findings)
+        if self.trainer.ranks.is_first:
+            trajectory.save(folder.path / "trajectory.npz")
+            results.files = folder.sums()
+            folder.write_results(results)
+            folder.checkpoints.clear()
+
+    def _best_start(self, begun: TrainingState | None) -> tuple[Trajectory, TrainingState | None, float]:
         """Return the start to learn from, what has begun there, and the seconds that the others took.
 
         Of several it is the one from where the first part of the training led to the best validation.
         """
-        starts, state, keeper = self.starts, self.state, self.keeper
+        starts, state, trainer = self.starts, self.state, self.trainer
         if len(starts) == 1:
             return starts[0], begun, 0.0
-        tried: list[dict[str, float]] = state.setdefault("tried", [])
-        keeper.before["tried"] = tried
-        stage = keeper.name
-        for start in starts[len(tried) :]:
-            number = len(tried) + 1
-            keeper.name = f"{stage} {number:04d}"  # which sorts before that of the stage
-            keeper.before["best"] = state.get("best")
-            trained = train(
-                self.config, start, self.data, "learned", self.ranks, partial(_as_start, self.report, number), keeper,
-                begun, part=self.config.training.trial,
-            )  # fmt: skip
-            begun = None
-            psnr = trained.history[-1]["val_psnr"]
+        tried, stage = state.tried, trainer.keeper.name
+        for number, start in enumerate(starts[len(tried) :], start=len(tried) + 1):
+            trainer.keeper.name = f"{stage} {number:04d}"  # which sorts before that of the stage
+            trial = replace(trainer, report=partial(_report_as_start, trainer.report, number))
+            trained = trial.train(start, LEARNED, begun, part=trainer.config.training.trial)
+            begun, psnr = None, trained.history[-1].val_psnr
             if all(psnr > other["val_psnr"] for other in tried):
-                state["best"] = trained.state
+                state.best = trained.state
             tried.append({"val_psnr": psnr, "seconds": trained.seconds})
-        keeper.name, keeper.before["best"] = stage, None
+        trainer.keeper.name = stage
+        begun, state.best = begun or state.best, None
         best = max(range(len(tried)), key=lambda number: tried[number]["val_psnr"])
-        return starts[best], begun or state.pop("best"), sum(t["seconds"] for t in tried) - tried[best]["seconds"]
+        return starts[best], begun, sum(t["seconds"] for t in tried) - tried[best]["seconds"]
 
 
-def _as_start(report: Callable[[Progress], None], number: int, at: Progress) -> None:
+def _report_as_start(report: Callable[[Progress], None], number: int, at: Progress) -> None:
     report(replace(at, stage=f"start {number}"))
 
 
 def _last_state(
     config: Config, folder: RunFolder, ranks: Ranks, say: Callable[[str], None], prints: dict[str, list[float]]
-) -> dict[str, Any]:
-    """Return the newest checkpoint of a run, nothing if there is none, and say what is to be known about it."""
-    state = folder.checkpoints.load(say)
-    if state is None:
-        return {}
+) -> RunState | None:
+    """Return the newest checkpoint of a run, None if there is none, and say from where the run goes on."""
+    tables = folder.checkpoints.load(say)
+    if tables is None:
+        return None
     now = _circumstances(ranks)
     with checkpoint.fitting():
-        folder.require_same(config, from_tables(state["config"]))
-        if state["stages"] not in _STAGES or not isinstance(state["results"], dict):
-            raise ValueError("stages")
-        step, stage, then = state["training"]["done"]["step"], state["stage"], state["circumstances"]
+        folder.require_same(config, from_tables(tables["config"]))
+        state = RunState.from_tables(tables)
+        step, then = tables["training"]["done"]["step"], state.circumstances
         changed = [f"{key} {then.get(key)} became {now[key]}" for key in now if now[key] != then.get(key)]
-    metrics.require_kept(prints, state.get("images", {}))
-    say(f"Going on with {folder.path} after step {step} ({stage}).")
+    metrics.require_kept(prints, state.images)
+    state.images = state.images or prints
+    say(f"Going on with {folder.path} after step {step} ({state.stage}).")
     if changed:
         say(f"The result will differ from that without a break by rounding: {', '.join(changed)}.")
     return state
@@ -280,7 +263,7 @@ def _require_memory_for(shape: Sequence[int]) -> None:
 
 
 def _require_possible(config: Config, patterns: list[Trajectory], ranks: Ranks) -> dict[str, Dataset[Tensor]]:
-    """Return the images, if everything can be built: else no folder is touched, and no baseline trained."""
+    """Return the images, if everything can be built: before the folder is touched."""
     for pattern in patterns:
         limits.require(pattern, limits.enforceable(config.limits.constraints), config.limits.options)
     data = datasets(config)

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 
 from trajdesign.config.models import Config
 from trajdesign.interfaces import Progress
+from trajdesign.learning.results import LEARNED
 from trajdesign.runtime.processes import Ranks
 
 Say = Callable[[str], None]
@@ -66,7 +67,7 @@ def plan(config: Config, data: Mapping[str, Dataset[Tensor]], stages: Sequence[s
     steps = n_images // batch_size
     verbs = {"train": "Training on", "val": "validating on", "test": "testing on"}
     where = ", ".join(f"{verb} {count(data[split])}" for split, verb in verbs.items())
-    trials = len(config.starts) if len(config.starts) > 1 and "learned" in stages else 0
+    trials = len(config.starts) if len(config.starts) > 1 and LEARNED in stages else 0
     tried = f" First {trials} starts are tried, each for {config.training.trial:.0%} of that." if trials else ""
     makes = " and ".join(f"{_number(epochs * steps, 'step')} {stage}" for stage in stages)
     return (

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from trajdesign.errors import InputError, OutputError, ResourceError, Trajdesign
 from trajdesign.files import atomic, untrusted
 from trajdesign.files.atomic import atomic_path
 from trajdesign.learning.checkpoint import Checkpoints
+from trajdesign.learning.results import FIXED, STAGES, Results, to_json
+from trajdesign.learning.state import Validation
 from trajdesign.trajectories import foreign_files, loading
 from trajdesign.trajectory import Trajectory
 
@@ -51,16 +54,11 @@ _FOLDERS = ("checkpoints", "figures", "tensorboard")
 
 
 class RunFolder:
-    """Paths and formats of one run.
+    """Paths and formats of one run. What reads a file raises `InputError` if that is missing, damaged or not its own.
 
     ``config.toml`` (resolved), ``initial.npz``, ``start.npz`` (where learning does not start from the initial one),
     ``trajectory.npz``, ``network.safetensors`` and ``network_fixed.safetensors``, ``history.csv``, ``metrics.json``,
     ``figures/``, and while it is not finished ``checkpoints/``.
-
-    Parameters
-    ----------
-    path
-        The folder.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -133,34 +131,16 @@ class RunFolder:
 
     @property
     def figures(self) -> Path:
-        """Folder of the figures.
-
-        Raises
-        ------
-        OutputError
-            If it leads elsewhere.
-        """
+        """Folder of the figures; `OutputError` if it leads elsewhere."""
         return atomic.require_own(self.path / "figures")
 
     def config(self) -> Config:
-        """Read the resolved config.
-
-        Raises
-        ------
-        InputError
-            If it cannot be read, or was edited after the run was finished.
-        """
+        """Read the resolved config."""
         self._require_unchanged("config.toml")
         return config_module.load_config(self.path / "config.toml")
 
     def trajectory(self, name: str = "trajectory") -> Trajectory:
-        """Read ``trajectory``, ``initial`` or ``start``.
-
-        Raises
-        ------
-        InputError
-            If it cannot be read, is not the one that the run left, or not of its acquisition and scanner.
-        """
+        """Read ``trajectory``, ``initial`` or ``start``, if it is of the run's acquisition and scanner."""
         path = self.path / f"{name}.npz"
         found = loading.load(path)
         self._require_unchanged(path.name)
@@ -180,15 +160,14 @@ class RunFolder:
         """Read where learning started: at ``start``, or without one at ``initial``."""
         return self.trajectory("start" if (self.path / "start.npz").exists() else "initial")
 
-    def write_history(self, rows: list[dict[str, Any]]) -> None:
+    def write_history(self, rows: list[Validation]) -> None:
         """Write ``history.csv``: one row a validation."""
-        with (
-            self._replacing("history.csv") as temporary,
-            temporary.open("w", newline="\n", encoding="utf-8") as stream,
-        ):
-            writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=[f.name for f in fields(Validation)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(map(vars, rows))
+        with self._replacing("history.csv") as temporary:
+            temporary.write_text(text.getvalue(), encoding="utf-8", newline="\n")
 
     def sums(self) -> dict[str, str]:
         """Return the SHA-256 of its config, of every file that was learned and of the history, by its name."""
@@ -198,10 +177,9 @@ class RunFolder:
         """Return a sentence if edits of a finished run go unnoticed, because an older version made it; else nothing."""
         return f"{self.path} {_UNSEALED}" if self.is_finished and "config.toml" not in self._told() else ""
 
-    def _told(self) -> dict[str, Any]:
-        """Return the SHA-256 of the files of a finished run, as it left them; nothing if it does not say."""
-        told = self.metrics().get("files") if self.is_finished else None
-        return told if isinstance(told, dict) else {}
+    def _told(self) -> dict[str, str]:
+        """Return the SHA-256 that a finished run kept of its files; older versions kept fewer."""
+        return self.results().files if self.is_finished else {}
 
     def _sum_of(self, name: str) -> str:
         content = untrusted.read_bytes(self.path / name, _MOST_WEIGHTS)
@@ -210,7 +188,7 @@ class RunFolder:
         return hashlib.sha256(content).hexdigest()
 
     def _require_unchanged(self, name: str) -> None:
-        """Refuse a file of a finished run that is not the one that it left; older versions did not keep which."""
+        """Refuse a file of a finished run that was changed after the run left it."""
         told = self._told().get(name)
         if told is not None and told != self._sum_of(name):
             raise InputError(
@@ -218,50 +196,41 @@ class RunFolder:
                 "restore it, or repeat the run with the other settings in another folder."
             )
 
-    def write_metrics(self, metrics: dict[str, Any]) -> None:
+    def write_results(self, results: Results) -> None:
         """Write ``metrics.json``, with the SHA-256 of what it holds."""
-        sealed = {**metrics, "sha256": _sum_of_table(metrics)}
+        tables = results.tables()
         with self._replacing("metrics.json") as temporary:
-            temporary.write_text(to_json(sealed) + "\n", encoding="utf-8", newline="\n")
+            text = to_json({**tables, "sha256": _sum_of_table(tables)})
+            temporary.write_text(text + "\n", encoding="utf-8", newline="\n")
 
-    def metrics(self) -> dict[str, Any]:
-        """Read ``metrics.json``.
-
-        Raises
-        ------
-        InputError
-            If it cannot be read, or was edited; older versions kept no SHA-256 of it.
-        """
+    def results(self) -> Results:
+        """Read ``metrics.json``; older versions kept no SHA-256 of it."""
+        path = self.path / "metrics.json"
         try:
-            found = json.loads(untrusted.read_bytes(self.path / "metrics.json", untrusted.MOST_TEXT))
-            told, held = (found.pop("sha256", None), _sum_of_table(found)) if isinstance(found, dict) else ("", "")
-        except (InputError, ValueError, RecursionError) as error:
+            found = json.loads(untrusted.read_bytes(path, untrusted.MOST_TEXT))
+            told, held = found.pop("sha256", None), _sum_of_table(found)
+            results = Results.from_tables(found)
+            is_sealed = told is not None or "config.toml" in results.files
+        except (InputError, AttributeError, TypeError, ValueError, RecursionError) as error:
             raise InputError(f"{self.path} holds no readable metrics.json: {error}") from None
-        if not isinstance(found, dict):
-            raise InputError(f"{self.path} holds no readable metrics.json: it is no table.")
-        kept = found.get("files")
-        if told != held and (told is not None or (isinstance(kept, dict) and "config.toml" in kept)):
+        if told != held and is_sealed:
             raise InputError(
-                f"{self.path / 'metrics.json'} is not the one that this run left: its SHA-256 is not the one that it "
-                "holds; restore it, or repeat the run."
+                f"{path} is not the one that this run left: its SHA-256 is not the one that it holds; restore it, or "
+                "repeat the run."
             )
-        return {key: _numbers(value) if key in ("fixed", "learned") else value for key, value in found.items()}
+        return results
 
-    def history(self) -> list[dict[str, Any]]:
-        """Return the rows of ``history.csv``: ``stage``, and ``step`` and ``val_psnr`` (dB) as numbers.
-
-        Raises
-        ------
-        InputError
-            If it cannot be read, or was edited after the run was finished.
-        """
+    def history(self) -> list[Validation]:
+        """Return the rows of ``history.csv``."""
         path = self.path / "history.csv"
         self._require_unchanged(path.name)
+        names = [f.name for f in fields(Validation)][2:]
         try:
-            return [
-                {"stage": row["stage"], "step": float(row["step"]), "val_psnr": float(row["val_psnr"] or math.nan)}
-                for row in csv.DictReader(io.StringIO(untrusted.read_text(path)))
-            ]
+            rows, found = csv.DictReader(io.StringIO(untrusted.read_text(path))), []
+            for row in rows:
+                known = {key: float(row[key] or math.nan) for key in names if key in row or key == "val_psnr"}
+                found.append(Validation(row["stage"], float(row["step"]), **known))
+            return found
         except (KeyError, TypeError, ValueError, csv.Error):
             raise InputError(f"{path} is damaged: it is no table of stage, step and val_psnr.") from None
 
@@ -272,13 +241,7 @@ class RunFolder:
             temporary.write_bytes(safetensors.torch.save(state, {"sha256": _sum(state)}))
 
     def load_network(self, network: torch.nn.Module, name: str = "network") -> None:
-        """Read the weights into a network of the same architecture.
-
-        Raises
-        ------
-        InputError
-            If the file is missing, damaged or of another architecture.
-        """
+        """Read the weights into a network of the same architecture."""
         path = self.path / f"{name}.safetensors"
         try:
             content = untrusted.read_bytes(path, _MOST_WEIGHTS)
@@ -299,28 +262,15 @@ class RunFolder:
         with atomic_path(self.path / name) as temporary:
             yield temporary
 
-    def stages(self) -> list[str]:
-        """Return which trainings the run holds: ``fixed``, ``learned`` or both.
-
-        Raises
-        ------
-        InputError
-            If it is not finished.
-        """
-        metrics = self.metrics()
-        return [stage for stage in ("fixed", "learned") if stage in metrics]
-
     def load_stage(self, stage: str, network: torch.nn.Module) -> Trajectory:
-        """Return the trajectory of a stage, and read the weights that were trained on it into the network.
+        """Return the trajectory of a stage, and read the weights that were trained on it into the network."""
+        has_both = len(self.results().stages) == len(STAGES)
+        self.load_network(network, "network_fixed" if stage == FIXED and has_both else "network")
+        return self.trajectory_of(stage)
 
-        Raises
-        ------
-        InputError
-            If a file is missing, damaged or of another architecture.
-        """
-        has_both = len(self.stages()) == 2
-        self.load_network(network, "network_fixed" if stage == "fixed" and has_both else "network")
-        return self.trajectory("initial" if stage == "fixed" else "trajectory")
+    def trajectory_of(self, stage: str) -> Trajectory:
+        """Return the trajectory that a stage was trained on: see `trajectory`."""
+        return self.trajectory("initial" if stage == FIXED else "trajectory")
 
 
 def load(path: Path | str) -> Trajectory:
@@ -348,7 +298,7 @@ def is_complete(path: Path) -> bool:
 
 
 def _sum_of_table(table: dict[str, Any]) -> str:
-    """Return the SHA-256 of a table as JSON, however its file has lines and spaces."""
+    """Return the SHA-256 of a table as JSON, whatever lines and spaces its file has."""
     return hashlib.sha256(to_json(table).encode()).hexdigest()
 
 
@@ -359,27 +309,3 @@ def _sum(state: dict[str, torch.Tensor]) -> str:
         found.update(f"{key} {state[key].dtype} {tuple(state[key].shape)}\n".encode())
         found.update(state[key].reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
-
-
-def to_json(value: Any) -> str:
-    """Return strict JSON; numbers that are not finite become null."""
-    return json.dumps(_finite(value), indent=2, allow_nan=False)
-
-
-def _numbers(scores: Any) -> Any:
-    """Return scores with what is no number in JSON as what it was, not a number."""
-    if isinstance(scores, dict):
-        return {key: _numbers(value) for key, value in scores.items()}
-    if isinstance(scores, list):
-        return [_numbers(value) for value in scores]
-    return math.nan if scores is None else scores
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(v) for key, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

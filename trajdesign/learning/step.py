@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +15,8 @@ from trajdesign.encoding.spectrum_cache import SpectrumCache
 from trajdesign.errors import DivergedError
 from trajdesign.interfaces import Constraint
 from trajdesign.learning.evaluation import draw_seeds, reconstruct
+from trajdesign.learning.results import FIXED, LEARNED
+from trajdesign.learning.state import JointState
 from trajdesign.physics import limits
 from trajdesign.physics.projection import Projection
 from trajdesign.physics.response import Response
@@ -34,14 +35,14 @@ class Joint:
     def __init__(self, config: Config, initial: Trajectory, stage: str, n_steps: int, ranks: Ranks) -> None:
         torch.manual_seed(config.seed)
         self.config, self.stage, self.ranks = config, stage, ranks
-        self.learns = stage == "learned"
+        self.learns = stage == LEARNED
         self.n_learning = max(1, n_steps - round(config.training.settle * n_steps))
         self.network = plugins.build("reconstructor", config.reconstructor).to(ranks.device)
         if config.training.compile:
             # its layers, not its own forward: there it calls the physics, which is no graph of layers
             for layers in self.network.children():
                 layers.compile()
-        table = config.parameterization if self.learns else {"kind": "fixed"}
+        table = config.parameterization if self.learns else {"kind": FIXED}
         self.parameterization = plugins.build("parameterization", table, initial)
         self.response = Response(config.response)
         scanner = config.scanner
@@ -97,7 +98,7 @@ class Joint:
 
     def settle(self) -> None:
         """Learn no more of the trajectory: what is played is as it will be, and the network goes on with that."""
-        self.parameterization = plugins.build("parameterization", {"kind": "fixed"}, self.final())
+        self.parameterization = plugins.build("parameterization", {"kind": FIXED}, self.final())
         self.learns, self.settled = False, True
         self.encoding = self.weights = None
 
@@ -110,46 +111,46 @@ class Joint:
             trajectory = self.projection(trajectory)
         return trajectory.with_k(trajectory.k.detach(), f"{self.config.name} {self.stage}")
 
-    def state(self) -> dict[str, Any]:
-        """Return all that the next step depends on: tensors, numbers, and lists and dictionaries of them."""
+    def state(self) -> JointState:
+        """Return all that the next step depends on, beside the config."""
         device = self.ranks.device
-        return {
-            "settled": self.settled,
-            "k": self.trajectory.k,
-            "parameterization": self.parameterization.state_dict(),
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "anneal": self.anneal.state_dict(),
-            "projection": self.projection.state(),
-            "weights": None if self.weights is None else self.weights.detach(),
-            "spectra": self.spectra.state(),
-            "lost": [self.lost, self.n_skipped],
-            "noise": self.noise.get_state(),
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
-        }
+        return JointState(
+            settled=self.settled,
+            k=self.trajectory.k,
+            parameterization=self.parameterization.state_dict(),
+            network=self.network.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            anneal=self.anneal.state_dict(),
+            projection=self.projection.state(),
+            weights=None if self.weights is None else self.weights.detach(),
+            spectra=self.spectra.state(),
+            lost=[self.lost, self.n_skipped],
+            noise=self.noise.get_state(),
+            random=torch.get_rng_state(),
+            random_cuda=torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        )
 
-    def load_state(self, state: dict[str, Any], step: int) -> None:
+    def load_state(self, state: JointState, step: int) -> None:
         """Go on from the `state` after a step, as if there had been no break."""
-        self.trajectory = self.trajectory.with_k(state["k"])
-        if state["settled"]:
-            self.parameterization = plugins.build("parameterization", {"kind": "fixed"}, self.trajectory)
+        self.trajectory = self.trajectory.with_k(state.k)
+        if state.settled:
+            self.parameterization = plugins.build("parameterization", {"kind": FIXED}, self.trajectory)
             self.learns, self.settled = False, True
         else:
             # first the resolution of that step, of which its coefficients are
             self.parameterization.refine((step - 1) / self.n_learning)
-            self.parameterization.load_state_dict(state["parameterization"])
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.anneal.load_state_dict(state["anneal"])
-        self.projection.load_state(state["projection"])
-        self.weights = None if state["weights"] is None else state["weights"].to(self.ranks.device)
-        self.spectra.load_state(state["spectra"])
-        self.lost, self.n_skipped = state["lost"]
-        self.noise.set_state(state["noise"])
-        torch.set_rng_state(state["random"])
-        if state["random_cuda"] is not None and self.ranks.device.type == "cuda":
-            torch.cuda.set_rng_state(state["random_cuda"], self.ranks.device)
+            self.parameterization.load_state_dict(state.parameterization)
+        self.network.load_state_dict(state.network)
+        self.optimizer.load_state_dict(state.optimizer)
+        self.anneal.load_state_dict(state.anneal)
+        self.projection.load_state(state.projection)
+        self.weights = None if state.weights is None else state.weights.to(self.ranks.device)
+        self.spectra.load_state(state.spectra)
+        self.lost, self.n_skipped = state.lost
+        self.noise.set_state(state.noise)
+        torch.set_rng_state(state.random)
+        if state.random_cuda is not None and self.ranks.device.type == "cuda":
+            torch.cuda.set_rng_state(state.random_cuda, self.ranks.device)
 
     def _penalty(self, wanted: Trajectory, played: Trajectory) -> tuple[Tensor, Tensor]:
         """Return the limits' penalty, and the same weighted.
@@ -166,8 +167,8 @@ class Joint:
     def _backward(self, coil_images: Tensor, numbers: Sequence[int], trajectory: Trajectory) -> tuple[Tensor, Tensor]:
         """Return the image loss and its gradient to k, and leave the network's gradients in place.
 
-        The images go through in parts. The trajectory is cut off what made it, so that parameterization and
-        projection are gone back through once, whatever the number of parts.
+        The images go through in parts. The gradient stops at k: the parameterization and the projection are gone back
+        through once, whatever the number of parts.
         """
         settings, device = self.config.training, self.ranks.device
         k = trajectory.k.detach().requires_grad_(trajectory.k.requires_grad)
@@ -187,7 +188,7 @@ class Joint:
             part = slice(start, start + n_at_once)
             images = coil_images[part].to(device, non_blocking=True)
             spectra = [] if cut.normal_by == "chain" else self.spectra.of(numbers[part], coil_images[part], device)
-            image, reference = reconstruct(images, cut, self.network, self.config, seeds[part], spectra)
+            image, reference = reconstruct(images, cut, self.network, settings, seeds[part], spectra)
             loss = metrics.image_loss(image, reference, settings.ssim_weight, 1.0) * (len(images) / len(coil_images))
             if loss.requires_grad:
                 loss.backward()
@@ -215,7 +216,7 @@ def constraints_of(config: Config, scanner: Scanner) -> list[Constraint]:
 
 
 def _cosine(step: int, n: int) -> float:
-    """Return the part of a learning rate that is left at a step, of `n` until it is zero."""
+    """Return the fraction of a learning rate that is left at a step; it is zero at step `n`."""
     return (1 + math.cos(math.pi * min(step / n, 1))) / 2
 
 

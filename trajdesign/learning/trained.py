@@ -21,20 +21,8 @@ from trajdesign.trajectory import Trajectory
 class TrainedRun:
     """What a finished run has learned.
 
-    Parameters
-    ----------
-    config
-        Its settings.
-    stage
-        ``fixed`` or ``learned``.
-    trajectory
-        What the scanner is told to play.
-    acting
-        What the gradient system makes of that.
-    network
-        The reconstruction network, in evaluation mode.
-    encoding
-        The operator on the acting trajectory.
+    `trajectory` is what the scanner is told to play in a `stage`, ``fixed`` or ``learned``; `acting` is what the
+    gradient system makes of that, and `encoding` the operator on it. The `network` is in evaluation mode.
     """
 
     config: Config
@@ -56,7 +44,7 @@ class TrainedRun:
             If it has no such stage.
         """
         folder = RunFolder(run)
-        config, stages = folder.config(), folder.stages()
+        config, stages = folder.config(), list(folder.results().stages)
         if stage not in (None, *stages):
             raise ConfigError(f"stage is {stage!r}; {folder.path} has {', '.join(stages)}.")
         network = plugins.build("reconstructor", config.reconstructor)
@@ -79,4 +67,4 @@ class TrainedRun:
 
     def _image(self, images: Tensor, coil_images: Tensor) -> Tensor:
         seeds = draw_seeds(1, torch.Generator().manual_seed(self.config.seed))
-        return from_adjoint(images, coil_images[None], self.encoding, self.network, self.config, seeds).float()
+        return from_adjoint(images, coil_images[None], self.encoding, self.network, self.config.training, seeds).float()

@@ -7,7 +7,6 @@ one number, or one for each image (batch,), by default the maximum of the refere
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import scipy.stats
@@ -112,9 +111,9 @@ def fingerprints(images: Tensor) -> Tensor:
     return (torch.stack(sums) / math.sqrt(signs.numel())).round(decimals=6)
 
 
-def require_same(scores: dict[str, Any], reference: dict[str, Any]) -> None:
-    """Raise `InputError` if the ``fingerprints`` of two results show other images; old results have none."""
-    if difference := _difference(scores.get("fingerprints"), reference.get("fingerprints"), "test"):
+def require_same(found: Sequence[float] | None, wanted: Sequence[float] | None) -> None:
+    """Raise `InputError` if the fingerprints of two results show other images; old results have none."""
+    if difference := _difference(found, wanted, "test"):
         raise InputError(
             f"the results are of other test images: {difference}; they cannot be paired. Were the files replaced in "
             "between?"

@@ -16,17 +16,19 @@ from trajdesign.encoding.psf import PsfReport, psf
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.files import atomic, untrusted
 from trajdesign.learning.evaluation import draw_seeds, reconstruct
+from trajdesign.learning.results import FIXED
 from trajdesign.learning.run_folder import RunFolder
 from trajdesign.learning.trained import TrainedRun
 from trajdesign.physics import limits
 from trajdesign.physics.response import Response
 from trajdesign.reconstruction import metrics
 from trajdesign.reporting import plots, study_plots, webpage
-from trajdesign.reporting.webpage import Contents, Example
+from trajdesign.reporting.webpage import Contents, ExampleImages
 from trajdesign.runtime import prefetch
 from trajdesign.studies import training
-from trajdesign.studies.compare import Stage
-from trajdesign.studies.study import FIXED, Cell, Study
+from trajdesign.studies.compare import ComparedStage
+from trajdesign.studies.study import Cell, Study
+from trajdesign.studies.tables import Row, StudyTable
 from trajdesign.trajectory import Trajectory
 
 #: A reference, images and their scores: see `trajdesign.reporting.plots.reconstructions`.
@@ -83,9 +85,8 @@ def write(path: Path | str, out: Path | str) -> None:
 def _contents(path: Path | str) -> Contents:
     """Read a finished run, and compute what its report shows."""
     folder = RunFolder(path)
-    stages, config = folder.stages(), folder.config()
-    files = {"fixed": "initial", "learned": "trajectory"}
-    read = {label: folder.trajectory(name) for label, name in files.items() if label == "fixed" or label in stages}
+    results, config = folder.results(), folder.config()
+    read = {stage: folder.trajectory_of(stage) for stage in dict.fromkeys([FIXED, *results.stages])}
     trajectories = {label: trajectory.with_k(trajectory.k, label) for label, trajectory in read.items()}
     last = list(trajectories.values())[-1]
     acting = Response(config.response)(last) if config.response else None
@@ -93,12 +94,12 @@ def _contents(path: Path | str) -> Contents:
     return Contents(
         path=folder.path,
         config=config,
-        metrics=folder.metrics(),
+        results=results,
         trajectories=trajectories,
         acting=None if acting is None else last.with_k(acting.k, "as it acts"),
         psfs={label: psf(trajectory) for label, trajectory in trajectories.items()},
         findings={label: limits.check(t, names, config.limits.options) for label, t in trajectories.items()},
-        examples=_examples({stage: (folder, stage) for stage in stages}),
+        examples=_examples({stage: (folder, stage) for stage in results.stages}),
         curves=_curves(folder),
     )
 
@@ -124,34 +125,34 @@ def _write_page(contents: Contents, out: Path | str) -> None:
 
 def _summary(contents: Contents) -> str:
     """Return the text before the figures on paper: results, limits, how to go on, and the config."""
-    results = [("test images", "PSNR (dB)", "SSIM", "NRMSE"), *webpage.results_table(contents.metrics)]
+    results = [("test images", "PSNR (dB)", "SSIM", "NRMSE"), *webpage.results_table(contents.results)]
     lines = ["".join(f"{cell:>14}" for cell in row) for row in results]
     for label, findings in contents.findings.items():
         lines += ["", f"Limits, {label}"]
         lines += [f"{'ok' if f.ok else 'BROKEN':>8}  {limits.describe(f)}" for f in findings]
     lines += ["", limits.unseen_sentence(f.name for f in findings)]
-    scanner = contents.trajectories["fixed"].scanner
+    scanner = contents.trajectories[FIXED].scanner
     lines += ["", "How to go on"]
     lines += [f"    {command}" for command in webpage.commands(contents.path, scanner).values()]
     return "\n".join([*lines, "", "Config", toml.to_toml(contents.config.to_dict())])
 
 
-def draw_comparison(stages: Sequence[Stage], out: Path | str) -> None:
+def draw_comparison(stages: Sequence[ComparedStage], out: Path | str) -> None:
     """Draw the trajectories of stages with one test set, their point spread functions, and a test image of each."""
     examples = _examples({stage.label: (stage.folder, stage.name) for stage in stages})
     shown = {label: (example.trajectory, psf(example.trajectory)) for label, example in examples.items()}
     plots.save(study_plots.side_by_side(shown, *_after(examples)), out)
 
 
-def draw_study(study: Study, rows: Sequence[Mapping[str, Any]], out: Path | str) -> list[Path]:
+def draw_study(table: StudyTable, out: Path | str) -> list[Path]:
     """Draw the figures of a study into the folder ``figures`` of `out`, from the cells that are finished.
 
     Parameters
     ----------
-    study, out
-        The study and its folder.
-    rows
-        The table that `trajdesign.studies.tables.collect` returned.
+    table
+        What `trajdesign.studies.tables.collect` returned.
+    out
+        Folder of the study.
 
     Returns
     -------
@@ -160,9 +161,9 @@ def draw_study(study: Study, rows: Sequence[Mapping[str, Any]], out: Path | str)
         start ``reconstructions-...``, before and after the network, both of the first reconstructor and seed; and
         ``gains-...`` over the number of shots, the mean over the seeds.
     """
-    figures = atomic.require_own(Path(out) / "figures")
+    study, figures = table.study, atomic.require_own(Path(out) / "figures")
     first = {axis: study.axes[axis][0] for axis in ("reconstructor", "seed")}.items()
-    finished = [cell for cell in study.cells if training.outcome(cell, out).status == "finished"]
+    finished = [cell for cell in study.cells if training.outcome(cell, out).results is not None]
     drawn = [cell for cell in finished if not cell.classic and first <= cell.values.items()]
     starts = {study.label(c.values, "pattern", "shots", *study.further): c for c in drawn if c.is_fixed}
     written = []
@@ -174,7 +175,7 @@ def draw_study(study: Study, rows: Sequence[Mapping[str, Any]], out: Path | str)
         kin = [cell for cell in drawn if study.label(cell.values, "pattern", "shots") == name]
         written.append(figures / f"trajectories-{name}.png")
         plots.save(study_plots.side_by_side(_fixed_and_learned(study, kin, out)), written[-1])
-    for name, panels in _over_shots(study, rows).items():
+    for name, panels in _over_shots(study, table.rows).items():
         written.append(figures / f"gains-{name}.png")
         plots.save(study_plots.over_shots(list(map(str, study.axes["shots"])), panels), written[-1])
     return written
@@ -182,7 +183,7 @@ def draw_study(study: Study, rows: Sequence[Mapping[str, Any]], out: Path | str)
 
 def _fixed_and_learned(study: Study, kin: list[Cell], out: Path | str) -> dict[str, tuple[Trajectory, PsfReport]]:
     """Return the fixed trajectory, the start of learning if that is another one, and the learned ones by label."""
-    trajectories = {"fixed": training.folder(kin[0], out).trajectory("initial")}
+    trajectories = {FIXED: training.folder(kin[0], out).trajectory("initial")}
     for cell in kin:
         if not cell.is_fixed:
             label, folder = study.label(cell.values, "parameterization", *study.further), training.folder(cell, out)
@@ -196,7 +197,7 @@ def _fixed_and_learned(study: Study, kin: list[Cell], out: Path | str) -> dict[s
 def _before_and_after(family: list[Cell], out: Path | str) -> _Shown:
     """Return a test image of the fixed start and of what was learned from it, before and after the network."""
     folders = {str(cell.values["parameterization"]): training.folder(cell, out) for cell in family}
-    examples = _examples({label: (folder, folder.stages()[-1]) for label, folder in folders.items()})
+    examples = _examples({label: (folder, list(folder.results().stages)[-1]) for label, folder in folders.items()})
     images, scores = {}, {}
     for label, example in examples.items():
         for part in ("adjoint", "network"):
@@ -205,14 +206,15 @@ def _before_and_after(family: list[Cell], out: Path | str) -> _Shown:
     return example.reference, images, scores
 
 
-def _over_shots(study: Study, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, list[float]]]]:
+def _over_shots(study: Study, rows: Sequence[Row]) -> dict[str, dict[str, dict[str, list[float]]]]:
     """Return figure -> pattern -> line -> PSNR for each number of shots, the mean over the seeds."""
     psnr: dict[tuple[Any, ...], list[float]] = {}
     for row in rows:
-        axes = row["axes"]
+        axes = row.axes
         panel = (study.label(axes, "reconstructor", *study.further), str(axes["pattern"]))
-        for line, result in ((FIXED, "fixed"), ("best fixed", "strong"), (str(axes["parameterization"]), "learned")):
-            psnr.setdefault((*panel, line, axes["shots"]), []).append(row[result]["psnr"])
+        drawn = {FIXED: row.fixed, "best fixed": row.strong, str(axes["parameterization"]): row.learned}
+        for line, cell in drawn.items():
+            psnr.setdefault((*panel, line, axes["shots"]), []).append(cell.result.psnr)
     found: dict[str, dict[str, dict[str, list[float]]]] = {}
     for figure, pattern, line, _ in psnr:
         over_seeds = [psnr.get((figure, pattern, line, n), [math.nan]) for n in study.axes["shots"]]
@@ -221,7 +223,7 @@ def _over_shots(study: Study, rows: Sequence[Mapping[str, Any]]) -> dict[str, di
 
 
 @torch.no_grad()
-def _examples(stages: Mapping[str, tuple[RunFolder, str]]) -> dict[str, Example]:
+def _examples(stages: Mapping[str, tuple[RunFolder, str]]) -> dict[str, ExampleImages]:
     """Return the image in the middle of the test set, of those with signal, as each stage of a run shows it.
 
     All have the same test set.
@@ -240,38 +242,38 @@ def _examples(stages: Mapping[str, tuple[RunFolder, str]]) -> dict[str, Example]
         seeds = draw_seeds(n_images, torch.Generator().manual_seed(trained.config.seed))[number : number + 1]
         images, scores = {}, {}
         for part, network in networks.items():
-            image, reference = reconstruct(coil_images, trained.encoding, network, trained.config, seeds)
+            image, reference = reconstruct(coil_images, trained.encoding, network, trained.config.training, seeds)
             images[part] = image[0, 0].numpy()
             scores[part] = {
                 "PSNR": float(metrics.psnr(image, reference, 1.0)),
                 "SSIM": float(metrics.ssim(image, reference, 1.0)),
             }
-        examples[label] = Example(trained.trajectory, reference[0, 0].numpy(), images, scores)
+        examples[label] = ExampleImages(trained.trajectory, reference[0, 0].numpy(), images, scores)
     return examples
 
 
 def _test_image(folder: RunFolder, stage: str) -> tuple[int, int, Tensor]:
     """Return the number of the image to show, of how many, and that image (1, coil, y, x) as it was tested."""
-    config, scores = folder.config(), folder.metrics()[stage]
+    config, result = folder.config(), folder.results().stages[stage]
     test = plugins.build("data", config.data, config.acquisition, "test")
     n_images: int = len(test)  # type: ignore[arg-type]
-    told = scores.get("fingerprints")
+    told = result.fingerprints
     sentence = f"the test data of {folder.path} are no longer those that its results are of"
     remedy = "no figure can be drawn of them; restore the files, or train again"
     if told is not None and len(told) != n_images:
         raise InputError(f"{sentence}: {n_images} images instead of {len(told)}; {remedy}.")
-    shown = [number for number in range(n_images) if number not in scores.get("left_out", ())]
+    shown = [number for number in range(n_images) if number not in result.left_out]
     number = shown[len(shown) // 2]
     coil_images = next(prefetch.stream(test, [[number]], seed=config.seed))
     found = metrics.fingerprints(coil_images).tolist()
     try:
-        metrics.require_same({"fingerprints": found}, {"fingerprints": told and told[number : number + 1]})
+        metrics.require_same(found, told and told[number : number + 1])
     except InputError:
         raise InputError(f"{sentence}: number {number} (from 0) is another image; {remedy}.") from None
     return number, n_images, coil_images
 
 
-def _after(examples: dict[str, Example]) -> _Shown:
+def _after(examples: dict[str, ExampleImages]) -> _Shown:
     """Return what the network made of the examples."""
     reference = next(iter(examples.values())).reference
     images = {label: example.images["network"] for label, example in examples.items()}
@@ -281,7 +283,7 @@ def _after(examples: dict[str, Example]) -> _Shown:
 def _curves(folder: RunFolder) -> dict[str, tuple[list[float], list[float]]]:
     curves: dict[str, tuple[list[float], list[float]]] = {}
     for row in folder.history():
-        steps, values = curves.setdefault(row["stage"], ([], []))
-        steps.append(row["step"])
-        values.append(row["val_psnr"])
+        steps, values = curves.setdefault(row.stage, ([], []))
+        steps.append(row.step)
+        values.append(row.val_psnr)
     return curves

@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -26,6 +25,7 @@ from trajdesign.config import toml
 from trajdesign.config.models import Config
 from trajdesign.encoding.psf import PsfReport
 from trajdesign.interfaces import Finding
+from trajdesign.learning.results import Results
 from trajdesign.physics import limits
 from trajdesign.reporting import drawing
 from trajdesign.scanner import Scanner
@@ -39,7 +39,7 @@ LIMIT_HEADINGS = ("limit", "trajectory", "verdict", "worst", "allowed", "unit", 
 
 
 @dataclass(frozen=True)
-class Example:
+class ExampleImages:
     """A test image (y, x): the reference, the images and scores of the ``adjoint`` and of the ``network``."""
 
     trajectory: Trajectory
@@ -56,8 +56,8 @@ class Contents:
     ----------
     path
         The run folder, as the user named it.
-    config, metrics
-        Resolved config and ``metrics.json``.
+    config, results
+        Of the run.
     trajectories
         ``fixed`` and, if it was learned, ``learned``; all of one acquisition and scanner.
     acting
@@ -69,12 +69,12 @@ class Contents:
 
     path: Path
     config: Config
-    metrics: dict[str, Any]
+    results: Results
     trajectories: dict[str, Trajectory]
     acting: Trajectory | None
     psfs: dict[str, PsfReport]
     findings: dict[str, list[Finding]]
-    examples: dict[str, Example]
+    examples: dict[str, ExampleImages]
     curves: dict[str, tuple[list[float], list[float]]]
 
 
@@ -95,7 +95,7 @@ def render(contents: Contents) -> str:
         title=title(contents),
         acquisition=shown.acquisition,
         scanner=shown.scanner,
-        results=results_table(contents.metrics),
+        results=results_table(contents.results),
         psf_rows=drawing.psf_rows(contents.psfs.values()),
         # fixed in the ink of the one, learned in that of the other: see the style sheet
         same=lambda labels: [(label, label) for label in labels],
@@ -137,16 +137,16 @@ def commands(path: Path, scanner: Scanner) -> dict[str, str]:
     }
 
 
-def results_table(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def results_table(results: Results) -> list[tuple[str, ...]]:
     """Return the scores on the test images: label, PSNR (dB), SSIM and NRMSE, as text."""
     forms = {"psnr": ".2f", "ssim": ".4f", "nrmse": ".4f"}
-    stages = [stage for stage in ("fixed", "learned") if stage in metrics]
-    rows = [(stage, *(format(metrics[stage][key], form) for key, form in forms.items())) for stage in stages]
-    if len(stages) == 2:
-        gains = ((metrics["learned"][key] - metrics["fixed"][key], form) for key, form in forms.items())
-        rows.append(("gain", *(format(gain, f"+{form}") for gain, form in gains)))
-        p = metrics["wilcoxon_p"]
-        rows.append(("Wilcoxon p", _number(p["psnr"], 2), _number(p["ssim"], 2), ""))
+    rows = [
+        (stage, *(format(result.mean(key), form) for key, form in forms.items()))
+        for stage, result in results.stages.items()
+    ]
+    if over := results.over_fixed:
+        rows.append(("gain", *(format(over.gain[key], f"+{form}") for key, form in forms.items())))
+        rows.append(("Wilcoxon p", *(_number(over.wilcoxon_p[key], 2) for key in ("psnr", "ssim")), ""))
     return rows
 
 
@@ -219,7 +219,7 @@ def _psf_image(values: np.ndarray, step: tuple[float, ...]) -> dict[str, Any]:
     return {"source": _png(decibel[::-1], drawing.FLOOR_DB, 0.0, "magma"), "edges": edges}
 
 
-def _example(example: Example) -> dict[str, Any]:
+def _example(example: ExampleImages) -> dict[str, Any]:
     error = np.abs(example.images["network"] - example.reference)
     return {
         **{part: _grey(image, example.reference) for part, image in example.images.items()},

@@ -28,22 +28,16 @@ AXES: dict[str, tuple[str, ...]] = {
 _TABLES = ("name", "base", "grid", "choice", "classic", "where")
 
 Value = str | int | float | bool
+#: Settings as TOML has them.
+Tables = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One training.
+    """One training: `name` is that of its folder, and `values` holds the value on each axis.
 
-    Parameters
-    ----------
-    name
-        Of its folder.
-    values
-        Axis -> value; the parameterization is ``"fixed"`` where the trajectory is not learned.
-    config
-        The whole run.
-    classic
-        Whether its pattern is one of ``[classic]``, which need not be playable.
+    The parameterization is ``"fixed"`` where the trajectory is not learned. A `classic` one has a pattern of
+    ``[classic]``, which need not be playable.
     """
 
     name: str
@@ -87,20 +81,15 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Study:
     the key of `AXES`, or merges the config tables of its choice into those of the base. A classic is one more value of
     the axis ``pattern`` that is fixed only. What ``[[where]]`` sets has the last word in the cells that it names.
 
-    Parameters
-    ----------
-    path
-        TOML file.
-    overrides
-        ``"a.b=value"`` each, set in the base; ``"grid.axis=[values]"`` sets the values of an axis, and what the file
-        says of others no longer counts. They are in the study's text too.
+    Each of the `overrides`, ``"a.b=value"``, is set in the base; ``"grid.axis=[values]"`` sets the values of an axis,
+    and what the file says of others no longer counts. They are in the study's text too.
 
     Raises
     ------
     InputError
         If the file is missing or no TOML.
     ConfigError
-        If a key, an axis or a value has no meaning (the sentence names the nearest one), or a cell's config none.
+        If a key, an axis or a value has no meaning, or a cell's config none.
     """
     tables = _overridden(toml.read_toml(path), overrides)
     for key in tables:
@@ -129,7 +118,7 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Study:
     return Study(_name(tables, path), axes, list(cells.values()), text)
 
 
-def _overridden(tables: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+def _overridden(tables: Tables, overrides: Sequence[str]) -> Tables:
     """Return the tables of a study with settings of the base changed, and axes of other values."""
     changes = toml.parse_options(list(overrides))
     grid = {axis: values if isinstance(values, list) else [values] for axis, values in changes.pop("grid", {}).items()}
@@ -148,27 +137,27 @@ def _overridden(tables: dict[str, Any], overrides: Sequence[str]) -> dict[str, A
     return tables
 
 
-def _narrowed(entry: dict[str, Any], grid: dict[str, list[Value]]) -> dict[str, Any]:
+def _narrowed(entry: Tables, grid: dict[str, list[Value]]) -> Tables:
     """Return an entry of ``[[where]]`` without the values that an axis no longer has."""
     lists = {axis: values if isinstance(values, list) else [values] for axis, values in entry.items() if axis in grid}
     return {**entry, **{axis: [v for v in values if v in grid[axis]] for axis, values in lists.items()}}
 
 
-def _name(tables: dict[str, Any], path: Path | str) -> str:
+def _name(tables: Tables, path: Path | str) -> str:
     name = tables.get("name", Path(path).stem)
     if not isinstance(name, str):
         raise ConfigError(f"the name of a study is text, not {name!r}.")
     return name
 
 
-def _table(tables: dict[str, Any], key: str) -> dict[str, Any]:
+def _table(tables: Tables, key: str) -> Tables:
     table = tables.get(key, {})
     if not isinstance(table, dict):
         raise ConfigError(f"[{key}] of a study is a table, not {table!r}.")
     return table
 
 
-def _axes(base: dict[str, Any], grid: dict[str, Any]) -> dict[str, list[Value]]:
+def _axes(base: Tables, grid: Tables) -> dict[str, list[Value]]:
     """Return every axis with its values: the grid's, and the base's or the default one where it has none."""
     defaults = Config().to_dict()
     axes: dict[str, list[Value]] = {name: [_lookup(base, key, _lookup(defaults, key))] for name, key in AXES.items()}
@@ -183,7 +172,7 @@ def _axes(base: dict[str, Any], grid: dict[str, Any]) -> dict[str, list[Value]]:
     return axes
 
 
-def _check_choices(axes: dict[str, list[Value]], choice: dict[str, Any]) -> None:
+def _check_choices(axes: dict[str, list[Value]], choice: Tables) -> None:
     for axis in choice:
         if axis not in axes:
             raise ConfigError(f"choice.{axis} is of no axis of the grid{errors.nearest(axis, list(axes))}")
@@ -198,8 +187,8 @@ def _check_choices(axes: dict[str, list[Value]], choice: dict[str, Any]) -> None
             raise ConfigError(f"grid.{axis} has no [choice.{axis}.VALUE], and no meaning of its own{hint}")
 
 
-def _wheres(axes: dict[str, list[Value]], entries: Any) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Return the values on some axes, and the config tables that hold where a learned cell has them."""
+def _wheres(axes: dict[str, list[Value]], entries: Any) -> list[tuple[Tables, Tables]]:
+    """Return pairs: the values on some axes, and the config tables of the learned cells that have them."""
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ConfigError("where is a list of tables, each headed [[where]].")
     found = []
@@ -218,9 +207,9 @@ def _wheres(axes: dict[str, list[Value]], entries: Any) -> list[tuple[dict[str, 
 def _cell(
     values: dict[str, Value],
     axes: dict[str, list[Value]],
-    base: dict[str, Any],
-    choice: dict[str, Any],
-    where: list[tuple[dict[str, Any], dict[str, Any]]],
+    base: Tables,
+    choice: Tables,
+    where: list[tuple[Tables, Tables]],
     *,
     classic: bool,
 ) -> Cell:
@@ -243,7 +232,7 @@ def _cell(
         raise ConfigError(f"cell {name}: {error}") from None
 
 
-def _meaning(axis: str, value: Value, choice: dict[str, Any]) -> dict[str, Any]:
+def _meaning(axis: str, value: Value, choice: Tables) -> Tables:
     """Return the config tables that a value stands for."""
     chosen = choice.get(axis, {}).get(_word(value))
     if chosen is not None:
@@ -256,7 +245,7 @@ def _meaning(axis: str, value: Value, choice: dict[str, Any]) -> dict[str, Any]:
     return tables
 
 
-def _lookup(tables: dict[str, Any], key: tuple[str, ...], default: Any = None) -> Any:
+def _lookup(tables: Tables, key: tuple[str, ...], default: Any = None) -> Any:
     value: Any = tables
     for part in key:
         if not isinstance(value, dict) or part not in value:

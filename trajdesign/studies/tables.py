@@ -3,235 +3,218 @@
 import csv
 import io
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from trajdesign.errors import InputError
 from trajdesign.files.atomic import atomic_path
-from trajdesign.learning.run_folder import to_json
-from trajdesign.studies import compare, training
-from trajdesign.studies.study import FIXED, Cell, Study
-from trajdesign.studies.training import Outcome
+from trajdesign.learning.results import KEYS, Comparison, Results, StageResult, to_json
+from trajdesign.studies import training
+from trajdesign.studies.study import Cell, Study, Value
 
-_SIGNIFICANT = 0.05
 _LAST_PART = 0.2  # of the steps, over which a training that has reached its plateau gains no more
+_UNFINISHED = ("skipped", "failed", "missing")
 
 
-def collect(study: Study, out: Path | str) -> dict[str, Any]:
-    """Write ``table.json``, ``table.csv`` and ``table.md`` from the cells that are finished.
+@dataclass(frozen=True)
+class FinishedCell:
+    """A finished cell: its test result, and what its training says about it.
 
-    Parameters
-    ----------
-    study
-        Whose cells.
-    out
-        Folder of the study.
+    `val_psnr` (dB) is that of the last validation, `plateau` its rise over the last fifth of the steps; `violations`
+    counts the limits that the trajectory breaks.
+    """
 
-    Returns
-    -------
-    dict
-        What ``table.json`` holds: ``rows``, one a learned cell; ``summary``, one a parameterization, for each value of
-        the axes other than pattern and shots; ``fixed``, one a fixed cell; and ``skipped``, ``failed`` and ``missing``.
+    cell: Cell
+    result: StageResult
+    val_psnr: float
+    plateau: float
+    violations: int
+
+    @property
+    def axes(self) -> Mapping[str, Value]:
+        """The values of the cell."""
+        return self.cell.values
+
+    def tables(self) -> dict[str, Any]:
+        """Return its numbers for JSON."""
+        numbers = {"val_psnr": self.val_psnr, "plateau": self.plateau, "violations": self.violations}
+        return {**self.result.with_spread(), **numbers}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A learned cell beside its fixed start, and beside the best fixed pattern of the same readout (`strong`)."""
+
+    learned: FinishedCell
+    fixed: FinishedCell
+    strong: FinishedCell
+    over_fixed: Comparison
+    over_strong: Comparison
+
+    @property
+    def axes(self) -> Mapping[str, Value]:
+        """The values of the learned cell."""
+        return self.learned.axes
+
+    def tables(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        strong = {"cell": self.strong.cell.name, "pattern": self.strong.axes["pattern"], **self.strong.tables()}
+        return {
+            "cell": self.learned.cell.name,
+            "axes": self.axes,
+            "fixed": self.fixed.tables(),
+            "learned": self.learned.tables(),
+            "strong": strong,
+            "over_fixed": asdict(self.over_fixed),
+            "over_strong": asdict(self.over_strong),
+        }
+
+
+@dataclass(frozen=True)
+class Means:
+    """Means and counts over the patterns and numbers of shots, for each value of the other axes."""
+
+    axes: dict[str, Value]
+    n: int
+    gain_over_fixed: dict[str, float]
+    n_significant: int
+    gain_over_strong: dict[str, float]
+    n_over_strong: int
+    violations: int
+
+
+@dataclass(frozen=True)
+class StudyTable:
+    """What a study found.
+
+    There is one of the `rows` for each learned cell whose fixed start is finished, one of `fixed` for each fixed cell.
+    `unfinished` holds by ``skipped``, ``failed`` and ``missing`` the cells and the reason.
+    """
+
+    study: Study
+    rows: list[Row]
+    summary: list[Means]
+    fixed: list[FinishedCell]
+    unfinished: dict[str, dict[str, str]]
+
+    def tables(self) -> dict[str, Any]:
+        """Return it as ``table.json`` has it."""
+        unfinished = {
+            status: [{"cell": name, "reason": reason} for name, reason in found.items()]
+            for status, found in self.unfinished.items()
+        }
+        return {
+            "schema_version": 1,
+            "name": self.study.name,
+            "axes": self.study.axes,
+            "rows": [row.tables() for row in self.rows],
+            "summary": [asdict(entry) for entry in self.summary],
+            "fixed": [{"cell": one.cell.name, "axes": one.axes, **one.tables()} for one in self.fixed],
+            **unfinished,
+        }
+
+
+def collect(study: Study, out: Path | str) -> StudyTable:
+    """Write ``table.json``, ``table.csv`` and ``table.md`` from the cells in the folder `out` that are finished.
 
     Raises
     ------
     InputError
         If a cell's files are damaged, or cells that are compared were tested on other images.
     """
-    outcomes = {cell.name: training.outcome(cell, out) for cell in study.cells}
-    fixed: dict[str, tuple[Cell, dict[str, Any]]] = {}
-    learned: dict[str, tuple[Cell, dict[str, Any]]] = {}
-    for cell in study.cells:
-        if outcomes[cell.name].status == "finished":
-            kind = fixed if cell.is_fixed else learned
-            kind[cell.name] = (cell, _result(cell, outcomes[cell.name], out))
-    rows = [row for cell, result in learned.values() if (row := _row(cell, result, list(fixed.values())))]
-    table: dict[str, Any] = {
-        "schema_version": 1,
-        "name": study.name,
-        "axes": study.axes,
-        "rows": rows,
-        "summary": _summaries(rows),
-        "fixed": [{"cell": name, "axes": cell.values, **result} for name, (cell, result) in fixed.items()],
+    outcomes = [(cell, training.outcome(cell, out)) for cell in study.cells]
+    finished = [_finished(cell, found.results, out) for cell, found in outcomes if found.results is not None]
+    fixed = [one for one in finished if one.cell.is_fixed]
+    rows = [row for one in finished if not one.cell.is_fixed and (row := _row(one, fixed))]
+    unfinished = {
+        status: {cell.name: found.sentence for cell, found in outcomes if found.status == status}
+        for status in _UNFINISHED
     }
-    for status in ("skipped", "failed", "missing"):
-        table[status] = [
-            {"cell": name, "reason": found.sentence} for name, found in outcomes.items() if found.status == status
-        ]
-    for ending, text in (("json", to_json(table) + "\n"), ("csv", _csv(rows)), ("md", _markdown(table))):
+    table = StudyTable(study, rows, _means(rows), fixed, unfinished)
+    texts = {"json": to_json(table.tables()) + "\n", "csv": _csv(rows), "md": _markdown(table)}
+    for ending, text in texts.items():
         with atomic_path(Path(out) / f"table.{ending}") as temporary:
             temporary.write_text(text, encoding="utf-8", newline="\n")
     return table
 
 
 def plateau(steps: np.ndarray, values: np.ndarray) -> float:
-    """Return the rise of a value over the last fifth of the steps; not a number if it was not known before.
+    """Return the rise of a value over the last fifth of the steps (validation,).
 
-    Parameters
-    ----------
-    steps, values
-        Of the validations (validation,).
+    It is not a number if the value was not known before.
     """
     before = (1 - _LAST_PART) * steps[-1]
     return float(values[-1] - np.interp(before, steps, values)) if steps[0] <= before else float("nan")
 
 
-def _result(cell: Cell, found: Outcome, out: Path | str) -> dict[str, Any]:
-    """Return the test scores of a cell with what its training says about them."""
-    measured = found.metrics or {}
-    history = [(row["step"], row["val_psnr"]) for row in training.folder(cell, out).history()]
+def _finished(cell: Cell, results: Results, out: Path | str) -> FinishedCell:
+    history = [(row.step, row.val_psnr) for row in training.folder(cell, out).history()]
     steps, val_psnr = (np.array(column) for column in zip(*history, strict=True))
-    return {
-        **compare.result(measured["learned" if "learned" in measured else FIXED]),
-        "val_psnr": float(val_psnr[-1]),
-        "plateau": plateau(steps, val_psnr),
-        "violations": sum(not limit["ok"] for limit in measured["limits"]["constraints"].values()),
-    }
+    violations = sum(not limit["ok"] for limit in results.limits["constraints"].values())
+    return FinishedCell(cell, results.last, float(val_psnr[-1]), plateau(steps, val_psnr), violations)
 
 
-def _row(cell: Cell, learned: dict[str, Any], fixed: list[tuple[Cell, dict[str, Any]]]) -> dict[str, Any] | None:
+def _row(learned: FinishedCell, fixed: list[FinishedCell]) -> Row | None:
     """Return a row of the table; None while the fixed start of the cell is not finished."""
-    start = next((result for other, result in fixed if cell.shares(other, "parameterization")), None)
+    cell = learned.cell
+    start = next((other for other in fixed if cell.shares(other.cell, "parameterization")), None)
     if start is None:
         return None
     # under the same limits and read-out, and chosen by the validation images, so that the test images do not choose
     rivals = [
-        (other, result)
-        for other, result in fixed
-        if cell.shares(other, "parameterization", "pattern")
-        and (other.config.acquisition, other.config.scanner) == (cell.config.acquisition, cell.config.scanner)
+        other
+        for other in fixed
+        if cell.shares(other.cell, "parameterization", "pattern")
+        and (other.cell.config.acquisition, other.cell.config.scanner) == (cell.config.acquisition, cell.config.scanner)
     ]
-    best, strong = max(rivals, key=lambda rival: rival[1]["val_psnr"])
+    strong = max(rivals, key=lambda rival: rival.val_psnr)
     try:
-        over = {"over_fixed": compare.paired(learned, start), "over_strong": compare.paired(learned, strong)}
+        over_fixed, over_strong = (learned.result.over(other.result) for other in (start, strong))
     except InputError as error:
-        raise InputError(f"cell {cell.name} beside its fixed start or {best.name}: {error}") from None
-    return {
-        "cell": cell.name,
-        "axes": cell.values,
-        "fixed": start,
-        "learned": learned,
-        "strong": {"cell": best.name, "pattern": best.values["pattern"], **strong},
-        **over,
-    }
+        raise InputError(f"cell {cell.name} beside its fixed start or {strong.cell.name}: {error}") from None
+    return Row(learned, start, strong, over_fixed, over_strong)
 
 
-def _summaries(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the mean over pattern and shots, for each value of the other axes."""
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+def _means(rows: list[Row]) -> list[Means]:
+    groups: dict[tuple[tuple[str, Value], ...], list[Row]] = {}
     for row in rows:
-        others = {axis: value for axis, value in row["axes"].items() if axis not in ("pattern", "shots")}
+        others = {axis: value for axis, value in row.axes.items() if axis not in ("pattern", "shots")}
         groups.setdefault(tuple(others.items()), []).append(row)
     return [
-        {
-            "axes": dict(others),
-            "n": len(group),
-            "gain_over_fixed": _mean_gain(group, "over_fixed"),
-            "n_significant": sum(is_significant(row["over_fixed"]) for row in group),
-            "gain_over_strong": _mean_gain(group, "over_strong"),
-            "n_over_strong": sum(row["over_strong"]["gain"]["psnr"] > 0 for row in group),
-            "violations": sum(row["learned"]["violations"] for row in group),
-        }
+        Means(
+            dict(others),
+            len(group),
+            _mean_gain(row.over_fixed for row in group),
+            sum(row.over_fixed.is_significant for row in group),
+            _mean_gain(row.over_strong for row in group),
+            sum(row.over_strong.gain["psnr"] > 0 for row in group),
+            sum(row.learned.violations for row in group),
+        )
         for others, group in groups.items()
     ]
 
 
-def is_significant(comparison: dict[str, Any]) -> bool:
-    """Return whether both PSNR and SSIM are better, with p < 0.05 each."""
-    gain, p = comparison["gain"], comparison["wilcoxon_p"]
-    return all(gain[key] > 0 and p[key] < _SIGNIFICANT for key in p)
+def _mean_gain(comparisons: Iterable[Comparison]) -> dict[str, float]:
+    gains = [comparison.gain for comparison in comparisons]
+    return {key: statistics.fmean(gain[key] for gain in gains) for key in KEYS}
 
 
-def _mean_gain(rows: list[dict[str, Any]], over: str) -> dict[str, float]:
-    return {key: statistics.fmean(row[over]["gain"][key] for row in rows) for key in compare.KEYS}
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    """Return the rows without the values of each image, nested keys joined."""
-    flat = [_flat({**row["axes"], **{key: row[key] for key in row if key != "axes"}}) for row in rows]
+def _csv(rows: list[Row]) -> str:
+    """Return the rows as CSV, without the values of each image; nested keys are joined."""
+    flat = []
+    for row in rows:
+        table = row.tables()
+        flat.append(_flat({**table.pop("axes"), **table}))
     stream = io.StringIO()
     names = dict.fromkeys(name for row in flat for name in row)  # cells of earlier versions lack some
     writer = csv.DictWriter(stream, fieldnames=list(names) or ["cell"], lineterminator="\n")
     writer.writeheader()
     writer.writerows(flat)
     return stream.getvalue()
-
-
-def _markdown(table: dict[str, Any]) -> str:
-    """Return the tables for people: one a parameterization, then their means, the fixed patterns, and what is missing.
-
-    Axes of a single value are left out.
-    """
-    axes = [axis for axis, values in table["axes"].items() if axis != "parameterization" and len(values) > 1]
-    places = list(dict.fromkeys(["pattern", "shots", *axes]))
-    parts = [f"# {table['name']}", _LEGEND]
-    for kind in table["axes"]["parameterization"]:
-        rows = [row for row in table["rows"] if row["axes"]["parameterization"] == kind]
-        columns = {**_axis_columns(places), **_ROW_COLUMNS}
-        parts += [f"## {kind}", _markdown_table(columns, rows)] if rows else []
-    others = [axis for axis in axes if axis not in ("pattern", "shots")]
-    for title, entries, columns in (
-        ("Means", table["summary"], {**_axis_columns(["parameterization", *others]), **_SUMMARY_COLUMNS}),
-        ("Fixed patterns", table["fixed"], {**_axis_columns(places), **_FIXED_COLUMNS}),
-    ):
-        parts += [f"## {title}", _markdown_table(columns, entries)] if entries else []
-    for status in ("skipped", "failed", "missing"):
-        lines = [f"- {entry['cell']}: {entry['reason']}" for entry in table[status]]
-        parts += [f"## Cells {status}", "\n".join(lines)] if lines else []
-    return "\n\n".join(parts) + "\n"
-
-
-def _markdown_table(columns: dict[str, Callable[[dict[str, Any]], str]], rows: list[dict[str, Any]]) -> str:
-    lines = [list(columns), ["---"] * len(columns), *([write(row) for write in columns.values()] for row in rows)]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def _axis_columns(axes: list[str]) -> dict[str, Callable[[dict[str, Any]], str]]:
-    return {axis: lambda row, axis=axis: str(row["axes"][axis]) for axis in axes}  # type: ignore[misc]
-
-
-_ROW_COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "PSNR fixed": lambda row: compare.spread(row["fixed"], "psnr"),
-    "PSNR learned": lambda row: compare.spread(row["learned"], "psnr"),
-    "gain, dB (p)": lambda row: compare.gain(row["over_fixed"], "psnr"),
-    "SSIM fixed": lambda row: compare.spread(row["fixed"], "ssim"),
-    "SSIM learned": lambda row: compare.spread(row["learned"], "ssim"),
-    "gain (p)": lambda row: compare.gain(row["over_fixed"], "ssim"),
-    "NRMSE fixed": lambda row: compare.spread(row["fixed"], "nrmse"),
-    "NRMSE learned": lambda row: compare.spread(row["learned"], "nrmse"),
-    "best fixed": lambda row: f"{row['strong']['pattern']}, {row['strong']['psnr']:.2f}",
-    "gain over it, dB (p)": lambda row: compare.gain(row["over_strong"], "psnr"),
-    "broken limits": lambda row: str(row["learned"]["violations"]),
-    "plateau, dB": lambda row: f"{row['fixed']['plateau']:+.2f}, {row['learned']['plateau']:+.2f}",
-    "training, s": lambda row: f"{row['fixed']['seconds']:.0f}, {row['learned']['seconds']:.0f}",
-}
-_SUMMARY_COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "cells": lambda row: str(row["n"]),
-    "gain PSNR, dB": lambda row: f"{row['gain_over_fixed']['psnr']:+.2f}",
-    "gain SSIM": lambda row: f"{row['gain_over_fixed']['ssim']:+.4f}",
-    "better in both, p < 0.05": lambda row: str(row["n_significant"]),
-    "gain over best fixed, dB": lambda row: f"{row['gain_over_strong']['psnr']:+.2f}",
-    "cells above it": lambda row: str(row["n_over_strong"]),
-    "broken limits": lambda row: str(row["violations"]),
-}
-_FIXED_COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "images": lambda row: str(row["n"]) + (f", {len(row['left_out'])} left out" if row.get("left_out") else ""),
-    "PSNR": lambda row: compare.spread(row, "psnr"),
-    "SSIM": lambda row: compare.spread(row, "ssim"),
-    "NRMSE": lambda row: compare.spread(row, "nrmse"),
-    "PSNR of validation": lambda row: f"{row['val_psnr']:.2f}",
-    "plateau, dB": lambda row: f"{row['plateau']:+.2f}",
-    "training, s": lambda row: f"{row['seconds']:.0f}",
-}
-_LEGEND = (
-    "Mean ± standard deviation over the test images that have signal, PSNR in dB; p of the paired Wilcoxon signed-rank "
-    "test. "
-    "*Best fixed*: of all fixed patterns with the same shots, classical ones included, the best by the PSNR of the "
-    "validation images. *Plateau*: rise of that PSNR over the last fifth of the steps, fixed and learned."
-)
 
 
 def _flat(tables: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -242,3 +225,81 @@ def _flat(tables: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         elif not isinstance(value, list):
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def _markdown(table: StudyTable) -> str:
+    """Return the tables for people: one a parameterization, then their means, the fixed patterns, and what is missing.
+
+    Axes of a single value are left out.
+    """
+    values = table.study.axes
+    axes = [axis for axis in values if axis != "parameterization" and len(values[axis]) > 1]
+    places = list(dict.fromkeys(["pattern", "shots", *axes]))
+    others = ["parameterization", *(axis for axis in axes if axis not in ("pattern", "shots"))]
+    parts = [f"# {table.study.name}", _LEGEND]
+    for kind in values["parameterization"]:
+        rows = [row for row in table.rows if row.axes["parameterization"] == kind]
+        parts += _markdown_table(str(kind), places, _ROW_COLUMNS, rows)
+    parts += _markdown_table("Means", others, _MEANS_COLUMNS, table.summary)
+    parts += _markdown_table("Fixed patterns", places, _FIXED_COLUMNS, table.fixed)
+    for status, found in table.unfinished.items():
+        lines = [f"- {name}: {reason}" for name, reason in found.items()]
+        parts += [f"## Cells {status}", "\n".join(lines)] if lines else []
+    return "\n\n".join(parts) + "\n"
+
+
+_Entry = TypeVar("_Entry", bound=Row | Means | FinishedCell)
+
+
+def _markdown_table(
+    title: str, axes: list[str], columns: dict[str, Callable[[_Entry], str]], entries: Sequence[_Entry]
+) -> list[str]:
+    """Return a heading and a table with a column for each axis and each of the others; nothing without entries."""
+    if not entries:
+        return []
+    lines = [[*axes, *columns], ["---"] * (len(axes) + len(columns))]
+    for entry in entries:
+        lines.append([*(str(entry.axes[axis]) for axis in axes), *(text(entry) for text in columns.values())])
+    cells = ("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return [f"## {title}", "\n".join(cells)]
+
+
+_ROW_COLUMNS: dict[str, Callable[[Row], str]] = {
+    "PSNR fixed": lambda row: row.fixed.result.spread("psnr"),
+    "PSNR learned": lambda row: row.learned.result.spread("psnr"),
+    "gain, dB (p)": lambda row: row.over_fixed.text("psnr"),
+    "SSIM fixed": lambda row: row.fixed.result.spread("ssim"),
+    "SSIM learned": lambda row: row.learned.result.spread("ssim"),
+    "gain (p)": lambda row: row.over_fixed.text("ssim"),
+    "NRMSE fixed": lambda row: row.fixed.result.spread("nrmse"),
+    "NRMSE learned": lambda row: row.learned.result.spread("nrmse"),
+    "best fixed": lambda row: f"{row.strong.axes['pattern']}, {row.strong.result.psnr:.2f}",
+    "gain over it, dB (p)": lambda row: row.over_strong.text("psnr"),
+    "broken limits": lambda row: str(row.learned.violations),
+    "plateau, dB": lambda row: f"{row.fixed.plateau:+.2f}, {row.learned.plateau:+.2f}",
+    "training, s": lambda row: f"{row.fixed.result.seconds:.0f}, {row.learned.result.seconds:.0f}",
+}
+_MEANS_COLUMNS: dict[str, Callable[[Means], str]] = {
+    "cells": lambda entry: str(entry.n),
+    "gain PSNR, dB": lambda entry: f"{entry.gain_over_fixed['psnr']:+.2f}",
+    "gain SSIM": lambda entry: f"{entry.gain_over_fixed['ssim']:+.4f}",
+    "better in both, p < 0.05": lambda entry: str(entry.n_significant),
+    "gain over best fixed, dB": lambda entry: f"{entry.gain_over_strong['psnr']:+.2f}",
+    "cells above it": lambda entry: str(entry.n_over_strong),
+    "broken limits": lambda entry: str(entry.violations),
+}
+_FIXED_COLUMNS: dict[str, Callable[[FinishedCell], str]] = {
+    "images": lambda one: f"{one.result.n}, {len(one.result.left_out)} left out".replace(", 0 left out", ""),
+    "PSNR": lambda one: one.result.spread("psnr"),
+    "SSIM": lambda one: one.result.spread("ssim"),
+    "NRMSE": lambda one: one.result.spread("nrmse"),
+    "PSNR of validation": lambda one: f"{one.val_psnr:.2f}",
+    "plateau, dB": lambda one: f"{one.plateau:+.2f}",
+    "training, s": lambda one: f"{one.result.seconds:.0f}",
+}
+_LEGEND = (
+    "Mean ± standard deviation over the test images that have signal, PSNR in dB; p of the paired Wilcoxon signed-rank "
+    "test. "
+    "*Best fixed*: of all fixed patterns with the same shots, classical ones included, the best by the PSNR of the "
+    "validation images. *Plateau*: rise of that PSNR over the last fifth of the steps, fixed and learned."
+)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import dataclass
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -25,7 +25,8 @@ from trajdesign.errors import ConfigError, InputError, LimitError, OutputError, 
 from trajdesign.files import lock, untrusted
 from trajdesign.files.atomic import atomic_path, require_own
 from trajdesign.learning.optimize import datasets, optimize
-from trajdesign.learning.run_folder import RunFolder, to_json
+from trajdesign.learning.results import Results, to_json
+from trajdesign.learning.run_folder import RunFolder
 from trajdesign.runtime import processes
 from trajdesign.runtime.interrupt import Signals
 from trajdesign.studies.study import Cell, Study
@@ -37,10 +38,10 @@ _SHARE = ".lock-"  # of the cells i, i + n, ...: .lock-i-n
 
 @dataclass(frozen=True)
 class Outcome:
-    """What has become of a cell: its metrics, or the sentence that says why there are none."""
+    """What has become of a cell: its results, or the sentence that says why there are none."""
 
     status: Literal["finished", "skipped", "failed", "missing"]
-    metrics: dict[str, Any] | None = None
+    results: Results | None = None
     sentence: str = ""
     exit_code: int = 0
 
@@ -64,10 +65,6 @@ def train(
 
     Parameters
     ----------
-    study
-        What to train.
-    out
-        Folder of the study.
     share
         Which cells: see `of_share`.
     jobs
@@ -75,8 +72,6 @@ def train(
         turns on its GPUs.
     resume
         Keep the finished cells of a study that is there already, and go on with the others.
-    device
-        See `trajdesign.learning.optimize.optimize`.
     report
         Called for every cell when it is done, or found done.
 
@@ -113,13 +108,7 @@ def train(
 
 
 def of_share(study: Study, which: str) -> list[Cell]:
-    """Return every n-th cell of a study, from the i-th on, counted from 1, for ``which = "i/n"``.
-
-    Raises
-    ------
-    ConfigError
-        If it is not of that form.
-    """
+    """Return every n-th cell of a study, from the i-th on, counted from 1, for ``which = "i/n"``."""
     first, step = _numbers(which)
     return study.cells[first - 1 :: step]
 
@@ -134,7 +123,7 @@ def _numbers(share: str) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _own_share(share: str, out: Path) -> Iterator[None]:
-    """Hold a share of the cells of a folder, if nobody holds one that has a cell in common with it."""
+    """Hold a share of the cells of a folder, unless somebody holds one of these cells."""
     first, step = _numbers(share)
     with contextlib.ExitStack() as held:
         with lock.one_writer(out, patience=_PATIENCE):  # so that of two that come at once one sees the other
@@ -157,7 +146,7 @@ def outcome(cell: Cell, out: Path | str) -> Outcome:
     """Return what has become of a cell, from its folder."""
     path = folder(cell, out).path
     if (path / "metrics.json").exists():
-        return Outcome("finished", folder(cell, out).metrics())
+        return Outcome("finished", folder(cell, out).results())
     if not (path / _FAILURE).exists():
         return Outcome("missing", sentence="not trained yet")
     try:
@@ -168,13 +157,7 @@ def outcome(cell: Cell, out: Path | str) -> Outcome:
 
 
 def require(cells: list[Cell], out: Path | str) -> None:
-    """Raise the error of the first cell that failed.
-
-    Raises
-    ------
-    TrajdesignError
-        Of the same exit code.
-    """
+    """Raise the error of the first cell that failed, with its exit code."""
     for cell in cells:
         found = outcome(cell, out)
         if found.status == "failed":
@@ -201,7 +184,7 @@ def _require_room(cells: list[Cell], out: Path, *, resume: bool, whole: bool) ->
 
 
 def _require_data(waiting: list[Cell]) -> None:
-    """Refuse cells whose data cannot be used, before any is trained; what several share is looked at once."""
+    """Refuse cells whose data cannot be used; data that several cells share are read once."""
     sharing: dict[str, list[Cell]] = {}
     for cell in waiting:
         acquisition = cell.config.acquisition
@@ -225,7 +208,7 @@ def _named(group: list[Cell]) -> str:
 
 
 def _train_cell(cell: Cell, out: Path | str, device: str) -> None:
-    """Train a cell, going on where it was interrupted, or write into its folder why it cannot be."""
+    """Train a cell, or go on with it, or write into its folder why that is impossible."""
     path = folder(cell, out).path
     with lock.one_writer(path):
         if not folder(cell, out).holds(cell.config):
@@ -257,7 +240,7 @@ def _one_by_one(cells: list[Cell], out: Path | str, device: str) -> Generator[Ce
 
 
 def _side_by_side(cells: list[Cell], out: Path | str, devices: list[str]) -> Generator[Cell, None, None]:
-    """Yield the cells as they end, each trained by a process of its own, so that one that is killed ends alone."""
+    """Yield the cells as they end. Each has a process of its own, so that one that is killed ends alone."""
     context = multiprocessing.get_context("spawn")
     n_threads = max(1, processes.n_cores() // len(devices))
     waiting, free = deque(cells), deque(devices)
@@ -283,7 +266,7 @@ def _side_by_side(cells: list[Cell], out: Path | str, devices: list[str]) -> Gen
 
 @contextlib.contextmanager
 def _ending(running: Collection[SpawnProcess]) -> Iterator[None]:
-    """End the processes that still run when the block is left, be it by a signal; each keeps its step in progress."""
+    """End the processes that still run when the block is left, also by a signal; each keeps its step in progress."""
     with Signals().caught():
         try:
             yield
@@ -305,7 +288,7 @@ def _devices(device: str, jobs: int) -> list[str]:
 
 
 def _work(cell: Cell, out: Path | str, device: str, n_threads: int, parent: int) -> None:
-    """Train a cell in a process of its own, which its parent ends when a user presses Ctrl-C."""
+    """Train a cell in a process of its own; its parent ends it when a user presses Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     processes.end_with(parent)
     if "OMP_NUM_THREADS" not in os.environ:

@@ -29,17 +29,20 @@ def compare(
 
         report.draw_comparison(stages, out)
     if json:
-        console.show_json("compare", {"figure": None if out is None else str(out), "runs": rows})
+        console.show_json(
+            "compare", {"figure": None if out is None else str(out), "runs": [row.tables() for row in rows]}
+        )
     elif not quiet:
+        first = stages[0]
         headings = ("", "PSNR (dB)", "SSIM", "NRMSE", "gain (dB, p)", "gain SSIM (p)", "limits")
         shown = [
             (
-                row["run"],
-                *(comparison.spread(row, key) for key in comparison.KEYS),
-                *("" if row is rows[0] else comparison.gain(row["over_first"], key) for key in ("psnr", "ssim")),
-                ", ".join([*(row["broken_limits"] or ["ok"]), *(f"{name} not checked" for name in row["not_checked"])]),
+                row.stage.label,
+                *(row.stage.result.spread(key) for key in ("psnr", "ssim", "nrmse")),
+                *("" if row is rows[0] else row.over_first.text(key) for key in ("psnr", "ssim")),
+                ", ".join([*(row.broken_limits or ["ok"]), *(f"{name} not checked" for name in row.not_checked)]),
             )
             for row in rows
         ]
-        console.show(f"Test images ({console.images_of(rows[0])}), compared with {rows[0]['run']}", headings, shown)
+        console.show(f"Test images ({console.images_of(first.result)}), compared with {first.label}", headings, shown)
         console.suggest(("report", stages[-1].folder.path))

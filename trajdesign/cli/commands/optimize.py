@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from trajdesign.config.models import Config
     from trajdesign.interfaces import Progress
+    from trajdesign.learning.results import Results
 
     Watcher = Callable[[Progress], None]
 
@@ -69,12 +70,12 @@ def optimize(
         console.note(_where(device))
     watching = [console.steps(quiet=quiet or not first, verbose=verbose), *loggers]
     with console.resumable(quiet=not first) as say, _together(watching) as watch:
-        metrics = run(
+        results = run(
             settings, out, device=device, baseline=baseline, overwrite=force, resume=resume, report=watch, say=say,
             quiet=quiet,
         )  # fmt: skip
     if first:
-        _show(out, metrics, quiet=quiet, json=json)
+        _show(out, results, quiet=quiet, json=json)
 
 
 def _settings(config: Path | None, set_: list[str], options: dict[str, Any], out: Path, *, resume: bool) -> "Config":
@@ -98,7 +99,7 @@ def _is_first(settings: "Config", device: str, devices: int) -> bool:
     return processes.is_first()
 
 
-def _show(out: Path, metrics: dict[str, Any], *, quiet: bool, json: bool) -> None:
+def _show(out: Path, results: "Results", *, quiet: bool, json: bool) -> None:
     """Draw the figures of a run, and print its results."""
     from trajdesign.reporting import report
 
@@ -106,9 +107,9 @@ def _show(out: Path, metrics: dict[str, Any], *, quiet: bool, json: bool) -> Non
         console.note(f"trajdesign: Drawing the figures and {out / 'report.html'} ...")
     report.draw(out)
     if json:
-        console.show_json("optimize", {"out": str(out), "report": str(out / "report.html"), **metrics})
+        console.show_json("optimize", {"out": str(out), "report": str(out / "report.html"), **results.tables()})
     elif not quiet:
-        console.show_results(metrics)
+        console.show_results(results)
         console.say(f"Run folder: {out} (open {out / 'report.html'}; figures in {out / 'figures'})")
         console.suggest(
             ("check", out),

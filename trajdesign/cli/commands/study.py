@@ -37,9 +37,9 @@ def study(
     if own == asked.cells or all(training.outcome(one, out).is_final for one in asked.cells):
         table = tables.collect(asked, out)
         note_unsealed(*(training.folder(one, out).path for one in asked.cells))
-        report.draw_study(asked, table["rows"], out)
+        report.draw_study(table, out)
         if json:
-            console.show_json("study", {"out": str(out), **table})
+            console.show_json("study", {"out": str(out), **table.tables()})
         elif not quiet:
             console.show_study(table, out)
     elif json:

@@ -12,17 +12,7 @@ from trajdesign.interfaces import Progress
 
 @contextmanager
 def tensorboard(run: Path) -> Iterator[Callable[[Progress], None]]:
-    """Loss of every step and PSNR (dB) of every validation for ``tensorboard --logdir RUN``, in ``RUN/tensorboard``.
-
-    Parameters
-    ----------
-    run
-        The run folder.
-
-    Yields
-    ------
-    callable
-        To be called after every step.
+    """Yield what writes the loss and the validation PSNR of a run after every step into its folder ``tensorboard``.
 
     Raises
     ------

@@ -30,12 +30,7 @@ class BSplineOffsets(Parameterization):
     """
 
     def __init__(
-        self,
-        initial: Trajectory,
-        *,
-        n_control: int = 100,
-        degree: Literal[2, 3] = 3,
-        decimation: Decimation = 1,
+        self, initial: Trajectory, *, n_control: int = 100, degree: Literal[2, 3] = 3, decimation: Decimation = 1
     ) -> None:
         super().__init__(initial)
         self.offset = Offset(initial, b_splines(initial.k.shape[1], n_control, degree), decimation)
