@@ -76,7 +76,7 @@ class Problem:
         """Return the trajectory of a step, a leaf of the graph: it turns a little from one to the next."""
         angle = torch.tensor(1e-3 * step, dtype=torch.float64)
         turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()]).view(2, 2)
-        return self.trajectory.with_k((self.trajectory.k @ turn.T).requires_grad_())
+        return self.trajectory.with_points((self.trajectory.points @ turn.T).requires_grad_())
 
 
 def build(size: Size, device: str = "cpu") -> Problem:

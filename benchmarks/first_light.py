@@ -229,7 +229,7 @@ def learned(settings: argparse.Namespace) -> Row:
         said: list[str] = []
         optimize(config, broken, device=settings.device, resume=True, say=said.append)
         runs = [RunFolder(path).trajectory() for path in (whole, broken)]
-        farthest = float((runs[0].k - runs[1].k).abs().max()) * max(runs[0].acquisition.fov)
+        farthest = float((runs[0].points - runs[1].points).abs().max()) * max(runs[0].acquisition.fov)
         if not any("Going on with" in sentence for sentence in said):
             raise RuntimeError(f"the run did not go on: {said}")
         if not farthest < 0.05:
@@ -272,8 +272,8 @@ def _step_by_part(joint: Joint, images: torch.Tensor, clock: "_Clock") -> None:
     with clock("projection"):
         trajectory = joint.projection(wanted)
     with clock("density and transfer function"):
-        k = trajectory.k.detach().requires_grad_()
-        encoding = Encoding(trajectory.with_k(k), device=device, normal="toeplitz")
+        k = trajectory.points.detach().requires_grad_()
+        encoding = Encoding(trajectory.with_points(k), device=device, normal="toeplitz")
         encoding.weights = joint.weights = encoding.followed_weights(joint.weights)
         cut = encoding.cut(images.shape[0] * images.shape[1])
     with clock("encode"):
@@ -288,7 +288,7 @@ def _step_by_part(joint: Joint, images: torch.Tensor, clock: "_Clock") -> None:
         adjoint.backward(leaf.grad)
         encoding.carry_on(cut)
     with clock("backward: projection and parameterization"):
-        (trajectory.k * k.grad).sum().backward()
+        (trajectory.points * k.grad).sum().backward()
     with clock("optimizer"):
         joint.optimizer.step()
 

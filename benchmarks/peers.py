@@ -216,7 +216,7 @@ def step(way: Way, problem: Problem, number: int, image_gradient: bool = False) 
     else:
         image = root_sum_of_squares(way(trajectory, images))
         (image - problem.reference).square().mean().backward()
-    gradient = trajectory.k.grad
+    gradient = trajectory.points.grad
     if gradient is None:
         raise RuntimeError("the step gave no gradient for k.")
     return image.detach(), gradient

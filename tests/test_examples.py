@@ -287,7 +287,7 @@ def test_exchanging_trajectories_compares_each_with_the_one_at_home(tmp_path, ca
     ]
     for row in table:
         folder = td.load(tmp_path / "out" / f"{row['trajectory']}_on_{row['images']}")
-        assert torch.equal(folder.k, td.load(tmp_path / row["trajectory"]).k)
+        assert torch.equal(folder.points, td.load(tmp_path / row["trajectory"]).points)
         if row["trajectory"] == row["images"]:
             assert row["psnr_lost"] == 0
             assert row["psnr_p"] == 1

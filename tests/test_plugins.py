@@ -33,7 +33,7 @@ ACQUISITIONS = [
 def tiny(seed=0):
     """Return a feasible trajectory that is neither straight nor at a limit."""
     trajectory = spiral(Acquisition((0.22, 0.22), (32, 32), 4, 303, 4e-6), Scanner())
-    return trajectory.with_k(0.9 * trajectory.k, "tiny")
+    return trajectory.with_points(0.9 * trajectory.points, "tiny")
 
 
 # --- the folders ---
@@ -168,7 +168,7 @@ def test_a_plugin_from_elsewhere(tmp_path, monkeypatch):
     acquisition = Acquisition(matrix=(64, 64), n_samples=600)
     mine = plugins.build("init", {"kind": "somewhere_else:mine"}, acquisition, Scanner())
     golden = plugins.build("init", {"kind": "radial", "angle": "golden"}, acquisition, Scanner())
-    assert torch.equal(mine.k, golden.k)
+    assert torch.equal(mine.points, golden.points)
     for wrong in ("somewhere_else:nothing", "not_there:mine", ":", "a:", ":b", "somewhere_else:"):
         with pytest.raises(ConfigError, match="cannot be imported"):
             plugins.find("init", wrong)
@@ -185,14 +185,14 @@ PATTERNS = [name for name in plugins.names("init") if name != "file"]
 def test_an_init_is_feasible_and_stays_inside_k_max(name, acquisition, scanner):
     trajectory = plugins.build("init", {"kind": name}, acquisition, scanner)
     assert isinstance(trajectory, Trajectory)
-    assert trajectory.k.dtype == torch.float64
+    assert trajectory.points.dtype == torch.float64
     assert (trajectory.acquisition, trajectory.scanner) == (acquisition, scanner)
     edge = torch.tensor(acquisition.k_max, dtype=torch.float64) * (1 + 1e-12)
-    assert (trajectory.k.abs() <= edge).all()
+    assert (trajectory.points.abs() <= edge).all()
     assert (trajectory.k_adc.abs() <= edge).all()
     limits.require(trajectory)
     again = plugins.build("init", {"kind": name}, acquisition, scanner)
-    assert torch.equal(again.k, trajectory.k)
+    assert torch.equal(again.points, trajectory.points)
     # it goes somewhere: at least half way to the edge
     assert float(trajectory.k_adc.abs().max()) > 0.5 * min(acquisition.k_max)
 
@@ -211,7 +211,7 @@ def test_an_init_that_cannot_be_played_says_why(name):
 def test_a_parameterization_reproduces_its_initial_trajectory_exactly(name):
     initial = tiny()
     trajectory = plugins.build("parameterization", {"kind": name}, initial)()
-    assert torch.equal(trajectory.k, initial.k)
+    assert torch.equal(trajectory.points, initial.points)
     assert torch.equal(trajectory.k_adc, initial.k_adc)
     assert (trajectory.acquisition, trajectory.scanner) == (initial.acquisition, initial.scanner)
 
@@ -257,8 +257,8 @@ def test_a_parameterization_can_be_stored(name):
             p.add_(0.01 * torch.randn_like(p))
     other = plugins.build("parameterization", {"kind": name}, tiny())
     other.load_state_dict(model.state_dict())
-    assert torch.equal(other().k, model().k)
-    assert not torch.equal(model().k, tiny().k)
+    assert torch.equal(other().points, model().points)
+    assert not torch.equal(model().points, tiny().points)
 
 
 def test_fixed_has_nothing_to_learn():
@@ -295,7 +295,7 @@ def test_a_penalty_is_zero_exactly_when_the_check_passes(name, acquisition, scan
     near = [1 + sign * 10.0**-power for power in (1, 3, 6, 8, 10, 12, 14) for sign in (-1, 1)]
     seen = set()
     for part in [0.0, 1e-6, 0.5, 1.0, 2.0, 1e3, *near]:
-        trajectory = walk.with_k(walk.k * (part * limit.limit / worst))
+        trajectory = walk.with_points(walk.points * (part * limit.limit / worst))
         ok, penalty = limit.check(trajectory).ok, float(limit.penalty(trajectory))
         assert (penalty == 0) == ok, f"{part}: penalty {penalty}"
         assert penalty >= 0
@@ -310,9 +310,9 @@ def test_what_is_not_finite_breaks_a_limit(name):
     trajectory = tiny()
     limit = constraint(name, trajectory.acquisition, trajectory.scanner)
     for value in (math.nan, math.inf, -math.inf):
-        k = trajectory.k.clone()
+        k = trajectory.points.clone()
         k[2, 40, 1] = value
-        broken = trajectory.with_k(k)
+        broken = trajectory.with_points(k)
         finding = limit.check(broken)
         assert not finding.ok
         assert finding.shot == 2
@@ -327,14 +327,14 @@ def test_what_is_not_finite_breaks_a_limit(name):
 def test_a_finding_is_the_worst_place(name):
     trajectory = tiny()
     limit = constraint(name, trajectory.acquisition, trajectory.scanner)
-    k = trajectory.k.clone()
+    k = trajectory.points.clone()
     k[1, 60] += 30.0
-    finding = limit.check(trajectory.with_k(k))
+    finding = limit.check(trajectory.with_points(k))
     assert isinstance(limit, Constraint)
     assert finding.name == limit.name == name
     assert finding.limit == limit.limit
     assert finding.unit == limit.unit
-    assert finding.value == pytest.approx(float(limit.measure(trajectory.with_k(k)).max()))
+    assert finding.value == pytest.approx(float(limit.measure(trajectory.with_points(k)).max()))
     if name not in ("extent", "acoustics"):
         # control point p lies (p - 1/2) rasters after the first gradient sample
         assert finding.shot == 1
@@ -346,20 +346,20 @@ def test_a_finding_is_the_worst_place(name):
 def test_a_penalty_has_a_gradient_that_lowers_it(name):
     trajectory = tiny()
     limit = constraint(name, trajectory.acquisition, trajectory.scanner)
-    k = (trajectory.k * 1.5 * limit.limit / float(limit.measure(trajectory).max())).requires_grad_()
-    penalty = limit.penalty(trajectory.with_k(k))
+    k = (trajectory.points * 1.5 * limit.limit / float(limit.measure(trajectory).max())).requires_grad_()
+    penalty = limit.penalty(trajectory.with_points(k))
     penalty.backward()
     assert torch.isfinite(k.grad).all()
     step = 1e-3 * float(penalty.detach()) / float(k.grad.norm()) ** 2
-    assert float(limit.penalty(trajectory.with_k(k.detach() - step * k.grad))) < float(penalty.detach())
+    assert float(limit.penalty(trajectory.with_points(k.detach() - step * k.grad))) < float(penalty.detach())
 
 
 def test_a_penalty_at_rest_has_a_finite_gradient():
     trajectory = tiny()
-    k = torch.zeros_like(trajectory.k).requires_grad_()
+    k = torch.zeros_like(trajectory.points).requires_grad_()
     names = plugins.names("constraint")
     for limit in limits.constraints(trajectory.acquisition, trajectory.scanner, names, OPTIONS):
-        limit.penalty(trajectory.with_k(k)).backward()
+        limit.penalty(trajectory.with_points(k)).backward()
     assert torch.equal(k.grad, torch.zeros_like(k))
 
 
@@ -392,13 +392,13 @@ def test_a_reconstructor_returns_real_finite_images(name, matrix):
 def test_a_reconstructor_passes_gradients_to_the_trajectory_and_to_itself(name):
     torch.manual_seed(0)
     trajectory = spiral(Acquisition((0.22, 0.22), (32, 32), 4, 300, 4e-6), Scanner())
-    k = trajectory.k.clone().requires_grad_()
+    k = trajectory.points.clone().requires_grad_()
     model = plugins.build("reconstructor", {"kind": name})
     images = torch.randn(2, 2, 32, 32, dtype=torch.complex64)
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True), *model.parameters()], lr=1e-3)
     reached = set()
     for _ in range(3):
-        encoding = Encoding(trajectory.with_k(k))
+        encoding = Encoding(trajectory.with_points(k))
         loss = (model(encoding.normal(images), encoding) - 1).square().mean()
         optimizer.zero_grad()
         loss.backward()
@@ -412,8 +412,8 @@ def test_a_reconstructor_passes_gradients_to_the_trajectory_and_to_itself(name):
 @pytest.mark.parametrize("name", plugins.names("reconstructor"))
 def test_black_images_do_not_break_a_reconstructor(name):
     trajectory = spiral(Acquisition((0.22, 0.22), (32, 32), 4, 300, 4e-6), Scanner())
-    k = trajectory.k.clone().requires_grad_()
-    encoding = Encoding(trajectory.with_k(k))
+    k = trajectory.points.clone().requires_grad_()
+    encoding = Encoding(trajectory.with_points(k))
     model = plugins.build("reconstructor", {"kind": name})
     found = model(encoding.normal(torch.zeros(1, 2, 32, 32, dtype=torch.complex64)), encoding)
     found.sum().backward()
@@ -447,12 +447,12 @@ def out(name):
 @pytest.mark.parametrize("name", plugins.names("exporter"))
 def test_an_exporter_refuses_violations_and_leaves_nothing(name, tmp_path):
     trajectory = tiny()
-    wrong = {"far": trajectory.k * 2, "jump": trajectory.k.clone(), "nan": trajectory.k.clone()}
+    wrong = {"far": trajectory.points * 2, "jump": trajectory.points.clone(), "nan": trajectory.points.clone()}
     wrong["jump"][0, 30] += 5.0
     wrong["nan"][0, 30] = math.nan
     for k in wrong.values():
         with pytest.raises(LimitError):
-            export(trajectory.with_k(k), tmp_path / out(name), format=name)
+            export(trajectory.with_points(k), tmp_path / out(name), format=name)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -491,10 +491,10 @@ def test_a_format_reads_what_it_wrote_itself(name, tmp_path):
     found = foreign_files.read(tmp_path / out(name))
     if isinstance(found, Samples):
         scale = 1 / 0.22 if found.unit == "1/fov" else 1.0
-        wanted = trajectory.k_adc if found.raster is None else trajectory.k
-        np.testing.assert_allclose(found.k * scale, wanted, rtol=0, atol=1e-3)
+        wanted = trajectory.k_adc if found.raster is None else trajectory.points
+        np.testing.assert_allclose(found.points * scale, wanted, rtol=0, atol=1e-3)
     else:
-        assert torch.equal(found.k, trajectory.k)
+        assert torch.equal(found.points, trajectory.points)
 
 
 def test_a_format_from_elsewhere(tmp_path, monkeypatch):
@@ -516,16 +516,16 @@ def test_a_format_from_elsewhere(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(tmp_path)
     trajectory = tiny()
-    facts = export(trajectory, tmp_path / "a.k", format="raw_k:RawK")
+    facts = export(trajectory, tmp_path / "a.points", format="raw_k:RawK")
     assert (facts["k_error_fov_by_reader"], facts["scale"]) == ({"raw": 0.0}, 1.0)
-    np.testing.assert_array_equal(np.fromfile(tmp_path / "a.k"), trajectory.k_adc.numpy().ravel())
+    np.testing.assert_array_equal(np.fromfile(tmp_path / "a.points"), trajectory.k_adc.numpy().ravel())
     with pytest.raises(LimitError, match=r"raw reads a k from the file that is .*/FOV away"):
-        export(trajectory, tmp_path / "b.k", format="raw_k:RawK", options={"scale": 1.01})
+        export(trajectory, tmp_path / "b.points", format="raw_k:RawK", options={"scale": 1.01})
     with pytest.raises(ConfigError, match=r"must end in \.K"):
         export(trajectory, tmp_path / "b.csv", format="raw_k:RawK")
     with pytest.raises(ConfigError, match=r"'raw_k:no_format' is no trajdesign\.interfaces\.Format"):
-        export(trajectory, tmp_path / "b.k", format="raw_k:no_format")
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["a.k", "raw_k.py"]
+        export(trajectory, tmp_path / "b.points", format="raw_k:no_format")
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["a.points", "raw_k.py"]
 
 
 # --- data sources ---

@@ -217,7 +217,7 @@ def test_the_ring_plugin_of_the_docs_works(tmp_path, monkeypatch):
     config = load_config(tmp_path / "rings.toml")
     trajectory = plugins.build("init", config.init, config.acquisition, config.scanner)
     assert all(finding.ok for finding in td.check(trajectory))
-    k = trajectory.k.norm(dim=-1)
+    k = trajectory.points.norm(dim=-1)
     assert float((k - k[:, :1]).abs().max()) < 1e-9
 
 

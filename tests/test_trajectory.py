@@ -59,7 +59,7 @@ def test_k_is_the_integral_of_the_straight_lines_between_raster_centres(dwell, r
             g = np.interp(fine, centres, gradient[shot, :, axis])
             area = np.concatenate([[0], np.cumsum(np.diff(fine) * (g[1:] + g[:-1]) / 2)])
             # at the first raster centre, k is half a raster of constant slope past its first control point
-            start = float(trajectory.k[shot, :2, axis].mean())
+            start = float(trajectory.points[shot, :2, axis].mean())
             expected = start + GAMMA * np.interp(times, fine, area)
             scale = trajectory.acquisition.k_max[axis]
             np.testing.assert_allclose(trajectory.k_adc[shot, :, axis].numpy(), expected, atol=1e-9 * scale)
@@ -69,7 +69,7 @@ def test_the_first_raster_centre_lies_between_the_first_two_control_points():
     trajectory = random_trajectory()
     times = point_times(trajectory.acquisition, trajectory.scanner)
     np.testing.assert_allclose(times[:3], [-5e-6, 5e-6, 15e-6])
-    assert len(times) == trajectory.k.shape[1]
+    assert len(times) == trajectory.points.shape[1]
 
 
 def test_gradient_and_slew_of_a_parabola_are_its_derivatives():
@@ -90,7 +90,7 @@ def test_gradient_and_slew_of_a_parabola_are_its_derivatives():
 @given(seed=st.integers(0, 2**31), timing=st.sampled_from(TIMINGS))
 def test_samples_stay_in_the_hull_of_their_three_control_points(seed, timing):
     trajectory = random_trajectory(*timing, seed=seed)
-    k, k_adc = trajectory.k.numpy(), trajectory.k_adc.numpy()
+    k, k_adc = trajectory.points.numpy(), trajectory.k_adc.numpy()
     first = np.floor(trajectory.adc_times.numpy() / trajectory.scanner.gradient_raster + 1e-9).astype(int)
     first = np.minimum(first, k.shape[1] - 3)
     three = np.stack([k[:, first + i] for i in range(3)])
@@ -100,8 +100,8 @@ def test_samples_stay_in_the_hull_of_their_three_control_points(seed, timing):
 
 def test_k_is_differentiable_and_keeps_its_precision():
     trajectory = random_trajectory()
-    k = trajectory.k.clone().requires_grad_()
-    trajectory.with_k(k).k_adc.sum().backward()
+    k = trajectory.points.clone().requires_grad_()
+    trajectory.with_points(k).k_adc.sum().backward()
     # every sample has a total weight of one
     assert float(k.grad.sum()) == pytest.approx(trajectory.k_adc.numel())
     assert (k.grad >= 0).all()
@@ -111,14 +111,14 @@ def test_k_is_differentiable_and_keeps_its_precision():
 def test_complex_positions_are_refused():
     trajectory = random_trajectory()
     with pytest.raises(InputError, match="real"):
-        trajectory.with_k(trajectory.k + 1e-3j)
+        trajectory.with_points(trajectory.points + 1e-3j)
 
 
 def test_a_wrong_shape_is_refused():
     trajectory = random_trajectory()
-    for k in (trajectory.k[:, :-1], trajectory.k[:2], trajectory.k[..., :1], trajectory.k[0]):
+    for k in (trajectory.points[:, :-1], trajectory.points[:2], trajectory.points[..., :1], trajectory.points[0]):
         with pytest.raises(InputError, match="shape"):
-            trajectory.with_k(k)
+            trajectory.with_points(k)
 
 
 @pytest.mark.parametrize(("dwell", "raster", "rf_raster", "n_samples"), TIMINGS)
@@ -127,7 +127,7 @@ def test_a_fit_of_what_is_played_plays_the_same(dwell, raster, rf_raster, n_samp
     t = point_times(smooth.acquisition, smooth.scanner) / point_times(smooth.acquisition, smooth.scanner)[-1]
     wave = np.stack([np.cos(2 * np.pi * t), np.sin(2 * np.pi * t)], axis=-1)
     wave = wave[None] * np.array([1, 0.7, 0.4])[:, None, None] * 140
-    trajectory = smooth.with_k(torch.from_numpy(wave))
+    trajectory = smooth.with_points(torch.from_numpy(wave))
     again = fit(trajectory.k_adc, trajectory.acquisition, trajectory.scanner)
     largest, rms = fit_residual(again, trajectory.k_adc)
     assert rms <= largest < 1e-3
@@ -154,7 +154,7 @@ def test_a_file_brings_back_everything(tmp_path, dims):
     path = tmp_path / "new folder" / "naïve name.npz"
     trajectory.save(path)
     again = load(path)
-    assert torch.equal(again.k, trajectory.k)
+    assert torch.equal(again.points, trajectory.points)
     assert torch.equal(again.k_adc, trajectory.k_adc)
     assert again.scanner == trajectory.scanner
     assert again.acquisition == trajectory.acquisition
@@ -170,8 +170,8 @@ def test_a_file_brings_back_everything(tmp_path, dims):
 
 def test_a_trajectory_with_a_gradient_can_be_saved(tmp_path):
     trajectory = random_trajectory()
-    trajectory.with_k(trajectory.k.clone().requires_grad_()).save(tmp_path / "k.npz")
-    assert torch.equal(load(tmp_path / "k.npz").k, trajectory.k)
+    trajectory.with_points(trajectory.points.clone().requires_grad_()).save(tmp_path / "k.npz")
+    assert torch.equal(load(tmp_path / "k.npz").points, trajectory.points)
 
 
 @pytest.fixture
@@ -229,7 +229,7 @@ def test_a_flipped_byte_is_refused_or_changes_nothing(tmp_path):
         except InputError:
             refused += 1
         else:
-            assert torch.equal(again.k, original.k)
+            assert torch.equal(again.points, original.points)
             assert again.scanner == original.scanner
             assert again.acquisition == original.acquisition
     assert refused > 200
@@ -340,7 +340,7 @@ def test_a_foreign_or_wrong_content_is_one_sentence(content, changes):
 def test_other_byte_and_memory_orders_are_the_same_file(content):
     arrays, reload = content
     swapped = reload(k=np.asfortranarray(arrays["k"]).astype(">f8"))
-    np.testing.assert_array_equal(swapped.k.numpy(), arrays["k"])
+    np.testing.assert_array_equal(swapped.points.numpy(), arrays["k"])
 
 
 # --- sampled k from elsewhere ---
@@ -388,7 +388,7 @@ def test_each_unit_gives_the_same_trajectory_and_an_honest_residual(tmp_path, un
 def test_without_a_matrix_it_is_the_smallest_even_one(tmp_path):
     k = spiral_samples() * UNITS["1/fov"]
     trajectory = sampled(tmp_path, k, "1/fov", matrix=None)[0]
-    played = np.abs(trajectory.k.numpy() * trajectory.acquisition.fov).max(axis=(0, 1))
+    played = np.abs(trajectory.points.numpy() * trajectory.acquisition.fov).max(axis=(0, 1))
     for n, *reach in zip(trajectory.acquisition.matrix, np.abs(k).max(axis=(0, 1)), played, strict=True):
         assert n % 2 == 0
         assert n / 2 - 1 < max(reach) - 1e-3 <= n / 2
@@ -470,8 +470,8 @@ def test_a_file_of_ours_says_all_of_itself(tmp_path):
     assert not isinstance(foreign_files.read(tmp_path / "foreign.npz"), Trajectory)
     for name in ("x.npz", "x", "x.dat"):  # of ours, whatever it is called
         trajectory.save(tmp_path / name)
-        assert torch.equal(foreign_files.read(tmp_path / name).k, trajectory.k)
-        assert torch.equal(load(tmp_path / name).k, trajectory.k)
+        assert torch.equal(foreign_files.read(tmp_path / name).k, trajectory.points)
+        assert torch.equal(load(tmp_path / name).points, trajectory.points)
     with pytest.raises(ConfigError, match=r"x\.npz says its unit, .* itself; leave them out\.$"):
         load_sampled(tmp_path / "x.npz", Scanner(), Given("1/m", FOV, 4e-6))
 

@@ -109,7 +109,7 @@ class Parameterization(nn.Module, ABC):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Parameterization":
         """Move the initial trajectory along, to whatever device the rest goes."""
         super()._apply(fn, recurse)
-        self.initial = self.initial.with_k(fn(self.initial.k))
+        self.initial = self.initial.with_points(fn(self.initial.points))
         return self
 
     @abstractmethod

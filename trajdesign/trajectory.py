@@ -1,9 +1,9 @@
 """Trajectory: control points on the gradient raster, and the exact k at the ADC samples.
 
 A gradient amplifier plays the straight lines between the samples at the raster centres. The k-space curve is
-therefore a uniform quadratic B-spline. Its control points ``k[p]`` sit on the raster edges, and from them follow
+therefore a uniform quadratic B-spline. Its control points ``points[p]`` sit on the raster edges, and from them follow
 
-* the gradient samples, ``g[j] = (k[j + 1] - k[j]) / (gamma * raster)``, and the slew rates, which are
+* the gradient samples, ``g[j] = (points[j + 1] - points[j]) / (gamma * raster)``, and the slew rates, which are
   their differences: both are exactly what the scanner plays, not approximations;
 * k at any time: a weighted mean of three neighbouring control points, so a curve whose control points stay
   inside k_max stays inside k_max.
@@ -43,11 +43,11 @@ _PIXELS, _MOST_POINTS = 320, 400
 class Trajectory:
     """The k-space path of every shot on the gradient raster.
 
-    It raises an `InputError` if the shape of `k` does not fit the acquisition on this raster, or `k` is not real.
+    It raises an `InputError` if the shape of `points` does not fit the acquisition on this raster or they are not real.
 
     Parameters
     ----------
-    k
+    points
         Control points (shot, point, dim), 1/m, float64. Axes are ordered (x, y[, z]).
     acquisition
         Field of view, matrix, shots and receiver timing.
@@ -57,7 +57,7 @@ class Trajectory:
         Shown in figures and files.
     """
 
-    k: Tensor
+    points: Tensor
     acquisition: Acquisition
     scanner: Scanner
     name: str = "trajectory"
@@ -68,12 +68,12 @@ class Trajectory:
             n_points(self.acquisition, self.scanner),
             self.acquisition.n_dims,
         )
-        if tuple(self.k.shape) != wanted:
+        if tuple(self.points.shape) != wanted:
             raise InputError(
-                f"k has the shape {tuple(self.k.shape)}; this acquisition needs (shot, point, dim) = {wanted}."
+                f"k has the shape {tuple(self.points.shape)}; this acquisition needs (shot, point, dim) = {wanted}."
             )
-        if not self.k.is_floating_point():
-            raise InputError(f"k is of {self.k.dtype}; it must be real, of floating point, in 1/m.")
+        if not self.points.is_floating_point():
+            raise InputError(f"k is of {self.points.dtype}; it must be real, of floating point, in 1/m.")
 
     def __repr__(self) -> str:
         return f"Trajectory({self.name!r}: {self._facts()})"
@@ -95,7 +95,7 @@ class Trajectory:
     @property
     def gradient(self) -> Tensor:
         """Gradient samples at the raster centres (shot, sample, dim), T/m."""
-        return self.k.diff(dim=1) / (self.scanner.gamma * self.scanner.gradient_raster)
+        return self.points.diff(dim=1) / (self.scanner.gamma * self.scanner.gradient_raster)
 
     @property
     def slew(self) -> Tensor:
@@ -106,17 +106,17 @@ class Trajectory:
     def k_adc(self) -> Tensor:
         """K at the ADC samples (shot, sample, dim), 1/m: the exact integral of the played gradient."""
         index, weights = sampling_weights(self.acquisition, self.scanner)
-        weights = weights.to(self.k)
-        return sum((self.k[:, index + i] * weights[i, :, None] for i in range(3)), start=torch.zeros(()))
+        weights = weights.to(self.points)
+        return sum((self.points[:, index + i] * weights[i, :, None] for i in range(3)), start=torch.zeros(()))
 
     @property
     def adc_times(self) -> Tensor:
         """Times of the ADC samples after the first gradient sample (sample,), s."""
         return torch.from_numpy(_adc_times(self.acquisition, self.scanner))
 
-    def with_k(self, k: Tensor, name: str | None = None) -> "Trajectory":
+    def with_points(self, points: Tensor, name: str | None = None) -> "Trajectory":
         """Return the same acquisition and scanner on other control points (shot, point, dim), 1/m."""
-        return replace(self, k=k, name=self.name if name is None else name)
+        return replace(self, points=points, name=self.name if name is None else name)
 
     def save(self, path: Path | str) -> None:
         """Write the ``.npz`` file that `trajdesign.trajectories.loading.load` reads; its keys carry their units."""
@@ -124,7 +124,7 @@ class Trajectory:
             np.savez(
                 stream,
                 format=np.array(FORMAT),
-                k=self.k.detach().cpu().double().numpy(),
+                k=self.points.detach().cpu().double().numpy(),
                 k_adc=self.k_adc.detach().cpu().double().numpy(),
                 raster_s=self.scanner.gradient_raster,
                 dwell_s=self.acquisition.dwell,

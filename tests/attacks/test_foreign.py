@@ -66,7 +66,7 @@ def test_mutants_of_trajectories_are_refused_or_finite(files, tmp_path, n, name)
             require_one_line(error, codes=(2, 3))
             assert data != files[name]
         else:
-            assert found.k.isfinite().all()
+            assert found.points.isfinite().all()
 
 
 def neurospin(**changes):

@@ -36,7 +36,7 @@ def arrays(good):
 
 
 def same(one, other):
-    return torch.equal(one.k, other.k) and (one.acquisition, one.scanner, one.name) == (
+    return torch.equal(one.points, other.points) and (one.acquisition, one.scanner, one.name) == (
         other.acquisition,
         other.scanner,
         other.name,
@@ -223,7 +223,7 @@ def test_what_is_unusual_and_harmless_is_read(good, arrays, tmp_path):
         path.write_bytes(content)
         loaded = load(path)
         assert same(loaded, original)
-        assert loaded.k.dtype == torch.float64
+        assert loaded.points.dtype == torch.float64
     path.write_bytes(npz(arrays, name=np.array("\x1b[31mred\x07\ud800\n")))
     assert load(path).name == "[31mred"
     assert "\x1b" not in "".join(command("check", path)[1:])

@@ -196,7 +196,7 @@ def test_types_for_type_checkers_alone_matter_for_options_alone(plugin):
     acquisition = Acquisition((0.22, 0.22), (32, 32), 4, 303, 4e-6)
     made = plugins.build("init", {"kind": f"{plugin}:understood"}, acquisition, Scanner())
     wanted = plugins.build("init", {"kind": "radial", "angle": "golden"}, acquisition, Scanner())
-    assert torch.equal(made.k, wanted.k)
+    assert torch.equal(made.points, wanted.points)
     assert all(finding.ok for finding in check(made, ["gradient", "slew"]))
     assert plugins.resolve("parameterization", {"kind": f"{plugin}:Understood"})["n"] == 3
 

@@ -363,9 +363,9 @@ def test_check_passes_what_was_learned(trajdesign, run):
 
 def test_check_finds_what_is_broken_and_export_refuses_it(trajdesign, refused, run, tmp_path):
     trajectory = load(run / "trajectory.npz")
-    k = trajectory.k.clone()
+    k = trajectory.points.clone()
     k[1, 40, 0] += 10.0
-    trajectory.with_k(k).save(tmp_path / "broken.npz")
+    trajectory.with_points(k).save(tmp_path / "broken.npz")
     result = trajdesign("check", tmp_path / "broken.npz")
     assert result.code == 4
     assert "BROKEN" in result.out
@@ -764,7 +764,7 @@ def test_a_wrong_option_or_command_is_a_usage_error(trajdesign):
 @pytest.mark.parametrize("name", ["[/bold]", "[red]scan", ":smile:", "a\nb", "<script>", "$\\foo$ü", "x" * 200])
 def test_names_are_text_not_markup(trajdesign, tmp_path, name):
     acquisition, scanner = Acquisition((0.22, 0.22), (32, 32), 4, 303, 4e-6), Scanner()
-    trajectory = spiral(acquisition, scanner).with_k(0.95 * spiral(acquisition, scanner).k, name)
+    trajectory = spiral(acquisition, scanner).with_points(0.95 * spiral(acquisition, scanner).points, name)
     folder = tmp_path / name.strip("x").replace("/", "").replace("\n", "") / "[bold]"
     path = folder / "k.npz"
     trajectory.save(path)

@@ -59,13 +59,13 @@ def girf(tmp_path):
 
 
 def moved(trajectory, device):
-    return trajectory.with_k(trajectory.k.detach().to(device))
+    return trajectory.with_points(trajectory.points.detach().to(device))
 
 
 def learnable(trajectory, device="cpu"):
     """Return a trajectory that no limit allows, whose k asks for its gradient."""
-    wave = torch.sin(torch.arange(trajectory.k.shape[1], dtype=torch.float64) * 0.7)[:, None]
-    return trajectory.with_k((1.3 * trajectory.k + 80 * wave).to(device).requires_grad_())
+    wave = torch.sin(torch.arange(trajectory.points.shape[1], dtype=torch.float64) * 0.7)[:, None]
+    return trajectory.with_points((1.3 * trajectory.points + 80 * wave).to(device).requires_grad_())
 
 
 def noise(*shape, dtype=torch.complex128, seed=0):
@@ -81,9 +81,9 @@ def both(device, kernels, **options):
     start = spiral(ACQUISITION, Scanner())
     if kernels[0] == "torchkbnufft":  # its many tables and steps take seconds; `test_the_density` has them
         options["weights"] = Encoding(start).weights
-    leaves = [start.with_k(start.k.to(where).requires_grad_()) for where in (device, "cpu")]
+    leaves = [start.with_points(start.points.to(where).requires_grad_()) for where in (device, "cpu")]
     there = Encoding(leaves[0], device=device, dtype=torch.float64, **options)
-    return there, Encoding(leaves[1], dtype=torch.float64, **options), [leaf.k for leaf in leaves]
+    return there, Encoding(leaves[1], dtype=torch.float64, **options), [leaf.points for leaf in leaves]
 
 
 @pytest.fixture(params=[("cufinufft", "finufft"), ("torchkbnufft", "torchkbnufft")], ids=lambda pair: pair[0])
@@ -107,23 +107,23 @@ def test_parameterizations(device, alike, trajectory, table, how):
     there = plugins.build("parameterization", table, moved(trajectory, device) if how == "made there" else trajectory)
     if how == "moved there":
         there = there.to(device)
-    alike(there().k, trajectory.k)
+    alike(there().points, trajectory.points)
     for seed, (p, q) in enumerate(zip(there.parameters(), here.parameters(), strict=True)):
         change = 0.02 * noise(*q.shape, dtype=q.dtype, seed=seed)
         with torch.no_grad():
             q += change
             p += change.to(device)
-    slope = noise(*trajectory.k.shape, dtype=torch.float64)
+    slope = noise(*trajectory.points.shape, dtype=torch.float64)
     for progress in (0.0, 0.5, 1.0):
         for model in (there, here):
             model.refine(progress)
         found, expected = there(), here()
-        alike(found.k, expected.k)
-        if not expected.k.requires_grad:
+        alike(found.points, expected.points)
+        if not expected.points.requires_grad:
             assert table["kind"] == "fixed"
             continue
-        (found.k * slope.to(device)).sum().backward()
-        (expected.k * slope).sum().backward()
+        (found.points * slope.to(device)).sum().backward()
+        (expected.points * slope).sum().backward()
         for p, q in zip(there.parameters(), here.parameters(), strict=True):
             alike(p.grad, q.grad)
 
@@ -140,34 +140,34 @@ def test_constraints(device, alike, name, norm):
     for penalty in penalties:
         penalty.backward()
     torch.testing.assert_close(penalties[0].detach().cpu(), penalties[1].detach())
-    alike(found.k.grad, expected.k.grad)
+    alike(found.points.grad, expected.points.grad)
     assert limit.check(found).shot == limit.check(expected).shot
     assert limit.check(found).value == pytest.approx(limit.check(expected).value)
-    broken = expected.k.detach().clone()
+    broken = expected.points.detach().clone()
     broken[1, 20] = torch.nan
     for k in (broken, broken.to(device)):
-        finding = limit.check(start.with_k(k))
+        finding = limit.check(start.with_points(k))
         assert (finding.ok, finding.shot) == (False, 1)
 
 
 def test_the_projection(device, alike, trajectory):
     constraints = limits.constraints(ACQUISITION, trajectory.scanner)
     found, expected = (project(learnable(trajectory, where), constraints, 60) for where in (device, "cpu"))
-    alike(found.k, expected.k)
+    alike(found.points, expected.points)
     assert all(finding.ok for finding in limits.check(found))
     for trajectory_ in (found, expected):
-        trajectory_.k.square().sum().backward()
+        trajectory_.points.square().sum().backward()
 
 
 @pytest.mark.parametrize("name", plugins.names("response"))
 def test_responses(device, alike, trajectory, name, girf):
     table = {"kind": name, **({"girf": girf, **NEEDED}.get(name, {}))}
     found, expected = learnable(trajectory, device), learnable(trajectory)
-    curves = [Response(table)(t).k for t in (found, expected)]
+    curves = [Response(table)(t).points for t in (found, expected)]
     alike(*curves)
     for curve in curves:
         curve.square().sum().backward()
-    alike(found.k.grad, expected.k.grad)
+    alike(found.points.grad, expected.points.grad)
 
 
 def test_a_trajectory_as_file_fit_and_summary(device, alike, trajectory, tmp_path):
@@ -175,7 +175,7 @@ def test_a_trajectory_as_file_fit_and_summary(device, alike, trajectory, tmp_pat
     for name in ("k_adc", "gradient", "slew"):
         alike(getattr(found, name), getattr(trajectory, name))
     found.save(tmp_path / "a.npz")
-    assert torch.equal(load(tmp_path / "a.npz").k, trajectory.k)
+    assert torch.equal(load(tmp_path / "a.npz").points, trajectory.points)
     again = fit(found.k_adc, ACQUISITION, trajectory.scanner)
     assert fit_residual(again, trajectory.k_adc)[0] < 1e-5
     assert fit_residual(found, found.k_adc) == (0, 0)
@@ -272,12 +272,12 @@ def test_reconstructors(device, alike, trajectory, table, has_maps):
     given = images()
     maps = coils.smooth_maps(coils.calibration_scan(given, 0.0, [0, 0]), ACQUISITION.image_shape)
     for where, network in zip((device, "cpu"), networks, strict=True):
-        there = trajectory.with_k(trajectory.k.to(where).requires_grad_())
+        there = trajectory.with_points(trajectory.points.to(where).requires_grad_())
         encoding = Encoding(there, weights=weights, dtype=torch.float64, device=where)
         adjoint = encoding.normal(given.to(where))
         image = network.to(where)(adjoint, encoding.with_maps(maps.to(where)) if has_maps else encoding)
         image.square().mean().backward()
-        results.append([image, there.k.grad, *(p.grad for p in network.parameters())])
+        results.append([image, there.points.grad, *(p.grad for p in network.parameters())])
     for one, other in zip(*results, strict=True):
         alike(one, other)
 

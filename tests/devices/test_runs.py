@@ -86,7 +86,7 @@ def close(device, found, expected, part=1e-5):
 def test_a_run(device, runs):
     found, expected = map(RunFolder, runs)
     for name in ("initial", "trajectory"):
-        close(device, found.trajectory(name).k, expected.trajectory(name).k)
+        close(device, found.trajectory(name).points, expected.trajectory(name).points)
     for stage in expected.results().stages:
         networks = [plugins.build("reconstructor", expected.config().reconstructor) for _ in range(2)]
         for folder, network in zip((found, expected), networks, strict=True):
@@ -127,7 +127,7 @@ def test_the_evaluation_follows_the_network(device, runs):
     for where in (device, "cpu"):
         network = plugins.build("reconstructor", config.reconstructor)
         trajectory = folder.load_stage("learned", network)
-        scores.append(evaluate(trajectory.with_k(trajectory.k.to(where)), network.to(where), data, config))
+        scores.append(evaluate(trajectory.with_points(trajectory.points.to(where)), network.to(where), data, config))
     for key in ("psnr_list", "ssim_list", "nrmse_list"):
         close(device, getattr(scores[0], key), getattr(scores[1], key))
 
@@ -144,4 +144,4 @@ def test_a_run_goes_on_where_it_was_and_elsewhere(device, folders, tmp_path, mon
         assert any("device" in sentence for sentence in said) == (first != second)
         if path == "there" and device.type == pretend.NAME:
             assert sums(tmp_path / path) == sums(tmp_path / "whole")
-        close(device, *(RunFolder(tmp_path / p).trajectory().k for p in (path, "whole")))
+        close(device, *(RunFolder(tmp_path / p).trajectory().points for p in (path, "whole")))

@@ -100,11 +100,11 @@ def test_weights_followed_along_a_moving_trajectory_are_those_computed_afresh():
     acquisition = Acquisition((0.22, 0.22), (32, 32), 8, 128, 10e-6)
     trajectory = radial(acquisition, Scanner())
     generator = torch.Generator().manual_seed(0)
-    wave = torch.linspace(0, 6, trajectory.k.shape[1], dtype=torch.float64)
+    wave = torch.linspace(0, 6, trajectory.points.shape[1], dtype=torch.float64)
     direction = torch.randn(8, 1, 2, generator=generator, dtype=torch.float64) * wave.sin()[None, :, None]
     weights = None
     for step in range(40):
-        moved = trajectory.with_k(trajectory.k + 0.2 * step * direction)
+        moved = trajectory.with_points(trajectory.points + 0.2 * step * direction)
         omega = angular(moved).flatten(0, 1)
         count = {"n_iterations": 1, "start": weights} if weights is not None else {}
         weights = density_compensation(omega, (32, 32), **count)

@@ -141,8 +141,8 @@ def test_the_gradient_reaches_the_control_points(backend, with_maps, normal):
 
     gradients = []
     for operator in (exact, ours):
-        k, leaf = trajectory.k.clone().requires_grad_(), image.clone().requires_grad_()
-        loss = (operator(trajectory.with_k(k), leaf) - image).abs().square().sum()
+        k, leaf = trajectory.points.clone().requires_grad_(), image.clone().requires_grad_()
+        loss = (operator(trajectory.with_points(k), leaf) - image).abs().square().sum()
         gradients.append(torch.autograd.grad(loss, (k, leaf)))
     for wanted, found in zip(*gradients, strict=True):
         assert relative(found, wanted) < BOUND[backend]
@@ -154,9 +154,9 @@ def test_a_single_precision_gradient_is_close(normal):
     trajectory, images, _, _ = setup()
     gradients = []
     for dtype in (torch.float64, torch.float32):
-        k = trajectory.k.clone().requires_grad_()
+        k = trajectory.points.clone().requires_grad_()
         image = images.cfloat() if dtype == torch.float32 else images
-        encoding = Encoding(trajectory.with_k(k), weights=torch.full((3, 40), 0.01), dtype=dtype, normal=normal)
+        encoding = Encoding(trajectory.with_points(k), weights=torch.full((3, 40), 0.01), dtype=dtype, normal=normal)
         (encoding.normal(image) - image).abs().square().sum().backward()
         gradients.append(k.grad)
     assert gradients[1].dtype == torch.float64
@@ -166,7 +166,7 @@ def test_a_single_precision_gradient_is_close(normal):
 def test_angles_are_pi_at_k_max():
     trajectory, *_ = setup()
     edge = torch.tensor(trajectory.acquisition.k_max)
-    omega = angular(trajectory.with_k(torch.ones_like(trajectory.k) * edge))
+    omega = angular(trajectory.with_points(torch.ones_like(trajectory.points) * edge))
     torch.testing.assert_close(omega, torch.full_like(omega, math.pi))
 
 
@@ -174,7 +174,7 @@ def test_weights_are_those_given_or_else_computed_once():
     trajectory, *_ = setup()
     given = torch.rand(3, 40)
     assert torch.equal(Encoding(trajectory, weights=given).weights, given)
-    encoding = Encoding(trajectory.with_k(trajectory.k.clone().requires_grad_()))
+    encoding = Encoding(trajectory.with_points(trajectory.points.clone().requires_grad_()))
     assert encoding.weights.shape == (3, 40)
     assert (encoding.weights > 0).all()
     assert encoding.weights.requires_grad, "where samples crowd, the weights give way"
@@ -183,9 +183,9 @@ def test_weights_are_those_given_or_else_computed_once():
 
 def test_a_trajectory_that_is_not_finite_is_refused():
     trajectory, images, _, _ = setup()
-    k = trajectory.k.clone()
+    k = trajectory.points.clone()
     k[1, 3, 0] = math.nan
-    encoding = Encoding(trajectory.with_k(k), dtype=torch.float64)
+    encoding = Encoding(trajectory.with_points(k), dtype=torch.float64)
     for call in (lambda: encoding.forward(images), lambda: encoding.weights):
         with pytest.raises(DivergedError):
             call()
@@ -215,14 +215,14 @@ def test_auto_takes_the_chain_for_few_images_and_else_one_nufft(monkeypatch):
         return finufft(kind, *given)
 
     monkeypatch.setitem(module.KERNELS, "finufft", counting)
-    k = trajectory.k.clone().requires_grad_()
+    k = trajectory.points.clone().requires_grad_()
     weights = torch.full((3, 40), 0.01)
-    few = Encoding(trajectory.with_k(k), weights=weights).normal(images[:1, :1].cfloat())
+    few = Encoding(trajectory.with_points(k), weights=weights).normal(images[:1, :1].cfloat())
     few.abs().sum().backward()
     assert counted.count("type1") == 1
     assert counted.count("type2") > 1
     counted.clear()
-    many = Encoding(trajectory.with_k(k), weights=weights).normal(images.repeat(4, 1, 1, 1).cfloat())
+    many = Encoding(trajectory.with_points(k), weights=weights).normal(images.repeat(4, 1, 1, 1).cfloat())
     assert counted == ["type1"]
     many.abs().sum().backward()
     assert counted == ["type1", "type2"]
@@ -258,8 +258,10 @@ def test_losses_that_go_back_one_by_one_add_up(normal):
     trajectory, images, *_ = setup(batch=3)
     gradients = []
     for one_by_one in (False, True):
-        k = trajectory.k.clone().requires_grad_()
-        encoding = Encoding(trajectory.with_k(k), weights=torch.full((3, 40), 0.01), dtype=torch.float64, normal=normal)
+        k = trajectory.points.clone().requires_grad_()
+        encoding = Encoding(
+            trajectory.with_points(k), weights=torch.full((3, 40), 0.01), dtype=torch.float64, normal=normal
+        )
         if one_by_one:
             cut = encoding.cut(9)
             for image in images.split(1):

@@ -164,7 +164,7 @@ def test_the_sum_of_the_weights_does_not_matter_and_the_default_is_near_the_ramp
 
 def test_turning_the_pattern_swaps_the_axes():
     trajectory = random_trajectory((0.2, 0.2), (16, 16), seed=5)
-    swapped = dataclasses.replace(trajectory, k=trajectory.k.flip(-1))
+    swapped = dataclasses.replace(trajectory, points=trajectory.points.flip(-1))
     first, second = psf(trajectory, torch.ones(3, 40)), psf(swapped, torch.ones(3, 40))
     assert (first.fwhm_x, first.fwhm_y) == pytest.approx((second.fwhm_y, second.fwhm_x))
     assert first.peak_side_lobe == pytest.approx(second.peak_side_lobe, abs=0.01)

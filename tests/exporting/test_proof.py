@@ -153,7 +153,7 @@ def test_export_is_deterministic_and_never_overwrites_unasked(tmp_path):
 
 def broken(kind):
     trajectory = smooth(Acquisition(n_shots=2, n_samples=300), Scanner())
-    k = trajectory.k.clone()
+    k = trajectory.points.clone()
     if kind == "slew":
         k[1, 40:] += 1.0
     elif kind == "gradient":
@@ -164,7 +164,7 @@ def broken(kind):
         k[0, 5, 1] = torch.nan
     elif kind == "inf":
         k[1, -1, 0] = torch.inf
-    return trajectory.with_k(k, "broken")
+    return trajectory.with_points(k, "broken")
 
 
 @pytest.mark.parametrize("name", ["x.seq", "x.csv", "x.npz"])
@@ -220,8 +220,8 @@ def test_a_template_that_plays_something_else_is_found_out(tmp_path, damage, mat
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ("trajectory.k.mul_(0.5)", "away from the trajectory"),
-        ("trajectory.k.copy_(trajectory.k.flip(0))", "away from the trajectory"),
+        ("trajectory.points.mul_(0.5)", "away from the trajectory"),
+        ("trajectory.points.copy_(trajectory.points.flip(0))", "away from the trajectory"),
         ("object.__setattr__(trajectory.scanner, 'max_slew', 400.0)", "slew rate"),
     ],
 )
@@ -229,10 +229,10 @@ def test_a_template_that_changes_the_trajectory_is_not_proven_against_its_change
     template = TEMPLATE.replace("    sequence = original", f"    {change}\n    sequence = original")
     (tmp_path / "mine.py").write_text(template.format(damage="pass"))
     trajectory = smooth(Acquisition(n_shots=2, n_samples=300), Scanner())
-    k = trajectory.k.clone()
+    k = trajectory.points.clone()
     with pytest.raises(LimitError, match=match):
         export(trajectory, tmp_path / "x.seq", options={"sequence": str(tmp_path / "mine.py")})
-    assert torch.equal(trajectory.k, k)
+    assert torch.equal(trajectory.points, k)
     assert trajectory.scanner == Scanner()
     assert [file.name for file in tmp_path.glob("*") if file.is_file()] == ["mine.py"]
 
@@ -256,7 +256,7 @@ def test_te_and_tr(tmp_path):
 def test_the_sequence_that_is_played(tmp_path):
     pp = pytest.importorskip("pypulseq")
     trajectory = spokes(Acquisition(n_shots=4), Scanner())
-    trajectory = trajectory.with_k(trajectory.k, "x\n[BLOCKS]\n1 2 3 é")
+    trajectory = trajectory.with_points(trajectory.points, "x\n[BLOCKS]\n1 2 3 é")
     export(trajectory, tmp_path / "x.seq", options={"sequence": {"n_dummies": 3, "flip_angle_deg": 12.0}})
     sequence = pp.Sequence(parts.system(trajectory.scanner))
     sequence.read(str(tmp_path / "x.seq"))
@@ -290,7 +290,7 @@ def test_other_formats(tmp_path, name, n_dims):
     assert report["max_k_error_fov"] < 1e-9
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
     if name == "npz":
-        assert torch.equal(load(path).k, trajectory.k)
+        assert torch.equal(load(path).points, trajectory.points)
     else:
         table = np.loadtxt(path, delimiter=",")
         assert table.shape == (3 * trajectory.gradient.shape[1], 2 + 2 * n_dims)

@@ -92,7 +92,7 @@ def trajectories(draw):
     trajectory = Trajectory(torch.from_numpy(k), acquisition, scanner, "random")
     # every limit is on a norm of something linear in k
     worst = max(finding.value / finding.limit for finding in limits.check(trajectory))
-    return trajectory.with_k(trajectory.k * (draw(st.floats(0.3, 0.999)) / worst))
+    return trajectory.with_points(trajectory.points * (draw(st.floats(0.3, 0.999)) / worst))
 
 
 def template(trajectory):
@@ -123,7 +123,7 @@ def check_feasible(trajectory, folder):
 def broken(trajectory, how, where):
     """Return the trajectory with one break at a part of its length, and what plays it."""
     scanner, acquisition = trajectory.scanner, trajectory.acquisition
-    k = trajectory.k.clone()
+    k = trajectory.points.clone()
     shot, point = int(where * (len(k) - 1)), int(where * (k.shape[1] - 1))
     unit = scanner.gamma * scanner.gradient_raster
     if how in ("nan", "inf"):
@@ -137,7 +137,7 @@ def broken(trajectory, how, where):
         moved = Acquisition(acquisition.fov, acquisition.matrix, acquisition.n_shots, acquisition.n_samples, odd)
         points = torch.linspace(0, k.shape[1] - 1, n_points(moved, scanner)).long()
         return Trajectory(0 * k[:, points], moved, scanner, "broken"), None
-    return trajectory.with_k(k, "broken"), DAMAGE.get(how)
+    return trajectory.with_points(k, "broken"), DAMAGE.get(how)
 
 
 def check_broken(trajectory, how, where, folder):

@@ -160,7 +160,7 @@ def test_slices_without_labels_are_known_by_their_frequency(tmp_path):
 
 def test_a_file_of_another_run_is_called_so(run, tmp_path):  # noqa: F811
     trajectory = run.trajectory()
-    other = replace(trajectory, k=trajectory.k.flip(-1))
+    other = replace(trajectory, points=trajectory.points.flip(-1))
     export(other, tmp_path / "other.seq", options={"sequence": {"n_dummies": 1}})
     arguments = ["--reconstruct", str(run.path), "--out"]
     found = CliRunner().invoke(app, ["scan", str(tmp_path / "other.seq"), *arguments, str(tmp_path / "other")])

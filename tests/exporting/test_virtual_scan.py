@@ -272,7 +272,7 @@ def test_what_cannot_be_scanned(run, tmp_path, monkeypatch):
     body = path.read_text().partition("\n[SIGNATURE]\n")[0]
     other = tmp_path / "other.seq"
     four = replace(run.trajectory().acquisition, n_shots=3)
-    few = Trajectory(run.trajectory().k[:3], four, run.trajectory().scanner)
+    few = Trajectory(run.trajectory().points[:3], four, run.trajectory().scanner)
     export(few, tmp_path / "few.seq")
     with pytest.raises(InputError, match=r"has 3 shots of 600 samples in each of 1 slice\(s\), the run 4 shots of 600"):
         scan(tmp_path / "few.seq", run=run.path, out=out)

@@ -218,7 +218,7 @@ def test_of_two_exports_of_one_name_one_is_there_whole(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pulseq.Pulseq, "read_back", meanwhile)
     with pytest.raises(OutputError, match="exists already"):
-        export(trajectory.with_k(0.9 * trajectory.k), path)
+        export(trajectory.with_points(0.9 * trajectory.points), path)
     assert lost == [sorted((p.name, p.read_bytes()) for p in tmp_path.iterdir())]
     assert [name for name, _ in lost[0]] == ["a.seq", "a_k.npz"]
 

@@ -250,10 +250,10 @@ def test_an_adjoint_equation_that_is_too_hard_ends_the_run():
         max_steps=20,
         adjoint=True,
     )
-    k = model().k
+    k = model().points
     with pytest.raises(DivergedError, match="gradient to the trajectory is not finite"):
         (k * math.nan).sum().backward()
-    k = model().k
+    k = model().points
     model.field.network = Stiff()
     with pytest.raises(DivergedError, match="too many steps"):
         k.square().sum().backward()

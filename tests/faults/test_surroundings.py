@@ -49,7 +49,7 @@ def process(*words, **options):
 
 def example(name="spiral"):
     trajectory = spiral(Acquisition((0.22, 0.22), (32, 32), 4, 303, 4e-6), Scanner())
-    return trajectory.with_k(0.95 * trajectory.k, name)
+    return trajectory.with_points(0.95 * trajectory.points, name)
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ def disturbed(size=0.03, **options):
 
 def departure(model):
     """Of the control points from the initial ones, in 1/FOV."""
-    return (model().k - model.initial.k) * FOV
+    return (model().points - model.initial.points) * FOV
 
 
 def gradient(model):
@@ -52,7 +52,7 @@ def relative(a, b):
 @pytest.mark.parametrize("n_control", [1, 7, 20, 1000])
 def test_every_solver_starts_at_the_initial_trajectory(method, n_control):
     start = initial()
-    assert torch.equal(NeuralODE(start, method=method, n_control=n_control)().k, start.k)
+    assert torch.equal(NeuralODE(start, method=method, n_control=n_control)().points, start.points)
 
 
 @pytest.mark.parametrize("n_control", [3, 20])
@@ -60,8 +60,8 @@ def test_the_path_solves_the_ode_that_the_docstring_states(n_control):
     model = disturbed(n_control=n_control, **TIGHT)
     found = departure(model).detach().numpy()
     field = model.field.double()
-    n_shots, n_intervals = model.initial.k.shape[0], model.initial.k.shape[1] - 1
-    k0 = model.initial.k / model.k_max
+    n_shots, n_intervals = model.initial.points.shape[0], model.initial.points.shape[1] - 1
+    k0 = model.initial.points / model.k_max
     length = model.length
     assert length == round(n_intervals / n_control)
     shot_time = torch.linspace(0, 1, n_intervals + 1)
@@ -118,7 +118,7 @@ def test_rk4_and_dopri5_agree():
 @pytest.mark.parametrize(("size", "options"), [(0.03, TIGHT), (0.01, {"method": "rk4"})])
 def test_the_adjoint_gives_the_gradient_of_back_propagation(size, options):
     direct, adjoint = disturbed(size, **options), disturbed(size, adjoint=True, **options)
-    assert torch.equal(direct().k, adjoint().k)
+    assert torch.equal(direct().points, adjoint().points)
     assert relative(gradient(adjoint), gradient(direct)) <= 1e-3
 
 

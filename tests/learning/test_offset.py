@@ -28,7 +28,7 @@ def initial():
 def offset(model):
     """Return what a parameterization adds (shot, point, dim), in k_max."""
     start = model.initial
-    return ((model().k - start.k) / torch.tensor(start.acquisition.k_max)).detach()
+    return ((model().points - start.points) / torch.tensor(start.acquisition.k_max)).detach()
 
 
 def residual(basis, values):
@@ -77,7 +77,7 @@ def test_b_splines_hold_the_polynomials_of_their_degree_and_no_more(degree):
 
 def test_points_in_a_gap_follow_their_neighbours():
     model = plugins.build("parameterization", {"kind": "samples", "gap": 10}, initial())
-    n_points = model.initial.k.shape[1]
+    n_points = model.initial.points.shape[1]
     knots = sorted({*range(0, n_points, 10), n_points - 1})
     (coefficients,) = model.parameters()
     assert coefficients.shape == (3, len(knots), 2)
@@ -115,7 +115,7 @@ def test_refining_leaves_the_curve_and_frees_more_of_it(table):
         seen.append(model.offset.gap)
         if seen[-1] not in seen[:-1]:
             rows = torch.autograd.functional.jacobian(
-                lambda values: torch.func.functional_call(model, {"offset.coefficients": values}, ()).k[0, :, 0],
+                lambda values: torch.func.functional_call(model, {"offset.coefficients": values}, ()).points[0, :, 0],
                 coefficients.detach(),
             )[:, 0, :, 0]
             free.append(int(torch.linalg.matrix_rank(rows)))
@@ -138,7 +138,7 @@ def test_a_run_of_few_steps_skips_levels_and_none_goes_back():
 @pytest.mark.parametrize("kind", ["samples", "bspline"])
 def test_adam_learns_through_the_levels_without_a_jump(kind):
     model = plugins.build("parameterization", {"kind": kind, "decimation": 8}, initial())
-    time = torch.linspace(0, 1, model.initial.k.shape[1], dtype=torch.float64)[:, None]
+    time = torch.linspace(0, 1, model.initial.points.shape[1], dtype=torch.float64)[:, None]
     target = 0.1 * torch.cos(6 * time) + 0.02 * torch.sin(150 * time)  # for every level, and for the finer ones
     parameters = list(model.parameters())
     optimizer = torch.optim.Adam(parameters, lr=0.003)
@@ -148,7 +148,7 @@ def test_adam_learns_through_the_levels_without_a_jump(kind):
         model.refine(step / 400)
         assert [id(p) for p in model.parameters()] == [id(p) for p in parameters]
         k_max = torch.tensor(model.initial.acquisition.k_max)
-        loss = ((model().k - model.initial.k) / k_max - target).square().mean()
+        loss = ((model().points - model.initial.points) / k_max - target).square().mean()
         if model.offset.gap < gap:
             assert loss <= losses[-1] * 1.02, "a jump at a refinement"
         optimizer.zero_grad()
@@ -169,13 +169,13 @@ def test_the_gradient_is_that_of_finite_differences(table):
     model = plugins.build("parameterization", table, start)
     (coefficients,) = model.parameters()
     generator = torch.Generator().manual_seed(0)
-    weights = torch.randn(start.k.shape, generator=generator, dtype=torch.float64)
+    weights = torch.randn(start.points.shape, generator=generator, dtype=torch.float64)
     direction = torch.randn(coefficients.shape, generator=generator, dtype=torch.float64)
-    (gradient,) = torch.autograd.grad((model().k.square() * weights).sum(), coefficients)
+    (gradient,) = torch.autograd.grad((model().points.square() * weights).sum(), coefficients)
     values = []
     for sign in (1, -1):
         with torch.no_grad():
             coefficients += sign * 1e-4 * direction
-            values.append(float((model().k.square() * weights).sum()))
+            values.append(float((model().points.square() * weights).sum()))
             coefficients -= sign * 1e-4 * direction
     assert float((gradient * direction).sum()) == pytest.approx((values[0] - values[1]) / 2e-4, rel=1e-6)

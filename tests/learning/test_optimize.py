@@ -79,8 +79,8 @@ def test_the_folder_holds_everything(run):
     assert folder.results() == metrics
     initial, learned = folder.trajectory("initial"), folder.trajectory()
     wanted = plugins.build("init", tiny().init, tiny().acquisition, tiny().scanner)
-    assert torch.equal(initial.k, wanted.k)
-    assert float((learned.k - initial.k).abs().max()) > 0.1, "nothing was learned"
+    assert torch.equal(initial.points, wanted.points)
+    assert float((learned.points - initial.points).abs().max()) > 0.1, "nothing was learned"
     assert learned.acquisition == initial.acquisition == tiny().acquisition
     assert learned.scanner == tiny().scanner
 
@@ -158,10 +158,10 @@ def test_every_step_is_reported(run):
 def test_the_same_seed_gives_the_same_run_and_another_does_not(run, tmp_path):
     folder, metrics, _ = run
     again = optimize(folder.config(), tmp_path / "again", device="cpu")
-    assert torch.equal(RunFolder(tmp_path / "again").trajectory().k, folder.trajectory().k)
+    assert torch.equal(RunFolder(tmp_path / "again").trajectory().points, folder.trajectory().points)
     assert again.stages["learned"].psnr_list == metrics.stages["learned"].psnr_list
     other = optimize(tiny("seed=1"), tmp_path / "other", device="cpu", baseline=False)
-    assert not torch.equal(RunFolder(tmp_path / "other").trajectory().k, folder.trajectory().k)
+    assert not torch.equal(RunFolder(tmp_path / "other").trajectory().points, folder.trajectory().points)
     assert other.stages["learned"].psnr_list != metrics.stages["learned"].psnr_list
 
 
@@ -170,7 +170,7 @@ def test_without_the_baseline_the_learned_run_is_the_same(run, tmp_path):
     alone = optimize(tiny(), tmp_path / "run", device="cpu", baseline=False)
     assert set(alone.tables()) == {"name", "learned", "limits", "files"}
     assert alone.stages["learned"].psnr_list == metrics.stages["learned"].psnr_list
-    assert torch.equal(RunFolder(tmp_path / "run").trajectory().k, folder.trajectory().k)
+    assert torch.equal(RunFolder(tmp_path / "run").trajectory().points, folder.trajectory().points)
     assert not (tmp_path / "run" / "network_fixed.safetensors").exists()
 
 
@@ -180,9 +180,11 @@ def test_learning_starts_where_it_is_told_to_and_is_compared_with_the_initial_pa
     assert other.stages["fixed"].psnr_list == metrics.stages["fixed"].psnr_list
     started = RunFolder(tmp_path / "run")
     golden = plugins.build("init", started.config().start, started.config().acquisition, started.config().scanner)
-    assert torch.equal(started.trajectory("start").k, golden.k)
-    torch.testing.assert_close(started.trajectory().k, golden.k, rtol=2e-4, atol=0)  # the margin of the projection
-    assert torch.equal(started.trajectory("initial").k, folder.trajectory("initial").k)
+    assert torch.equal(started.trajectory("start").points, golden.points)
+    torch.testing.assert_close(
+        started.trajectory().points, golden.points, rtol=2e-4, atol=0
+    )  # the margin of the projection
+    assert torch.equal(started.trajectory("initial").points, folder.trajectory("initial").points)
 
 
 @pytest.mark.parametrize("matrix", ["[32,16]", "[16,32]"])
@@ -190,7 +192,7 @@ def test_without_a_rate_nothing_moves_and_nothing_is_gained_where_the_axes_diffe
     options = [f"acquisition.matrix={matrix}", "training.trajectory_rate=0", "init.kind=spiral"]
     metrics = optimize(tiny(*options), tmp_path / "run", device="cpu")
     run = RunFolder(tmp_path / "run")
-    moved = run.trajectory().k - run.trajectory("initial").k
+    moved = run.trajectory().points - run.trajectory("initial").points
     assert float(moved.abs().max() * 0.22) < 1e-9
     assert metrics.stages["learned"].psnr_list == pytest.approx(metrics.stages["fixed"].psnr_list, abs=1e-2)
 
@@ -201,7 +203,7 @@ def test_a_run_that_learns_no_trajectory_is_the_fixed_stage_of_one_that_does(run
     assert set(alone.tables()) == {"name", "fixed", "limits", "files"}
     assert alone.stages["fixed"].psnr_list == metrics.stages["fixed"].psnr_list
     fixed = RunFolder(tmp_path / "run")
-    assert torch.equal(fixed.trajectory().k, folder.trajectory("initial").k)
+    assert torch.equal(fixed.trajectory().points, folder.trajectory("initial").points)
     assert (fixed.path / "network.safetensors").read_bytes() == (folder.path / "network_fixed.safetensors").read_bytes()
     assert not (fixed.path / "network_fixed.safetensors").exists()
 
@@ -265,7 +267,7 @@ def test_without_repair_the_trajectory_is_what_training_left(monkeypatch, tmp_pa
     settings = tiny(f"limits.method={method}", *options)
     found = optimize(settings, tmp_path / "run", device="cpu", baseline=False).limits
     learned = RunFolder(tmp_path / "run").trajectory()
-    assert torch.equal(learned.k, seen[-1].k), "what was tested is what is kept"
+    assert torch.equal(learned.points, seen[-1].points), "what was tested is what is kept"
     slew = learned.slew.norm(dim=-1)
     assert found["max_slew"] == pytest.approx(float(slew.max()))
     assert found["constraints"]["slew"]["n_violations"] == int((slew > 200 * (1 + 1e-9)).sum())
@@ -282,7 +284,7 @@ def test_without_a_method_there_is_no_penalty():
         options = ["training.trajectory_rate=0.05", "parameterization.kind=samples", f"limits.weight={weight}"]
         result = trained(f"limits.method={method}", "limits.repair=false", *options)[1]
         assert result.history[-1].penalty > 0
-        return result.trajectory.k
+        return result.trajectory.points
 
     free = learn("penalty", 0.0)
     assert torch.equal(learn("none", 1e3), free)
@@ -293,7 +295,9 @@ def test_a_penalty_by_axis_lets_a_diagonal_be():
     config = tiny("limits.constraints=['gradient']", "limits.method=penalty")
     initial = plugins.build("init", config.init, config.acquisition, config.scanner)
     step = 0.8 * config.scanner.max_gradient * GAMMA * config.scanner.gradient_raster
-    diagonal = initial.with_k(step * torch.arange(initial.k.shape[1]).double()[None, :, None].expand_as(initial.k))
+    diagonal = initial.with_points(
+        step * torch.arange(initial.points.shape[1]).double()[None, :, None].expand_as(initial.points)
+    )
     images = torch.stack([datasets(config)["train"][0]])
     found = {}
     for norm in ("axis", "scanner"):
@@ -345,8 +349,8 @@ def nerves(limit, weight):
 def test_each_penalty_has_its_weight_and_its_trajectory():
     config = tiny(*nerves(0.35, 40.0), "init.kind=spiral")
     wanted = plugins.build("init", config.init, config.acquisition, config.scanner)
-    wanted = wanted.with_k(1.5 * wanted.k)
-    played = wanted.with_k(1.2 * wanted.k)
+    wanted = wanted.with_points(1.5 * wanted.points)
+    played = wanted.with_points(1.2 * wanted.points)
     joint = Joint(config, wanted, "learned", 2, Ranks())
     parts = {c.name: c.penalty(played if c.name == "stimulation" else wanted) for c in joint.penalised}
     assert min(float(parts[name]) for name in ("slew", "stimulation")) > 0
@@ -462,7 +466,7 @@ def test_the_trajectory_is_gone_back_through_once_a_step(monkeypatch):
 
     def spy(self, wanted):
         projected = backward(self, wanted)
-        projected.k.register_hook(lambda _: calls.append(1))
+        projected.points.register_hook(lambda _: calls.append(1))
         return projected
 
     monkeypatch.setattr(Projection, "__call__", spy)
@@ -474,7 +478,7 @@ def test_at_last_the_network_alone_learns_on_what_will_be_played(monkeypatch):
     seen = []
 
     def spy(trajectory, network, *others):
-        seen.append((trajectory.k.clone(), [p.detach().clone() for p in network.parameters()]))
+        seen.append((trajectory.points.clone(), [p.detach().clone() for p in network.parameters()]))
         return evaluate(trajectory, network, *others)
 
     instead_of_evaluate(monkeypatch, spy)
@@ -482,9 +486,9 @@ def test_at_last_the_network_alone_learns_on_what_will_be_played(monkeypatch):
     assert len(losses) == len(seen) == 4
     learning, settled = seen[:2], seen[2:]
     assert float((learning[0][0] - learning[1][0]).abs().max()) > 0
-    assert float((learning[1][0] - result.trajectory.k).abs().max()) > 0, "the projection ends once nothing moves"
+    assert float((learning[1][0] - result.trajectory.points).abs().max()) > 0, "the projection ends once nothing moves"
     for k, _ in settled:
-        assert torch.equal(k, result.trajectory.k)
+        assert torch.equal(k, result.trajectory.points)
     assert any(not torch.equal(a, b) for a, b in zip(settled[0][1], settled[1][1], strict=True))
     assert all(f.ok for f in limits.check(result.trajectory))
 
@@ -494,7 +498,7 @@ def test_readers_change_nothing():
     for workers in (1, 2):
         others, read = trained("training.noise=0.01", f"training.workers={workers}")
         assert others == losses
-        assert torch.equal(read.trajectory.k, alone.trajectory.k)
+        assert torch.equal(read.trajectory.points, alone.trajectory.points)
 
 
 def test_the_noise_of_an_image_does_not_depend_on_its_company():
@@ -553,7 +557,7 @@ def test_bfloat16_learns_what_float32_learns(kind):
     overrides = [f"reconstructor.kind={kind}", "training.validations=1"]
     (full, _), (half, result) = trained(*overrides), trained(*overrides, "training.precision=bfloat16")
     np.testing.assert_allclose(half, full, rtol=0.02)
-    assert torch.isfinite(result.trajectory.k).all()
+    assert torch.isfinite(result.trajectory.points).all()
 
 
 # torch hides this warning of what it does itself, but not from a filter that makes it an error
@@ -674,6 +678,6 @@ def test_of_several_starts_the_best_goes_on_as_if_it_were_alone(tmp_path):
     for name in ("start.npz", "network.safetensors"):
         assert (tmp_path / "all" / name).read_bytes() == (best / name).read_bytes()
     assert torch.equal(
-        RunFolder(tmp_path / "all").trajectory("trajectory").k, RunFolder(best).trajectory("trajectory").k
+        RunFolder(tmp_path / "all").trajectory("trajectory").points, RunFolder(best).trajectory("trajectory").points
     )
     assert metrics.last.psnr_list == json.loads((best / "metrics.json").read_text())["learned"]["psnr_list"]

@@ -51,8 +51,8 @@ def test_a_run_or_a_file_opens_as_its_trajectory(folder, tmp_path):
     config = folder.config()
     trajectory = radial(config.acquisition, config.scanner)
     trajectory.save(folder.path / "trajectory.npz")
-    assert torch.equal(load(folder.path).k, trajectory.k)
-    assert torch.equal(load(str(folder.path / "trajectory.npz")).k, trajectory.k)
+    assert torch.equal(load(folder.path).points, trajectory.points)
+    assert torch.equal(load(str(folder.path / "trajectory.npz")).points, trajectory.points)
     with pytest.raises(InputError, match="does not exist"):
         load(tmp_path / "none")
 
@@ -195,5 +195,5 @@ def test_a_run_of_an_older_version_is_read_and_said_to_be_unsealed(two_runs, tmp
     del kept["sha256"]
     (run.path / "metrics.json").write_text(json.dumps(kept))
     assert run.unsealed().startswith(f"{run.path} was finished by an older version: an edit of its metrics.json")
-    assert torch.equal(run.trajectory().k, RunFolder(two_runs / "a").trajectory().k)
+    assert torch.equal(run.trajectory().points, RunFolder(two_runs / "a").trajectory().points)
     assert run.results().stages == RunFolder(two_runs / "a").results().stages

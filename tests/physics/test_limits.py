@@ -23,7 +23,7 @@ def good(norm="vector"):
 @pytest.mark.parametrize("norm", ["vector", "axis"])
 def test_the_values_are_those_of_plain_differences(norm):
     trajectory = good(norm)
-    k = trajectory.k.numpy()
+    k = trajectory.points.numpy()
     order = 2 if norm == "vector" else np.inf
     gradient = np.diff(k, axis=1) / 10e-6 / GAMMA
     slew = np.diff(gradient, axis=1) / 10e-6
@@ -42,7 +42,7 @@ def test_the_values_are_those_of_plain_differences(norm):
 
 def test_the_two_norms_differ_where_both_axes_play():
     trajectory = good()
-    k = trajectory.k.clone() * 0
+    k = trajectory.points.clone() * 0
     k[..., 0] = k[..., 1] = torch.arange(k.shape[1]) * 4.0
     values = {}
     for norm in ("vector", "axis"):
@@ -53,9 +53,9 @@ def test_the_two_norms_differ_where_both_axes_play():
 
 def test_require_names_every_broken_limit_and_where():
     trajectory = good()
-    k = 0.4 * trajectory.k
+    k = 0.4 * trajectory.points
     k[2, 50, 0] += 40
-    broken = trajectory.with_k(k, "my scan")
+    broken = trajectory.with_points(k, "my scan")
     with pytest.raises(LimitError) as caught:
         limits.require(broken)
     sentence = str(caught.value)
@@ -120,12 +120,12 @@ def test_the_summary_always_has_both_hardware_maxima(names):
 
 def test_violations_are_counted_by_limit_and_by_time():
     trajectory = good()
-    k = torch.zeros_like(trajectory.k)
-    assert all(f.n_violations == 0 for f in limits.check(trajectory.with_k(k)))
+    k = torch.zeros_like(trajectory.points)
+    assert all(f.n_violations == 0 for f in limits.check(trajectory.with_points(k)))
     k[1, 30:] = 40.0  # one jump is two changes of the gradient
     k[2, 10:12] = 2000.0
     k[3, 5, 0] = math.nan  # what is not a number is broken wherever it reaches
-    broken = trajectory.with_k(k)
+    broken = trajectory.with_points(k)
     summary = limits.summary(broken, limits.check(broken))
     counts = {name: f["n_violations"] for name, f in summary["constraints"].items()}
     assert counts == {"extent": 0 + 2 + 1, "gradient": 1 + 2 + 2, "receiver": 1 + 2 + 2, "slew": 2 + 4 + 3}
@@ -138,15 +138,15 @@ def test_what_the_digits_of_a_file_add_breaks_no_limit_of_the_image():
     line = torch.linspace(-1, 1, n_points(acquisition, scanner), dtype=torch.float64)[None, :, None]
     along_x = Trajectory(line * torch.eye(2, dtype=torch.float64)[0], acquisition, scanner)
     for name, kept, broken in (("extent", 1e-6, 2e-5), ("receiver", 5e-4, 2e-3), ("gradient", 1e-10, 1e-7)):
-        at_limit = along_x.with_k(along_x.k / (1 - limits.check(along_x, [name])[0].margin))
+        at_limit = along_x.with_points(along_x.points / (1 - limits.check(along_x, [name])[0].margin))
         for excess, ok in ((kept, True), (broken, False)):
-            finding = limits.check(at_limit.with_k(at_limit.k * (1 + excess)), [name])[0]
+            finding = limits.check(at_limit.with_points(at_limit.points * (1 + excess)), [name])[0]
             assert finding.value / finding.limit - 1 == pytest.approx(excess, rel=1e-3, abs=1e-13)
             assert (finding.ok, finding.n_violations == 0) == (ok, ok)
 
 
 def test_the_summary_of_a_violation_is_not_ok():
-    trajectory = good().with_k(good().k * 3)
+    trajectory = good().with_points(good().points * 3)
     assert limits.summary(trajectory, limits.check(trajectory))["ok"] is False
     # not even when the findings at hand are all kept: the hardware's limits are always part of the verdict
     assert limits.summary(trajectory, limits.check(trajectory, []))["ok"] is False
@@ -155,13 +155,15 @@ def test_the_summary_of_a_violation_is_not_ok():
 @pytest.mark.parametrize("end", [0, -1])
 def test_the_place_of_a_finding_lies_inside_the_readout(end):
     trajectory = spiral(Acquisition(matrix=(32, 32), n_shots=2, n_samples=400), Scanner())
-    k = trajectory.k.clone()
+    k = trajectory.points.clone()
     k[1, end, 0] = 3 * trajectory.acquisition.k_max[0]  # at a control point half a raster outside
-    for finding in limits.check(trajectory.with_k(k)):
+    for finding in limits.check(trajectory.with_points(k)):
         assert 0 <= finding.time <= trajectory.acquisition.readout
         assert finding.shot == 1
         assert "-0.000 ms" not in limits.describe(finding)
-    assert limits.check(trajectory.with_k(k), ["extent"])[0].time == (0 if end == 0 else trajectory.acquisition.readout)
+    assert limits.check(trajectory.with_points(k), ["extent"])[0].time == (
+        0 if end == 0 else trajectory.acquisition.readout
+    )
 
 
 def test_what_rounding_made_of_zero_is_zero():

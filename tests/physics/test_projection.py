@@ -41,7 +41,7 @@ def projection(trajectory, n_iterations=40, names=ALL):
 
 def margins(trajectory):
     """The part left of each limit, from plain differences."""
-    k = trajectory.k.detach().numpy()
+    k = trajectory.points.detach().numpy()
     scanner, acquisition = trajectory.scanner, trajectory.acquisition
     raster = scanner.gradient_raster
     order = 2 if scanner.limit_norm == "vector" else np.inf
@@ -76,12 +76,12 @@ def test_every_limit_is_kept_with_a_margin_whatever_comes(
     fov, matrix = fov_and_matrix
     trajectory = wild(seed, scanner, scale=scale, smooth=smooth, fov=fov, matrix=matrix)
     result = projection(trajectory, n_iterations)(trajectory)
-    assert torch.isfinite(result.k).all()
+    assert torch.isfinite(result.points).all()
     for name, margin in margins(result).items():
         assert margin >= 0.99e-4, f"{name}: {margin:.3g}"
     assert all(f.ok for f in limits.check(result, ALL))
     assert result.acquisition == trajectory.acquisition
-    assert result.k.dtype == torch.float64
+    assert result.points.dtype == torch.float64
 
 
 def test_calls_after_wild_ones_are_feasible_too():
@@ -98,9 +98,9 @@ def test_calls_after_wild_ones_are_feasible_too():
 @pytest.mark.parametrize("pattern", [radial, spiral, cartesian])
 def test_what_is_feasible_stays_where_it_is(pattern, norm, n_iterations):
     trajectory = pattern(Acquisition((0.22, 0.22), (64, 64), 4, 600, 4e-6), Scanner(limit_norm=norm))
-    inside = trajectory.with_k(trajectory.k * 0.999)
+    inside = trajectory.with_points(trajectory.points * 0.999)
     result = projection(inside, n_iterations)(inside)
-    assert float(((result.k - inside.k) * 0.22).abs().max()) < 1e-6
+    assert float(((result.points - inside.points) * 0.22).abs().max()) < 1e-6
 
 
 @pytest.mark.parametrize("n_iterations", [1, 40, 2000])
@@ -109,7 +109,7 @@ def test_what_touches_a_limit_moves_by_no_more_than_the_margin(pattern, n_iterat
     # the first Cartesian line runs along the edge of k-space
     trajectory = pattern(Acquisition((0.22, 0.22), (64, 64), 4, 600, 4e-6), Scanner())
     result = projection(trajectory, n_iterations)(trajectory)
-    assert float(((result.k - trajectory.k) * 0.22).abs().max()) < 2e-4 * 32
+    assert float(((result.points - trajectory.points) * 0.22).abs().max()) < 2e-4 * 32
     assert min(margins(result).values()) >= 0.99e-4
 
 
@@ -118,9 +118,9 @@ def test_what_touches_a_limit_moves_by_no_more_than_the_margin(pattern, n_iterat
 def test_the_projection_of_a_projection_is_itself(seed, smooth, norm):
     trajectory = wild(seed, Scanner(limit_norm=norm), smooth=smooth)
     once = projection(trajectory, 200)(trajectory)
-    inside = once.with_k(once.k * (1 - 1e-9))  # half a rounding inside
+    inside = once.with_points(once.points * (1 - 1e-9))  # half a rounding inside
     twice = projection(trajectory, 200)(inside)
-    assert float(((twice.k - once.k) * 0.22).abs().max()) < 1e-6
+    assert float(((twice.points - once.points) * 0.22).abs().max()) < 1e-6
 
 
 def nearest(trajectory, names=ALL):
@@ -135,7 +135,7 @@ def nearest(trajectory, names=ALL):
         "slew": (2, GAMMA * raster**2 * scanner.max_slew * margin),
     }
     result = []
-    for wanted in trajectory.k.numpy() * unit:
+    for wanted in trajectory.points.numpy() * unit:
         points, dims = wanted.shape
         rows, right, cones = [], [], []
         for name in names:
@@ -181,9 +181,9 @@ def test_the_result_is_the_nearest_that_there_is(norm, scale, smooth):
     trajectory = wild(int(10 * scale + smooth), scanner, scale=scale, smooth=smooth)
     best = nearest(trajectory)
     # the oracle itself keeps the limits
-    assert min(margins(trajectory.with_k(torch.from_numpy(best))).values()) > 0.9e-4
-    result = projection(trajectory, 3000)(trajectory).k.numpy()
-    wanted = trajectory.k.numpy()
+    assert min(margins(trajectory.with_points(torch.from_numpy(best))).values()) > 0.9e-4
+    result = projection(trajectory, 3000)(trajectory).points.numpy()
+    wanted = trajectory.points.numpy()
     for shot in range(len(wanted)):
         optimum = np.linalg.norm(best[shot] - wanted[shot])
         distance = np.linalg.norm(result[shot] - wanted[shot])
@@ -206,11 +206,11 @@ def test_the_result_is_the_nearest_where_the_axes_differ(fov, matrix, norm):
     scanner = Scanner(max_slew=150.0, limit_norm=norm)
     for seed, (scale, smooth) in enumerate([(0.3, 0.0), (1.5, 2.0), (3.0, 3.0)]):
         trajectory = wild(seed, scanner, scale=scale, smooth=smooth, n_samples=80, n_shots=1, fov=fov, matrix=matrix)
-        wanted, best = trajectory.k.numpy(), nearest(trajectory)
-        assert min(margins(trajectory.with_k(torch.from_numpy(best))).values()) > 0.9e-4
+        wanted, best = trajectory.points.numpy(), nearest(trajectory)
+        assert min(margins(trajectory.with_points(torch.from_numpy(best))).values()) > 0.9e-4
         optimum = np.linalg.norm(best - wanted)
         for n_iterations, worst in ((40, 1.1), (2000, 1.003)):
-            distance = np.linalg.norm(projection(trajectory, n_iterations)(trajectory).k.numpy() - wanted)
+            distance = np.linalg.norm(projection(trajectory, n_iterations)(trajectory).points.numpy() - wanted)
             assert optimum * (1 - 1e-6) <= distance <= worst * optimum, (scale, n_iterations, distance / optimum)
 
 
@@ -227,9 +227,9 @@ def test_what_is_feasible_stays_where_the_axes_differ(fov, matrix, raster, norm,
     k = torch.stack(waves.chunk(2, dim=-1)) * torch.tensor(acquisition.k_max)
     loop = Trajectory(k, acquisition, scanner)
     slack = min(margins(loop).values())
-    inside = loop.with_k(k * (0.99 / (1 - slack)))
+    inside = loop.with_points(k * (0.99 / (1 - slack)))
     assert min(margins(inside).values()) == pytest.approx(0.01)
-    moved = projection(inside, n_iterations)(inside).k - inside.k
+    moved = projection(inside, n_iterations)(inside).points - inside.points
     assert float((moved * max(fov)).abs().max()) < 1e-9
 
 
@@ -242,7 +242,7 @@ def test_nothing_diverges_from_call_to_call(matrix):
         trajectory = wild(seed, scanner, scale=1.5, smooth=2.0, fov=fov, matrix=matrix)
         result = project(trajectory)
         assert min(margins(result).values()) >= 0.99e-4
-        assert float((result.k - trajectory.k).norm() / trajectory.k.norm()) < 1
+        assert float((result.points - trajectory.points).norm() / trajectory.points.norm()) < 1
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -250,13 +250,13 @@ def test_nothing_diverges_from_call_to_call(matrix):
 @pytest.mark.parametrize("raster", [4e-6, 10e-6])
 def test_the_margin_is_kept_of_any_finite_input_of_any_precision(dtype, scale, raster):
     trajectory = wild(6, Scanner(max_slew=50.0, gradient_raster=raster), scale=scale, smooth=2.0)
-    given = trajectory.with_k(trajectory.k.to(dtype).requires_grad_())
+    given = trajectory.with_points(trajectory.points.to(dtype).requires_grad_())
     result = projection(given)(given)
     assert min(margins(result).values()) >= 0.99e-4
-    assert result.k.dtype == torch.float64
-    result.k.sum().backward()
-    assert given.k.grad.dtype == dtype
-    assert torch.equal(given.k.grad, torch.ones_like(given.k))
+    assert result.points.dtype == torch.float64
+    result.points.sum().backward()
+    assert given.points.grad.dtype == dtype
+    assert torch.equal(given.points.grad, torch.ones_like(given.points))
 
 
 def test_few_iterations_from_warm_duals_come_as_close():
@@ -264,8 +264,8 @@ def test_few_iterations_from_warm_duals_come_as_close():
     best = nearest(trajectory)
     project = projection(trajectory, 40)
     for _ in range(40):
-        result = project(trajectory).k.numpy()
-    wanted = trajectory.k.numpy()
+        result = project(trajectory).points.numpy()
+    wanted = trajectory.points.numpy()
     assert np.linalg.norm(result - wanted) <= 1.01 * np.linalg.norm(best - wanted)
 
 
@@ -277,22 +277,22 @@ def test_only_the_chosen_limits_are_enforced():
         assert all(left[name] >= 0.99e-4 for name in names)
         if names:
             best = nearest(trajectory, names)
-            optimum = np.linalg.norm(best - trajectory.k.numpy())
-            assert np.linalg.norm(result.k.numpy() - trajectory.k.numpy()) <= 1.02 * optimum
+            optimum = np.linalg.norm(best - trajectory.points.numpy())
+            assert np.linalg.norm(result.points.numpy() - trajectory.points.numpy()) <= 1.02 * optimum
         else:
-            torch.testing.assert_close(result.k, trajectory.k)
+            torch.testing.assert_close(result.points, trajectory.points)
 
 
 def test_the_gradient_passes_straight_through():
     trajectory = wild(2, Scanner(), scale=2.0)
-    k = trajectory.k.clone().requires_grad_()
-    result = projection(trajectory)(trajectory.with_k(k))
+    k = trajectory.points.clone().requires_grad_()
+    result = projection(trajectory)(trajectory.with_points(k))
     generator = torch.Generator().manual_seed(0)
     direction = torch.randn(k.shape, generator=generator, dtype=torch.float64)
-    (result.k * direction).sum().backward()
+    (result.points * direction).sum().backward()
     assert torch.equal(k.grad, direction)
     # and the value is the projection, not the wish
-    assert float((result.k.detach() - trajectory.k).abs().max()) > 1
+    assert float((result.points.detach() - trajectory.points).abs().max()) > 1
     assert min(margins(result).values()) >= 0.99e-4
 
 
@@ -301,6 +301,6 @@ def test_shots_do_not_disturb_each_other():
     both = wild(4, scanner, n_shots=2, smooth=1.0)
     alone = wild(4, scanner, n_shots=1)
     for shot in range(2):
-        single = alone.with_k(both.k[shot : shot + 1])
-        wanted = projection(single)(single).k[0]
-        torch.testing.assert_close(projection(both)(both).k[shot], wanted, rtol=0, atol=1e-8)
+        single = alone.with_points(both.points[shot : shot + 1])
+        wanted = projection(single)(single).points[0]
+        torch.testing.assert_close(projection(both)(both).points[shot], wanted, rtol=0, atol=1e-8)

@@ -94,14 +94,14 @@ def test_the_actual_curve_is_the_sum_of_the_actual_gradient_and_passes_gradients
     actual = Response(eddy())(trajectory)
     wanted = plugins.build("response", eddy(), trajectory.gradient, scanner.gradient_raster)
     assert torch.allclose(actual.gradient, wanted, atol=1e-15)
-    assert torch.equal(actual.k[:, 0], trajectory.k[:, 0])
+    assert torch.equal(actual.points[:, 0], trajectory.points[:, 0])
     assert Response({})(trajectory) is trajectory
-    points = trajectory.k.clone().requires_grad_()
-    small = Response(eddy())(trajectory.with_k(points)).k_adc[0, 100, 0]
+    points = trajectory.points.clone().requires_grad_()
+    small = Response(eddy())(trajectory.with_points(points)).k_adc[0, 100, 0]
     slope = torch.autograd.grad(small, points)[0][0, 30, 0]
-    moved = trajectory.k.clone()
+    moved = trajectory.points.clone()
     moved[0, 30, 0] += 1.0
-    step = Response(eddy())(trajectory.with_k(moved)).k_adc[0, 100, 0] - small.detach()
+    step = Response(eddy())(trajectory.with_points(moved)).k_adc[0, 100, 0] - small.detach()
     assert float(slope) == pytest.approx(float(step.detach()), rel=1e-6)
 
 

@@ -147,13 +147,13 @@ def test_a_shot_that_starts_at_rest_in_the_centre_needs_only_zeros():
 
 def test_what_cannot_be_played_is_refused():
     trajectory = spokes()
-    kink, hole = trajectory.k.clone(), trajectory.k.clone()
+    kink, hole = trajectory.points.clone(), trajectory.points.clone()
     kink[2, 50:] += 2.0
     hole[1, 7, 0] = torch.nan
     with pytest.raises(LimitError, match="slew, whole shot"):
-        design(trajectory.with_k(kink))
+        design(trajectory.with_points(kink))
     with pytest.raises(LimitError, match="not finite at shot 1, point 7"):
-        design(trajectory.with_k(hole))
+        design(trajectory.with_points(hole))
     with pytest.raises(LimitError, match="no bridge joins shot 0"):
         bridge(np.full((1, 2, 2), 1.0), np.zeros((1, 2)), 0.0, BridgeLimits(0.05, 1e-4, "vector"))
     with pytest.raises(ConfigError, match="bridge_slew"):

@@ -218,7 +218,7 @@ def test_three_dimensions_meet_the_limits_as_vectors():
     assert np.linalg.norm(slew, axis=2).max() <= scanner.max_slew * 0.7 * 1.001
     moment = scanner.gamma * scanner.gradient_raster
     before = moment * shots.gradient[:, : shots.n_prephaser].sum(axis=1)
-    assert before == pytest.approx(trajectory.k[:, 0].numpy() + np.array([0, 0, 40.0]), abs=1e-9)
+    assert before == pytest.approx(trajectory.points[:, 0].numpy() + np.array([0, 0, 40.0]), abs=1e-9)
     assert moment * shots.gradient.sum(axis=1) == pytest.approx(np.tile([0, 0, 140.0], (3, 1)), abs=1e-6)
 
 

@@ -87,10 +87,10 @@ def test_the_gradient_to_the_trajectory_is_that_of_finite_differences(trajectory
     images = maps * (noise(1, 1, *SHAPE) + 2)
 
     def loss(k):
-        encoding = Encoding(trajectory.with_k(k), None, weights, dtype=torch.float64, normal="chain")
+        encoding = Encoding(trajectory.with_points(k), None, weights, dtype=torch.float64, normal="chain")
         return model(encoding.normal(images), encoding.with_maps(maps)).square().mean()
 
-    k = trajectory.k.clone().requires_grad_()
+    k = trajectory.points.clone().requires_grad_()
     loss(k).backward()
     direction = torch.randn(k.shape, dtype=k.dtype, generator=torch.Generator().manual_seed(1))
     step = 1e-5 * direction
@@ -107,8 +107,8 @@ def test_checkpointing_changes_no_gradient(trajectory, normal):
         model = plugins.build("reconstructor", {"kind": "unrolled", "checkpoint": checkpoint})
         for correction in model.children():
             torch.nn.init.normal_(correction.head.weight)
-        k = trajectory.k.clone().requires_grad_()
-        encoding = Encoding(trajectory.with_k(k), normal=normal)
+        k = trajectory.points.clone().requires_grad_()
+        encoding = Encoding(trajectory.with_points(k), normal=normal)
         images = noise(2, N_COILS, *SHAPE).to(torch.complex64)
         model(encoding.normal(images), encoding).square().mean().backward()
         gradients.append([k.grad, *(p.grad for p in model.parameters())])
@@ -146,8 +146,8 @@ def test_maps_of_the_encoding_are_used(trajectory, maps):
 
 
 def test_maps_are_constants_and_keep_the_gradient_of_the_encoding(trajectory):
-    k = trajectory.k.clone().requires_grad_()
-    encoding = Encoding(trajectory.with_k(k), normal="toeplitz")
+    k = trajectory.points.clone().requires_grad_()
+    encoding = Encoding(trajectory.with_points(k), normal="toeplitz")
     found, maps = with_maps(noise(1, N_COILS, *SHAPE).to(torch.complex64), encoding)
     assert not maps.requires_grad
     assert found.transfer.requires_grad

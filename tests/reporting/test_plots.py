@@ -80,7 +80,7 @@ def test_waveforms_show_norms_over_time_against_the_limits(norm):
 
 
 def test_waveforms_colour_the_peak_that_breaks_a_limit(pair):
-    broken = pair[1].with_k(3 * pair[1].k, "broken")
+    broken = pair[1].with_points(3 * pair[1].points, "broken")
     peaks = [t for t in plots.waveforms(pair[1], broken).findobj(Text) if t.get_text().startswith("peak")]
     # rows of axes: gradient of both, slew rate of both
     colours = [t.get_color() for t in peaks]
@@ -165,7 +165,7 @@ def test_figures_trajectories_and_reports_show_themselves_in_a_notebook(pair):
     images = np.ones((2, 8, 8))
     assert plots.reconstructions(images[0], {"a": images[1]})._repr_png_().startswith(b"\x89PNG")
     # in one line without a tensor, and in HTML whose names stay text
-    named = one.with_k(one.k, "<b>& mine")
+    named = one.with_points(one.points, "<b>& mine")
     for thing in (named, psf(named)):
         assert len(repr(thing)) < 260
         assert "\n" not in repr(thing)
@@ -200,6 +200,6 @@ def cube(generator):
 
 
 def test_a_peak_that_is_rounding_is_zero_and_the_limit_is_named(pair):
-    still = pair[0].with_k(pair[0].k * 1e-15)
+    still = pair[0].with_points(pair[0].points * 1e-15)
     peaks = [t.get_text() for t in plots.waveforms(still).findobj(Text) if t.get_text().startswith("peak")]
     assert peaks == ["peak 0 mT/m, 0.0% of the receiver limit", "peak 0 T/m/s, 0.0% of the scanner limit"]

@@ -154,7 +154,7 @@ def test_the_file_is_checked_against_the_scanner_of_the_run():
 
 def test_a_broken_limit_is_said():
     trajectory = radial(Acquisition(matrix=(32, 32), n_shots=4, n_samples=400), Scanner())
-    fast = trajectory.with_k(3 * trajectory.k)
+    fast = trajectory.with_points(3 * trajectory.points)
     found = {"fixed": limits.check(trajectory), "learned": limits.check(fast)}
     text = render(replace(invented(trajectory), findings=found))
     n_broken = sum(not finding.ok for finding in found["learned"])

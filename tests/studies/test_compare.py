@@ -82,7 +82,7 @@ def test_a_trajectory_that_breaks_limits_is_told(runs, tmp_path):
     del kept["files"], kept["sha256"]  # as earlier versions, which did not look whether a file is their own
     (folder.path / "metrics.json").write_text(json.dumps(kept))
     learned = RunFolder(runs / "spiral").trajectory()
-    learned.with_k(2 * learned.k).save(folder.path / "trajectory.npz")
+    learned.with_points(2 * learned.points).save(folder.path / "trajectory.npz")
     rows = compare.table(compare.open_stages([str(runs / "spiral"), str(folder.path)]))
     assert rows[0].broken_limits == []
     assert {"extent", "slew"} <= set(rows[1].broken_limits)

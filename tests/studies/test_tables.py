@@ -224,7 +224,7 @@ def test_a_figure_shows_where_learning_started(done, monkeypatch):
     assert list(radial) == ["fixed", "bspline", "samples"]
     assert list(spiral) == ["fixed", "start", "bspline", "samples"]
     dense = loading.load(path / "cells" / "dense-04-fixed-unet-s0" / "initial.npz")
-    assert np.array_equal(spiral["start"][0].k, dense.k)
+    assert np.array_equal(spiral["start"][0].points, dense.points)
 
 
 def test_the_figures_of_a_study(done):

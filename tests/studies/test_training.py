@@ -103,7 +103,7 @@ def test_every_cell_is_the_run_that_its_config_asks_for(done, tmp_path):
         assert folder.config() == cell.config
         stage = "fixed" if cell.is_fixed else "learned"
         assert set(folder.results().tables()) == {"name", stage, "limits", "files"}
-        moved = not torch.equal(folder.trajectory().k, folder.trajectory("initial").k)
+        moved = not torch.equal(folder.trajectory().points, folder.trajectory("initial").points)
         assert moved is not cell.is_fixed
         with (folder.path / "history.csv").open() as stream:
             assert [(row["stage"], row["step"]) for row in csv.DictReader(stream)] == [(stage, "2"), (stage, "4")]

@@ -79,7 +79,7 @@ def test_three_axes_are_z_y_x():
     exact = np.einsum("snx,sny,snz,zyx->sn", *waves, volume)
     assert error(operator.op(volume) * np.sqrt(8 * volume.size), exact) < 1e-5
     again = convert.from_bart(convert.to_bart(trajectory), acquisition, Scanner())
-    assert np.abs((again.k - trajectory.k).numpy()).max() * 0.3 < 1e-4
+    assert np.abs((again.points - trajectory.points).numpy()).max() * 0.3 < 1e-4
 
 
 def test_torchkbnufft_samples_where_we_do(trajectory, image, exact):

@@ -53,7 +53,7 @@ def test_what_a_complete_file_tells_need_not_be_given(trajectory, files):
     assert from_seq.acquisition.dwell == pytest.approx(4e-6)
     assert from_bin.acquisition.dwell == pytest.approx(3.3e-6)  # at least three samples a raster
     assert from_bin.acquisition.matrix == ACQUISITION.matrix
-    assert np.abs((from_bin.k - trajectory.k).numpy()).max() < 1e-3
+    assert np.abs((from_bin.points - trajectory.points).numpy()).max() < 1e-3
 
 
 def test_any_pulseq_file_is_read_as_pypulseq_reads_it(tmp_path):

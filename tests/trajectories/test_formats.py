@@ -30,7 +30,7 @@ def trajectory():
 def test_mri_nufft_reads_our_gradients(trajectory, tmp_path):
     facts = export(trajectory, tmp_path / "shots.bin", format="neurospin")
     k, header = mrinufft.io.read_trajectory(str(tmp_path / "shots.bin"), read_shots=True, normalize_factor=None)
-    assert np.allclose(k, trajectory.k, rtol=0, atol=1e-4)
+    assert np.allclose(k, trajectory.points, rtol=0, atol=1e-4)
     assert np.allclose(header["FOV"], trajectory.acquisition.fov)
     assert tuple(header["img_size"]) == trajectory.acquisition.matrix
     assert header["gamma"] * 1e3 == pytest.approx(trajectory.scanner.gamma, rel=1e-6)
@@ -53,9 +53,11 @@ def test_a_shot_for_neurospin_starts_and_ends_at_rest_in_the_middle_of_k_space(t
 
 def test_neurospin_plays_on_ten_microseconds(trajectory, tmp_path):
     other = Scanner(gradient_raster=20e-6, block_raster=20e-6)
-    slow = Trajectory(trajectory.k[:, : n_points(trajectory.acquisition, other)], trajectory.acquisition, other, "slow")
+    slow = Trajectory(
+        trajectory.points[:, : n_points(trajectory.acquisition, other)], trajectory.acquisition, other, "slow"
+    )
     with pytest.raises(ConfigError, match="every 1e-05 s, not 2e-05 s"):
-        export(slow.with_k(slow.k * 0 + 1.0), tmp_path / "shots.bin", format="neurospin")
+        export(slow.with_points(slow.points * 0 + 1.0), tmp_path / "shots.bin", format="neurospin")
 
 
 def test_bart_samples_where_we_do(trajectory, tmp_path):

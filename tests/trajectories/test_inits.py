@@ -64,7 +64,7 @@ PATTERNS = [
 @pytest.mark.parametrize(("acquisition", "scanner"), SETTINGS)
 @pytest.mark.parametrize(("name", "options"), PATTERNS)
 def test_patterns_keep_every_limit_in_plain_differences(name, options, acquisition, scanner):
-    k = plugins.find("init", name)(acquisition, scanner, **options).k.numpy()
+    k = plugins.find("init", name)(acquisition, scanner, **options).points.numpy()
     raster = scanner.gradient_raster
     gradient = (k[:, 1:] - k[:, :-1]) / raster / GAMMA
     slew = (gradient[:, 1:] - gradient[:, :-1]) / raster
@@ -103,7 +103,7 @@ def test_centre_out_spokes_start_at_the_centre_and_cover_the_circle():
 
 def test_spokes_end_on_the_ellipse_where_k_max_differs():
     acquisition = Acquisition((0.2, 0.2), (128, 64), n_shots=7)
-    ends = radial(acquisition, Scanner()).k.numpy()[:, 0] / np.array(acquisition.k_max)
+    ends = radial(acquisition, Scanner()).points.numpy()[:, 0] / np.array(acquisition.k_max)
     np.testing.assert_allclose(np.linalg.norm(ends, axis=-1), 1, rtol=1e-12)
 
 
@@ -111,7 +111,7 @@ def test_spokes_end_on_the_ellipse_where_k_max_differs():
 @pytest.mark.parametrize("centre_out", [False, True])
 def test_three_dimensional_spokes_are_spread_over_the_sphere(angle, centre_out):
     acquisition = Acquisition((0.2, 0.2, 0.2), (64, 64, 64), 400, 500, 4e-6)
-    k = radial(acquisition, Scanner(), angle=angle, centre_out=centre_out).k.numpy()
+    k = radial(acquisition, Scanner(), angle=angle, centre_out=centre_out).points.numpy()
     ends = k[:, -1] / acquisition.k_max[0]
     np.testing.assert_allclose(np.linalg.norm(ends, axis=-1), 1, rtol=1e-2)
     # of evenly spread directions, the mean outer product is a third of the identity
@@ -128,7 +128,7 @@ def test_as_many_lines_as_rows_is_the_full_cartesian_matrix():
 
 @pytest.mark.parametrize("n_shots", [1, 7, 8])
 def test_uniform_lines_are_even_and_one_is_central(n_shots):
-    ky = cartesian(Acquisition(n_shots=n_shots), Scanner()).k.numpy()[:, 0, 1]
+    ky = cartesian(Acquisition(n_shots=n_shots), Scanner()).points.numpy()[:, 0, 1]
     assert np.abs(ky).min() == 0
     np.testing.assert_allclose(np.diff(ky), 128 / 0.22 / n_shots, rtol=1e-12)
 
@@ -137,7 +137,7 @@ def test_uniform_lines_are_even_and_one_is_central(n_shots):
 @pytest.mark.parametrize("n_shots", [24, 25])
 def test_variable_lines_thin_out_from_a_fully_sampled_centre(power, n_shots):
     acquisition = Acquisition(n_shots=n_shots)
-    ky = cartesian(acquisition, Scanner(), spacing="variable", power=power).k.numpy()[:, 0, 1] * 0.22
+    ky = cartesian(acquisition, Scanner(), spacing="variable", power=power).points.numpy()[:, 0, 1] * 0.22
     half = ky[n_shots // 2 :]
     steps = np.diff(half)
     assert half[0] == 0
@@ -152,7 +152,7 @@ def test_variable_lines_thin_out_from_a_fully_sampled_centre(power, n_shots):
 
 def test_variable_lines_with_a_full_matrix_are_the_full_matrix():
     acquisition = Acquisition(matrix=(32, 32), n_shots=32)
-    full, variable = (cartesian(acquisition, Scanner(), spacing=s).k for s in ("uniform", "variable"))
+    full, variable = (cartesian(acquisition, Scanner(), spacing=s).points for s in ("uniform", "variable"))
     assert full.equal(variable)
 
 
@@ -160,7 +160,7 @@ def test_variable_lines_with_a_full_matrix_are_the_full_matrix():
 def test_spirals_start_at_rest_and_end_at_k_max_with_turned_interleaves(density):
     acquisition = Acquisition(n_shots=6)
     trajectory = spiral(acquisition, Scanner(), density=density)
-    k, sampled = (x[..., 0].numpy() + 1j * x[..., 1].numpy() for x in (trajectory.k, trajectory.k_adc))
+    k, sampled = (x[..., 0].numpy() + 1j * x[..., 1].numpy() for x in (trajectory.points, trajectory.k_adc))
     assert (sampled[:, 0] == 0).all()
     assert (trajectory.gradient[:, 0] == 0).all()
     np.testing.assert_allclose(np.abs(k[:, -1]), acquisition.k_max[0], rtol=1e-9)
@@ -178,7 +178,7 @@ def test_spirals_start_at_rest_and_end_at_k_max_with_turned_interleaves(density)
 def test_spirals_in_and_out_are_their_own_point_images(density):
     acquisition = Acquisition(n_shots=6)
     trajectory = spiral(acquisition, Scanner(), density=density, in_out=True)
-    k = trajectory.k[..., 0].numpy() + 1j * trajectory.k[..., 1].numpy()
+    k = trajectory.points[..., 0].numpy() + 1j * trajectory.points[..., 1].numpy()
     edge = acquisition.k_max[0]
     np.testing.assert_allclose(k, -k[:, ::-1], atol=1e-6 * edge)
     np.testing.assert_allclose(np.abs(k[:, [0, -1]]), edge, rtol=1e-9)
@@ -226,7 +226,7 @@ def test_a_spiral_takes_the_time_of_its_equation_of_motion(turns, max_slew):
 
 def test_spiral_turns_are_the_most_that_fit():
     acquisition, scanner = Acquisition(), Scanner()
-    k = spiral(acquisition, scanner).k.numpy()[0]
+    k = spiral(acquisition, scanner).points.numpy()[0]
     angle = np.unwrap(np.angle(k[2:, 0] + 1j * k[2:, 1]))
     most = angle[-1] / (2 * np.pi)
     assert spiral(acquisition, scanner, turns=0.99 * most)

@@ -68,8 +68,8 @@ def export(
         raise ConfigError(f"exporter {format!r} is no trajdesign.interfaces.Format, so its files cannot be proved.")
     if untrusted.ending(path) != exporter.ending.lower():
         raise ConfigError(f"{path} must end in {exporter.ending} for the format {format!r}.")
-    trajectory = trajectory.with_k(trajectory.k.detach())  # of which there are copies
-    if wrong := not_finite(trajectory.k.cpu()):
+    trajectory = trajectory.with_points(trajectory.points.detach())  # of which there are copies
+    if wrong := not_finite(trajectory.points.cpu()):
         raise LimitError(f"{trajectory.name} {wrong}; it cannot be exported.")
     limits.require(trajectory, limits.without(ignore or [], constraints or ()), constraints)
     with ExitStack() as files:

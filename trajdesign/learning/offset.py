@@ -29,14 +29,14 @@ class Offset(nn.Module):
 
     def __init__(self, initial: Trajectory, basis: Tensor, decimation: int) -> None:
         super().__init__()
-        n_shots, _, n_dims = initial.k.shape
+        n_shots, _, n_dims = initial.points.shape
         self.coefficients = nn.Parameter(torch.zeros(n_shots, basis.shape[1], n_dims, dtype=torch.float64))
         self.register_buffer("basis", basis)
         self.register_buffer("k_max", torch.tensor(initial.acquisition.k_max, dtype=torch.float64))
         self.register_buffer("level", None, persistent=False)
         self.decimation = decimation
         self._decimate(decimation)
-        self.to(initial.k.device)
+        self.to(initial.points.device)
 
     def forward(self) -> Tensor:
         """Return the offset (shot, point, dim), 1/m."""

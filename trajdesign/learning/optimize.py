@@ -111,7 +111,7 @@ def optimize(
             elif ranks.is_first:
                 if not goes_on:
                     folder.create(config, overwrite=overwrite)
-                initial.with_k(initial.k, f"{config.name} fixed").save(folder.path / "initial.npz")
+                initial.with_points(initial.points, f"{config.name} fixed").save(folder.path / "initial.npz")
             # all go on from where the first does
             [state] = ranks.gather([_last_state(config, folder, ranks, say, prints)] if ranks.is_first else [])
             if folder.is_finished:

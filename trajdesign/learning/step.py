@@ -85,7 +85,7 @@ class Joint:
         penalty, weighted = self._penalty(wanted, trajectory)
         self.optimizer.zero_grad()
         loss, slope = self._backward(coil_images, numbers, trajectory)
-        goal = (trajectory.k * slope).sum() + (weighted if method != "none" else 0)
+        goal = (trajectory.points * slope).sum() + (weighted if method != "none" else 0)
         if goal.requires_grad:
             goal.backward()
         both = torch.stack([loss, loss.new_tensor(float(asked))])  # so that all ranks leave after the same step
@@ -93,7 +93,7 @@ class Joint:
         self.asked = bool(any_asked)
         if self.parameters:
             self._descend(loss + goal.detach().to(loss))
-        self.trajectory = trajectory.with_k(trajectory.k.detach())
+        self.trajectory = trajectory.with_points(trajectory.points.detach())
         return float(loss), float(penalty.detach())
 
     def settle(self) -> None:
@@ -109,14 +109,14 @@ class Joint:
         if self.learns and (settings.repair or settings.method == "project"):
             self.projection.n_iterations = _FINAL_ITERATIONS
             trajectory = self.projection(trajectory)
-        return trajectory.with_k(trajectory.k.detach(), f"{self.config.name} {self.stage}")
+        return trajectory.with_points(trajectory.points.detach(), f"{self.config.name} {self.stage}")
 
     def state(self) -> JointState:
         """Return all that the next step depends on, beside the config."""
         device = self.ranks.device
         return JointState(
             settled=self.settled,
-            k=self.trajectory.k,
+            k=self.trajectory.points,
             parameterization=self.parameterization.state_dict(),
             network=self.network.state_dict(),
             optimizer=self.optimizer.state_dict(),
@@ -132,7 +132,7 @@ class Joint:
 
     def load_state(self, state: JointState, step: int) -> None:
         """Go on from the `state` after a step, as if there had been no break."""
-        self.trajectory = self.trajectory.with_k(state.k)
+        self.trajectory = self.trajectory.with_points(state.k)
         if state.settled:
             self.parameterization = plugins.build("parameterization", {"kind": FIXED}, self.trajectory)
             self.learns, self.settled = False, True
@@ -171,12 +171,12 @@ class Joint:
         through once, whatever the number of parts.
         """
         settings, device = self.config.training, self.ranks.device
-        k = trajectory.k.detach().requires_grad_(trajectory.k.requires_grad)
+        k = trajectory.points.detach().requires_grad_(trajectory.points.requires_grad)
         total = torch.zeros((), device=device)
         seeds = self.ranks.shard(draw_seeds(len(coil_images) * self.ranks.size, self.noise))
         n_at_once = settings.slices_at_once or slices_at_once(coil_images.shape, device)
         if self.encoding is None or k.requires_grad:  # that of a fixed trajectory is made once
-            played = self.response(trajectory.with_k(k))
+            played = self.response(trajectory.with_points(k))
             self.encoding = Encoding(played, device=device, normal=settings.normal)
             if self.weights is None or k.requires_grad:
                 self.weights = self.encoding.followed_weights(self.weights)

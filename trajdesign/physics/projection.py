@@ -32,7 +32,7 @@ class Projection:
         projected = [c for c in constraints if c.derivative is not None]
         tightest = {c.derivative: c for c in sorted(projected, key=lambda c: c.limit, reverse=True)}
         self._bounds = [_Bound(c, like, self._unit) for c in tightest.values()]
-        identity = torch.eye(like.k.shape[1], dtype=torch.float64)
+        identity = torch.eye(like.points.shape[1], dtype=torch.float64)
         system = identity.clone()
         for bound in self._bounds:
             rows = bound.apply(identity[..., None])[..., 0].contiguous()
@@ -41,10 +41,10 @@ class Projection:
 
     def __call__(self, trajectory: Trajectory) -> Trajectory:
         """Return the nearest trajectory that keeps the limits; `trajectory` may be any finite one."""
-        k = trajectory.k
+        k = trajectory.points
         wanted = k.detach().cpu().double().transpose(0, 1) * self._unit
         playable = self._shrink(self._solve(wanted)).transpose(0, 1) / self._unit
-        return trajectory.with_k(playable.to(k.device) + (k - k.detach()))  # plus zero, which carries the gradient
+        return trajectory.with_points(playable.to(k.device) + (k - k.detach()))  # plus zero, which carries the gradient
 
     def state(self) -> list[list[Tensor]]:
         """Return what is kept from call to call: copy and dual of each limit."""

@@ -34,4 +34,4 @@ class Response:
         scanner = trajectory.scanner
         gradient = self.of_gradient(trajectory.gradient, scanner.gradient_raster)
         steps = gradient.cumsum(dim=1) * (scanner.gamma * scanner.gradient_raster)
-        return trajectory.with_k(torch.cat([trajectory.k[:, :1], trajectory.k[:, :1] + steps], dim=1))
+        return trajectory.with_points(torch.cat([trajectory.points[:, :1], trajectory.points[:, :1] + steps], dim=1))

@@ -87,7 +87,7 @@ def _contents(path: Path | str) -> Contents:
     folder = RunFolder(path)
     results, config = folder.results(), folder.config()
     read = {stage: folder.trajectory_of(stage) for stage in dict.fromkeys([FIXED, *results.stages])}
-    trajectories = {label: trajectory.with_k(trajectory.k, label) for label, trajectory in read.items()}
+    trajectories = {label: trajectory.with_points(trajectory.points, label) for label, trajectory in read.items()}
     last = list(trajectories.values())[-1]
     acting = Response(config.response)(last) if config.response else None
     names = list(dict.fromkeys([*config.limits.constraints, "gradient", "slew"]))
@@ -96,7 +96,7 @@ def _contents(path: Path | str) -> Contents:
         config=config,
         results=results,
         trajectories=trajectories,
-        acting=None if acting is None else last.with_k(acting.k, "as it acts"),
+        acting=None if acting is None else last.with_points(acting.points, "as it acts"),
         psfs={label: psf(trajectory) for label, trajectory in trajectories.items()},
         findings={label: limits.check(t, names, config.limits.options) for label, t in trajectories.items()},
         examples=_examples({stage: (folder, stage) for stage in results.stages}),
@@ -188,7 +188,7 @@ def _fixed_and_learned(study: Study, kin: list[Cell], out: Path | str) -> dict[s
         if not cell.is_fixed:
             label, folder = study.label(cell.values, "parameterization", *study.further), training.folder(cell, out)
             start = folder.start()
-            if not any(np.array_equal(start.k, known.k) for known in trajectories.values()):
+            if not any(np.array_equal(start.points, known.points) for known in trajectories.values()):
                 trajectories[f"{label}, start" if "start" in trajectories else "start"] = start
             trajectories[label] = folder.trajectory()
     return {label: (trajectory, psf(trajectory)) for label, trajectory in trajectories.items()}

@@ -42,6 +42,6 @@ def fit(samples: Tensor, acquisition: Acquisition, scanner: Scanner, name: str =
 
 def fit_residual(trajectory: Trajectory, samples: Tensor) -> tuple[float, float]:
     """Max and rms distance between `Trajectory.k_adc` and `samples`, in units of 1/FOV."""
-    fov = trajectory.k.new_tensor(trajectory.acquisition.fov)
+    fov = trajectory.points.new_tensor(trajectory.acquisition.fov)
     distance = ((trajectory.k_adc - samples) * fov).norm(dim=-1)
     return float(distance.max()), float(distance.square().mean().sqrt())

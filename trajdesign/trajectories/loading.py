@@ -144,7 +144,7 @@ def placed(
     trajectory = fit(wanted, acquisition, scanner, Path(path).stem)
     residual = fit_residual(trajectory, wanted)
     if known is None:  # what is played around the samples is to fit too
-        reach = trajectory.k.abs().amax(dim=(0, 1)).numpy() * fov
+        reach = trajectory.points.abs().amax(dim=(0, 1)).numpy() * fov
         holds = tuple(map(max, matrix, smallest_matrix(reach)))
         trajectory = replace(trajectory, acquisition=replace(acquisition, matrix=holds))
     return trajectory, residual

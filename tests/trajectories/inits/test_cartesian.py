@@ -14,7 +14,7 @@ GAMMA = 42.577478461e6
 
 def in_lines(trajectory):
     """Return where the control points lie along their line, 0 to 1 (point,), and k_y (shot, point) in 1/FOV."""
-    k = trajectory.k.numpy()
+    k = trajectory.points.numpy()
     return (k[0, :, 0] / trajectory.acquisition.k_max[0] + 1) / 2, k[..., 1] * trajectory.acquisition.fov[1]
 
 
@@ -27,7 +27,7 @@ def test_waves_are_sines_about_their_rows():
 
 
 def test_a_wave_of_zero_is_the_straight_line():
-    k = cartesian(Acquisition(n_shots=5), Scanner()).k
+    k = cartesian(Acquisition(n_shots=5), Scanner()).points
     assert (k[:, :, 1] == k[:, :1, 1]).all()
 
 
@@ -50,7 +50,7 @@ def test_by_default_waves_are_at_98_percent_of_a_limit(wave, norm, n_samples, ma
 def test_focused_waves_follow_their_formula_at_the_limits(focus):
     acquisition, scanner = Acquisition(n_shots=3), Scanner()
     trajectory = cartesian(acquisition, scanner, wave=0.5, focus=focus)
-    k = trajectory.k.numpy() / acquisition.k_max[0]
+    k = trajectory.points.numpy() / acquisition.k_max[0]
     np.testing.assert_allclose(np.diff(k[:, :, 1], axis=0), 0.5 * 2 / 3, atol=1e-3)
     s = np.sign(k[1, :, 0]) * np.abs(k[1, :, 0]) ** (1 / focus)
     row = 0.5 * (k[1, 0, 1] + k[1, -1, 1])
@@ -65,14 +65,16 @@ def test_focused_waves_follow_their_formula_at_the_limits(focus):
     slew, gradient = (np.linalg.norm(x[1].numpy(), axis=-1) for x in (trajectory.slew, trajectory.gradient))
     used = np.maximum(slew / scanner.max_slew, (gradient[1:] + gradient[:-1]) / 2 * GAMMA * 4e-6 * 0.22)
     assert (used > 0.95).mean() > 0.85
-    assert cartesian(acquisition, scanner, focus=focus).k.equal(cartesian(acquisition, scanner).k), "without a wave"
+    assert cartesian(acquisition, scanner, focus=focus).points.equal(cartesian(acquisition, scanner).points), (
+        "without a wave"
+    )
 
 
 def test_lines_that_are_already_too_fast_get_no_waves():
     straight = cartesian(Acquisition(), Scanner())
     # the line needs 99 percent of this scanner's gradient, and a wave may use 98
     weak = Scanner(max_gradient=float(straight.gradient.max()) / 0.99)
-    k = cartesian(Acquisition(), weak, wave=0.1).k
+    k = cartesian(Acquisition(), weak, wave=0.1).points
     assert (k[:, :, 1] == k[:, :1, 1]).all()
 
 
@@ -92,7 +94,7 @@ def test_options_out_of_range_are_refused(options, sentence):
 
 def random_rows(n_shots, **options):
     """Return k_y of random lines (shot,), 1/FOV."""
-    k = cartesian(Acquisition(n_shots=n_shots), Scanner(), spacing="random", **options).k.numpy()
+    k = cartesian(Acquisition(n_shots=n_shots), Scanner(), spacing="random", **options).points.numpy()
     return k[:, 0, 1] * 0.22
 
 
@@ -132,5 +134,5 @@ def test_random_lines_have_the_density_that_was_asked_for(power):
 
 def test_as_many_random_lines_as_rows_are_the_full_matrix():
     acquisition = Acquisition(matrix=(32, 32), n_shots=32)
-    full, drawn = (cartesian(acquisition, Scanner(), spacing=s).k for s in ("uniform", "random"))
+    full, drawn = (cartesian(acquisition, Scanner(), spacing=s).points for s in ("uniform", "random"))
     assert full.equal(drawn)

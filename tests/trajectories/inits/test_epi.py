@@ -13,7 +13,7 @@ GAMMA = 42.577478461e6
 
 def on_lines(trajectory):
     """Return the rows of control points (shot, line), 1/FOV, where each line crosses k_x = 0."""
-    k = trajectory.k.numpy()
+    k = trajectory.points.numpy()
     crossed = np.diff(np.sign(k[0, :, 0])) != 0
     return k[:, 1:, 1][:, crossed] * trajectory.acquisition.fov[1]
 
@@ -44,13 +44,13 @@ def test_density_moves_the_lines_to_the_centre():
 def test_a_single_line_a_shot_is_straight_and_of_constant_speed():
     trajectory = epi(Acquisition(n_shots=4), Scanner(), lines=1)
     np.testing.assert_allclose(trajectory.slew, 0, atol=1e-6)
-    np.testing.assert_allclose(trajectory.k[:, -1, 0], -trajectory.k[:, 0, 0])
+    np.testing.assert_allclose(trajectory.points[:, -1, 0], -trajectory.points[:, 0, 0])
 
 
 @pytest.mark.parametrize("acquisition", [Acquisition(n_shots=8), Acquisition((0.3, 0.2), (96, 128), 3, 700, 5e-6)])
 def test_lines_run_to_and_fro_between_the_edges(acquisition):
     trajectory = epi(acquisition, Scanner())
-    kx = trajectory.k.numpy()[:, :, 0] / acquisition.k_max[0]
+    kx = trajectory.points.numpy()[:, :, 0] / acquisition.k_max[0]
     np.testing.assert_allclose(np.abs(kx[:, [0, -1]]), 1, rtol=1e-12)
     between = np.split(kx[0], np.flatnonzero(np.diff(np.sign(kx[0]))) + 1)
     turns = np.array([part[np.abs(part).argmax()] for part in between[1:-1]])
@@ -93,7 +93,7 @@ def test_a_readout_that_just_suffices_is_at_a_limit_all_the_time():
 def test_lines_are_the_most_that_fit():
     acquisition, scanner = Acquisition(), Scanner()
     most = on_lines(epi(acquisition, scanner)).shape[1]
-    assert epi(acquisition, scanner, lines=most).k.equal(epi(acquisition, scanner).k)
+    assert epi(acquisition, scanner, lines=most).points.equal(epi(acquisition, scanner).points)
     with pytest.raises(LimitError):
         epi(acquisition, scanner, lines=most + 1)
 

@@ -17,14 +17,14 @@ ACQUISITION = Acquisition(matrix=(64, 48), n_shots=4, n_samples=600)
 def saved(tmp_path):
     """Return a trajectory, and the file that holds it."""
     trajectory = spiral(ACQUISITION, Scanner())
-    trajectory.with_k(trajectory.k, "my spiral").save(tmp_path / "k.npz")
+    trajectory.with_points(trajectory.points, "my spiral").save(tmp_path / "k.npz")
     return trajectory, str(tmp_path / "k.npz")
 
 
 def test_a_file_gives_its_control_points_back(saved):
     trajectory, path = saved
     again = plugins.build("init", {"kind": "file", "path": path}, ACQUISITION, Scanner())
-    assert again.k.equal(trajectory.k)
+    assert again.points.equal(trajectory.points)
     assert again.name == "my spiral"
     assert (again.acquisition, again.scanner) == (ACQUISITION, Scanner())
 

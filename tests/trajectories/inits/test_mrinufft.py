@@ -37,7 +37,7 @@ def of_mri_nufft(acquisition, pattern, n_points, options):
     ],
 )
 def test_a_pattern_that_can_be_played_is_that_of_mri_nufft(acquisition, pattern, options):
-    k = build(acquisition, pattern, options).k.numpy()
+    k = build(acquisition, pattern, options).points.numpy()
     np.testing.assert_allclose(k, of_mri_nufft(acquisition, pattern, k.shape[1], options), rtol=0, atol=1e-9)
 
 
@@ -54,13 +54,13 @@ def test_another_one_keeps_its_path_and_mri_nufft_finds_it_playable(acquisition,
     scanner = Scanner(max_gradient=40e-3, max_slew=60.0)
     trajectory = build(acquisition, pattern, options, scanner)
     path = of_mri_nufft(acquisition, pattern, 100_000, options)
-    for shot, wanted in zip(trajectory.k.numpy(), path, strict=True):
+    for shot, wanted in zip(trajectory.points.numpy(), path, strict=True):
         assert cKDTree(wanted).query(shot)[0].max() * max(acquisition.fov) < 0.05
         np.testing.assert_allclose(shot[[0, -1]], wanted[[0, -1]], rtol=0, atol=2e-3)
     hardware = utils.Hardware(gmax=40e-3, smax=60.0, grad_raster_time=10e-6)
     fov, matrix = ((*values, values[-1])[:3] for values in (acquisition.fov, acquisition.matrix))
     theirs = utils.Acquisition(fov=fov, img_size=matrix, hardware=hardware)
-    samples = trajectory.k.numpy() / (2 * np.array(acquisition.k_max))
+    samples = trajectory.points.numpy() / (2 * np.array(acquisition.k_max))
     checked = utils.compute_gradients_and_slew_rates(samples, theirs)
     assert utils.check_hardware_constraints(*checked, theirs)[0]
 

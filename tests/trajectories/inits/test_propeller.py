@@ -10,7 +10,7 @@ from trajdesign.trajectories.inits.propeller import propeller
 
 def blades(trajectory):
     """Return the control points kx + i ky (shot, point), 1/FOV, with every blade turned back onto the first."""
-    k = trajectory.k.numpy() * np.array(trajectory.acquisition.fov)
+    k = trajectory.points.numpy() * np.array(trajectory.acquisition.fov)
     n_shots = len(k)
     return (k[..., 0] + 1j * k[..., 1]) * np.exp(-1j * np.pi * np.arange(n_shots) / n_shots)[:, None]
 
@@ -34,7 +34,7 @@ def test_the_corners_of_a_blade_lie_on_the_circle():
 
 def test_blades_are_shrunk_where_k_max_differs():
     acquisition = Acquisition((0.2, 0.2), (128, 64), n_shots=4)
-    k, whole = propeller(acquisition, Scanner()).k, propeller(Acquisition((0.2, 0.2), n_shots=4), Scanner()).k
+    k, whole = propeller(acquisition, Scanner()).points, propeller(Acquisition((0.2, 0.2), n_shots=4), Scanner()).points
     np.testing.assert_allclose(k[..., 0], whole[..., 0], atol=1e-9)
     np.testing.assert_allclose(k[..., 1], whole[..., 1] / 2, atol=1e-9)
 
@@ -47,7 +47,10 @@ def test_a_single_line_a_blade_is_a_spoke():
 
 def test_a_blade_of_nearly_the_whole_matrix_has_the_lines_of_an_epi_shot():
     acquisition = Acquisition(matrix=(16, 16), n_shots=1, n_samples=3000)
-    strip, shot = propeller(acquisition, Scanner(), lines=15).k.numpy(), epi(acquisition, Scanner(), lines=16).k.numpy()
+    strip, shot = (
+        propeller(acquisition, Scanner(), lines=15).points.numpy(),
+        epi(acquisition, Scanner(), lines=16).points.numpy(),
+    )
     for k, lines in ((strip, 15), (shot, 16)):
         rows = k[0, 1:, 1][np.diff(np.sign(k[0, :, 0])) != 0] * 0.22
         # lines as short as these have no straight part: the blip starts right after k_x = 0

@@ -25,7 +25,7 @@ def test_tiny_golden_angles_are_those_of_the_paper(index, angle):
 def test_the_first_tiny_golden_angle_is_the_golden_one():
     acquisition, scanner = Acquisition(n_shots=13), Scanner()
     first = radial(acquisition, scanner, angle="tiny-golden", golden_index=1)
-    assert first.k.equal(radial(acquisition, scanner, angle="golden").k)
+    assert first.points.equal(radial(acquisition, scanner, angle="golden").points)
 
 
 @pytest.mark.parametrize("index", [2, 7])

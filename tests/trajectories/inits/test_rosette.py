@@ -15,7 +15,7 @@ GAMMA = 42.577478461e6
 
 def as_complex(trajectory):
     """Return the control points kx + i ky (shot, point), 1/FOV."""
-    k = trajectory.k.numpy() * np.array(trajectory.acquisition.fov)
+    k = trajectory.points.numpy() * np.array(trajectory.acquisition.fov)
     return k[..., 0] + 1j * k[..., 1]
 
 
@@ -59,7 +59,7 @@ def test_the_control_points_lie_on_the_rosette_that_was_asked_for(petals, turns)
 
 def test_shots_are_turned_evenly_and_shrunk_where_k_max_differs():
     acquisition = Acquisition((0.2, 0.2), (128, 64), n_shots=5)
-    k = rosette(acquisition, Scanner()).k.numpy()
+    k = rosette(acquisition, Scanner()).points.numpy()
     k = k[..., 0] + 2j * k[..., 1]
     np.testing.assert_allclose(k, k[0] * np.exp(2j * np.pi * np.arange(5) / 5)[:, None], atol=1e-9)
 
@@ -67,7 +67,7 @@ def test_shots_are_turned_evenly_and_shrunk_where_k_max_differs():
 def test_petals_are_the_most_that_fit():
     acquisition, scanner = Acquisition(), Scanner()
     most = len(tips(as_complex(rosette(acquisition, scanner))[0]))
-    assert rosette(acquisition, scanner, petals=most).k.equal(rosette(acquisition, scanner).k)
+    assert rosette(acquisition, scanner, petals=most).points.equal(rosette(acquisition, scanner).points)
     with pytest.raises(LimitError, match=rf"petals = {most + 1} takes .* or fewer petals"):
         rosette(acquisition, scanner, petals=most + 1)
 

@@ -255,7 +255,7 @@ def open_trajectory(path: Path, foreign: Foreign, scanner: ScannerOptions) -> "t
 def _note_fit(path: Path, trajectory: "Trajectory", residual: tuple[float, float], foreign: Foreign) -> None:
     acquisition, (largest, rms) = trajectory.acquisition, residual
     rough = " (corners or noise, which no amplifier plays)" if largest > _NOTED else ""
-    reach = float((trajectory.k_adc.abs() / trajectory.k.new_tensor(acquisition.k_max)).max())
+    reach = float((trajectory.k_adc.abs() / trajectory.points.new_tensor(acquisition.k_max)).max())
     doubts = [f"k reaches {reach:.2g} of what that matrix holds"] if reach < _SHORT else []
     doubts += ["the voxels are large"] if not foreign.matrix and max(acquisition.voxel) > _COARSE else []
     console.note(

@@ -33,11 +33,11 @@ class BSplineOffsets(Parameterization):
         self, initial: Trajectory, *, n_control: int = 100, degree: Literal[2, 3] = 3, decimation: Decimation = 1
     ) -> None:
         super().__init__(initial)
-        self.offset = Offset(initial, b_splines(initial.k.shape[1], n_control, degree), decimation)
+        self.offset = Offset(initial, b_splines(initial.points.shape[1], n_control, degree), decimation)
 
     def forward(self) -> Trajectory:
         """See `Parameterization.forward`."""
-        return self.initial.with_k(self.initial.k + self.offset())
+        return self.initial.with_points(self.initial.points + self.offset())
 
     def refine(self, progress: float) -> None:
         """See `Parameterization.refine`."""

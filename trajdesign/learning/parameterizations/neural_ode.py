@@ -85,7 +85,7 @@ class NeuralODE(Parameterization):
                 raise ConfigError(f"parameterization.{option} is {value}; it must be positive.")
         if hidden > _MOST_WIDTH or n_code > _MOST_WIDTH:
             raise ConfigError(f"parameterization.hidden is {hidden}, n_code {n_code}; they are at most {_MOST_WIDTH}.")
-        n_intervals, n_dims = initial.k.shape[1] - 1, initial.k.shape[2]
+        n_intervals, n_dims = initial.points.shape[1] - 1, initial.points.shape[2]
         if n_code and n_code < n_dims:
             raise ConfigError(f"parameterization.n_code is {n_code}; it is 0, or {n_dims} or more.")
         raster = initial.scanner.gradient_raster
@@ -96,18 +96,18 @@ class NeuralODE(Parameterization):
             )
         self.length = max(1, round(n_intervals / n_control))
         n_segments = math.ceil(n_intervals / self.length)
-        k_max = initial.k.new_tensor(initial.acquisition.k_max)
+        k_max = initial.points.new_tensor(initial.acquisition.k_max)
         tau = relaxation / raster  # time is counted in rasters, k in k_max
         decay = math.exp(-self.length / tau)
         power = torch.arange(n_segments)[:, None] - torch.arange(n_segments) - 1
         self.register_buffer("carry", torch.where(power >= 0, decay ** power.clamp_min(0), 0.0).double())
         self.register_buffer("k_max", k_max.double())
-        padded = torch.cat([initial.k, initial.k[:, -1:].expand(-1, self.length, -1)], dim=1) / k_max
+        padded = torch.cat([initial.points, initial.points[:, -1:].expand(-1, self.length, -1)], dim=1) / k_max
         segments = padded.unfold(1, self.length + 1, self.length)[:, :n_segments].permute(3, 0, 1, 2)
         self.field = _Field(segments.float(), tau, n_code, hidden)
         self.method, self.adjoint = method, adjoint
         self.rtol, self.atol, self.max_steps = rtol, atol, max_steps
-        self.to(initial.k.device)
+        self.to(initial.points.device)
 
     def forward(self) -> Trajectory:
         """See `Parameterization.forward`.
@@ -134,7 +134,7 @@ class NeuralODE(Parameterization):
         departure = self._join(local.double(), times)
         if not bool(torch.isfinite(departure).all()):
             raise DivergedError(f"the ODE solver {self.method} left the finite numbers; lower the learning rate.")
-        return self.initial.with_k(self.initial.k + departure * self.k_max)
+        return self.initial.with_points(self.initial.points + departure * self.k_max)
 
     def _limit_steps(self) -> None:
         """Let the adaptive solver ask for as many velocities as its steps may take: it has no end of its own."""
@@ -153,7 +153,7 @@ class NeuralODE(Parameterization):
         whole = (local + forgotten * carried)[:-1].permute(1, 2, 0, 3).flatten(1, 2)
         end = local[-1] + forgotten[-1] * carried
         whole = torch.cat([whole, end[:, -1:]], dim=1)
-        return whole[:, : self.initial.k.shape[1]]
+        return whole[:, : self.initial.points.shape[1]]
 
 
 class _Field(nn.Module):

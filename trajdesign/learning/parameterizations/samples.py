@@ -28,11 +28,11 @@ class Samples(Parameterization):
         super().__init__(initial)
         if gap < 1:
             raise ConfigError(f"parameterization.gap is {gap}; it is 1, for every point, or more.")
-        self.offset = Offset(initial, natural_spline(initial.k.shape[1], gap), decimation)
+        self.offset = Offset(initial, natural_spline(initial.points.shape[1], gap), decimation)
 
     def forward(self) -> Trajectory:
         """See `Parameterization.forward`."""
-        return self.initial.with_k(self.initial.k + self.offset())
+        return self.initial.with_points(self.initial.points + self.offset())
 
     def refine(self, progress: float) -> None:
         """See `Parameterization.refine`."""

@@ -21,4 +21,4 @@ class Extent(Constraint):
 
     def measure(self, trajectory: Trajectory) -> Tensor:
         """Largest |k| / k_max over the axes at every control point (shot, point)."""
-        return (trajectory.k / trajectory.k.new_tensor(self.acquisition.k_max)).abs().amax(dim=-1)
+        return (trajectory.points / trajectory.points.new_tensor(self.acquisition.k_max)).abs().amax(dim=-1)

@@ -100,7 +100,7 @@ def design(
     raster = scanner.gradient_raster
     moment = scanner.gamma * raster  # of a sample of 1 T/m, in 1/m
     readout = trajectory.gradient.detach().cpu().double().numpy()
-    k = trajectory.k.detach().cpu().double().numpy()
+    k = trajectory.points.detach().cpu().double().numpy()
     if wrong := not_finite(k):
         raise LimitError(f"{trajectory.name} {wrong}.")
     step = bridge_slew * scanner.max_slew * raster

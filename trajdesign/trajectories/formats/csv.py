@@ -25,7 +25,7 @@ class Csv(Format):
         acquisition, scanner = trajectory.acquisition, trajectory.scanner
         axes = "xyz"[: acquisition.n_dims]
         gradient = trajectory.gradient.detach().cpu().double().numpy()
-        k = trajectory.k.detach().cpu().double().numpy()
+        k = trajectory.points.detach().cpu().double().numpy()
         n_shots, n_samples = gradient.shape[:2]
         times = point_times(acquisition, scanner)[:-1] + scanner.gradient_raster / 2
         table = np.column_stack(
@@ -69,4 +69,4 @@ class Csv(Format):
             "max_gradient": float(np.linalg.norm(gradient, axis=-1).max()),
             "max_slew": float(np.linalg.norm(slew, axis=-1).max()),
         }
-        return {"csv": trajectory.with_k(torch.from_numpy(k)).k_adc.numpy()}, facts
+        return {"csv": trajectory.with_points(torch.from_numpy(k)).k_adc.numpy()}, facts

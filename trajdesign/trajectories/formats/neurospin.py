@@ -65,7 +65,7 @@ class Neurospin(Format):
         gradient = shots.gradient[..., : acquisition.n_dims]
         largest = np.abs(gradient).max() * 1e3
         ends = np.zeros((2, acquisition.n_shots, acquisition.n_dims))
-        centre = int(trajectory.k.detach().square().sum(dim=(0, 2)).argmin())
+        centre = int(trajectory.points.detach().square().sum(dim=(0, 2)).argmin())
         header = [
             _VERSION,
             acquisition.n_dims,
@@ -74,7 +74,7 @@ class Neurospin(Format):
             math.ceil(scanner.gradient_raster / acquisition.dwell - RASTER_ROUNDING),
             scanner.gamma,
             *gradient.shape[:2],
-            centre / (trajectory.k.shape[1] - 1),
+            centre / (trajectory.points.shape[1] - 1),
             largest,
             _RECONSTRUCTION,
             0.0,  # time of writing: the same trajectory makes the same file
@@ -99,9 +99,11 @@ class Neurospin(Format):
             "max_gradient": float(np.linalg.norm(at_rest, axis=-1).max()),
             "max_slew": float(np.linalg.norm(slew, axis=-1).max()),
         }
-        if found.k.shape != trajectory.k.shape:
-            raise LimitError(f"the written file has a readout of the shape {found.k.shape}, not {trajectory.k.shape}.")
-        return {"neurospin": trajectory.with_k(torch.from_numpy(found.k)).k_adc.numpy()}, facts
+        if found.k.shape != trajectory.points.shape:
+            raise LimitError(
+                f"the written file has a readout of the shape {found.k.shape}, not {trajectory.points.shape}."
+            )
+        return {"neurospin": trajectory.with_points(torch.from_numpy(found.k)).k_adc.numpy()}, facts
 
     def read(self, path: Path) -> Samples:
         """Integrate the gradients of a file; k are control points of the readout alone."""

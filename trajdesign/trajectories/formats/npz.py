@@ -55,7 +55,7 @@ class Npz(Format):
     def write(self, trajectory: Trajectory, path: Path) -> dict[str, Any]:
         """Save the trajectory, and return ``n_points``, the control points of a shot."""
         trajectory.save(path)
-        return {"n_points": trajectory.k.shape[1]}
+        return {"n_points": trajectory.points.shape[1]}
 
     def read_back(self, path: Path, trajectory: Trajectory) -> tuple[dict[str, NDArray], dict[str, Any]]:
         """Read the file as any of our own."""
@@ -126,7 +126,7 @@ def _own(arrays: dict[str, NDArray], path: Path) -> Trajectory:
 
 def _require_believable(trajectory: Trajectory, k_adc: Tensor, path: Path) -> None:
     """Refuse a trajectory that is not finite, in another unit, or does not play the file's `k_adc`."""
-    k, edge = trajectory.k.numpy(), np.array(trajectory.acquisition.k_max)
+    k, edge = trajectory.points.numpy(), np.array(trajectory.acquisition.k_max)
     if wrong := not_finite(k):
         raise InputError(f"{path}: k {wrong}.")
     if (np.abs(k) > _MOST_REACH * edge).any():

@@ -54,11 +54,13 @@ def file(
         raise ConfigError(f"file: {path} says itself what its k is; leave k_unit out.")
     given = {"acquisition": acquisition, "scanner": scanner}
     for table, key in _MUST_AGREE:
-        if key == "n_samples" and found.k.shape[1] == n_points(acquisition, scanner):
+        if key == "n_samples" and found.points.shape[1] == n_points(acquisition, scanner):
             continue  # the same control points
         theirs, ours = getattr(getattr(found, table), key), getattr(given[table], key)
         if np.shape(theirs) != np.shape(ours) or not np.allclose(theirs, ours, rtol=1e-9, atol=0):
             raise ConfigError(f"file: {path} has {table}.{key} = {theirs}, the config {ours}; make the two the same.")
     remedy = "take the scanner that it was made for, or move it onto the limits with trajdesign.project"
-    k = inside(found.k.numpy(), acquisition)
-    return feasible(k, acquisition, scanner, f"file: {path}", "a shot", remedy).with_k(torch.from_numpy(k), found.name)
+    k = inside(found.points.numpy(), acquisition)
+    return feasible(k, acquisition, scanner, f"file: {path}", "a shot", remedy).with_points(
+        torch.from_numpy(k), found.name
+    )
