@@ -492,7 +492,7 @@ def test_a_format_reads_what_it_wrote_itself(name, tmp_path):
     if isinstance(found, Samples):
         scale = 1 / 0.22 if found.unit == "1/fov" else 1.0
         wanted = trajectory.k_adc if found.raster is None else trajectory.points
-        np.testing.assert_allclose(found.points * scale, wanted, rtol=0, atol=1e-3)
+        np.testing.assert_allclose(found.k * scale, wanted, rtol=0, atol=1e-3)
     else:
         assert torch.equal(found.points, trajectory.points)
 
@@ -516,16 +516,16 @@ def test_a_format_from_elsewhere(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(tmp_path)
     trajectory = tiny()
-    facts = export(trajectory, tmp_path / "a.points", format="raw_k:RawK")
+    facts = export(trajectory, tmp_path / "a.k", format="raw_k:RawK")
     assert (facts["k_error_fov_by_reader"], facts["scale"]) == ({"raw": 0.0}, 1.0)
-    np.testing.assert_array_equal(np.fromfile(tmp_path / "a.points"), trajectory.k_adc.numpy().ravel())
+    np.testing.assert_array_equal(np.fromfile(tmp_path / "a.k"), trajectory.k_adc.numpy().ravel())
     with pytest.raises(LimitError, match=r"raw reads a k from the file that is .*/FOV away"):
-        export(trajectory, tmp_path / "b.points", format="raw_k:RawK", options={"scale": 1.01})
+        export(trajectory, tmp_path / "b.k", format="raw_k:RawK", options={"scale": 1.01})
     with pytest.raises(ConfigError, match=r"must end in \.K"):
         export(trajectory, tmp_path / "b.csv", format="raw_k:RawK")
     with pytest.raises(ConfigError, match=r"'raw_k:no_format' is no trajdesign\.interfaces\.Format"):
-        export(trajectory, tmp_path / "b.points", format="raw_k:no_format")
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["a.points", "raw_k.py"]
+        export(trajectory, tmp_path / "b.k", format="raw_k:no_format")
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["a.k", "raw_k.py"]
 
 
 # --- data sources ---

@@ -470,7 +470,7 @@ def test_a_file_of_ours_says_all_of_itself(tmp_path):
     assert not isinstance(foreign_files.read(tmp_path / "foreign.npz"), Trajectory)
     for name in ("x.npz", "x", "x.dat"):  # of ours, whatever it is called
         trajectory.save(tmp_path / name)
-        assert torch.equal(foreign_files.read(tmp_path / name).k, trajectory.points)
+        assert torch.equal(foreign_files.read(tmp_path / name).points, trajectory.points)
         assert torch.equal(load(tmp_path / name).points, trajectory.points)
     with pytest.raises(ConfigError, match=r"x\.npz says its unit, .* itself; leave them out\.$"):
         load_sampled(tmp_path / "x.npz", Scanner(), Given("1/m", FOV, 4e-6))
