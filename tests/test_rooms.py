@@ -17,6 +17,7 @@ ROOT = Path(trajdesign.__file__).parent
 STAIRCASE = [
     "__main__",
     "cli",
+    "measuring",
     "exporting",
     "reporting",
     "studies",
@@ -42,6 +43,7 @@ AS_FUNCTIONS = {
     ),
     ("learning.evaluation", "reconstruction.reconstructors.adjoint"),
     ("exporting.virtual_scan", "reconstruction.reconstructors.adjoint"),
+    ("exporting.raw_data", "trajectories.formats.mrd"),
     ("exporting.virtual_scan", "trajectories.formats.mrd"),
     ("reporting.plots", "physics.constraints.gradient"),
     ("reporting.plots", "physics.constraints.receiver"),
@@ -52,7 +54,7 @@ AS_FUNCTIONS = {
 ONLY_USERS = {
     "typer": {"cli.app", "cli.commands"},
     "rich": {"cli.console"},
-    "matplotlib": {"reporting.drawing", "reporting.plots", "reporting.study_plots"},
+    "matplotlib": {"reporting.drawing", "reporting.measured", "reporting.plots", "reporting.study_plots"},
     "jinja2": {"reporting.webpage"},
     "markupsafe": {"reporting.webpage"},
     "torchkbnufft": {"encoding.nufft"},
@@ -68,7 +70,7 @@ ONLY_USERS = {
     "h5py": {"data.hdf5.chunks", "data.hdf5.reader", "data.hdf5.sandbox", "data.mrd", "data.raw"},
     "pydicom": {"data.dicom"},
     "twixtools": {"data.measured.twix_blocks"},
-    "nibabel": {"data.nifti"},
+    "nibabel": {"data.nifti", "measuring.outputs"},
     "pydantic": {"config.models", "plugins"},
 }
 #: Modules that read files which the program itself, or its system, has made.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from trajdesign.exporting.virtual_scan import scan as scan
     from trajdesign.learning.optimize import optimize as optimize
     from trajdesign.learning.run_folder import load as load
+    from trajdesign.measuring.reconstruct import reconstruct as reconstruct
     from trajdesign.physics.limits import check as check
     from trajdesign.physics.projection import project as project
     from trajdesign.reporting.report import draw as draw
@@ -45,6 +46,7 @@ _HOMES = {
     "optimize": "learning.optimize",
     "project": "physics.projection",
     "psf": "encoding.psf",
+    "reconstruct": "measuring.reconstruct",
     "scan": "exporting.virtual_scan",
 }
 

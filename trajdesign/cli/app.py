@@ -17,6 +17,7 @@ from trajdesign.cli.commands.export import export
 from trajdesign.cli.commands.list import list_
 from trajdesign.cli.commands.optimize import optimize
 from trajdesign.cli.commands.psf import psf
+from trajdesign.cli.commands.reconstruct import reconstruct
 from trajdesign.cli.commands.report import report
 from trajdesign.cli.commands.scan import scan
 from trajdesign.cli.commands.study import study
@@ -32,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (optimize, study, compare, check, export, scan, psf, report):
+for command in (optimize, study, compare, check, export, scan, reconstruct, psf, report):
     app.command()(command)
 app.add_typer(config)
 app.command("list")(list_)

@@ -13,6 +13,7 @@ from trajdesign.files import untrusted
 from trajdesign.files.atomic import atomic_path
 from trajdesign.interfaces import Reconstructor
 from trajdesign.learning.trained import TrainedRun
+from trajdesign.reconstruction.brightness import brightness
 
 #: What the program says of itself, as the extra file ``trajdesign.json``.
 _INPUTS = {
@@ -26,9 +27,9 @@ def export_network(run: Path | str, path: Path | str, *, stage: str | None = Non
     """Write a trained network, with the adjoint of its trajectory, as a program of ``torch.export`` (``.pt2``).
 
     ``torch.export.load(path).module()(kspace)`` is the image (batch, 1, y, x), float32, of k-space (batch, coil, shot,
-    sample), complex64, whose images are about as bright as those in training: near 1. It needs no package but torch,
-    and takes any number of images and coils. Where the run's coil maps come from a prescan (``training.coil_maps``),
-    they are a second argument (batch, coil, y, x). Samples are transformed by exact sums.
+    sample), complex64, of any brightness: each image is brought to that of training, and back. It needs no package but
+    torch, and takes any number of images and coils. Where the run's coil maps come from a prescan
+    (``training.coil_maps``), they are a second argument (batch, coil, y, x). Samples are transformed by exact sums.
 
     `run` is the folder of a finished run, `stage` by default what was trained last.
 
@@ -84,6 +85,7 @@ class _Program(nn.Module):
     def forward(self, kspace: Tensor, coil_maps: Tensor | None = None) -> Tensor:
         """Return images (batch, 1, y, x) from k-space (batch, coil, shot, sample)."""
         shots = zip(kspace.unbind(2), self.x.unbind(0), self.y.unbind(0), strict=True)
-        images = sum((samples[..., None] * y).mT @ x for samples, x, y in shots)
+        images = sum(((samples[..., None] * y).mT @ x for samples, x, y in shots), start=torch.zeros(()))
         encoding = self.encoding if coil_maps is None else self.encoding.with_maps(coil_maps)
-        return self.network(images, encoding)
+        scale = brightness(images)
+        return self.network(images / scale, encoding) * scale

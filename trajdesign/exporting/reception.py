@@ -39,10 +39,10 @@ class Reception:
     def sampled(
         self, coil_images: Tensor, events: NDArray[np.integer], acquisition: Acquisition
     ) -> tuple[Tensor, float, float]:
-        """Return the signal (coil, shot, sample), the time of the echo, s, and the gain that makes up for the decay.
+        """Return the signal, the time of the echo, s, and the gain that makes up for the decay.
 
-        `coil_images` are the object as the coils see it (coil, y, x). The ADC `events` of each shot (shot, repetition)
-        are averaged.
+        `coil_images` are the object as the coils see it (coil, y, x), `events` the ADC events of each shot (shot,
+        repetition); the signal is (coil, shot, repetition, sample).
         """
         played, flat = self.played, events.ravel()
         k, turned = stacked(played.k, flat), torch.from_numpy(stacked(coherence.dephasing(played), flat))
@@ -67,7 +67,7 @@ class Reception:
                 f"of the signal exp(-{decay:.4g}) is left at the echo, {echo * 1e3:.4g} ms after the excitation; "
                 "give a longer t2_star or t2, s."
             )
-        return kspace.unflatten(1, events.shape).mean(dim=2), echo, math.exp(decay)
+        return kspace.unflatten(1, events.shape), echo, math.exp(decay)
 
 
 def refocused(t2: float | None, t2_star: float | None) -> float | None:

@@ -19,6 +19,7 @@ from trajdesign.encoding.nufft import nufft_adjoint
 from trajdesign.encoding.operator import angles
 from trajdesign.encoding.voxel_signal import receiver_noise
 from trajdesign.errors import ConfigError
+from trajdesign.exporting import raw_data
 from trajdesign.exporting.reception import (
     MOST_TURNS,
     Reception,
@@ -109,17 +110,17 @@ def scan(
 
     The object is a thin slice; its voxels are points, as in training, and the physics is that of
     `trajdesign.encoding.voxel_signal.signal`, on the path of `trajdesign.pulseq.coherence`. The receiver's gain makes
-    up for the decay until the echo, because networks know images of one brightness. Noise scans are left out. The
-    labels ``LIN`` and ``SLC`` say of which shot and slice an ADC event is; events of one shot are averaged. The same
-    object lies in every slice; the worst image is shown.
+    up for the decay until the echo, because networks know images of one brightness. Noise scans are no part of the
+    image. The labels ``LIN`` and ``SLC`` say of which shot and slice an ADC event is; events of one shot are averaged.
+    The same object lies in every slice; the worst image is shown.
 
     Parameters
     ----------
     path
         The ``.seq`` file, 2D.
     out
-        Folder to write: ``image.npy``, ``reconstruction.png`` with the map of errors, ``raw.h5`` (ISMRMRD: the signal
-        of all coils, slice after slice and, with a run, of each shot once, and k as read from the file) and
+        Folder to write: ``image.npy``, ``reconstruction.png`` with the map of errors, ``raw.h5`` (ISMRMRD, as of a
+        scanner: every ADC event in the order in which it is played, noise scans too, and k as read from the file) and
         ``scan.json``.
     object
         ``phantom``, or a file for the data source of the run (``images`` without one), scaled to the field of view as
@@ -153,7 +154,8 @@ def scan(
     t2_prime = refocused(t2, t2_star)
     with ExitStack() as files:
         to = {name: files.enter_context(atomic_path(out / name, overwrite=overwrite)) for name in _FILES}
-        told = player.read(path).without_noise()
+        whole = player.read(path)
+        told = whole.without_noise()
         trained = None if run is None else TrainedRun.load(run)
         slices = slices_of(told, path, None if trained is None else trained.trajectory.acquisition)
         acquisition = acquisition_of(told, slices[0], path) if trained is None else trained.trajectory.acquisition
@@ -174,13 +176,15 @@ def scan(
             promised, wanted = trained.promised(coil_images), trained.trajectory.k_adc
             error = max(distance(stacked(told.k, events), wanted, acquisition) for events in slices)
             facts |= {"max_told_k_error_fov": error, "turns_across_slice": turns(played, path)}
-        scans, signals, places = [], [], []
+        scans, signals = list[Scanned](), list[Tensor]()
+        level = noise * math.sqrt(slices[0].shape[1])  # of each event, so that the average's is as told
         for number, events in enumerate(slices):
             kspace, echo, gain = physics.sampled(coil_images, events, acquisition)
-            signals.append(kspace + receiver_noise(tuple(kspace.shape), noise, acquisition, seed + number))
-            places.append(torch.from_numpy(stacked(played.k, events).mean(axis=1)))
+            kspace = kspace + receiver_noise(tuple(kspace.shape), level, acquisition, seed + number)
+            signals.append(kspace.flatten(1, 2).to(torch.complex64))
+            kspace, k = kspace.mean(dim=2), torch.from_numpy(stacked(played.k, events).mean(axis=1))
             found = facts | {"slice": number, "echo_time": echo}
-            scans.append(_compared(coil_images, signals[-1] * gain, places[-1], acquisition, trained, promised, found))
+            scans.append(_compared(coil_images, kspace * gain, k, acquisition, trained, promised, found))
         errors = [one.facts.get("nrmse_to_promised", one.facts["image"]["nrmse"]) for one in scans]
         scanned = scans[int(np.argmax(errors))]
         scanned.facts["nrmse_of_slices"] = errors
@@ -189,8 +193,8 @@ def scan(
             remark = _remark(scanned.facts) if departure is None else None
             scanned.facts.update(is_of_run=departure is None, departure=departure, remark=remark)
         of = Scanner(**told.nucleus(path))
-        of_slices, k = torch.stack(signals).numpy(), torch.stack(places).numpy()
-        mrd.write(to["raw.h5"], of_slices, k, acquisition, of, slice_thickness=thickness(told, path))
+        readouts = raw_data.readouts(whole, played, slices, signals, level, acquisition, seed + len(slices))
+        mrd.write(to["raw.h5"], readouts, acquisition, of, slice_thickness=thickness(told, path))
         _write(scanned, to)
     return scanned
 

@@ -4,6 +4,8 @@ import contextlib
 import io
 import warnings
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,10 +49,11 @@ class Mrd(Format):
     def write(self, trajectory: Trajectory, path: Path) -> dict[str, Any]:
         """Write header and trajectory, and return ``n_acquisitions``; options that are not positive are refused."""
         acquisition = trajectory.acquisition
-        no_signal = np.zeros((1, 1, acquisition.n_shots, acquisition.n_samples), dtype=np.complex64)
-        k = trajectory.k_adc.detach().cpu().double().numpy()[None]
+        no_signal = np.zeros((1, acquisition.n_samples), dtype=np.complex64)
+        k = trajectory.k_adc.detach().cpu().double().numpy()
+        readouts = [Readout(no_signal, of_shot, shot) for shot, of_shot in enumerate(k)]
         options = {"field_strength": self.field_strength, "slice_thickness": self.slice_thickness}
-        write(path, no_signal, k, acquisition, trajectory.scanner, **options)
+        write(path, readouts, acquisition, trajectory.scanner, **options)
         return {"n_acquisitions": acquisition.n_shots}
 
     def read_back(self, path: Path, trajectory: Trajectory) -> tuple[dict[str, NDArray], dict[str, Any]]:
@@ -75,10 +78,24 @@ class Mrd(Format):
         return {"mrd": cycles.astype(float) / fov}, {}
 
 
+@dataclass(frozen=True)
+class Readout:
+    """What one ADC event sampled: `signal` (coil, sample), complex, at `k` (sample, dim), 1/m.
+
+    `shot`, `number` of the slice, and `average` are counters; noise has none.
+    """
+
+    signal: np.ndarray
+    k: np.ndarray
+    shot: int = 0
+    number: int = 0
+    average: int = 0
+    is_noise: bool = False
+
+
 def write(
     path: Path,
-    kspace: np.ndarray,
-    k: np.ndarray,
+    readouts: Sequence[Readout],
     acquisition: Acquisition,
     scanner: Scanner,
     *,
@@ -91,10 +108,8 @@ def write(
     ----------
     path
         The file.
-    kspace
-        Signal (slice, coil, shot, sample), complex; the file holds complex64.
-    k
-        Where it was sampled (slice, shot, sample, dim), 1/m.
+    readouts
+        In the order in which they were played.
     acquisition
         Field of view, matrix and timing for the header.
     scanner
@@ -105,26 +120,33 @@ def write(
     if not (field_strength > 0 and slice_thickness > 0):
         raise ConfigError(f"field_strength {field_strength:g}, slice_thickness {slice_thickness:g}: both are positive.")
     ismrmrd = _library()
-    cycles = k * np.array(acquisition.fov)
+    of_slices: dict[int, list[int]] = {}
+    for count, one in enumerate(readouts):
+        if not one.is_noise:
+            of_slices.setdefault(one.number, []).append(count)
+    flags = {
+        ismrmrd.ACQ_FIRST_IN_SLICE: {counts[0] for counts in of_slices.values()},
+        ismrmrd.ACQ_LAST_IN_SLICE: {counts[-1] for counts in of_slices.values()},
+        ismrmrd.ACQ_IS_NOISE_MEASUREMENT: {count for count, one in enumerate(readouts) if one.is_noise},
+    }
     content = io.BytesIO()  # HDF5 ends the process where a disk is full
     with contextlib.closing(ismrmrd.Dataset(content)) as file:
-        frequency = round(GAMMA["1H"] * field_strength)
-        header = _header(acquisition, scanner, kspace.shape[:2], frequency, slice_thickness)
+        frequency, n_coils = round(GAMMA["1H"] * field_strength), len(readouts[0].signal)
+        header = _header(acquisition, scanner, (len(of_slices), n_coils), frequency, slice_thickness)
         file.write_xml_header(header.toXML("utf-8"))
-        for count, (number, shot) in enumerate(np.ndindex(cycles.shape[:2])):
-            position = cycles[number, shot]
+        for count, one in enumerate(readouts):
+            cycles = one.k * np.array(acquisition.fov)
             readout = ismrmrd.Acquisition()
-            readout.resize(acquisition.n_samples, kspace.shape[1], acquisition.n_dims)
-            readout.traj[:] = position
-            readout.data[:] = kspace[number, :, shot]
+            readout.resize(one.signal.shape[1], n_coils, acquisition.n_dims)
+            readout.traj[:] = cycles
+            readout.data[:] = one.signal
             readout.sample_time_us = acquisition.dwell * 1e6
-            readout.center_sample = int(np.square(position).sum(axis=1).argmin())
-            readout.idx.kspace_encode_step_1, readout.idx.slice = shot, number
-            readout.scan_counter = count
-            if shot == 0:
-                readout.set_flag(ismrmrd.ACQ_FIRST_IN_SLICE)
-            if shot == acquisition.n_shots - 1:
-                readout.set_flag(ismrmrd.ACQ_LAST_IN_SLICE)
+            readout.center_sample = int(np.square(cycles).sum(axis=1).argmin())
+            readout.idx.kspace_encode_step_1, readout.idx.slice = one.shot, one.number
+            readout.idx.average, readout.scan_counter = one.average, count
+            for flag, counts in flags.items():
+                if count in counts:
+                    readout.set_flag(flag)
             file.append_acquisition(readout)
     path.write_bytes(content.getbuffer())
 

@@ -1,0 +1,244 @@
+"""Which sample of a raw file is which: the n-th ADC event that a Pulseq file plays is the n-th one of the raw file.
+
+What a raw file counts itself is not looked at: under a Pulseq sequence a scanner counts nothing, or wrongly.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trajdesign.acquisition import Acquisition
+from trajdesign.data.measured.measurement import Measurement
+from trajdesign.errors import InputError
+from trajdesign.exporting import reception
+from trajdesign.pulseq import coherence
+from trajdesign.pulseq.reader.kspace import KSpace
+from trajdesign.pulseq.reader.sequence import SeqFile
+
+_Samples = NDArray[np.complex64]
+
+
+@dataclass(frozen=True, eq=False)
+class Assigned:
+    """Samples in their places.
+
+    Parameters
+    ----------
+    kspace
+        (frame, slice, coil, shot, sample), complex64; averages are averaged.
+    acquisition
+        Field of view, matrix and shots; its samples are those that the sequence asks for.
+    oversampling
+        Samples measured for each of them.
+    noise
+        Without an object (coil, sample).
+    noise_dwell
+        Of the noise, s.
+    n_averages
+        Of each shot.
+    played
+        The ADC events that sample the object, with all samples that were measured; None without a file.
+    events
+        Events of `played` of each slice in the first frame (shot, average).
+    """
+
+    kspace: Tensor
+    acquisition: Acquisition
+    oversampling: int = 1
+    noise: _Samples | None = None
+    noise_dwell: float | None = None
+    n_averages: int = 1
+    played: SeqFile | None = None
+    events: tuple[NDArray[np.integer], ...] = ()
+
+
+def by_sequence(raw: Measurement, file: SeqFile, path: Path, acquisition: Acquisition | None) -> Assigned:
+    """Put samples in their places by a Pulseq file.
+
+    Parameters
+    ----------
+    raw
+        What was measured.
+    file, path
+        What was played, and its path for sentences.
+    acquisition
+        Of the run that the file is the export of; without one it is told by the file.
+
+    Raises
+    ------
+    InputError
+        If events, samples, shots or coils of the two differ, or the file is of a volume; the sentence has both numbers.
+    """
+    imaging = coherence.imaging(file) & ~_calibration(file)
+    if not imaging.any():
+        raise InputError(f"{path} samples no object: none of its {len(file.adcs)} ADC events follows an excitation.")
+    found = _matched(raw, file, path, imaging)
+    told = _only(file, imaging)
+    places = np.flatnonzero(imaging).tolist()
+    objects = [found[i] for i in places]
+    factor = _oversampling(dict(zip(places, objects, strict=True)), file, raw, path)
+    frames = told.labels.get("REP", np.zeros(len(told.adcs), dtype=int))
+    kspace, slices, first = [], [], None
+    for frame in np.unique(frames):
+        inside = np.flatnonzero(frames == frame)
+        part = _only(told, frames == frame)
+        slices = reception.slices_of(part, path, acquisition)
+        acquisition = acquisition or reception.acquisition_of(part, slices[0], path)
+        kspace.append([_averaged(objects, inside[events]) for events in slices])
+        first = first or (part, slices)
+    if len({tuple(one.shape for one in frame) for frame in kspace}) > 1:
+        raise InputError(f"{path} has repetitions (label REP) that are not alike.")
+    assert first is not None
+    assert acquisition is not None
+    reception.require_flat(first[0], path)
+    others = np.flatnonzero(~coherence.imaging(file)).tolist()
+    quiet = [found[i] for i in others if i in found and _is_noise(file, i)]
+    noise = np.concatenate(quiet, axis=1) if quiet else raw.noise
+    return Assigned(
+        kspace=torch.from_numpy(np.stack([np.stack(frame) for frame in kspace])),
+        acquisition=acquisition,
+        oversampling=factor,
+        noise=noise,
+        noise_dwell=told.adcs[0].dwell / factor if quiet else raw.noise_dwell,
+        n_averages=first[1][0].shape[1],
+        played=finer(first[0], factor),
+        events=tuple(first[1]),
+    )
+
+
+def by_shape(raw: Measurement, acquisition: Acquisition, what: str) -> Assigned:
+    """Put samples in their places where no Pulseq file tells which is which: by the shape of an array, or one slice.
+
+    Raises
+    ------
+    InputError
+        If the numbers differ from those of `what`.
+    """
+    noisy = raw.flags.get("noise", np.zeros(len(raw.events), dtype=bool))
+    objects = [event for event, is_noise in zip(raw.events, noisy, strict=True) if not is_noise]
+    n_frames, n_slices, n_shots = raw.layout or (1, 1, len(objects))
+    sizes = sorted({event.shape for event in objects})
+    wanted = acquisition.n_shots, acquisition.n_samples
+    if len(sizes) != 1 or (n_shots, sizes[0][1]) != wanted:
+        of = " or ".join(str(size[1]) for size in sizes)
+        raise InputError(
+            f"{raw.path} has {n_shots} shots of {of} samples, {what} {wanted[0]} of {wanted[1]}; is it of another run? "
+            "Where slices, averages or a noise scan are among the shots, give the .seq file that was played."
+        )
+    kspace = np.stack(objects).reshape(n_frames, n_slices, n_shots, *sizes[0]).swapaxes(2, 3)
+    return Assigned(torch.from_numpy(np.ascontiguousarray(kspace)), acquisition, 1, raw.noise, raw.noise_dwell)
+
+
+def finer(file: SeqFile, factor: int) -> SeqFile:
+    """Return a file whose receiver samples `factor` times as often, in the same time."""
+    if factor == 1:
+        return file
+    adcs = tuple(
+        replace(
+            adc,
+            event=replace(
+                adc.event,
+                count=adc.count * factor,
+                dwell=adc.dwell / factor,
+                modulation=None if adc.event.modulation is None else np.repeat(adc.event.modulation, factor),
+            ),
+        )
+        for adc in file.adcs
+    )
+    return replace(file, adcs=adcs, k=KSpace(file.block_edges, file.pulses, adcs, file.waveforms))
+
+
+def _only(file: SeqFile, which: NDArray[np.bool_]) -> SeqFile:
+    """Return a file with some of its ADC events alone."""
+    adcs = tuple(file.adcs[i] for i in np.flatnonzero(which))
+    labels = {name: values[which] for name, values in file.labels.items()}
+    return replace(file, adcs=adcs, labels=labels, k=KSpace(file.block_edges, file.pulses, adcs, file.waveforms))
+
+
+def _calibration(file: SeqFile) -> NDArray[np.bool_]:
+    """Tell which ADC events are for coil maps alone (adc,)."""
+    none = np.zeros(len(file.adcs), dtype=int)
+    return (file.labels.get("REF", none) != 0) & (file.labels.get("IMA", none) == 0)
+
+
+def _is_noise(file: SeqFile, event: int) -> bool:
+    return bool(file.labels["NOISE"][event]) if "NOISE" in file.labels else coherence.excited(file)[event] < 0
+
+
+def _matched(raw: Measurement, file: SeqFile, path: Path, imaging: NDArray[np.bool_]) -> dict[int, _Samples]:
+    """Return what each ADC event of a file sampled (coil, sample), by its number, of the imaging ones at least."""
+    events = list(raw.events)
+    noisy = raw.flags.get("noise", np.zeros(len(events), dtype=bool))
+    quiet = [event for event, is_noise in zip(events, noisy, strict=True) if not is_noise]
+    whole, objects = list(range(len(file.adcs))), np.flatnonzero(imaging).tolist()
+    if raw.layout is not None and (ordered := _ordered(raw, file, path, imaging)):
+        return ordered
+    for numbers, measured in ((whole, events), (whole, quiet), (objects, quiet)):
+        pieces = [_n_pieces(file, i) for i in numbers]
+        if len(measured) == sum(pieces) != len(pieces):  # as interpreters cut long ADC events
+            edges = np.cumsum([0, *pieces])
+            measured = [np.concatenate(measured[a:b], axis=1) for a, b in itertools.pairwise(edges)]
+        if len(measured) == len(numbers):
+            return dict(zip(numbers, measured, strict=True))
+    n_noise, n_other = int(noisy.sum()), len(whole) - len(objects)
+    raise InputError(
+        f"{raw.path} has {len(events)} ADC events{f' ({n_noise} of noise)' if n_noise else ''}, {path} plays "
+        f"{len(whole)}{f' ({n_other} of noise, navigators or calibration)' if n_other else ''}: it is not what this "
+        "file measured, or not all of it."
+    )
+
+
+def _ordered(raw: Measurement, file: SeqFile, path: Path, imaging: NDArray[np.bool_]) -> dict[int, _Samples] | None:
+    """Return the events of an array (repetition, slice, shot) that is in this order, not in that of playing."""
+    n_frames, n_slices, n_shots = raw.layout or (0, 0, 0)
+    numbers = np.flatnonzero(imaging)
+    part = _only(file, imaging)
+    slices = coherence.slices(part)
+    if n_frames == n_slices == 1:
+        return None  # nothing that the shape tells: they are as they were played
+    lines = part.labels.get("LIN", np.arange(len(numbers)))
+    order = np.lexsort((np.arange(len(numbers)), lines, slices))
+    n_each = len(np.unique(lines)) if "LIN" in part.labels else len(numbers) // len(np.unique(slices))
+    wanted = len(numbers) // max(1, len(np.unique(slices)) * n_each), len(np.unique(slices)), n_each
+    if (n_frames, n_slices, n_shots) != wanted or n_frames * n_slices * n_shots != len(numbers):
+        return None
+    of_slices = numbers[order].reshape(n_slices, n_shots, n_frames).transpose(2, 0, 1).ravel()
+    return dict(zip(of_slices.tolist(), raw.events, strict=True))
+
+
+def _n_pieces(file: SeqFile, event: int) -> int:
+    """Return in how many pieces interpreters take an ADC event."""
+    longest = file.numbers("MaxAdcSegmentLength")
+    return -(-file.adcs[event].count // int(longest[0])) if longest and longest[0] >= 1 else 1
+
+
+def _oversampling(objects: Mapping[int, _Samples], file: SeqFile, raw: Measurement, path: Path) -> int:
+    """Return how many samples were measured for each that the file asks for; refuse what is no whole number."""
+    coils = sorted({len(event) for event in objects.values()})
+    if len(coils) > 1:
+        raise InputError(f"{raw.path} has ADC events of {coils[0]} to {coils[-1]} coils; one image needs one number.")
+    found = set()
+    for number, event in objects.items():
+        count = file.adcs[number].count
+        factor, rest = divmod(event.shape[1], count)
+        if rest or factor < 1:
+            raise InputError(
+                f"{raw.path} has {event.shape[1]} samples in ADC event {number}, {path} asks for {count}: neither "
+                "as many nor a whole number of times as many."
+            )
+        found.add(factor)
+    if len(found) > 1:
+        raise InputError(f"{raw.path} has {min(found)} to {max(found)} times the samples that {path} asks for.")
+    return found.pop()
+
+
+def _averaged(objects: Sequence[_Samples], events: NDArray[np.integer]) -> _Samples:
+    """Return the mean (coil, shot, sample) over the last axis of events (shot, average)."""
+    shots = [np.mean([objects[i] for i in shot], axis=0, dtype=np.complex64) for shot in events]
+    return np.stack(shots, axis=1)

@@ -1,0 +1,133 @@
+"""How well images explain what was measured: ||A x - y|| / ||y||, which shows when k, a shot or a coil is wrong."""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trajdesign.encoding.operator import Encoding
+
+# Parts in which a readout is shown over time.
+_N_PARTS = 32
+#: A residual is too large if it is so many times what the same reconstruction leaves of data that it explains itself,
+#: beside noise, of which the level is not known better than by such a part.
+TOO_LARGE, _NOISE_MARGIN = 3.0, 1.15
+#: A shot stands out if its residual is so many times that of most, beside noise.
+_OF_MOST = 1.3
+# Samples at the centre and at the edge of k-space, as parts of all; how much stronger the signal of a coil that sees an
+# object is at the centre at least.
+_CENTRE, _EDGE, _SEES = 0.05, 0.25, 2.0
+
+
+@dataclass
+class Residual:
+    """Sums of |A x - y|^2 and |y|^2 over all slices and frames.
+
+    Parameters
+    ----------
+    of_shots, over_time
+        Of the misfit (shot,) and (part of the readout,).
+    signal_of_shots, signal_over_time
+        The same of the data.
+    """
+
+    of_shots: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
+    over_time: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
+    signal_of_shots: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
+    signal_over_time: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
+
+    def add(self, encoding: Encoding, coil_images: Tensor, kspace: Tensor, *, scaled: bool = False) -> None:
+        """Add what coil images (1, coil, y, x) leave of k-space (coil, shot, sample).
+
+        `scaled` images may first be multiplied by the best number: the adjoint is not as bright as its object.
+        """
+        explained = encoding.forward(coil_images)[0].to(torch.complex128)
+        measured = kspace.to(torch.complex128)
+        if scaled:
+            power = float(explained.abs().square().sum())
+            explained = explained * ((explained.conj() * measured).sum() / power if power else 0.0)
+        misfit, power_of = (explained - measured).abs().square().sum(0), measured.abs().square().sum(0)
+        self.of_shots = self.of_shots + misfit.sum(1).numpy()
+        self.signal_of_shots = self.signal_of_shots + power_of.sum(1).numpy()
+        self.over_time = self.over_time + _parts(misfit)
+        self.signal_over_time = self.signal_over_time + _parts(power_of)
+
+    @property
+    def total(self) -> float:
+        """||A x - y|| / ||y||."""
+        return float(_root(self.of_shots.sum(), self.signal_of_shots.sum()))
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the numbers, as parts of the data: of all, of each shot and over time in the shot.
+
+        A shot without signal has the residual of its misfit to the signal of most.
+        """
+        return {
+            "total": self.total,
+            "of_shots": self.per_shot().tolist(),
+            "over_time": _root(self.over_time, self.signal_over_time).tolist(),
+        }
+
+    def per_shot(self) -> NDArray[np.float64]:
+        """Return the residual of each shot (shot,), as a part of its own signal, or of that of most if it has less."""
+        return _root(self.of_shots, np.maximum(self.signal_of_shots, 0.1 * np.median(self.signal_of_shots)))
+
+
+def is_too_large(found: Residual, promised: Residual, noise: float) -> bool:
+    """Tell whether a residual is far beyond what the reconstruction promises.
+
+    Parameters
+    ----------
+    found
+        Of the data.
+    promised
+        Of data that the same images would give, reconstructed in the same way, without noise.
+    noise
+        ||n|| / ||y||, the part of the data that is noise.
+    """
+    return found.total**2 > (TOO_LARGE * promised.total) ** 2 + _NOISE_MARGIN * noise**2
+
+
+def outstanding(found: Residual, noise: float) -> list[int]:
+    """Return the shots whose residual is far beyond that of most, the worst first."""
+    squared = found.per_shot() ** 2
+    limit = _OF_MOST**2 * np.median(squared) + noise**2
+    return [int(shot) for shot in np.argsort(-squared) if squared[shot] > limit]
+
+
+def blind_coils(kspace: Tensor, k: Tensor) -> list[int]:
+    """Return the coils that see nothing: at the centre of k-space they receive no more than at its edge.
+
+    Parameters
+    ----------
+    kspace
+        (slice, coil, shot, sample), complex.
+    k
+        (shot, sample, dim).
+    """
+    radius = torch.linalg.vector_norm(k.flatten(0, 1), dim=-1)
+    order = radius.argsort()
+    power = kspace.flatten(2).abs().square().mean(0)
+    n = len(order)
+    centre = power[:, order[: max(1, math.ceil(_CENTRE * n))]].mean(1)
+    edge = power[:, order[-max(1, math.ceil(_EDGE * n)) :]].mean(1)
+    return [int(coil) for coil in torch.nonzero(centre <= _SEES**2 * edge).flatten()]
+
+
+def silent_shots(kspace: Tensor) -> list[int]:
+    """Return the shots of k-space (slice, coil, shot, sample) that hold zeros alone in one slice at least."""
+    silent = (kspace.abs().amax((1, 3)) == 0).any(0)
+    return [int(shot) for shot in torch.nonzero(silent).flatten()]
+
+
+def _parts(values: Tensor) -> NDArray[np.float64]:
+    """Return the sums of values (shot, sample) in each part of the readout."""
+    return np.array([float(part.sum()) for part in values.sum(0).chunk(_N_PARTS)])
+
+
+def _root(misfit: NDArray[np.float64], power: NDArray[np.float64]) -> NDArray[np.float64]:
+    misfit, power = np.asarray(misfit, float), np.asarray(power, float)
+    return np.sqrt(np.divide(misfit, power, out=np.zeros_like(misfit), where=power > 0))
