@@ -416,3 +416,22 @@ def test_bart_solves_sense_on_the_raw_data_as_we_do(run, kept, bart, tmp_path):
     theirs = np.linalg.norm(solved * maps.numpy(), axis=0)
     assert misfit(theirs, ours.numpy()) < 0.01
     assert misfit(theirs, torch.linalg.vector_norm(coil_images, dim=0).numpy()) < 0.2
+
+
+def test_the_raw_data_hold_the_noise_scan_and_every_average(run, tmp_path):
+    export(run.trajectory(), tmp_path / "x.seq", options={"sequence": {"kind": "ute_2d", "n_dummies": 1}})
+    export(run.trajectory(), tmp_path / "n.seq", options={"sequence": {"n_dummies": 0, "noise_scan": True}})
+    found = {}
+    for name in ("x", "n"):
+        scan(tmp_path / f"{name}.seq", run=run.path, out=tmp_path / name, noise=0.05)
+        with ismrmrd.Dataset(str(tmp_path / name / "raw.h5"), create_if_needed=False) as file:
+            found[name] = [file.read_acquisition(i) for i in range(file.number_of_acquisitions())]
+    assert [(s.idx.kspace_encode_step_1, s.idx.average) for s in found["x"]] == [
+        (i, j) for i in range(4) for j in (0, 1)
+    ]
+    first, *others = (s.is_flag_set(ismrmrd.ACQ_IS_NOISE_MEASUREMENT) for s in found["n"])
+    assert (first, any(others), len(others)) == (True, False, 4)
+    assert np.std(found["n"][0].data) == pytest.approx(0.05 * N, rel=0.1)
+    # the two half pulses of a shot have noise of their own, and more, so that of the average is as told
+    halves = found["x"][0].data - found["x"][1].data
+    assert np.std(halves) == pytest.approx(0.05 * N * 2, rel=0.1)

@@ -15,7 +15,9 @@ _N_PARTS = 32
 #: A residual is too large if it is so many times what the same reconstruction leaves of data that it explains itself,
 #: beside noise, of which the level is not known better than by such a part.
 TOO_LARGE, _NOISE_MARGIN = 3.0, 1.15
-#: A shot stands out if its residual is so many times that of most, beside noise.
+#: Below so many times, nothing is looked for in it: it has the size that it has on sound data.
+ORDINARY = 1.3
+# A shot stands out if its residual is so many times that of most, beside noise.
 _OF_MOST = 1.3
 # Samples at the centre and at the edge of k-space, as parts of all; how much stronger the signal of a coil that sees an
 # object is at the centre at least.
@@ -76,7 +78,7 @@ class Residual:
         return _root(self.of_shots, np.maximum(self.signal_of_shots, 0.1 * np.median(self.signal_of_shots)))
 
 
-def is_too_large(found: Residual, promised: Residual, noise: float) -> bool:
+def is_too_large(found: Residual, promised: Residual, noise: float, times: float = TOO_LARGE) -> bool:
     """Tell whether a residual is far beyond what the reconstruction promises.
 
     Parameters
@@ -87,8 +89,10 @@ def is_too_large(found: Residual, promised: Residual, noise: float) -> bool:
         Of data that the same images would give, reconstructed in the same way, without noise.
     noise
         ||n|| / ||y||, the part of the data that is noise.
+    times
+        What is promised may be exceeded so many times.
     """
-    return found.total**2 > (TOO_LARGE * promised.total) ** 2 + _NOISE_MARGIN * noise**2
+    return found.total**2 > (times * promised.total) ** 2 + _NOISE_MARGIN * noise**2
 
 
 def outstanding(found: Residual, noise: float) -> list[int]:

@@ -214,7 +214,7 @@ def _delay(found: Assigned, encodings: Sequence[Encoding], delay: str | Sequence
         return {"axes": list(best.axes), "by": best.by, "tried": tried, "criterion": criterion}
     axes = [] if isinstance(delay, str) else [float(late) for late in delay]
     if len(axes) != 2 or not max(map(abs, axes)) <= _LONGEST_DELAY:
-        raise ConfigError(f"delay is {axes}: it is 'auto', or of x and y, s, at most {_LONGEST_DELAY:g} s each.")
+        raise ConfigError(f"delay is {delay!r}: it is 'auto', or of x and y, s, at most {_LONGEST_DELAY:g} s each.")
     return {"axes": axes, "by": "given"}
 
 
@@ -321,8 +321,6 @@ def _warnings(
         for coil in consistency.blind_coils(every, encodings[0].omega.double())
     ]
     sentences += [f"shot {shot} is missing: its samples are all zero." for shot in consistency.silent_shots(every)]
-    k, dwell = _k_and_dwell(found, encodings[middle])
-    late = delays.suspected(_near_one(found.kspace[0, middle]), k, found.acquisition, dwell)
     residual, promise = sums["cg_sense"], promised["cg_sense"]
     if consistency.is_too_large(residual, promise, level):
         shots = consistency.outstanding(residual, level)[:8]
@@ -330,8 +328,13 @@ def _warnings(
         sentences.append(
             f"CG-SENSE leaves {residual.total:.1%} of the data unexplained; of data that its image gives itself it "
             f"leaves {promise.total:.1%}, and noise is {level:.1%}: k is not as it is taken to be (a delay, another "
-            f"order of the shots, another gradient system), the object moved, or the field is off.{which}"
+            "order of the shots, another gradient system), the object moved or is larger than the field of view, or "
+            f"the field is off.{which}"
         )
+    late = None
+    if consistency.is_too_large(residual, promise, level, consistency.ORDINARY):
+        k, dwell = _k_and_dwell(found, encodings[middle])
+        late = delays.suspected(_near_one(found.kspace[0, middle]), k, found.acquisition, dwell)
     if late is not None and abs(late) > delays.SUSPICIOUS:
         sentences.append(
             f"the data agree best with gradients that act about {abs(late) * 1e6:.1f} us "
