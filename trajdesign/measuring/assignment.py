@@ -57,6 +57,13 @@ class Assigned:
     played: SeqFile | None = None
     events: tuple[NDArray[np.integer], ...] = ()
 
+    @property
+    def file(self) -> SeqFile:
+        """`played`, of samples whose places a file told."""
+        if self.played is None:
+            raise ValueError("no Pulseq file told the places of these samples")
+        return self.played
+
 
 def by_sequence(raw: Measurement, file: SeqFile, path: Path, acquisition: Acquisition | None) -> Assigned:
     """Put samples in their places by a Pulseq file.
@@ -84,19 +91,16 @@ def by_sequence(raw: Measurement, file: SeqFile, path: Path, acquisition: Acquis
     objects = [found[i] for i in places]
     factor = _oversampling(dict(zip(places, objects, strict=True)), file, raw, path)
     frames = told.labels.get("REP", np.zeros(len(told.adcs), dtype=int))
-    kspace, slices, first = [], [], None
-    for frame in np.unique(frames):
+    parts = [_only(told, frames == frame) for frame in np.unique(frames)]
+    slices = reception.slices_of(parts[0], path, acquisition)
+    acquisition = acquisition or reception.acquisition_of(parts[0], slices[0], path)
+    kspace = []
+    for frame, part in zip(np.unique(frames), parts, strict=True):
         inside = np.flatnonzero(frames == frame)
-        part = _only(told, frames == frame)
-        slices = reception.slices_of(part, path, acquisition)
-        acquisition = acquisition or reception.acquisition_of(part, slices[0], path)
-        kspace.append([_averaged(objects, inside[events]) for events in slices])
-        first = first or (part, slices)
+        kspace.append([_averaged(objects, inside[events]) for events in reception.slices_of(part, path, acquisition)])
     if len({tuple(one.shape for one in frame) for frame in kspace}) > 1:
         raise InputError(f"{path} has repetitions (label REP) that are not alike.")
-    assert first is not None
-    assert acquisition is not None
-    reception.require_flat(first[0], path)
+    reception.require_flat(parts[0], path)
     others = np.flatnonzero(~coherence.imaging(file)).tolist()
     quiet = [found[i] for i in others if i in found and _is_noise(file, i)]
     noise = np.concatenate(quiet, axis=1) if quiet else raw.noise
@@ -106,9 +110,9 @@ def by_sequence(raw: Measurement, file: SeqFile, path: Path, acquisition: Acquis
         oversampling=factor,
         noise=noise,
         noise_dwell=told.adcs[0].dwell / factor if quiet else raw.noise_dwell,
-        n_averages=first[1][0].shape[1],
-        played=finer(first[0], factor),
-        events=tuple(first[1]),
+        n_averages=slices[0].shape[1],
+        played=finer(parts[0], factor),
+        events=tuple(slices),
     )
 
 

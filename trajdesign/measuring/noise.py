@@ -60,8 +60,8 @@ def estimated_variance(kspace: Tensor) -> float:
     n = kspace.shape[-1] - len(weights) + 1
     if n < 1:
         return 0.0
-    differences = sum(w * kspace[..., i : i + n].to(torch.complex128) for i, w in enumerate(weights.tolist()))
-    assert isinstance(differences, Tensor)
+    parts = (w * kspace[..., i : i + n].to(torch.complex128) for i, w in enumerate(weights.tolist()))
+    differences = sum(parts, torch.zeros((), dtype=torch.complex128))
     over_time = differences.abs().square().mean((0, 1)) / weights.square().sum()
     return min(float(part.mean()) for part in over_time.chunk(_N_PARTS))
 

@@ -28,6 +28,7 @@ from trajdesign.pulseq.response import k_of_file
 from trajdesign.reconstruction.brightness import brightness
 from trajdesign.trajectory import MAX_K_ERROR_FOV
 
+_NEEDED = "give the run, the .seq file that was played, or the _k.npz file of an export."
 # More than any gradient system has, s.
 _LONGEST_DELAY = 1e-4
 
@@ -108,7 +109,7 @@ def reconstruct(
     if k is not None and (run is not None or seq is not None):
         raise ConfigError("k: it is for data without a run and a .seq file; leave one of them out.")
     if run is None and seq is None and k is None:
-        raise ConfigError("give the run, the .seq file that was played, or the _k.npz file of an export.")
+        raise ConfigError(_NEEDED)
     with ExitStack() as files:
         to = outputs.reserved(out, files, with_network=run is not None, overwrite=overwrite)
         trained = None if run is None else TrainedRun.load(run, stage)
@@ -152,26 +153,25 @@ def _by_file(
 ) -> tuple[Assigned, list[Encoding]]:
     """Return the samples in their places, and the encoding of each slice."""
     if seq is None:
-        assert trained is not None
+        if trained is None:
+            raise ConfigError(_NEEDED)
         found = assignment.by_shape(measured, trained.trajectory.acquisition, str(run))
         return found, [trained.encoding] * found.kspace.shape[1]
     file = player.read(seq, signed=False)
     found = assignment.by_sequence(measured, file, seq, None if trained is None else trained.trajectory.acquisition)
-    assert found.played is not None
     if trained is not None:
         _require_same_k(found, trained, seq, run)
         if found.oversampling == 1:
             return found, [trained.encoding] * found.kspace.shape[1]
-    of_samples = k_of_file(found.played, Response({} if trained is None else trained.config.response))
+    of_samples = k_of_file(found.file, Response({} if trained is None else trained.config.response))
     places = [torch.from_numpy(reception.stacked(of_samples, events).mean(axis=1)) for events in found.events]
     return found, [solving.encoding_at(place, found.acquisition) for place in places]
 
 
 def _require_same_k(found: Assigned, trained: TrainedRun, seq: Path, run: Path | str | None) -> None:
     """Refuse a Pulseq file that does not play the run: by k as it tells, as a virtual scan does."""
-    assert found.played is not None
     wanted, factor = trained.trajectory.k_adc, found.oversampling
-    told = [reception.stacked(found.played.k, events) for events in found.events]
+    told = [reception.stacked(found.file.k, events) for events in found.events]
     # a sample of the sequence lies in the middle of those that were measured for it
     told = [k.reshape(*k.shape[:2], -1, factor, 2).mean(axis=3) for k in told] if factor > 1 else told
     error = max(reception.distance(k, wanted, found.acquisition) for k in told)
