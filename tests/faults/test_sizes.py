@@ -42,7 +42,7 @@ def no_training():
     def stop(*_):
         raise WouldTrain
 
-    patch.setattr(sys.modules["trajdesign.learning.optimize"]._Run, "train_stages", stop)
+    patch.setattr(sys.modules["trajdesign.learning.optimize"]._RunInProgress, "train_stages", stop)
     patch.setattr(memory, "available", lambda: GIB)
     yield
     patch.undo()
