@@ -83,7 +83,7 @@ def _show(raw: Path, out: Path, facts: dict[str, Any]) -> None:
         x, y = (1e6 * late for late in facts["delay"]["axes"])
         console.say(f"Gradients act {x:.2f} us (x) and {y:.2f} us (y) later than told, by {facts['delay']['by']}.")
     if not facts["warnings"]:
-        console.say("The data are consistent: k, shots and coils are as they are taken to be.")
+        console.say("Nothing in the data speaks against k, the shots or the coils; not every fault of them shows.")
     if facts["run"] is None:
         console.suggest(("reconstruct", raw, "--run", "RUN", "--out", f"{out}_network"))
     else:
