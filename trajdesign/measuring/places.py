@@ -1,0 +1,129 @@
+"""Where in k-space the samples of a measurement lie: by the run, by the file that was played, or by k of an export."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trajdesign.acquisition import Acquisition
+from trajdesign.data.measured.measurement import Measurement
+from trajdesign.encoding.operator import Encoding
+from trajdesign.errors import ConfigError, InputError
+from trajdesign.exporting import reception
+from trajdesign.files.arrays import read_npz
+from trajdesign.learning.trained import TrainedRun
+from trajdesign.measuring import assignment, delays, solving
+from trajdesign.measuring.assignment import Assigned
+from trajdesign.physics.response import Response
+from trajdesign.pulseq.reader import player
+from trajdesign.pulseq.response import k_of_file
+from trajdesign.trajectory import MAX_K_ERROR_FOV
+
+#: What is asked of who gives nothing that tells it.
+NEEDED = "give the run, the .seq file that was played, or the _k.npz file of an export."
+# More than any gradient system has, s.
+_LONGEST_DELAY = 1e-4
+
+
+def played_by(run: Path) -> Path | None:
+    """Return the Pulseq file of a run folder; None if it has none."""
+    found = sorted(run.glob("*.seq"))
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise ConfigError(f"{run} holds {len(found)} Pulseq files ({names}); tell with seq which one was played.")
+    return found[0] if found else None
+
+
+def by_file(
+    measured: Measurement, seq: Path | None, trained: TrainedRun | None, run: Path | str | None
+) -> tuple[Assigned, list[Encoding]]:
+    """Return the samples in their places, and the encoding of each slice."""
+    if seq is None:
+        if trained is None:
+            raise ConfigError(NEEDED)
+        found = assignment.by_shape(measured, trained.trajectory.acquisition, str(run))
+        return found, [trained.encoding] * found.kspace.shape[1]
+    file = player.read(seq, signed=False)
+    found = assignment.by_sequence(measured, file, seq, None if trained is None else trained.trajectory.acquisition)
+    if trained is not None:
+        _require_same_k(found, trained, seq, run)
+        if found.oversampling == 1:
+            return found, [trained.encoding] * found.kspace.shape[1]
+    of_samples = k_of_file(found.file, Response({} if trained is None else trained.config.response))
+    places = [torch.from_numpy(reception.stacked(of_samples, events).mean(axis=1)) for events in found.events]
+    return found, [solving.encoding_at(place, found.acquisition) for place in places]
+
+
+def by_k(measured: Measurement, path: Path) -> tuple[Assigned, list[Encoding]]:
+    """Return samples in the places that the file of k beside an export tells."""
+    arrays = read_npz(path)
+    needed = {"k_adc", "fov_m", "matrix", "dwell_s"}
+    if not needed <= arrays.keys():
+        raise InputError(f"{path} lacks {', '.join(sorted(needed - arrays.keys()))}: it is no _k.npz of an export.")
+    k = arrays.get("k_actual", arrays["k_adc"])
+    if k.ndim != 3 or k.dtype.kind != "f" or k.shape[2] != 2 or not np.isfinite(k).all():
+        raise InputError(f"{path} holds k of shape {k.shape}; images are of finite (shot, sample, 2).")
+    fov, matrix = (tuple(arrays[name].ravel().tolist()) for name in ("fov_m", "matrix"))
+    try:
+        acquisition = Acquisition(fov, matrix, len(k), k.shape[1], float(arrays["dwell_s"]))
+    except ConfigError as error:
+        raise InputError(f"{path}: {error}") from None
+    found = assignment.by_shape(measured, acquisition, str(path))
+    encoding = solving.encoding_at(torch.from_numpy(k.astype(np.float64)), acquisition)
+    return found, [encoding] * found.kspace.shape[1]
+
+
+def delay_of(found: Assigned, encodings: Sequence[Encoding], delay: str | Sequence[float] | None) -> dict[str, Any]:
+    """Return the delay of each axis, s, and how it was found."""
+    if delay is None:
+        return {"axes": [0.0, 0.0], "by": None}
+    if delay == "auto":
+        middle = found.kspace.shape[1] // 2
+        k, dwell = k_and_dwell(found, encodings[middle])
+        best = delays.found(near_one(found.kspace[0, middle]), k, found.acquisition, dwell)
+        tried, criterion = best.tried.tolist(), best.criterion.tolist()
+        return {"axes": list(best.axes), "by": best.by, "tried": tried, "criterion": criterion}
+    axes = [] if isinstance(delay, str) else [float(late) for late in delay]
+    if len(axes) != 2 or not max(map(abs, axes)) <= _LONGEST_DELAY:
+        raise ConfigError(f"delay is {delay!r}: it is 'auto', or of x and y, s, at most {_LONGEST_DELAY:g} s each.")
+    return {"axes": axes, "by": "given"}
+
+
+def delayed(found: Assigned, encodings: Sequence[Encoding], axes: Sequence[float]) -> list[Encoding]:
+    """Return the encodings of gradients that act so much later, s; of one encoding that all slices share, one."""
+    made: dict[int, Encoding] = {}
+    for encoding in encodings:
+        if id(encoding) not in made:
+            k, dwell = k_and_dwell(found, encoding)
+            made[id(encoding)] = solving.encoding_at(delays.delayed(k, dwell, axes), found.acquisition)
+    return [made[id(encoding)] for encoding in encodings]
+
+
+def k_and_dwell(found: Assigned, encoding: Encoding) -> tuple[Tensor, float]:
+    """Return k (shot, sample, dim), 1/m, of an encoding, and the time between samples, s."""
+    voxel = torch.tensor(found.acquisition.voxel, dtype=torch.float64)
+    return encoding.omega.double() / (2 * math.pi * voxel), found.acquisition.dwell / found.oversampling
+
+
+def near_one(kspace: Tensor) -> Tensor:
+    """Return k-space divided by a power of two, so that nothing of it is too large or too small to be squared."""
+    return kspace / torch.exp2(torch.log2(kspace.abs().max().clamp_min(1e-30)).ceil())
+
+
+def _require_same_k(found: Assigned, trained: TrainedRun, seq: Path, run: Path | str | None) -> None:
+    """Refuse a Pulseq file that does not play the run: by k as it tells, as a virtual scan does."""
+    wanted, factor = trained.trajectory.k_adc, found.oversampling
+    told = [reception.stacked(found.file.k, events) for events in found.events]
+    # a sample of the sequence lies in the middle of those that were measured for it
+    told = [k.reshape(*k.shape[:2], -1, factor, 2).mean(axis=3) for k in told] if factor > 1 else told
+    error = max(reception.distance(k, wanted, found.acquisition) for k in told)
+    limit = MAX_K_ERROR_FOV if factor == 1 else 0.05
+    if not error <= limit:
+        raise InputError(
+            f"k in {seq} is up to {error:.3g}/FOV from that of {run}, more than the {limit:g}/FOV of an export: it is "
+            "another run's, or does not play it."
+        )
