@@ -1,5 +1,6 @@
 """Scanner: what the hardware can play."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -81,6 +82,41 @@ class Scanner:
                 f"gamma is {self.gamma * 1e-6:.6g} MHz/T, and that of the nucleus {self.nucleus} "
                 f"{GAMMA[self.nucleus] * 1e-6:.6g} MHz/T; {remedy}."
             )
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """What the program that plays Pulseq files on a console has been reported to take; None where nothing is public.
+
+    No vendor publishes such limits: the numbers are what authors and users reported, and a site may know better.
+
+    Parameters
+    ----------
+    slow_bytes
+        Size of a file beyond which loading is slow.
+    most_excitations
+        Excitations beyond which scans have crashed.
+    watched_blocks
+        Blocks after which the program looks no longer at the power of gradients and pulses.
+    segment_gap
+        Time that it adds at the end of each segment (label ``TRID``), s.
+
+    Raises
+    ------
+    ConfigError
+        If one is no positive number.
+    """
+
+    slow_bytes: float | None = None
+    most_excitations: int | None = None
+    watched_blocks: int | None = None
+    segment_gap: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if value is not None and not (is_number and 0 < value < math.inf):
+                raise ConfigError(f"{name} of an interpreter is {value!r}; it is a positive number.")
 
 
 def told_nucleus(nucleus: str | None, gamma: float | None) -> dict[str, Any]:

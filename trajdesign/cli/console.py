@@ -18,6 +18,7 @@ from trajdesign.errors import Interrupted, ResourceError
 if TYPE_CHECKING:
     from trajdesign.interfaces import Finding, Progress
     from trajdesign.learning.results import Results, StageResult
+    from trajdesign.pulseq.preflight import Item
     from trajdesign.studies.study import Cell
     from trajdesign.studies.tables import StudyTable
     from trajdesign.studies.training import Outcome
@@ -225,6 +226,14 @@ def show_checks(title: str, checks: Sequence["Finding"]) -> None:
         f"{n_broken or 'No'} rule{'s' if n_broken != 1 else ''} broken. These are estimates: keeping them does not "
         "establish that the sequence is safe for a patient."
     )
+
+
+def show_preflight(items: Sequence["Item"]) -> None:
+    """Print what a console minds about a Pulseq file."""
+    rows = [(item.name, *item.shown, item.mark, item.note) for item in items]
+    show("What a console minds", ("what", "number", "limit", "", "note"), rows, left=("what", "", "note"))
+    n_look = sum(item.mark == "look" for item in items)
+    say(f"{n_look or 'Nothing'} to look at before the scan; docs/scan-day.md says what to do.")
 
 
 @contextlib.contextmanager

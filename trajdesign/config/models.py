@@ -12,7 +12,7 @@ from trajdesign.acquisition import Acquisition, unplayable
 from trajdesign.config.toml import Table, change, flattened, read_toml, without_none
 from trajdesign.errors import ConfigError
 from trajdesign.files import untrusted
-from trajdesign.scanner import Scanner
+from trajdesign.scanner import Interpreter, Scanner
 from trajdesign.units import nucleus_of
 
 _PROFILES = Path(__file__).with_name("vendors")
@@ -296,8 +296,31 @@ def _beyond(profile: str | None, scanner: Scanner) -> Table:
     return {key: getattr(scanner, key) for key in keys if getattr(scanner, key) != getattr(of_profile, key)}
 
 
+def interpreter(profile: str | None = None) -> Interpreter:
+    """Return what a profile says, in its table ``[interpreter]``, of the program that plays Pulseq files there.
+
+    Without a profile it is that of the default, ``siemens``. It raises a `ConfigError` if there is no such profile or
+    key, or a value does not fit.
+    """
+    name = "siemens" if profile is None else profile
+    with_profile({"profile": name})  # refuses what is no profile
+    tables = read_toml(name) if untrusted.ending(name) == ".toml" else _built_in(name)
+    base = _built_in(str(tables["profile"])) if "profile" in tables else {}
+    own = tables.get("interpreter", {})
+    known = [field.name for field in fields(Interpreter)]
+    for key in own if isinstance(own, dict) else ["interpreter"]:
+        if key not in known:
+            raise ConfigError(f"{name}: unknown key {key!r} of the table [interpreter]{errors.nearest(key, known)}")
+    return Interpreter(**{**base.get("interpreter", {}), **own})
+
+
 def _built_in(name: str) -> Table:
     return read_toml(_PROFILES / f"{name}.toml")
+
+
+def _of_scanner(profile: Table) -> Table:
+    """Return the keys of a profile that are settings of a `Scanner`."""
+    return {key: value for key, value in profile.items() if key != "interpreter"}
 
 
 def with_profile(scanner: Table) -> Table:
@@ -313,8 +336,8 @@ def with_profile(scanner: Table) -> Table:
     if not is_file and name not in profiles():
         raise ConfigError(f"unknown scanner profile {name!r}{errors.nearest(str(name), [*profiles(), 'FILE.toml'])}")
     if not is_file:
-        return {**_built_in(name), **own}
-    site = read_toml(name)
+        return {**_of_scanner(_built_in(name)), **own}
+    site = _of_scanner(read_toml(name))
     if untrusted.ending(str(site.get("profile", ""))) == ".toml":
         raise ConfigError(f"{name} builds on {site['profile']}; a profile builds on a built-in one.")
     try:

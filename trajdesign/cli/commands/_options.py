@@ -14,7 +14,7 @@ from trajdesign.errors import ConfigError
 
 if TYPE_CHECKING:
     from trajdesign.interfaces import Samples
-    from trajdesign.scanner import Scanner
+    from trajdesign.scanner import Interpreter, Scanner
     from trajdesign.trajectory import Trajectory
 
 #: Tables of the config that name a plug-in.
@@ -138,6 +138,12 @@ class ScannerOptions(Options):
         for key in given.keys() & more.keys():
             raise ConfigError(f"{key} is given twice, by --{key.replace('_', '-')} and by --scanner.")
         return models.scanner_settings({**given, **more})
+
+    def interpreter(self) -> "Interpreter":
+        """Return what is known of the program that plays Pulseq files on that scanner."""
+        from trajdesign.config import models, toml
+
+        return models.interpreter(self.profile or toml.parse_options(self.scanner or []).get("profile"))
 
     def of_file(self, told: Mapping[str, Any], path: Path) -> "Scanner":
         """Return the scanner that a file which tells no more than its nucleus is meant for."""

@@ -1,7 +1,7 @@
 """``trajdesign check``."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -121,10 +121,11 @@ def _check_trajectory(
 
 
 def _check_file(path: Path, options: ScannerOptions, asked: _Exposure, quiet: bool, json: bool) -> bool:
-    """Check a whole Pulseq file, and print every rule."""
+    """Check a whole Pulseq file, and print every rule and what a console minds beside them."""
     from trajdesign.physics import resonances
     from trajdesign.physics.nerves import nerve_model
     from trajdesign.pulseq import file_rules
+    from trajdesign.pulseq.preflight import preflight
     from trajdesign.pulseq.reader.player import read
     from trajdesign.pulseq.side_effects import expose
     from trajdesign.reporting import plots
@@ -145,15 +146,17 @@ def _check_file(path: Path, options: ScannerOptions, asked: _Exposure, quiet: bo
         band_limit=math.inf if asked.band_limit is None else asked.band_limit,
     )
     checks = [*file_rules.inspect(file, scanner), *exposure.checks]
+    minded = preflight(file, checks, scanner, options.interpreter())
     if asked.out is not None:
         plots.save(plots.exposure_figure(exposure, ringing), asked.out)
     ok = not any(check.verdict == "broken" for check in checks)
     if json:
         figure = None if asked.out is None else str(asked.out)
-        of = {"ok": ok, **nucleus, "figure": figure, "checks": [check.facts for check in checks]}
-        console.show_json("check", {"path": str(path), **of})
+        lists = {"checks": [check.facts for check in checks], "preflight": [asdict(item) for item in minded]}
+        console.show_json("check", {"path": str(path), "ok": ok, **nucleus, "figure": figure, **lists})
     elif not quiet:
         console.show_checks(f"{path}, {scanner.nucleus} (gamma {scanner.gamma * 1e-6:.6g} MHz/T)", checks)
+        console.show_preflight(minded)
         if nucleus["nucleus_from"] == "assumed":
             console.say(ASSUMED)
         if ok:

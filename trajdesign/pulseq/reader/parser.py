@@ -92,6 +92,8 @@ class Parsed:
     tables: dict[str, dict[int, str]]
     #: Id -> decompressed samples (sample,).
     shapes: dict[int, np.ndarray]
+    #: In how many numbers the file stores them.
+    n_numbers: int
     #: The hash of its signature, which fits the content; empty if the file has none.
     md5: str
     #: Number of a type of extension -> its section.
@@ -151,7 +153,8 @@ def parse(content: bytes, *, signed: bool, larmor: float) -> Parsed:
     extensions = _extensions(text, version, definitions.get("RequiredExtensions", "").split())
     if math.isnan(larmor) and {"B0", "Gamma"} <= definitions.keys():
         larmor = _defined(definitions, "B0") * _defined(definitions, "Gamma")
-    return Parsed(version, definitions, _blocks(text, tables), tables, _shapes(text), md5, extensions, larmor)
+    blocks = _blocks(text, tables)
+    return Parsed(version, definitions, blocks, tables, *_shapes(text), md5, extensions, larmor)
 
 
 def _require_known(version: str) -> None:
@@ -333,8 +336,8 @@ def _pairs(lines: Iterator[str]) -> dict[str, str]:
     return pairs
 
 
-def _shapes(text: _Text) -> dict[int, np.ndarray]:
-    shapes = dict[int, np.ndarray]()
+def _shapes(text: _Text) -> tuple[dict[int, np.ndarray], int]:
+    shapes, n_numbers = dict[int, np.ndarray](), 0
     n_lines = text.text.count("\n", *text.spans.get("SHAPES", (0, 0)))
     total, most = 0, min(MOST_POINTS, _FREE_POINTS + _MOST_RATIO * n_lines)
     lines = text.lines("SHAPES")
@@ -361,4 +364,5 @@ def _shapes(text: _Text) -> dict[int, np.ndarray]:
         if whole(shape_id) in shapes:
             raise InputError(f"shape {shape_id} occurs twice.")
         shapes[whole(shape_id)] = shape
-    return shapes
+        n_numbers += len(data)
+    return shapes, n_numbers

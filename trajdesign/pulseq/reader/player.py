@@ -34,7 +34,7 @@ from trajdesign.pulseq.reader.events import (
 from trajdesign.pulseq.reader.extensions import Extras, SoftDelay, decode_extensions, rotated
 from trajdesign.pulseq.reader.kspace import Adc, KSpace
 from trajdesign.pulseq.reader.parser import MOST_POINTS, Parsed, parse
-from trajdesign.pulseq.reader.sequence import SeqFile
+from trajdesign.pulseq.reader.sequence import SeqFile, Stored
 
 _RASTERS = ("GradientRasterTime", "RadiofrequencyRasterTime", "BlockDurationRaster")
 _ADC_RASTER = "AdcRasterTime"
@@ -86,6 +86,7 @@ class _Player:
 
     def __init__(self, parsed: Parsed, n_bytes: int) -> None:
         self.parsed = parsed
+        self.n_bytes = n_bytes
         self.most = min(MOST_POINTS, _FREE_POINTS + _MOST_RATIO * n_bytes)
         self.rasters = {name: parsed.raster(name) for name in _RASTERS}
         if _ADC_RASTER in parsed.definitions:  # by which nothing is placed, but the scanner goes by it
@@ -156,7 +157,14 @@ class _Player:
             },
             soft_delays=tuple(soft_delays),
             ignored=tuple(sorted(ignored)),
+            stored=self._stored(),
         )
+
+    def _stored(self) -> Stored:
+        rows = {name: len(table) for name, table in self.parsed.tables.items()}
+        rows |= {extension.name: len(extension.rows) for extension in self.parsed.extensions.values()}
+        shapes = self.parsed.shapes.values()
+        return Stored(self.n_bytes, rows, len(shapes), sum(map(len, shapes)), self.parsed.n_numbers)
 
     def _pulse(self, event: int, shim: float | None, block: int, duration: float) -> Pulse:
         if (event, shim) not in self.pulses:

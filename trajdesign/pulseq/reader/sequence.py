@@ -23,6 +23,20 @@ _PART = 2**16
 
 
 @dataclass(frozen=True)
+class Stored:
+    """What a console must read and keep, before it plays anything."""
+
+    #: Size of the file.
+    n_bytes: int
+    #: Name of a table of events or of an extension -> its rows.
+    n_rows: dict[str, int]
+    #: Shapes, their samples, and the numbers in which the file stores these.
+    n_shapes: int
+    n_samples: int
+    n_numbers: int
+
+
+@dataclass(frozen=True)
 class SeqFile:
     """What a scanner plays and when it samples."""
 
@@ -60,6 +74,7 @@ class SeqFile:
     soft_delays: tuple[SoftDelay, ...]
     #: Extensions that blocks use, this reader does not know, and the file does not require.
     ignored: tuple[str, ...]
+    stored: Stored
 
     @property
     def duration(self) -> float:
