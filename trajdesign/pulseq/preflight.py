@@ -14,7 +14,7 @@ import numpy as np
 
 from trajdesign.interfaces import Finding
 from trajdesign.pulseq.adc import DIVISOR, LONGEST, MOST_PIECES
-from trajdesign.pulseq.checks import AXES, text
+from trajdesign.pulseq.checks import AXES, ROUNDING, text
 from trajdesign.pulseq.reader.sequence import SeqFile
 from trajdesign.scanner import Interpreter, Scanner
 
@@ -113,14 +113,8 @@ def _receiver(file: SeqFile, found: Mapping[str, Finding]) -> Iterator[Item]:
     several = "kinds of events of one file have failed or mixed on Siemens (pulseq #47, #142)"
     note = ", ".join(f"{count} of {dwell * 1e6:g} us" for count, dwell in kinds[:4])
     alike = len(kinds) == 1
-    yield Item(
-        "ADC lengths and dwell times",
-        len(kinds),
-        "",
-        1,
-        "ok" if alike else "look",
-        note if alike else f"{note}; {several}",
-    )
+    note = note if alike else f"{note}; {several}"
+    yield Item("ADC lengths and dwell times", len(kinds), "", 1, "ok" if alike else "look", note)
     piece, even, pieces = (found.get(name) for name in ("ADC samples in one piece", "ADC samples", "ADC pieces"))
     if piece is not None and even is not None:
         ok, divisible = piece.ok and even.ok, "a" if even.ok else "NOT a"
@@ -148,16 +142,18 @@ def _times(file: SeqFile, found: Mapping[str, Finding]) -> Iterator[Item]:
     """Yield how long it takes, and whether the times that the file declares are those that it plays."""
     total = found["total time"]
     minutes, seconds = divmod(round(file.duration), 60)
+    note = "limit: TotalDuration of the file" if total.limit is not None else "the file does not declare it"
+    note = f"{minutes} min {seconds} s; {note}" if minutes else note
     mark: Mark = "unknown" if total.limit is None else "ok" if total.ok else "look"
-    yield Item("total time", file.duration, "s", total.limit, mark, f"{minutes} min {seconds} s; limit: TotalDuration")
+    yield Item("total time", file.duration, "s", total.limit, mark, note)
     for name, rule in (("TE", "echo times off TE"), ("TR", "excitations not repeated after TR")):
         told, check = file.numbers(name), found.get(rule)
         if not told:
             yield Item(name, math.nan, "s", None, "unknown", "the file does not declare it")
         elif check is None:
-            yield Item(name, told[0], "s", None, "unknown", "declared; no shot or no one TR to hold it against")
+            yield Item(name, told[0], "s", None, "unknown", "declared; no image or no one TR to hold it against")
         else:
-            note = "met" if check.ok else f"NOT met: {check.where}"
+            note = "no shot contradicts it" if check.ok else f"NOT met: {check.where}"
             yield Item(name, told[0], "s", None, "ok" if check.ok else "look", note)
 
 
@@ -181,7 +177,7 @@ def _margins(found: Mapping[str, Finding], scanner: Scanner) -> Iterator[Item]:
         part, worst = min(
             ((part, check) for part, check in parts.items() if check.limit is not None), key=lambda pair: pair[1].margin
         )
-        mark: Mark = "look" if worst.margin < _HARDWARE_MARGIN else "ok"
+        mark: Mark = "look" if worst.margin < _HARDWARE_MARGIN - ROUNDING else "ok"
         yield Item(f"largest {quantity}", worst.value, worst.unit, limit, mark, f"{_margin(worst)} ({part})")
         if scanner.limit_norm == "axis":
             turned = parts["vector"].value
@@ -190,7 +186,7 @@ def _margins(found: Mapping[str, Finding], scanner: Scanner) -> Iterator[Item]:
                 f"{quantity}, if turned", turned, worst.unit, limit, mark, "an oblique slice may put it on one axis"
             )
     if (nerves := found.get("nerve stimulation")) is not None:
-        is_near = nerves.margin < _NERVE_MARGIN
+        is_near = nerves.margin < _NERVE_MARGIN - ROUNDING
         mark = "look" if is_near else "unknown" if nerves.is_advice else "ok"
         whose = "; of another coil: --nerves gives yours" if nerves.is_advice else ""
         yield Item("nerve stimulation", nerves.value, nerves.unit, nerves.limit, mark, f"{_margin(nerves)}{whose}")
