@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from trajdesign.measuring.reconstruct import reconstruct as reconstruct
     from trajdesign.physics.limits import check as check
     from trajdesign.physics.projection import project as project
+    from trajdesign.reporting.evaluate import evaluate as evaluate
     from trajdesign.reporting.report import draw as draw
     from trajdesign.scanner import Scanner as Scanner
     from trajdesign.trajectories.fitting import fit as fit
@@ -38,6 +39,7 @@ _HOMES = {
     "Trajectory": "trajectory",
     "check": "physics.limits",
     "draw": "reporting.report",
+    "evaluate": "reporting.evaluate",
     "export": "exporting.proof",
     "export_network": "exporting.network",
     "fit": "trajectories.fitting",

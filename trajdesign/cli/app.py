@@ -13,6 +13,7 @@ from trajdesign.cli.commands.check import check
 from trajdesign.cli.commands.compare import compare
 from trajdesign.cli.commands.config import config
 from trajdesign.cli.commands.doctor import doctor
+from trajdesign.cli.commands.evaluate import evaluate
 from trajdesign.cli.commands.export import export
 from trajdesign.cli.commands.list import list_
 from trajdesign.cli.commands.optimize import optimize
@@ -33,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (optimize, study, compare, check, export, scan, reconstruct, psf, report):
+for command in (optimize, study, evaluate, compare, check, export, scan, reconstruct, psf, report):
     app.command()(command)
 app.add_typer(config)
 app.command("list")(list_)

@@ -141,16 +141,7 @@ def _writing() -> Iterator[None]:
 
 def show_results(results: "Results") -> None:
     """Print what ``metrics.json`` holds."""
-    forms = {"psnr": ".2f", "ssim": ".4f", "nrmse": ".4f"}
-    rows = [
-        (stage, *(format(result.mean(key), form) for key, form in forms.items()), f"{result.seconds:.0f}")
-        for stage, result in results.stages.items()
-    ]
-    if over := results.over_fixed:
-        rows.append(("gain", *(format(over.gain[key], f"+{form}") for key, form in forms.items()), ""))
-        rows.append(("Wilcoxon p", *(f"{over.wilcoxon_p[key]:.1e}" for key in ("psnr", "ssim")), "", ""))
-    title = f"{results.name}: test images ({images_of(results.last)})"
-    show(title, ("", "PSNR (dB)", "SSIM", "NRMSE", "training (s)"), rows)
+    show_scores(results, f"{results.name}: test images", "training (s)")
     if results.starts:
         tried = [start["val_psnr"] for start in results.starts]
         found = ", ".join(f"{psnr:.2f}" for psnr in tried)
@@ -162,6 +153,19 @@ def show_results(results: "Results") -> None:
     )
     if limits.get("not_checked"):  # older versions did not say
         say(f"Not looked at, because limits.constraints leaves them out: {', '.join(limits['not_checked'])}.")
+
+
+def show_scores(results: "Results", title: str, took: str) -> None:
+    """Print how good each stage is, and what was gained; `took` is the heading of their seconds."""
+    forms = {"psnr": ".2f", "ssim": ".4f", "nrmse": ".4f"}
+    rows = [
+        (stage, *(format(result.mean(key), form) for key, form in forms.items()), f"{result.seconds:.0f}")
+        for stage, result in results.stages.items()
+    ]
+    if over := results.over_fixed:
+        rows.append(("gain", *(format(over.gain[key], f"+{form}") for key, form in forms.items()), ""))
+        rows.append(("Wilcoxon p", *(f"{over.wilcoxon_p[key]:.1e}" for key in ("psnr", "ssim")), "", ""))
+    show(f"{title} ({images_of(results.last)})", ("", "PSNR (dB)", "SSIM", "NRMSE", took), rows)
 
 
 def images_of(result: "StageResult") -> str:
@@ -270,6 +274,24 @@ def steps(*, quiet: bool, verbose: bool = False) -> Iterator[Callable[["Progress
             if p.stage not in tasks:
                 tasks[p.stage] = display.add_task(p.stage, total=p.n_steps, facts="")
             display.update(tasks[p.stage], completed=p.step, facts=p.facts)
+
+        yield watch
+
+
+@contextlib.contextmanager
+def images(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a watcher of a test: a live bar over its images on a terminal, nothing elsewhere."""
+    from rich import progress as bars
+
+    console = Console(stderr=True)
+    columns = ("{task.description:8}", bars.BarColumn(), bars.MofNCompleteColumn(), bars.TimeRemainingColumn())
+    with bars.Progress(*columns, console=console, disable=quiet or not _is_lively(console)) as display:
+        tasks: dict[str, Any] = {}
+
+        def watch(stage: str, done: int, n_images: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = display.add_task(stage, total=n_images)
+            display.update(tasks[stage], completed=done)
 
         yield watch
 

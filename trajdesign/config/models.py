@@ -9,7 +9,7 @@ import pydantic
 
 from trajdesign import errors, plugins
 from trajdesign.acquisition import Acquisition, unplayable
-from trajdesign.config.toml import Table, change, flattened, read_toml, without_none
+from trajdesign.config.toml import Table, change, flattened, kinds_first, read_toml, without_none
 from trajdesign.errors import ConfigError
 from trajdesign.files import untrusted
 from trajdesign.scanner import Interpreter, Scanner
@@ -210,8 +210,7 @@ def load_config(path: Path | str | None = None, overrides: list[str] | None = No
     """
     written = {} if path is None else read_toml(path)
     tables = copy.deepcopy(written)
-    # kinds first: another kind drops the options of the old one, but none that is given here
-    for override in sorted(overrides or [], key=lambda text: not text.partition("=")[0].strip().endswith(".kind")):
+    for override in kinds_first(overrides or []):
         change(tables, override)
     try:
         return from_tables(tables)

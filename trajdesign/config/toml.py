@@ -58,6 +58,11 @@ def change(tables: Table, override: str) -> None:
     table[parts[-1]] = value
 
 
+def kinds_first(overrides: Sequence[str]) -> list[str]:
+    """Return changes in the order to make them: another kind drops the options of the old one, but none given here."""
+    return sorted(overrides, key=lambda text: not text.partition("=")[0].strip().endswith(".kind"))
+
+
 def without_none(value: Any) -> Any:
     """Return tables without the values that TOML cannot hold."""
     if isinstance(value, dict):

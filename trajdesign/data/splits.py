@@ -1,7 +1,7 @@
 """Which files and slices a split is made of, and whether splits share a patient."""
 
 import glob
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -55,7 +55,7 @@ class Splits:
         folders: bool = False,
     ) -> None:
         given = {"train": train, "val": val, "test": test}
-        self.files = {name: _expand(patterns, name, folders) for name, patterns in given.items()}
+        self.files = {name: expand(patterns, name, folders=folders) for name, patterns in given.items()}
         self.every = [path for paths in self.files.values() for path in paths]
         self.fractions: dict[str, float] = {}
         for name, fraction, usual in (("val", val_fraction, VAL_FRACTION), ("test", test_fraction, 0.0)):
@@ -66,7 +66,7 @@ class Splits:
             self.fractions[name] = 0.0 if has_files else fraction
         self._people = partial(people, pattern=patient_pattern)
         sandbox.require_sound([path for path in self.every if is_hdf5(path)], dataset)
-        self._refuse_leaks()
+        refuse_leaks(self.files, dict.fromkeys(self.files, patient_pattern))
 
     def of(self, split: Split) -> list[Path]:
         """Return the files that a split's images come from: its own, or the training files where it has none."""
@@ -112,23 +112,33 @@ class Splits:
             found = [others for others in found if not others & names] + [names.union(*same)]
         return f"{len(found)} people" if len(found) != 1 else "1 person"
 
-    def _refuse_leaks(self) -> None:
-        """Refuse splits that share a file or a test patient; `trajdesign.data.copies` knows copies of images."""
-        owner: dict[Path, str] = {}
-        for split, files in self.files.items():
-            for path in files:
-                other = owner.setdefault(path.resolve(), split)
-                if other != split:
-                    raise ConfigError(f"{path} is in data.{other} and in data.{split}; it can be in one only.")
-        seen = {key: path for path in self.files["test"] for key in self._people(path)}
-        for split in ("train", "val") if seen else ():
-            for path in self.files[split]:
-                names = self._people(path)
-                for key in sorted(names.keys() & seen.keys()):
-                    raise ConfigError(
-                        f"patient {names[key]!r} is in data.test ({seen[key]}) and in data.{split} ({path}): the test "
-                        "would flatter; split by patient, or, if that names no patient, set data.patient_pattern."
-                    )
+
+def refuse_leaks(files: Mapping[str, Sequence[Path]], patterns: Mapping[str, str]) -> None:
+    """Refuse splits that share a file or a test patient; `trajdesign.data.copies` knows copies of images.
+
+    Both are by split; in the files of each its pattern finds the patient: see `trajdesign.data.identity.named`. HDF5
+    files must have been found sound.
+
+    Raises
+    ------
+    ConfigError
+        If a file is in two splits, or a patient of the test in another one.
+    """
+    owner: dict[Path, str] = {}
+    for split, paths in files.items():
+        for path in paths:
+            other = owner.setdefault(path.resolve(), split)
+            if other != split:
+                raise ConfigError(f"{path} is in data.{other} and in data.{split}; it can be in one only.")
+    seen = {key: path for path in files["test"] for key in people(path, patterns["test"])}
+    for split in ("train", "val") if seen else ():
+        for path in files[split]:
+            names = people(path, patterns[split])
+            for key in sorted(names.keys() & seen.keys()):
+                raise ConfigError(
+                    f"patient {names[key]!r} is in data.test ({seen[key]}) and in data.{split} ({path}): the test "
+                    "would flatter; split by patient, or, if that names no patient, set data.patient_pattern."
+                )
 
 
 def refuse_idle(**options: tuple[bool, str]) -> None:
@@ -138,8 +148,8 @@ def refuse_idle(**options: tuple[bool, str]) -> None:
             raise ConfigError(f"data.{name} counts for nothing, because {reason}; leave one of them out.")
 
 
-def _expand(patterns: Sequence[str], option: str, folders: bool) -> list[Path]:
-    """Return the files that paths and globs name, sorted within each glob, every file once."""
+def expand(patterns: Sequence[str], option: str, *, folders: bool) -> list[Path]:
+    """Return the files that paths and globs name, sorted within each glob, every file once; see `Splits`."""
     if isinstance(patterns, str):
         raise ConfigError(f"data.{option} is {patterns!r}; it is a list of paths or globs: [{patterns!r}].")
     files: dict[Path, None] = {}

@@ -16,7 +16,7 @@ from trajdesign.learning.results import StageResult
 from trajdesign.physics.response import Response
 from trajdesign.reconstruction import coils, metrics
 from trajdesign.reconstruction.coils import root_sum_of_squares
-from trajdesign.runtime import prefetch
+from trajdesign.runtime import memory, prefetch
 from trajdesign.runtime.processes import Ranks
 from trajdesign.trajectory import Trajectory
 
@@ -28,12 +28,18 @@ _MOST_LISTED = 12  # numbers in a sentence
 
 @torch.no_grad()
 def evaluate(
-    trajectory: Trajectory, network: Reconstructor, dataset: Dataset[Tensor], config: Config, ranks: Ranks | None = None
+    trajectory: Trajectory,
+    network: Reconstructor,
+    dataset: Dataset[Tensor],
+    config: Config,
+    ranks: Ranks | None = None,
+    watch: Callable[[int, int], None] = lambda *_: None,
 ) -> StageResult:
     """Reconstruct every image of a set and compare it with its root sum of squares.
 
     Images without signal (`trajdesign.reconstruction.metrics.has_signal`) and copies of earlier ones do not count.
-    Without `ranks`, which share the work, this process does it all, on the network's device.
+    Without `ranks`, which share the work, this process does it all, on the network's device. `watch` is told after
+    every batch how many images of how many are done by this process.
 
     Raises
     ------
@@ -56,6 +62,7 @@ def evaluate(
         columns += [metrics.fingerprints(coil_images)]
         marks += _marks(dataset, batch, coil_images)
         scores += zip(*(column.tolist() for column in columns), strict=True)
+        watch(len(scores), len(ranks.shard(range(n_images))))
     network.train()
     found, again = ranks.gather(scores), set(_again(ranks.gather(marks)))
     counts = [has_signal and number not in again for number, (*_, has_signal, _) in enumerate(found)]
@@ -112,6 +119,15 @@ def look_at(
             "each counts once in all results."
         )
     return found
+
+
+def require_memory(shape: Sequence[int]) -> None:
+    """Raise `ResourceError` if coil images (coil, ...) do not fit with their spectra of the doubled matrix."""
+    memory.require(
+        5 * 8 * math.prod(shape),
+        f"the images of {shape[0]} coils with the matrix {tuple(shape[1:])}",
+        "take fewer coils or pixels",
+    )
 
 
 def _require_signal(verdicts: list[bool | None], split: str, say: Callable[[str], None]) -> None:

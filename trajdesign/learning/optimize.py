@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -22,7 +22,7 @@ from trajdesign.files import lock
 from trajdesign.interfaces import Progress
 from trajdesign.learning import checkpoint, progress
 from trajdesign.learning.checkpoint import Keeper
-from trajdesign.learning.evaluation import evaluate, look_at
+from trajdesign.learning.evaluation import evaluate, look_at, require_memory
 from trajdesign.learning.results import FIXED, KEYS, LEARNED, Results
 from trajdesign.learning.run_folder import RunFolder
 from trajdesign.learning.state import RunState, TrainingState
@@ -250,16 +250,7 @@ def _require_memory(config: Config) -> None:
         f"a trajectory of {acquisition.n_shots} shots with {points} control points each",
         "take fewer shots or samples",
     )
-    _require_memory_for((1, *acquisition.matrix))
-
-
-def _require_memory_for(shape: Sequence[int]) -> None:
-    """Refuse coil images of a shape (coil, ...) that do not fit with their spectra of the doubled matrix."""
-    memory.require(
-        5 * 8 * math.prod(shape),
-        f"the images of {shape[0]} coils with the matrix {tuple(shape[1:])}",
-        "take fewer coils or pixels",
-    )
+    require_memory((1, *acquisition.matrix))
 
 
 def _require_possible(config: Config, patterns: list[Trajectory], ranks: Ranks) -> dict[str, Dataset[Tensor]]:
@@ -267,7 +258,7 @@ def _require_possible(config: Config, patterns: list[Trajectory], ranks: Ranks) 
     for pattern in patterns:
         limits.require(pattern, limits.enforceable(config.limits.constraints), config.limits.options)
     data = datasets(config)
-    _require_memory_for(data["train"][0].shape)
+    require_memory(data["train"][0].shape)
     ranks.require_shares(min(config.training.batch_size, len(data["train"])))  # type: ignore[arg-type]
     constraints_of(config, config.scanner)
     Response(config.response)(patterns[-1])

@@ -16,7 +16,8 @@ from trajdesign.encoding.psf import PsfReport, psf
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.files import atomic, untrusted
 from trajdesign.learning.evaluation import draw_seeds, reconstruct
-from trajdesign.learning.results import FIXED
+from trajdesign.learning.other_data import Evaluation
+from trajdesign.learning.results import FIXED, StageResult
 from trajdesign.learning.run_folder import RunFolder
 from trajdesign.learning.trained import TrainedRun
 from trajdesign.physics import limits
@@ -144,6 +145,14 @@ def draw_comparison(stages: Sequence[ComparedStage], out: Path | str) -> None:
     plots.save(study_plots.side_by_side(shown, *_after(examples)), out)
 
 
+def draw_evaluation(evaluation: Evaluation, out: Path | str) -> None:
+    """Draw a test image of an evaluation, in the middle of those that count, as each stage shows it."""
+    n_images, results = len(evaluation.test), evaluation.results  # type: ignore[arg-type]
+    number = _middle(results.last, n_images)
+    coil_images = next(prefetch.stream(evaluation.test, [[number]], seed=evaluation.config.seed))
+    plots.save(plots.reconstructions(*_after(_shown_by(evaluation.trained, number, n_images, coil_images))), out)
+
+
 def draw_study(table: StudyTable, out: Path | str) -> list[Path]:
     """Draw the figures of a study into the folder ``figures`` of `out`, from the cells that are finished.
 
@@ -222,7 +231,6 @@ def _over_shots(study: Study, rows: Sequence[Row]) -> dict[str, dict[str, dict[s
     return found
 
 
-@torch.no_grad()
 def _examples(stages: Mapping[str, tuple[RunFolder, str]]) -> dict[str, ExampleImages]:
     """Return the image in the middle of the test set, of those with signal, as each stage of a run shows it.
 
@@ -234,21 +242,29 @@ def _examples(stages: Mapping[str, tuple[RunFolder, str]]) -> dict[str, ExampleI
         If the test data are not what the results of the first are of; older versions did not keep what that is.
     """
     number, n_images, coil_images = _test_image(*next(iter(stages.values())))
+    trained = {label: TrainedRun.load(folder.path, stage) for label, (folder, stage) in stages.items()}
+    return _shown_by(trained, number, n_images, coil_images)
+
+
+@torch.no_grad()
+def _shown_by(
+    trained: Mapping[str, TrainedRun], number: int, n_images: int, coil_images: Tensor
+) -> dict[str, ExampleImages]:
+    """Return a test image (1, coil, y, x), number `number` of `n_images`, as each stage shows it."""
     examples = {}
-    for label, (folder, stage) in stages.items():
-        trained = TrainedRun.load(folder.path, stage)
-        networks = {"adjoint": plugins.build("reconstructor", {"kind": "adjoint"}).eval(), "network": trained.network}
+    for label, one in trained.items():
+        networks = {"adjoint": plugins.build("reconstructor", {"kind": "adjoint"}).eval(), "network": one.network}
         # the noise that this image had in the test
-        seeds = draw_seeds(n_images, torch.Generator().manual_seed(trained.config.seed))[number : number + 1]
+        seeds = draw_seeds(n_images, torch.Generator().manual_seed(one.config.seed))[number : number + 1]
         images, scores = {}, {}
         for part, network in networks.items():
-            image, reference = reconstruct(coil_images, trained.encoding, network, trained.config.training, seeds)
+            image, reference = reconstruct(coil_images, one.encoding, network, one.config.training, seeds)
             images[part] = image[0, 0].numpy()
             scores[part] = {
                 "PSNR": float(metrics.psnr(image, reference, 1.0)),
                 "SSIM": float(metrics.ssim(image, reference, 1.0)),
             }
-        examples[label] = ExampleImages(trained.trajectory, reference[0, 0].numpy(), images, scores)
+        examples[label] = ExampleImages(one.trajectory, reference[0, 0].numpy(), images, scores)
     return examples
 
 
@@ -262,8 +278,7 @@ def _test_image(folder: RunFolder, stage: str) -> tuple[int, int, Tensor]:
     remedy = "no figure can be drawn of them; restore the files, or train again"
     if told is not None and len(told) != n_images:
         raise InputError(f"{sentence}: {n_images} images instead of {len(told)}; {remedy}.")
-    shown = [number for number in range(n_images) if number not in result.left_out]
-    number = shown[len(shown) // 2]
+    number = _middle(result, n_images)
     coil_images = next(prefetch.stream(test, [[number]], seed=config.seed))
     found = metrics.fingerprints(coil_images).tolist()
     try:
@@ -271,6 +286,12 @@ def _test_image(folder: RunFolder, stage: str) -> tuple[int, int, Tensor]:
     except InputError:
         raise InputError(f"{sentence}: number {number} (from 0) is another image; {remedy}.") from None
     return number, n_images, coil_images
+
+
+def _middle(result: StageResult, n_images: int) -> int:
+    """Return the number of the image in the middle of those that count."""
+    shown = [number for number in range(n_images) if number not in result.left_out]
+    return shown[len(shown) // 2]
 
 
 def _after(examples: dict[str, ExampleImages]) -> _Shown:
