@@ -415,6 +415,40 @@ def test_scan_compares_the_written_file_with_what_the_run_promised(trajdesign, r
     refused(3, *words, "--force", "--off-resonance", "fifty", mentions=["'fifty'", "Hz"])
 
 
+def test_evaluate_tests_a_run_on_other_data(trajdesign, refused, run, tmp_path):
+    volume = np.random.default_rng(0).uniform(0.2, 1, (3, 40, 40)).astype(np.float32)
+    np.save(tmp_path / "a.npy", volume)
+    out, before = tmp_path / "out", {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    files = ("--set", f"data.test=['{tmp_path / 'a.npy'}']", "--set", "data.kind=images")
+    words = ("evaluate", run, *files, "--out", out, "--device", "cpu")
+    result = trajdesign(*words)
+    assert result.code == 0, result.err
+    lines = result.out.splitlines()
+    assert lines[0] == f"{run}: 3 slices of 1 file (n = 3)"
+    assert [line.split()[0] for line in lines[2:6]] == ["fixed", "learned", "gain", "Wilcoxon"]
+    kept = json.loads((out / "evaluation.json").read_text())
+    refused(5, *words, mentions=["evaluation.json exists already", "--force"])
+    document = json.loads(trajdesign(*words, "--json", "--force").out)
+    assert document["schema"] == "trajdesign.evaluate/1"
+    for stage in ("fixed", "learned"):
+        assert document[stage]["psnr_list"] == kept[stage]["psnr_list"]
+        assert f"{kept[stage]['psnr']:.2f}" in result.out
+    alone = trajdesign("evaluate", run, "--stage", "fixed", "--device", "cpu")
+    assert "learned" not in alone.out
+    wanted = RunFolder(run).results().stages["fixed"]
+    assert f"{wanted.psnr:.2f}  {wanted.ssim:.4f}" in alone.out
+    quiet = trajdesign("evaluate", run, *files, "--quiet")
+    assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
+    refused(2, "evaluate", run, "--set", "acquisition.n_shots=8", mentions=["acquisition.n_shots", "another run"])
+    refused(2, "evaluate", run, *files[:2], mentions=["set data.kind too"])
+    refused(2, "evaluate", run, "--stage", "best", mentions=["fixed, learned"])
+    refused(2, "evaluate", run, "--out", run / "evaluation", mentions=["--out"])
+    refused(3, "evaluate", run, *files[2:], "--set", "data.test=['none.npy']", mentions=["none.npy"])
+    refused(3, "evaluate", tmp_path / "none", mentions=["config.toml does not exist"])
+    refused(6, "evaluate", run, "--device", "abacus", mentions=["abacus"])
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
 def test_psf_draws_and_measures(trajdesign, run, tmp_path):
     out = tmp_path / "psf.png"
     words = ("psf", run, "--compare", run / "initial.npz", "--out", out)

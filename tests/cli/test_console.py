@@ -78,6 +78,19 @@ def test_the_next_command_can_be_pasted(capsys):
     assert capsys.readouterr().out == "\nNext:\n  trajdesign check 'a b'\n  trajdesign export '$x'\"'\"'y'\n"
 
 
+def test_a_test_shows_a_bar_on_a_terminal_alone(capsys, request):
+    for is_terminal in (False, True):
+        if is_terminal:
+            request.getfixturevalue("terminal")
+        for quiet in (False, True):
+            with console.images(quiet=quiet) as watch:
+                watch("fixed", 3, 3)
+                watch("learned", 2, 3)
+            printed = capsys.readouterr()
+            assert printed.out == ""
+            assert ("2/3" in printed.err and "learned" in printed.err) is (is_terminal and not quiet)
+
+
 def test_every_validation_is_a_line_if_it_is_verbose(capsys):
     for verbose, n_lines in ((False, 1), (True, 3)):
         with console.steps(quiet=False, verbose=verbose) as watch:

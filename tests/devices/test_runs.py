@@ -18,6 +18,7 @@ from trajdesign.learning.evaluation import evaluate
 from trajdesign.learning.optimize import datasets, optimize
 from trajdesign.learning.run_folder import RunFolder
 from trajdesign.reporting import report
+from trajdesign.reporting.evaluate import evaluate as evaluate_run
 
 #: The matrix is as small as the metrics allow; the rates are those of runs that rounding does not part.
 SMALL = ["acquisition.matrix=[16,16]", "acquisition.n_samples=100", "training.trajectory_rate=3e-3"]
@@ -130,6 +131,15 @@ def test_the_evaluation_follows_the_network(device, runs):
         scores.append(evaluate(trajectory.with_points(trajectory.points.to(where)), network.to(where), data, config))
     for key in ("psnr_list", "ssim_list", "nrmse_list"):
         close(device, getattr(scores[0], key), getattr(scores[1], key))
+
+
+def test_a_run_on_other_data(device, runs, tmp_path):
+    for name in ("there", "here"):
+        where = str(device.type) if name == "there" else "cpu"
+        evaluate_run(runs[1], ["data.n_test=3"], out=tmp_path / name, device=where, quiet=True)
+    there, here = (json.loads((tmp_path / name / "evaluation.json").read_text()) for name in ("there", "here"))
+    for stage in ("fixed", "learned"):
+        close(device, there[stage]["psnr_list"], here[stage]["psnr_list"])
 
 
 def test_a_run_goes_on_where_it_was_and_elsewhere(device, folders, tmp_path, monkeypatch):
