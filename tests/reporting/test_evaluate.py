@@ -2,17 +2,18 @@
 
 import hashlib
 import json
+import shutil
 
 import h5py
 import numpy as np
 import pytest
 import torch
-from faults.tiny import tiny
+from faults.tiny import resealed, tiny
 from real_data import real
 from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio, structural_similarity
 
 import trajdesign as td
-from trajdesign.errors import ConfigError, InputError, OutputError
+from trajdesign.errors import ConfigError, DivergedError, InputError, OutputError
 from trajdesign.learning.optimize import optimize
 from trajdesign.learning.results import StageResult
 from trajdesign.learning.run_folder import RunFolder
@@ -219,6 +220,18 @@ def test_an_evaluation_appears_whole_or_not_at_all(run, tmp_path):
         with pytest.raises(ConfigError, match="is in the run folder"):
             td.evaluate(run, out=inside, device="cpu", quiet=True, overwrite=True)
     assert sums(run) == before
+
+
+def test_an_image_that_is_no_number_is_no_result(run, tmp_path):
+    folder = RunFolder(shutil.copytree(run, tmp_path / "run"))
+    network = TrainedRun.load(run).network
+    for weights in network.parameters():
+        weights.data.fill_(float("nan"))
+    folder.save_network(network)
+    resealed(folder)
+    with pytest.raises(DivergedError, match="as the learned network shows it is not finite"):
+        td.evaluate(folder.path, out=tmp_path / "out", device="cpu", quiet=True)
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_what_is_no_finished_run_is_refused(tmp_path):
