@@ -10,6 +10,7 @@ import math
 import pypulseq as pp
 
 from trajdesign.pulseq.writer import bridges, parts
+from trajdesign.pulseq.writer.calibration import add_calibration
 from trajdesign.trajectory import Trajectory
 
 
@@ -21,6 +22,7 @@ def build(
     tr: float | None = None,
     n_dummies: int = 64,
     noise_scan: bool = False,
+    calibration: int = 0,
     bridge_slew: float = 0.7,
     rf_duration: float = 1e-3,
 ) -> pp.Sequence:
@@ -40,6 +42,9 @@ def build(
         Repetitions without ADC before the first shot.
     noise_scan
         Whether the receiver's noise is sampled first.
+    calibration
+        Lines of a short, fully sampled, low-resolution scan of the same for coil maps (label ``REF``), played before
+        the dummies: an even number from 8 on, or 0 for none.
     bridge_slew
         Part of the scanner's slew rate that prephaser, rewinder and slice selection may use.
     rf_duration
@@ -81,6 +86,10 @@ def build(
 
     if noise_scan:
         parts.add_noise_scan(sequence, shots, segment)
+    add_calibration(
+        sequence, trajectory, segment, n_lines=calibration, slab=slice_thickness, rf_duration=rf_duration,
+        bridge_slew=bridge_slew,
+    )  # fmt: skip
     sequence.add_block(*first.turned(math.pi), *segment("start"))
     sequence.add_block(balance, pp.make_delay(parts.ceil(tr / 2 - first.duration, raster)))
     for count in range(n_dummies + n_shots):
@@ -91,6 +100,7 @@ def build(
             events = [*events, shots.sampled(phase), pp.make_label("LIN", "SET", shot)]
         sequence.add_block(*events)
         parts.add_wait(sequence, round(wait_tr, 9))
-    one_slice = {"slice_thickness": slice_thickness, "slice_positions": [0.0]}
-    parts.add_definitions(sequence, trajectory, waveforms, te=echo, tr=tr, **one_slice)
+    parts.add_definitions(
+        sequence, trajectory, waveforms, te=echo, tr=tr, slice_thickness=slice_thickness, slice_positions=[0.0]
+    )
     return sequence

@@ -14,6 +14,7 @@ import math
 import pypulseq as pp
 
 from trajdesign.pulseq.writer import bridges, parts
+from trajdesign.pulseq.writer.calibration import add_calibration
 from trajdesign.trajectory import Trajectory
 
 
@@ -26,8 +27,10 @@ def build(
     slice_gap: float = 0.0,
     te: float | None = None,
     tr: float | None = None,
+    n_averages: int = 1,
     n_dummies: int = 16,
     noise_scan: bool = False,
+    calibration: int = 0,
     spoiler_cycles: float = 2.0,
     bridge_slew: float = 0.7,
     rf_duration: float = 2e-3,
@@ -51,10 +54,15 @@ def build(
         None.
     tr
         Repetition time, in which every slice is excited once, s; shortest if None.
+    n_averages
+        How often all shots are played, one time after the other (label ``AVG``).
     n_dummies
         Repetitions without ADC before the first shot.
     noise_scan
         Whether the receiver's noise is sampled first.
+    calibration
+        Lines of a short, fully sampled, low-resolution scan of the same for coil maps (label ``REF``), played before
+        the dummies: an even number from 8 on, or 0 for none.
     spoiler_cycles
         Turns of phase across the slice that the spoiler adds in each repetition.
     bridge_slew
@@ -73,7 +81,8 @@ def build(
     parts.require_plausible(
         longest_tr=max(4.0, 0.1 * n_slices),  # no T1 of tissue gains by more, unless many slices fill it
         flip_angle_deg=flip_angle_deg, slice_thickness=slice_thickness, slice_gap=slice_gap, n_slices=n_slices, te=te,
-        tr=tr, n_dummies=n_dummies, spoiler_cycles=spoiler_cycles, bridge_slew=bridge_slew, rf_duration=rf_duration,
+        tr=tr, n_averages=n_averages, n_dummies=n_dummies, spoiler_cycles=spoiler_cycles, bridge_slew=bridge_slew,
+        rf_duration=rf_duration,
     )  # fmt: skip
     scanner, n_shots = trajectory.scanner, trajectory.acquisition.n_shots
     sequence = pp.Sequence(parts.system(scanner))
@@ -92,19 +101,26 @@ def build(
     positions = [(number - (n_slices - 1) / 2) * (slice_thickness + slice_gap) for number in range(n_slices)]
     if noise_scan:
         parts.add_noise_scan(sequence, shots, segment)
+    add_calibration(
+        sequence, trajectory, segment, n_lines=calibration, slab=slice_thickness, rf_duration=rf_duration,
+        bridge_slew=bridge_slew, positions=positions,
+    )  # fmt: skip
     phase_deg = 0.0
-    for count in range(n_dummies + n_shots):
+    for count in range(n_dummies + n_averages * n_shots):
         phase_deg = (phase_deg + count * parts.RF_SPOILING_DEG) % 360
-        phase, is_dummy, shot = math.radians(phase_deg), count < n_dummies, (count - n_dummies) % n_shots
-        for number in [*range(0, n_slices, 2), *range(1, n_slices, 2)]:
+        phase, is_dummy = math.radians(phase_deg), count < n_dummies
+        average, shot = divmod(count - n_dummies, n_shots)
+        for number in parts.interleaved(n_slices):
             sequence.add_block(*pulse.turned(phase, positions[number]), *segment(shot, is_dummy))
             parts.add_wait(sequence, wait_te)
             events = shots.gradients(shot)
             if not is_dummy:
-                labels = pp.make_label("LIN", "SET", shot), pp.make_label("SLC", "SET", number)
+                labels = [pp.make_label("LIN", "SET", shot), pp.make_label("SLC", "SET", number)]
+                labels += [pp.make_label("AVG", "SET", average)] if n_averages > 1 else []
                 events = [*events, shots.sampled(phase), *labels]
             sequence.add_block(*events)
             parts.add_wait(sequence, wait_tr)
-    slices = {"slice_thickness": slice_thickness, "slice_positions": positions}
-    parts.add_definitions(sequence, trajectory, waveforms, te=te, tr=tr, **slices)
+    parts.add_definitions(
+        sequence, trajectory, waveforms, te=te, tr=tr, slice_thickness=slice_thickness, slice_positions=positions
+    )
     return sequence

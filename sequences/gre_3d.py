@@ -10,6 +10,7 @@ import math
 import pypulseq as pp
 
 from trajdesign.pulseq.writer import bridges, parts
+from trajdesign.pulseq.writer.calibration import add_calibration
 from trajdesign.trajectory import Trajectory
 
 
@@ -23,6 +24,7 @@ def build(
     tr: float | None = None,
     n_dummies: int = 16,
     noise_scan: bool = False,
+    calibration: int = 0,
     spoiler_cycles: float = 2.0,
     bridge_slew: float = 0.7,
     rf_duration: float = 2e-3,
@@ -49,6 +51,9 @@ def build(
         Repetitions without ADC before the first shot.
     noise_scan
         Whether the receiver's noise is sampled first.
+    calibration
+        Lines of a short, fully sampled, low-resolution scan of the same for coil maps (label ``REF``), played before
+        the dummies: an even number from 8 on, or 0 for none.
     spoiler_cycles
         Turns of phase across a partition or voxel that the spoiler adds in each repetition.
     bridge_slew
@@ -99,6 +104,10 @@ def build(
 
     if noise_scan:
         parts.add_noise_scan(sequence, shots, segment)
+    add_calibration(
+        sequence, trajectory, segment, n_lines=calibration, slab=slab, rf_duration=rf_duration,
+        bridge_slew=bridge_slew, n_partitions=calibration if acquisition.n_dims == 3 else n_partitions,
+    )  # fmt: skip
     phase_deg = 0.0
     for count in range(n_dummies + n_partitions * acquisition.n_shots):
         phase_deg = (phase_deg + count * parts.RF_SPOILING_DEG) % 360

@@ -4,10 +4,12 @@ The sample nearest to k = 0 is taken when the spin echo forms.
 """
 
 import math
+from functools import partial
 
 import pypulseq as pp
 
 from trajdesign.pulseq.writer import bridges, parts
+from trajdesign.pulseq.writer.calibration import add_calibration
 from trajdesign.trajectory import Trajectory
 
 
@@ -19,6 +21,7 @@ def build(
     tr: float | None = None,
     n_dummies: int = 0,
     noise_scan: bool = False,
+    calibration: int = 0,
     crusher_cycles: float = 4.0,
     spoiler_cycles: float = 4.0,
     bridge_slew: float = 0.7,
@@ -40,6 +43,9 @@ def build(
         Repetitions without ADC before the first shot.
     noise_scan
         Whether the receiver's noise is sampled first.
+    calibration
+        Lines of a short, fully sampled, low-resolution scan of the same for coil maps (label ``REF``), played before
+        the dummies: an even number from 8 on, or 0 for none.
     crusher_cycles
         Turns of phase across the slice by each of the crushers beside the refocusing pulse.
     spoiler_cycles
@@ -63,9 +69,10 @@ def build(
     )  # fmt: skip
     scanner, n_shots, raster = trajectory.scanner, trajectory.acquisition.n_shots, trajectory.scanner.block_raster
     sequence = pp.Sequence(parts.system(scanner))
-    common = {"slice_thickness": slice_thickness, "duration": rf_duration, "slew": bridge_slew}
-    excitation = parts.slice_pulse(scanner, flip_angle_deg=90, **common)
-    refocusing = parts.slice_pulse(scanner, flip_angle_deg=180, use="refocusing", **common)
+    common = partial(
+        parts.slice_pulse, scanner, slice_thickness=slice_thickness, duration=rf_duration, slew=bridge_slew
+    )
+    excitation, refocusing = common(flip_angle_deg=90), common(flip_angle_deg=180, use="refocusing")
     crusher = crusher_cycles / slice_thickness
     # the refocusing pulse turns the first crusher against the second, which is part of the prephaser
     before = pp.make_trapezoid(
@@ -88,6 +95,10 @@ def build(
 
     if noise_scan:
         parts.add_noise_scan(sequence, shots, segment)
+    add_calibration(
+        sequence, trajectory, segment, n_lines=calibration, slab=slice_thickness, rf_duration=rf_duration,
+        bridge_slew=bridge_slew,
+    )  # fmt: skip
     for count in range(n_dummies + n_shots):
         is_dummy, shot = count < n_dummies, (count - n_dummies) % n_shots
         sequence.add_block(*excitation.turned(0.0), *segment(shot, is_dummy))
@@ -99,6 +110,7 @@ def build(
             events = [*events, shots.sampled(0.0), pp.make_label("LIN", "SET", shot)]
         sequence.add_block(*events)
         parts.add_wait(sequence, wait_tr)
-    one_slice = {"slice_thickness": slice_thickness, "slice_positions": [0.0]}
-    parts.add_definitions(sequence, trajectory, waveforms, te=te, tr=tr, **one_slice)
+    parts.add_definitions(
+        sequence, trajectory, waveforms, te=te, tr=tr, slice_thickness=slice_thickness, slice_positions=[0.0]
+    )
     return sequence

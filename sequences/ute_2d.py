@@ -12,6 +12,7 @@ import pypulseq as pp
 
 from trajdesign.errors import ConfigError
 from trajdesign.pulseq.writer import bridges, parts
+from trajdesign.pulseq.writer.calibration import add_calibration
 from trajdesign.trajectory import Trajectory
 
 
@@ -24,6 +25,7 @@ def build(
     tr: float | None = None,
     n_dummies: int = 16,
     noise_scan: bool = False,
+    calibration: int = 0,
     spoiler_cycles: float = 2.0,
     bridge_slew: float = 0.7,
     rf_duration: float | None = None,
@@ -46,6 +48,9 @@ def build(
         Repetitions without ADC before the first shot.
     noise_scan
         Whether the receiver's noise is sampled first.
+    calibration
+        Lines of a short, fully sampled, low-resolution scan of the same for coil maps (label ``REF``), played before
+        the dummies, by whole pulses: an even number from 8 on, or 0 for none.
     spoiler_cycles
         Turns of phase across the slice that the spoiler adds in each repetition.
     bridge_slew
@@ -92,6 +97,12 @@ def build(
 
     if noise_scan:
         parts.add_noise_scan(sequence, shots, segment)
+    is_volume = acquisition.n_dims == 3
+    add_calibration(
+        sequence, trajectory, segment, n_lines=calibration, slab=acquisition.fov[2] if is_volume else slice_thickness,
+        rf_duration=2 * duration if pulse == "half" else duration, bridge_slew=bridge_slew,
+        n_partitions=calibration if is_volume else 1, is_selective=pulse == "half",
+    )  # fmt: skip
     signs = (1.0, -1.0) if pulse == "half" else (1.0,)
     phase_deg = 0.0
     for count in range(n_dummies + acquisition.n_shots):
@@ -105,6 +116,8 @@ def build(
                 events = [*events, shots.sampled(phase), *labels]
             sequence.add_block(*events)
             parts.add_wait(sequence, wait_tr)
-    slices = {"slice_thickness": slice_thickness, "slice_positions": [0.0] if pulse == "half" else []}
-    parts.add_definitions(sequence, trajectory, waveforms, te=te, tr=tr, **slices)
+    positions = [0.0] if pulse == "half" else []
+    parts.add_definitions(
+        sequence, trajectory, waveforms, te=te, tr=tr, slice_thickness=slice_thickness, slice_positions=positions
+    )
     return sequence

@@ -62,6 +62,8 @@ _PLAUSIBLE = {
     "band_limit": (1e-7, 0.1, "T/m", {1e-3: "mT/m", 1e-2: "G/cm"}),
     "n_dummies": (0, 10_000, "repetitions", {}),
     "n_slices": (1, 512, "slices", {}),
+    "n_averages": (1, 1024, "averages", {}),
+    "calibration": (0, 256, "lines", {}),
     "n_partitions": (1, 1024, "partitions", {}),
     "gamma": (1e6, 1e8, "Hz/T", {1e6: "MHz/T", 1 / (2 * math.pi): "rad/s/T"}),
 }

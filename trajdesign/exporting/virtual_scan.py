@@ -17,7 +17,6 @@ from trajdesign.acquisition import Acquisition
 from trajdesign.encoding.density import density_compensation
 from trajdesign.encoding.nufft import nufft_adjoint
 from trajdesign.encoding.operator import angles
-from trajdesign.encoding.voxel_signal import receiver_noise
 from trajdesign.errors import ConfigError
 from trajdesign.exporting import raw_data
 from trajdesign.exporting.reception import (
@@ -99,6 +98,7 @@ def scan(
     t2: float | None = None,
     off_resonance: float | NDArray[np.floating] = 0.0,
     noise: float = 0.0,
+    noise_correlation: float = 0.0,
     seed: int = 0,
     overwrite: bool = False,
 ) -> Scanned:
@@ -110,9 +110,9 @@ def scan(
 
     The object is a thin slice; its voxels are points, as in training, and the physics is that of
     `trajdesign.encoding.voxel_signal.signal`, on the path of `trajdesign.pulseq.coherence`. The receiver's gain makes
-    up for the decay until the echo, because networks know images of one brightness. Noise scans are no part of the
-    image. The labels ``LIN`` and ``SLC`` say of which shot and slice an ADC event is; events of one shot are averaged.
-    The same object lies in every slice; the worst image is shown.
+    up for the decay until the echo, because networks know images of one brightness. Noise scans and
+    calibration (label ``REF``) are no part of the image. The labels ``LIN`` and ``SLC`` say of which shot and slice an
+    ADC event is; events of one shot are averaged. The same object lies in every slice; the worst image is shown.
 
     Parameters
     ----------
@@ -120,8 +120,8 @@ def scan(
         The ``.seq`` file, 2D.
     out
         Folder to write: ``image.npy``, ``reconstruction.png`` with the map of errors, ``raw.h5`` (ISMRMRD, as of a
-        scanner: every ADC event in the order in which it is played, noise scans too, and k as read from the file) and
-        ``scan.json``.
+        scanner: every ADC event in the order in which it is played, noise scans and calibration too, and k as read from
+        the file) and ``scan.json``.
     object
         ``phantom``, or a file for the data source of the run (``images`` without one), scaled to the field of view as
         in training; of several slices the one in the middle.
@@ -137,7 +137,11 @@ def scan(
         Of all voxels, or of each (y, x), Hz.
     noise, seed
         Standard deviation of the complex noise of a pixel in a fully sampled image of one coil, before any decay, and
-        the seed of it; the object's brightest voxel is about 1.
+        the seed of it; the object's brightest voxel is about 1. ADC events of another dwell time have more or less of
+        it, as the bandwidth is.
+    noise_correlation
+        Of the noise of two neighbouring coils, from 0 to below 1; between coils i and j it is that to the power of
+        ``|i - j|``.
 
     Raises
     ------
@@ -155,12 +159,13 @@ def scan(
     with ExitStack() as files:
         to = {name: files.enter_context(atomic_path(out / name, overwrite=overwrite)) for name in _FILES}
         whole = player.read(path)
-        told = whole.without_noise()
+        told = whole.for_image()
         trained = None if run is None else TrainedRun.load(run)
         slices = slices_of(told, path, None if trained is None else trained.trajectory.acquisition)
         acquisition = acquisition_of(told, slices[0], path) if trained is None else trained.trajectory.acquisition
         require_flat(told, path)
-        played = replace(told, k=k_of_file(told, Response({} if trained is None else trained.config.response)))
+        response = Response({} if trained is None else trained.config.response)
+        played = replace(told, k=k_of_file(told, response))
         coil_images = _coil_images(object, acquisition, n_coils, {} if trained is None else trained.config.data)
         physics = Reception(played, t2_prime, t2, off_resonance)
         facts = {
@@ -168,7 +173,7 @@ def scan(
             "run": None if run is None else str(run),
             "n_coils": len(coil_images),
             **_facts_of_file(told, path, slices, acquisition),
-            **{"t2_star": t2_star, "t2": t2, "noise": noise, "seed": seed},
+            **{"t2_star": t2_star, "t2": t2, "noise": noise, "noise_correlation": noise_correlation, "seed": seed},
             "off_resonance": [float(np.min(off_resonance)), float(np.max(off_resonance))],
         }
         promised = None
@@ -178,9 +183,10 @@ def scan(
             facts |= {"max_told_k_error_fov": error, "turns_across_slice": turns(played, path)}
         scans, signals = list[Scanned](), list[Tensor]()
         level = noise * math.sqrt(slices[0].shape[1])  # of each event, so that the average's is as told
+        receiver = raw_data.ReceiverNoise(level, acquisition, noise_correlation)
         for number, events in enumerate(slices):
             kspace, echo, gain = physics.sampled(coil_images, events, acquisition)
-            kspace = kspace + receiver_noise(tuple(kspace.shape), level, acquisition, seed + number)
+            kspace = kspace + receiver.of(kspace.shape, seed + number)
             signals.append(kspace.flatten(1, 2).to(torch.complex64))
             kspace, k = kspace.mean(dim=2), torch.from_numpy(stacked(played.k, events).mean(axis=1))
             found = facts | {"slice": number, "echo_time": echo}
@@ -193,7 +199,8 @@ def scan(
             remark = _remark(scanned.facts) if departure is None else None
             scanned.facts.update(is_of_run=departure is None, departure=departure, remark=remark)
         of = Scanner(**told.nucleus(path))
-        readouts = raw_data.readouts(whole, played, slices, signals, level, acquisition, seed + len(slices))
+        calibration = raw_data.calibration(whole, physics, coil_images, acquisition, response)
+        readouts = raw_data.readouts(whole, played, slices, signals, calibration, receiver, seed + len(slices))
         mrd.write(to["raw.h5"], readouts, acquisition, of, slice_thickness=thickness(told, path))
         _write(scanned, to)
     return scanned

@@ -103,8 +103,11 @@ def excited(file: SeqFile) -> NDArray[np.integer]:
 
 
 def imaging(file: SeqFile) -> NDArray[np.bool_]:
-    """Tell which ADC events sample the object for an image (adc,): no noise, no navigator, none before a pulse."""
-    return (excited(file) >= 0) & (file.label("NOISE") == 0) & (file.label("NAV") == 0)
+    """Tell which ADC events sample the object for an image (adc,).
+
+    No noise, no navigator, none for coil maps alone, none before a pulse.
+    """
+    return (excited(file) >= 0) & (file.label("NOISE") == 0) & (file.label("NAV") == 0) & ~file.is_calibration
 
 
 def acting(file: SeqFile) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
@@ -131,9 +134,9 @@ def uneven(file: SeqFile, groups: NDArray[np.integer]) -> NDArray[np.bool_]:
     """Tell which ADC events' pulses play nothing, or not the flip angle, place or gradient of most in its group (adc,).
 
     Both the excitation and the last refocusing pulse, if any, count. The pulse's frequency and the gradient in its
-    middle tell the place; noise, and what comes before any excitation, is left out. The sign of the gradient counts
-    where the label ``SET`` tells half pulses apart. As all pulses of a group have one shape, the root of the pulse's
-    energy stands for the flip angle.
+    middle tell the place; noise, and what comes before any excitation, is left out, and calibration is a group of its
+    own. The sign of the gradient counts where the label ``SET`` tells half pulses apart. As all pulses of a group have
+    one shape, the root of the pulse's energy stands for the flip angle.
     """
     found = np.zeros(len(file.adcs), dtype=bool)
     if not file.pulses:
@@ -144,8 +147,8 @@ def uneven(file: SeqFile, groups: NDArray[np.integer]) -> NDArray[np.bool_]:
     if "SLC" not in file.labels and "SlicePositions" not in file.definitions:
         # slices of other planes may have one number
         kinds[:, 5:] = np.linalg.norm(kinds[:, 5:], axis=1, keepdims=True)
-    keys = np.stack([groups, halves, _n_refocused(file)], axis=1)
-    for pulse, columns in ((excitation, 2), (refocusing, 3)):
+    keys = np.stack([groups, halves, file.is_calibration, _n_refocused(file)], axis=1)
+    for pulse, columns in ((excitation, 3), (refocusing, 4)):
         judged = (pulse >= 0) & (excitation >= 0) & (file.label("NOISE") == 0)
         for events in groups_of(numbered(keys[:, :columns]), judged):
             found[events] |= _is_other(kinds[pulse[events]])

@@ -74,8 +74,9 @@ def _times(file: SeqFile) -> Iterator[Finding]:
         unlike[events] = _few_unlike(np.nan_to_num(shapes[events]), np.array([0.5, 0.5, 1.0]))
         usual[events] = starts[events][coherence.most(np.round(starts[events] / _SAME_START))]
         late[events] = _few_unlike(starts[events][:, None], np.array([_SAME_START]))
-    if len(excitations) > 1:  # the pulse that should be in between is missing, unless most are sampled so late
-        gap = starts > float(np.median(np.diff(excitations))) * (1 + 1e-6)
+    apart = np.diff(excitations[of[judged].min() : of[judged].max() + 1])  # calibration repeats faster
+    if len(apart):  # the pulse that should be in between is missing, unless most are sampled so late
+        gap = starts > float(np.median(apart)) * (1 + 1e-6)
         late |= gap & (gap.sum() <= _FEW * len(judged))
     yield counted(file, "ADC events of another length or frequency", unlike)
     yield counted(

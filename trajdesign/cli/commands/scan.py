@@ -32,6 +32,9 @@ def scan(
     noise: Annotated[
         float, typer.Option(min=0, help="Noise of a pixel of one coil, as part of the brightest pixel.")
     ] = 0.0,
+    noise_correlation: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Of the noise of neighbouring coils, below 1.", show_default="0")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the noise.", show_default="0")] = None,
     force: Force = False,
     quiet: Quiet = False,
@@ -42,7 +45,8 @@ def scan(
     from trajdesign.exporting.virtual_scan import scan as scan_object
 
     if not noise:
-        refuse({"--seed": seed}, "it is of the noise; give --noise too.")
+        of_noise = {"--seed": seed, "--noise-correlation": noise_correlation}
+        refuse(of_noise, "it is of the noise; give --noise too.")
     with untrusted.opened(path, untrusted.MOST_RAW) as (stream, _):
         if stream.read(len(_HDF5)) == _HDF5:
             raise InputError(f"{path} is raw data (HDF5, as ISMRMRD), no Pulseq file; a scan takes a .seq file.")
@@ -56,6 +60,7 @@ def scan(
         t2=t2,
         off_resonance=read_off_resonance(off_resonance),
         noise=noise,
+        noise_correlation=noise_correlation or 0.0,
         seed=seed or 0,
         overwrite=force,
     ).facts

@@ -136,12 +136,21 @@ class SeqFile:
         except (ConfigError, InputError, ValueError) as error:
             raise InputError(f"{path}: definitions Nucleus and Gamma: {error}") from None
 
-    def without_noise(self) -> "SeqFile":
-        """Return the file without the ADC events that sample no object: before any excitation, or of a noise scan."""
-        noise, start = self.label("NOISE"), self.excitations.min(initial=math.inf)
-        kept = [not noise[i] and adc.times[0] >= start for i, adc in enumerate(self.adcs)]
-        labels = {name: values[kept] for name, values in self.labels.items()}
-        adcs, k = tuple(compress(self.adcs, kept)), tuple(compress(self.k, kept))
+    @property
+    def is_calibration(self) -> np.ndarray:
+        """Which ADC events are for coil maps alone (adc,): they have the label ``REF``, and not ``IMA``."""
+        return np.asarray((self.label("REF") != 0) & (self.label("IMA") == 0))
+
+    def for_image(self) -> "SeqFile":
+        """Return the file without noise scans, calibration, and ADC events before any excitation."""
+        start = self.excitations.min(initial=math.inf)
+        is_object = np.array([adc.times[0] >= start for adc in self.adcs], dtype=bool)
+        return self.only(is_object & (self.label("NOISE") == 0) & ~self.is_calibration)
+
+    def only(self, which: np.ndarray) -> "SeqFile":
+        """Return the file with the ADC events of a mask (adc,) alone."""
+        labels = {name: values[which] for name, values in self.labels.items()}
+        adcs, k = tuple(compress(self.adcs, which)), tuple(compress(self.k, which))
         return replace(self, adcs=adcs, k=k, labels=labels)
 
     def block_at(self, time: float) -> int:

@@ -235,6 +235,11 @@ def add_noise_scan(sequence: pp.Sequence, shots: Shots, segment: Segments) -> No
     sequence.add_block(pp.make_delay(duration), pp.make_label("NOISE", "SET", 0))
 
 
+def interleaved(n_slices: int) -> list[int]:
+    """Return the order in which slices are excited: every second one first."""
+    return [*range(0, n_slices, 2), *range(1, n_slices, 2)]
+
+
 def add_wait(sequence: pp.Sequence, duration: float) -> None:
     """Wait, unless for no time."""
     if duration:
@@ -264,7 +269,7 @@ def add_definitions(
         along z is what they cover, as interpreters that show and shift the slices take it.
     """
     acquisition, scanner = trajectory.acquisition, trajectory.scanner
-    segment = adc.segment(acquisition.n_samples, acquisition.dwell, scanner.gradient_raster)
+    segment = _longest_piece(sequence, adc.segment(acquisition.n_samples, acquisition.dwell, scanner.gradient_raster))
     positions = [round(position, 9) for position in slice_positions]
     stack = slice_thickness + (max(positions) - min(positions) if positions else 0.0)
     definitions: dict[str, Any] = {
@@ -286,6 +291,18 @@ def add_definitions(
         }
     for name, value in definitions.items():
         sequence.set_definition(name, value)
+
+
+def _longest_piece(sequence: pp.Sequence, piece: int) -> int:
+    """Return the length of ADC pieces that splits no event but those too long for one, which `piece` splits."""
+    counts = [int(event[0]) for event in sequence.adc_library.data.values()]
+    whole = max((n for n in counts if n <= adc.LONGEST), default=0)
+    if whole > piece and max(counts) > adc.LONGEST:
+        raise ConfigError(
+            f"interpreters would split the {whole} ADC samples of the calibration, as those of a shot, into pieces of "
+            f"{piece}; set another acquisition.n_samples, or no calibration."
+        )
+    return max(whole, piece)
 
 
 def plain_text(text: str) -> str:

@@ -82,7 +82,8 @@ class Mrd(Format):
 class Readout:
     """What one ADC event sampled: `signal` (coil, sample), complex, at `k` (sample, dim), 1/m.
 
-    `shot`, `number` of the slice, and `average` are counters; noise has none.
+    `shot`, `number` of the slice, and `average` are counters; noise has none. `dwell` is the time per sample, s, if it
+    is not that of the acquisition.
     """
 
     signal: np.ndarray
@@ -91,6 +92,8 @@ class Readout:
     number: int = 0
     average: int = 0
     is_noise: bool = False
+    is_calibration: bool = False
+    dwell: float | None = None
 
 
 def write(
@@ -122,12 +125,13 @@ def write(
     ismrmrd = _library()
     of_slices: dict[int, list[int]] = {}
     for count, one in enumerate(readouts):
-        if not one.is_noise:
+        if not (one.is_noise or one.is_calibration):
             of_slices.setdefault(one.number, []).append(count)
     flags = {
         ismrmrd.ACQ_FIRST_IN_SLICE: {counts[0] for counts in of_slices.values()},
         ismrmrd.ACQ_LAST_IN_SLICE: {counts[-1] for counts in of_slices.values()},
         ismrmrd.ACQ_IS_NOISE_MEASUREMENT: {count for count, one in enumerate(readouts) if one.is_noise},
+        ismrmrd.ACQ_IS_PARALLEL_CALIBRATION: {count for count, one in enumerate(readouts) if one.is_calibration},
     }
     content = io.BytesIO()  # HDF5 ends the process where a disk is full
     with contextlib.closing(ismrmrd.Dataset(content)) as file:
@@ -140,7 +144,7 @@ def write(
             readout.resize(one.signal.shape[1], n_coils, acquisition.n_dims)
             readout.traj[:] = cycles
             readout.data[:] = one.signal
-            readout.sample_time_us = acquisition.dwell * 1e6
+            readout.sample_time_us = (one.dwell or acquisition.dwell) * 1e6
             readout.center_sample = int(np.square(cycles).sum(axis=1).argmin())
             readout.idx.kspace_encode_step_1, readout.idx.slice = one.shot, one.number
             readout.idx.average, readout.scan_counter = one.average, count

@@ -1,6 +1,6 @@
 """Pulseq ``.seq`` files, through a sequence template; read back by pypulseq and by our own reader."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from trajdesign.pulseq.reader import player, sequence
 from trajdesign.pulseq.response import k_of_file
 from trajdesign.scanner import Scanner
 from trajdesign.tolerances import WRITER_ROUNDING
-from trajdesign.trajectory import Trajectory
+from trajdesign.trajectory import MAX_K_ERROR_FOV, Trajectory
 
 #: Phase across the slice that may be left during the readout, turns.
 _MOST_TURNS = 1e-3
@@ -29,7 +29,7 @@ _MOST_TURNS = 1e-3
 _DEFINITIONS = {"FOV": 3, "TE": 1, "TR": 1, "PrephaserCells": 1, "ReadoutCells": 1, "RewinderCells": 1}
 
 #: Labels that count how often every shot is played, and what they count.
-_REPEATS = {"SLC": "slices", "PAR": "partitions"}
+_REPEATS = {"SLC": "slices", "PAR": "partitions", "AVG": "averages"}
 
 #: Largest distance between repetitions of a shot, in slices or partitions, 1/FOV.
 _SAME_K = 1e-6
@@ -110,7 +110,6 @@ class Pulseq(Format):
         scanner, acquisition = trajectory.scanner, trajectory.acquisition
         try:
             ours = player.read(path)
-            k = ours.k_adc
         except InputError as error:
             raise LimitError(f"the written file does not read back: {error}") from None
         told = ours.nucleus(path)
@@ -132,12 +131,16 @@ class Pulseq(Format):
                 f"the written file says FOV {list(fov)} m, and the trajectory's is {list(acquisition.fov)} m; "
                 "the build of its sequence should leave that to add_definitions."
             )
-        events = _events_of_shots(labels, k.shape[:2], acquisition)
-        if theirs.size != k.size:
-            raise LimitError(f"pypulseq reads {len(theirs)} samples from the file instead of {ours.adc_times.size}.")
+        counts = [adc.count for adc in ours.adcs]
+        if len(theirs) != sum(counts):
+            raise LimitError(f"pypulseq reads {len(theirs)} samples from the file instead of {sum(counts)}.")
+        by_pypulseq = np.split(theirs, np.cumsum(counts)[:-1])
+        _require_same(ours, by_pypulseq)
+        events = _events_of_shots(ours, acquisition)
+        k = _of(ours.k, events)
         _require_receiver(ours, events)
         _require_declared(ours, events, scanner)
-        turns = k[events, :, 2] * ours.numbers("FOV")[2]
+        turns = k[..., 2] * ours.numbers("FOV")[2]
         partitions = labels["PAR"][events] if "PAR" in labels else np.zeros(events.shape)
         middle = (partitions.max() + 1) // 2
         left = float(np.abs(turns - (partitions - middle)[..., None]).max()) if acquisition.n_dims == 2 else 0.0
@@ -157,19 +160,21 @@ class Pulseq(Format):
             "version": ours.version,
             "md5": ours.md5,
         }
-        facts |= {f"n_{what}": int(labels[label].max()) + 1 for label, what in _REPEATS.items() if label in labels}
-        read = {"seqfile": k, "pypulseq": theirs.reshape(k.shape)}
-        return {name: _once(of[..., : acquisition.n_dims], events, acquisition) for name, of in read.items()}, facts
+        for label, what in _REPEATS.items():
+            if label in labels:
+                facts[f"n_{what}"] = int(labels[label][events].max()) + 1
+        read = {"seqfile": k, "pypulseq": _of(by_pypulseq, events)}
+        return {name: _once(of[..., : acquisition.n_dims], acquisition) for name, of in read.items()}, facts
 
     def actual_k(self, path: Path, trajectory: Trajectory, response: Mapping[str, Any]) -> NDArray:
         """Return k (shot, sample, dim), 1/m, as the gradient system's response to the whole file makes it."""
         played = player.read(path)
-        events = _events_of_shots(played.labels, played.k_adc.shape[:2], trajectory.acquisition)
-        return np.stack(k_of_file(played, Response(response)))[events[:, 0], :, : trajectory.acquisition.n_dims]
+        events = _events_of_shots(played, trajectory.acquisition)
+        return _of(k_of_file(played, Response(response)), events[:, 0])[..., : trajectory.acquisition.n_dims]
 
     def read(self, path: Path) -> Samples:
-        """Play any Pulseq file: every ADC event after the first excitation is a shot, but for noise scans."""
-        played = player.read(path, signed=False).without_noise()
+        """Play any Pulseq file: every ADC event after the first excitation is a shot, but for noise and calibration."""
+        played = player.read(path, signed=False).for_image()
         try:
             k = played.k_adc
         except InputError as error:
@@ -185,17 +190,37 @@ class Pulseq(Format):
         return Samples(k[..., :n_dims], "1/m", dwell=dwells.pop(), fov=fov, nucleus=played.nucleus(path))
 
 
-def _events_of_shots(labels: Mapping[str, np.ndarray], shape: tuple[int, ...], acquisition: Acquisition) -> np.ndarray:
-    """Return the ADC events of each shot (shot, repetition), as the label ``LIN`` says; noise belongs to none."""
-    shots = labels.get("LIN", np.arange(shape[0]))
-    events = [np.flatnonzero((shots == shot) & (labels.get("NOISE", 0) == 0)) for shot in range(acquisition.n_shots)]
-    counts = {len(of_shot) for of_shot in events}
-    if len(counts) != 1 or 0 in counts or shape[1] != acquisition.n_samples:
+def _events_of_shots(played: sequence.SeqFile, acquisition: Acquisition) -> np.ndarray:
+    """Return the ADC events of each shot (shot, repetition), as the label ``LIN`` says.
+
+    Noise and calibration belong to none.
+    """
+    is_image = (played.label("NOISE") == 0) & ~played.is_calibration
+    shots = played.labels.get("LIN", np.arange(len(played.adcs)))
+    events = [np.flatnonzero((shots == shot) & is_image) for shot in range(acquisition.n_shots)]
+    counts, lengths = {len(of_shot) for of_shot in events}, {played.adcs[i].count for i in np.flatnonzero(is_image)}
+    if len(counts) != 1 or 0 in counts or lengths != {acquisition.n_samples}:
         raise LimitError(
-            f"the file has (ADC events, samples) {shape}, of which {min(counts)} to {max(counts)} a shot; "
-            f"the trajectory has {acquisition.n_shots} shots of {acquisition.n_samples} samples."
+            f"the file has {is_image.sum()} ADC events for the image, of {' or '.join(map(str, sorted(lengths)))} "
+            f"samples, {min(counts)} to {max(counts)} a shot; the trajectory has {acquisition.n_shots} shots of "
+            f"{acquisition.n_samples} samples."
         )
     return np.stack(events)
+
+
+def _of(k: Sequence[np.ndarray], events: np.ndarray) -> np.ndarray:
+    """Return k of ADC events of one length (..., sample, dim), in the shape of `events`."""
+    of_events = np.stack([k[i] for i in events.ravel().tolist()])
+    return of_events.reshape(*events.shape, *of_events.shape[1:])
+
+
+def _require_same(ours: sequence.SeqFile, theirs: Sequence[np.ndarray]) -> None:
+    """Refuse a file of whose calibration the two readers do not have one k; nothing else holds that against a wish."""
+    fov = np.array(ours.numbers("FOV"))
+    for i in np.flatnonzero(ours.is_calibration).tolist():
+        apart = float((np.linalg.norm((ours.k[i] - theirs[i]) * fov, axis=1)).max())
+        if not apart <= MAX_K_ERROR_FOV:
+            raise LimitError(f"the two readers of the file differ by {apart:.3g}/FOV in k of calibration event {i}.")
 
 
 def _require_receiver(played: sequence.SeqFile, events: np.ndarray) -> None:
@@ -231,9 +256,8 @@ def _require_declared(played: sequence.SeqFile, events: np.ndarray, scanner: Sca
             )
 
 
-def _once(k: np.ndarray, events: np.ndarray, acquisition: Acquisition) -> np.ndarray:
-    """Return k of every shot (shot, sample, dim), which all its repetitions share."""
-    repeated = k[events]
+def _once(repeated: np.ndarray, acquisition: Acquisition) -> np.ndarray:
+    """Return k of every shot (shot, sample, dim), which all its repetitions (shot, repetition, sample, dim) share."""
     apart = np.linalg.norm((repeated - repeated[:, :1]) * np.array(acquisition.fov), axis=-1).max()
     if not apart <= _SAME_K:
         raise LimitError(f"the repetitions of a shot differ by {apart:.3g}/FOV in the file.")

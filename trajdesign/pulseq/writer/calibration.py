@@ -1,0 +1,147 @@
+"""A short, fully sampled, low-resolution Cartesian scan of the slices or the slab that follow, for coil maps."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pypulseq as pp
+import torch
+
+from trajdesign.acquisition import Acquisition
+from trajdesign.errors import ConfigError
+from trajdesign.pulseq.adc import LONGEST
+from trajdesign.pulseq.writer import bridges, parts
+from trajdesign.trajectory import Trajectory, point_times
+
+#: Of a small flip angle most magnetisation is left for the imaging that follows.
+_FLIP_DEG = 10.0
+
+#: Repetitions before the first line, so that the signal does not change much from line to line.
+_N_DUMMIES = 8
+
+#: Turns of phase that the spoiler adds across a slice or a partition.
+_SPOILER_CYCLES = 2.0
+
+#: A readout lasts at least so long, s: the slower, the less noise, and a low resolution needs no speed.
+_READOUT = 1e-3
+
+#: Part of the gradient limit that the readout uses.
+_GRADIENT = 0.5
+
+#: Fewer lines make no coil maps.
+_FEWEST = 8
+
+
+def add_calibration(
+    sequence: pp.Sequence,
+    trajectory: Trajectory,
+    segment: parts.Segments,
+    *,
+    n_lines: int,
+    slab: float,
+    rf_duration: float,
+    bridge_slew: float,
+    positions: Sequence[float] = (0.0,),
+    n_partitions: int = 1,
+    is_selective: bool = True,
+) -> None:
+    """Play a spoiled gradient echo of `n_lines` phase encodings along y, and as many pixels along x; nothing for 0.
+
+    Its field of view along x and y is the trajectory's, and so is its dwell time, so that one noise scan serves both.
+    Line l of partition p is at ``k_y = (l - n_lines // 2) / FOV_y`` and ``k_z = (p - n_partitions // 2) / slab``, and
+    its sample s at ``k_x = (s - n_samples // 2) / (n_samples / n_lines * FOV_x)``; two samples or more are taken for
+    each that the field of view needs. Of many partitions the central `n_lines` are played.
+
+    ADC events have the labels ``REF`` 1, ``LIN``, and where there are several ``SLC`` and ``PAR``. Afterwards these are
+    0.
+
+    Parameters
+    ----------
+    sequence, trajectory, segment
+        To play it in, what will be played after it, and the labels of its segments.
+    n_lines
+        Even, from 8 to 256.
+    slab
+        Thickness of a slice, or of all partitions, m.
+    rf_duration
+        Of the pulse, s: a sinc, or if not `is_selective` a rectangle that excites everything.
+    bridge_slew
+        Part of the slew rate that all but the readout may use.
+    positions
+        Of the slices, m, by the label ``SLC``.
+    n_partitions
+        Of the imaging.
+    is_selective
+        Whether a gradient selects what is excited.
+
+    Raises
+    ------
+    ConfigError
+        If `n_lines` makes no sense.
+    LimitError
+        If no waveform within the limits exists.
+    """
+    if not n_lines:
+        return
+    parts.require_plausible(calibration=n_lines)
+    if n_lines % 2 or n_lines < _FEWEST:
+        raise ConfigError(f"calibration is {n_lines} lines; it is an even number, at least {_FEWEST}, or 0 for none.")
+    scanner, raster = trajectory.scanner, trajectory.scanner.block_raster
+    if is_selective:
+        pulse = parts.slice_pulse(
+            scanner, flip_angle_deg=_FLIP_DEG, slice_thickness=slab, duration=rf_duration, slew=bridge_slew
+        )
+    else:
+        pulse = parts.hard_pulse(scanner, flip_angle_deg=_FLIP_DEG, duration=rf_duration)
+    lines = _lines(trajectory, n_lines)
+    shots = parts.Shots(sequence, lines, bridges.design(lines, bridge_slew=bridge_slew))
+    n_played = min(n_partitions, n_lines)
+    first = n_partitions // 2 - n_played // 2
+    encoding = {number: (number - n_partitions // 2) / slab for number in range(first, first + n_played)}
+    spoiler = _SPOILER_CYCLES * n_partitions / slab
+    # along z in blocks of their own, which differ by a factor alone, so that one segment serves all partitions
+    before, after = encoding[first] - pulse.after, spoiler - encoding[first]
+    limits = {"max_slew": bridge_slew * sequence.system.max_slew, "system": sequence.system}
+    encode, rewind = (pp.make_trapezoid("z", area=area, **limits) if area else None for area in (before, after))
+    times = [parts.ceil(pp.calc_duration(event), raster) if event else 0.0 for event in (encode, rewind)]
+    counted = [*(["SLC"] if len(positions) > 1 else []), *(["PAR"] if n_partitions > 1 else [])]
+
+    def play(shot: int, number: int, partition: int, phase: float, *, is_dummy: bool) -> None:
+        kz = encoding[partition]
+        sequence.add_block(*pulse.turned(phase, positions[number]), *segment("calibration", shot, is_dummy))
+        if encode is not None:
+            sequence.add_block(pp.scale_grad(encode, (kz - pulse.after) / before), pp.make_delay(times[0]))
+        events = shots.gradients(shot)
+        if not is_dummy:
+            values = {"REF": 1, "LIN": shot, "SLC": number, "PAR": partition}
+            labels = [pp.make_label(name, "SET", values[name]) for name in ("REF", "LIN", *counted)]
+            events = [*events, shots.sampled(phase), *labels]
+        sequence.add_block(*events)
+        if rewind is not None:
+            sequence.add_block(pp.scale_grad(rewind, (spoiler - kz) / after), pp.make_delay(times[1]))
+
+    repetitions = [(0, first, True)] * _N_DUMMIES
+    repetitions += [(line, partition, False) for partition in encoding for line in range(n_lines)]
+    phase_deg = 0.0
+    for count, (line, partition, is_dummy) in enumerate(repetitions):
+        phase_deg = (phase_deg + count * parts.RF_SPOILING_DEG) % 360
+        for number in parts.interleaved(len(positions)):
+            play(line, number, partition, math.radians(phase_deg), is_dummy=is_dummy)
+    cleared = [pp.make_label(name, "SET", 0) for name in ("REF", "LIN", *counted)]
+    sequence.add_block(pp.make_delay(raster), *cleared, *segment("after calibration"))
+
+
+def _lines(trajectory: Trajectory, n: int) -> Trajectory:
+    """Return `n` parallel lines along x through the middle of k-space."""
+    acquisition, scanner = trajectory.acquisition, trajectory.scanner
+    fov, dwell = acquisition.fov[:2], acquisition.dwell
+    nyquist = 1 / (fov[0] * dwell)  # speed at which nothing is sampled twice, 1/m/s
+    oversampling = max(2.0, _READOUT / (n * dwell), nyquist / (_GRADIENT * scanner.gamma * scanner.max_gradient))
+    oversampling = min(2 * math.ceil(oversampling / 2), LONGEST // n // 2 * 2)  # samples are a multiple of 4
+    n_samples = n * oversampling
+    of = Acquisition(fov, (n, n), n_shots=n, n_samples=n_samples, dwell=dwell)
+    centre = of.adc_delay(scanner.gradient_raster, scanner.rf_raster) + n_samples // 2 * dwell
+    kx = (point_times(of, scanner) - centre) * nyquist / oversampling
+    ky = (np.arange(n) - n // 2) / fov[1]
+    points = np.stack(np.broadcast_arrays(kx, ky[:, None]), axis=-1)
+    return Trajectory(torch.from_numpy(points.copy()), of, scanner, "calibration")
