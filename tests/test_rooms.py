@@ -61,7 +61,7 @@ ONLY_USERS = {
     "finufft": {"encoding.nufft"},
     "torchdiffeq": {"learning.parameterizations.neural_ode"},
     "clarabel": {"pulseq.writer.bridges"},
-    "pypulseq": {"pulseq.writer.parts", "trajectories.formats.pulseq"},
+    "pypulseq": {"pulseq.writer.calibration", "pulseq.writer.parts", "trajectories.formats.pulseq"},
     "safetensors": {"learning.run_folder"},
     "tomli_w": {"config.toml"},
     "mrinufft": {"trajectories.inits.mrinufft"},

@@ -393,6 +393,10 @@ def test_export_writes_each_format_and_proves_it(trajdesign, run, tmp_path):
     assert result.code == 0
     assert "max_k_error_fov" in result.out
     assert player.read(tmp_path / "old.seq").version == "1.4.1"
+    noted = {one.file: one.signature for one in RunFolder(run).exports()}
+    assert {name: noted[name] for name in ("scan.seq", "old.seq")} == {
+        name: player.read(tmp_path / name).md5 for name in ("scan.seq", "old.seq")
+    }
     assert trajdesign(*words).code == 5
     assert trajdesign(*words, "--force").code == 0
 
@@ -407,10 +411,14 @@ def test_scan_compares_the_written_file_with_what_the_run_promised(trajdesign, r
     assert "differs from what the run makes of the same object on its own k by 0.00% (NRMSE)" in result.out
     np.save(tmp_path / "field.npy", np.full((32, 32), 200.0))
     options = ("--t2-star", "5e-3", "--off-resonance", tmp_path / "field.npy", "--noise", "0.1", "--n-coils", "3")
+    options += ("--noise-correlation", "0.3")
     document = json.loads(trajdesign(*words, "--force", "--json", *options).out)
     assert document["nrmse_to_promised"] > 0.01
     assert document["off_resonance"] == [200, 200]
     assert (document["n_coils"], document["t2_star"], document["noise"]) == (3, 5e-3, 0.1)
+    assert document["noise_correlation"] == 0.3
+    refused(2, *words, "--force", "--noise-correlation", "0.3", mentions=["--noise-correlation", "give --noise too"])
+    refused(2, *words, "--force", "--noise", "0.1", "--noise-correlation", "1", mentions=["below 1"])
     refused(5, *words, mentions=["exists already", "--force"])
     refused(3, *words, "--force", "--off-resonance", "fifty", mentions=["'fifty'", "Hz"])
 

@@ -9,12 +9,12 @@ from faults.tiny import resealed, tiny
 
 from trajdesign import plugins
 from trajdesign.config.models import load_config
-from trajdesign.errors import InputError, OutputError
+from trajdesign.errors import ConfigError, InputError, OutputError
 from trajdesign.exporting.proof import export
 from trajdesign.exporting.virtual_scan import scan
 from trajdesign.learning.optimize import optimize
 from trajdesign.learning.results import Results, to_json
-from trajdesign.learning.run_folder import RunFolder, load
+from trajdesign.learning.run_folder import Export, RunFolder, load
 from trajdesign.learning.state import Validation
 from trajdesign.reporting import report
 from trajdesign.studies import compare
@@ -55,6 +55,61 @@ def test_a_run_or_a_file_opens_as_its_trajectory(folder, tmp_path):
     assert torch.equal(load(str(folder.path / "trajectory.npz")).points, trajectory.points)
     with pytest.raises(InputError, match="does not exist"):
         load(tmp_path / "none")
+
+
+def test_a_run_tells_the_pulseq_files_that_were_made_of_it(folder, tmp_path):
+    config = folder.config()
+    trajectory = radial(config.acquisition, config.scanner)
+    trajectory.save(folder.path / "trajectory.npz")
+    assert folder.exports() == []
+    options = {"sequence": {"n_dummies": 1, "kind": "gre_2d"}}
+    facts = export(trajectory, tmp_path / "a.seq", options=options, run=folder.path)
+    assert facts["is_noted"]
+    export(trajectory, tmp_path / "b.seq", options={"sequence": "se_2d"}, run=folder.path)
+    export(trajectory, tmp_path / "c.csv", format="csv", run=folder.path)  # holds no signature
+    signatures = [(tmp_path / name).read_text().split("\nHash ")[1].strip() for name in ("a.seq", "b.seq")]
+    assert folder.exports() == [
+        Export("a.seq", signatures[0], "gre_2d", {"n_dummies": 1}),
+        Export("b.seq", signatures[1], "se_2d", {}),
+    ]
+    first = (folder.path / "exports.json").read_bytes()
+    # the same again changes nothing but the order
+    export(trajectory, tmp_path / "a.seq", options=options, run=folder.path, overwrite=True)
+    assert [one.file for one in folder.exports()] == ["b.seq", "a.seq"]
+    export(trajectory, tmp_path / "b.seq", options={"sequence": "se_2d"}, run=folder.path, overwrite=True)
+    assert (folder.path / "exports.json").read_bytes() == first
+    assert sorted(p.name for p in folder.path.iterdir()) == ["config.toml", "exports.json", "trajectory.npz"]
+    with pytest.raises(ConfigError, match="is not the trajectory of the run"):
+        export(trajectory.with_points(trajectory.points / 2), tmp_path / "d.seq", run=folder.path)
+    for text in (
+        "[]",
+        '{"exports": [{"file": "a"}]}',
+        '{"exports": [{"file": 1, "signature": "", "template": ""}]}',
+        "{",
+    ):
+        (folder.path / "exports.json").write_text(text)
+        with pytest.raises(InputError, match=r"exports\.json is damaged"):
+            folder.exports()
+        with pytest.raises(InputError, match=r"exports\.json is damaged"):
+            export(trajectory, tmp_path / "d.seq", run=folder.path)
+    assert not (tmp_path / "d.seq").exists()
+    folder.create(config, overwrite=True)  # a new run has exported nothing
+    assert folder.exports() == []
+
+
+def test_an_export_of_a_run_that_cannot_be_written_is_made_all_the_same(folder, tmp_path, monkeypatch):
+    config = folder.config()
+    trajectory = radial(config.acquisition, config.scanner)
+    trajectory.save(folder.path / "trajectory.npz")
+
+    def fail(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("trajdesign.files.lock._acquire", fail)
+        assert not export(trajectory, tmp_path / "a.seq", run=folder.path)["is_noted"]
+    assert (tmp_path / "a.seq").exists()
+    assert folder.exports() == []
 
 
 def test_a_network_comes_back_and_only_into_its_own_architecture(folder):

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from trajdesign import plugins
-from trajdesign.errors import ConfigError, LimitError
+from trajdesign.errors import ConfigError, LimitError, ResourceError
 from trajdesign.files import untrusted
 from trajdesign.files.atomic import atomic_path
 from trajdesign.interfaces import Format
+from trajdesign.learning.run_folder import Export, RunFolder
 from trajdesign.physics import limits
 from trajdesign.trajectory import MAX_K_ERROR_FOV, Trajectory, not_finite
 
@@ -28,6 +30,7 @@ def export(
     ignore: list[str] | None = None,
     response: Mapping[str, Any] | None = None,
     constraints: limits.Options | None = None,
+    run: Path | str | None = None,
 ) -> dict[str, Any]:
     """Write `trajectory` to a file, and prove from the file that it plays what was meant.
 
@@ -45,20 +48,24 @@ def export(
         the response makes of it.
     constraints
         Options of the constraints that are to hold beside the standard ones, by name: `config.Limits.tables` of a run.
+    run
+        The run folder whose trajectory it is: its ``exports.json`` then tells the signature of the Pulseq file, by
+        which `trajdesign.reconstruct` knows it. A folder that cannot be written is left as it is.
 
     Returns
     -------
     dict
         ``format``, ``path``, what `compare` returns, and the exporter's facts: for Pulseq ``max_gradient`` (T/m) and
         ``max_slew`` (T/m/s) of the vector of all axes over the whole file, ``te``, ``tr``, ``duration`` (s), the cells
-        of prephaser, readout and rewinder, ``timing_ok``, ``version``, ``md5`` and ``k_path``.
+        of prephaser, readout and rewinder, ``timing_ok``, ``version``, ``md5``, ``sequence`` (the template as ``kind``,
+        and its options) and ``k_path``, and with a run ``is_noted``, whether it tells of the file.
 
     Raises
     ------
     LimitError
         If the trajectory is not finite or breaks a limit, or the file does not play it; no file is left.
     ConfigError
-        If the exporter, an option or the file's ending is wrong.
+        If the exporter, an option or the file's ending is wrong, or the trajectory is not the run's.
     OutputError
         If a file exists already and `overwrite` is false.
     """
@@ -71,6 +78,8 @@ def export(
     trajectory = trajectory.with_points(trajectory.points.detach())  # of which there are copies
     if wrong := not_finite(trajectory.points.cpu()):
         raise LimitError(f"{trajectory.name} {wrong}; it cannot be exported.")
+    if run is not None:
+        _require_of(trajectory, RunFolder(run))
     limits.require(trajectory, limits.without(ignore or [], constraints or ()), constraints)
     with ExitStack() as files:
         temporary = files.enter_context(atomic_path(path, overwrite=overwrite))
@@ -91,7 +100,23 @@ def export(
                 arrays["k_actual"] = actual
             _save_k(k_file, trajectory, arrays, report)
             report["k_path"] = str(k_path)
+    if run is not None and "sequence" in report:
+        options = dict(report["sequence"])
+        noted = Export(path.name, report["md5"], options.pop("kind"), options)
+        report["is_noted"] = True
+        try:
+            RunFolder(run).note_export(noted)
+        except ResourceError:  # a run of others, which may be read alone
+            report["is_noted"] = False
     return report
+
+
+def _require_of(trajectory: Trajectory, run: RunFolder) -> None:
+    """Refuse a trajectory that is not a run's, and before anything is written a run whose exports cannot be read."""
+    own = run.trajectory()
+    if own.acquisition != trajectory.acquisition or not torch.equal(own.points, trajectory.points.cpu()):
+        raise ConfigError(f"{trajectory.name} is not the trajectory of the run {run.path}.")
+    run.exports()
 
 
 def compare(read: Mapping[str, np.ndarray], trajectory: Trajectory) -> dict[str, Any]:

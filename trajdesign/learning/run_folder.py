@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from trajdesign.config.models import Config
 from trajdesign.errors import InputError, OutputError, ResourceError, TrajdesignError
 from trajdesign.files import atomic, untrusted
 from trajdesign.files.atomic import atomic_path
+from trajdesign.files.lock import one_writer
 from trajdesign.learning.checkpoint import Checkpoints
 from trajdesign.learning.results import FIXED, STAGES, Results, to_json
 from trajdesign.learning.state import Validation
@@ -27,6 +28,9 @@ from trajdesign.trajectories import foreign_files, loading
 from trajdesign.trajectory import Trajectory
 
 _MOST_WEIGHTS = 2**33
+
+# Others write exports.json in less, s.
+_PATIENCE = 10.0
 
 _RESULTS = (
     "initial.npz",
@@ -37,6 +41,7 @@ _RESULTS = (
     "history.csv",
     "metrics.json",
     "report.html",
+    "exports.json",
 )
 
 # In what config.toml and the trajectories of a run agree.
@@ -53,12 +58,34 @@ _UNSEALED = "was finished by an older version: an edit of its metrics.json, conf
 _FOLDERS = ("checkpoints", "figures", "tensorboard")
 
 
+@dataclass(frozen=True)
+class Export:
+    """A scanner file that was made of a run's trajectory.
+
+    Parameters
+    ----------
+    file
+        Its name, without folders.
+    signature
+        The hash that its section ``[SIGNATURE]`` holds.
+    template
+        Name of the sequence template, or the path of a site's own.
+    options
+        Of the template, those that were given.
+    """
+
+    file: str
+    signature: str
+    template: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
 class RunFolder:
     """Paths and formats of one run. What reads a file raises `InputError` if that is missing, damaged or not its own.
 
     ``config.toml`` (resolved), ``initial.npz``, ``start.npz`` (where learning does not start from the initial one),
     ``trajectory.npz``, ``network.safetensors`` and ``network_fixed.safetensors``, ``history.csv``, ``metrics.json``,
-    ``figures/``, and while it is not finished ``checkpoints/``.
+    ``figures/``, ``exports.json`` once it was exported, and while it is not finished ``checkpoints/``.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -233,6 +260,36 @@ class RunFolder:
             return found
         except (KeyError, TypeError, ValueError, csv.Error):
             raise InputError(f"{path} is damaged: it is no table of stage, step and val_psnr.") from None
+
+    def exports(self) -> list[Export]:
+        """Return the Pulseq files that were made of its trajectory, the latest last; none if it tells of none."""
+        path = self.path / "exports.json"
+        if not path.exists():
+            return []
+        try:
+            rows = json.loads(untrusted.read_bytes(path, untrusted.MOST_TEXT))["exports"]
+            found = [Export(**row) for row in rows]
+            if not all(isinstance(text, str) for one in found for text in (one.file, one.signature, one.template)):
+                raise TypeError("a name or signature is no text")
+        except (InputError, KeyError, TypeError, ValueError, RecursionError) as error:
+            raise InputError(f"{path} is damaged: {error}; export again.") from None
+        return found
+
+    def note_export(self, export: Export) -> None:
+        """Add to ``exports.json``, in place of an earlier file of the same signature.
+
+        Raises
+        ------
+        OutputError
+            If another process writes it.
+        ResourceError
+            If the folder cannot be written.
+        """
+        with one_writer(self.path, ".exports.lock", patience=_PATIENCE):
+            kept = [one for one in self.exports() if one.signature != export.signature]
+            with self._replacing("exports.json") as temporary:
+                text = to_json({"exports": [asdict(one) for one in [*kept, export]]})
+                temporary.write_text(text + "\n", encoding="utf-8", newline="\n")
 
     def save_network(self, network: torch.nn.Module, name: str = "network") -> None:
         """Write the weights of a network."""

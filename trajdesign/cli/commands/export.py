@@ -77,6 +77,7 @@ def export(
         ignore=ignore,
         response=None if config is None else config.response,
         constraints=None if config is None else config.limits.tables,
+        run=None if config is None else path,
     )
     if json:
         console.show_json("export", {**facts, **nucleus})

@@ -63,7 +63,7 @@ class Pulseq(Format):
     pulseq_version: Literal["1.5.0", "1.4.1"] = "1.5.0"
 
     def write(self, trajectory: Trajectory, path: Path) -> dict[str, Any]:
-        """Write the file, and return its ``version`` and ``md5``.
+        """Write the file, and return its ``version``, ``md5``, and ``sequence``: the template as ``kind``, and options.
 
         Raises
         ------
@@ -91,7 +91,7 @@ class Pulseq(Format):
         written.write_bytes(written.read_bytes().replace(b"\r\n", b"\n"))
         if written != path:
             written.replace(path)
-        return {"version": self.pulseq_version, "md5": md5}
+        return {"version": self.pulseq_version, "md5": md5, "sequence": table}
 
     def read_back(self, path: Path, trajectory: Trajectory) -> tuple[dict[str, NDArray], dict[str, Any]]:
         """Read the file with two independent readers, and check all that needs no trajectory.
