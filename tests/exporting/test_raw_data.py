@@ -39,6 +39,7 @@ def test_calibration_samples_the_object_at_the_k_of_the_file(tmp_path, name):
     trajectory = pattern(PATTERNS[name], Scanner(), matrix=(32, 32))
     export(trajectory, tmp_path / "x.seq", options={"sequence": table})
     facts = scan(tmp_path / "x.seq", out=tmp_path / "out", n_coils=4).facts
+    assert facts["n_shots"] == 3  # averages and half pulses are none of their own
     acquisition = Acquisition(trajectory.acquisition.fov, facts["matrix"])
     slices = plugins.build("data", {"kind": "phantom", "n_coils": 4}, acquisition, "test")
     images = slices[len(slices) // 2].numpy()

@@ -16,6 +16,7 @@ from trajdesign.errors import ConfigError, InputError
 from trajdesign.pulseq import coherence
 from trajdesign.pulseq.reader.sequence import SeqFile
 from trajdesign.trajectories.loading import smallest_matrix
+from trajdesign.trajectory import MAX_K_ERROR_FOV
 from trajdesign.units import plausible
 
 #: Decay until the echo beyond which nothing is left to be seen, in time constants.
@@ -96,7 +97,11 @@ def distance(k: NDArray[np.floating], wanted: Tensor, acquisition: Acquisition) 
 
 
 def slices_of(played: SeqFile, path: Path, acquisition: Acquisition | None) -> list[NDArray[np.integer]]:
-    """Return the ADC events of each slice (shot, repetition); without an acquisition each is a shot of its own."""
+    """Return the ADC events of each slice (shot, repetition).
+
+    The label LIN says of which shot an event is. Without an acquisition each is a shot of its own, unless those of one
+    LIN have one k.
+    """
     if not played.adcs:
         raise InputError(f"{path} samples nothing: it has no ADC event.")
     if played.labels.get("PAR", np.zeros(1)).any():
@@ -112,9 +117,9 @@ def slices_of(played: SeqFile, path: Path, acquisition: Acquisition | None) -> l
             f"{path} has {min(map(len, slices))} to {max(map(len, slices))} ADC events in its {len(slices)} slices; "
             "they must be as many in each."
         )
-    if acquisition is None:
-        return [events[:, None] for events in slices]
     of_shots = [_shots(played, events) for events in slices]
+    if acquisition is None:
+        return _repeated(played, of_shots, path) or [events[:, None] for events in slices]
     for shots in of_shots:
         if (len(shots), *lengths) != (acquisition.n_shots, acquisition.n_samples):
             raise InputError(
@@ -131,6 +136,20 @@ def _shots(played: SeqFile, events: NDArray[np.integer]) -> list[NDArray[np.inte
     """Return the ADC events of each shot, as the label LIN says; without it each is a shot."""
     lines = played.labels["LIN"][events] if "LIN" in played.labels else np.arange(len(events))
     return [events[lines == line] for line in np.unique(lines)]
+
+
+def _repeated(
+    played: SeqFile, of_shots: list[list[NDArray[np.integer]]], path: Path
+) -> list[NDArray[np.integer]] | None:
+    """Return the events of each slice (shot, repetition) if all shots are repeated as often, on one k each."""
+    if len({len(shot) for shots in of_shots for shot in shots}) > 1:
+        return None
+    slices, fov = [np.stack(shots) for shots in of_shots], np.array(_fov(played, path)[:2])
+    for events in slices:
+        k = stacked(played.k, events) * fov
+        if np.abs(k - k[:, :1]).max() > MAX_K_ERROR_FOV:
+            return None
+    return slices
 
 
 def require_flat(played: SeqFile, path: Path) -> None:

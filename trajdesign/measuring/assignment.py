@@ -93,11 +93,11 @@ def by_sequence(raw: Measurement, file: SeqFile, path: Path, acquisition: Acquis
     frames = told.labels.get("REP", np.zeros(len(told.adcs), dtype=int))
     parts = [_only(told, frames == frame) for frame in np.unique(frames)]
     slices = reception.slices_of(parts[0], path, acquisition)
-    acquisition = acquisition or reception.acquisition_of(parts[0], slices[0], path)
     kspace = []
     for frame, part in zip(np.unique(frames), parts, strict=True):
         inside = np.flatnonzero(frames == frame)
         kspace.append([_averaged(objects, inside[events]) for events in reception.slices_of(part, path, acquisition)])
+    acquisition = acquisition or reception.acquisition_of(parts[0], slices[0], path)
     if len({tuple(one.shape for one in frame) for frame in kspace}) > 1:
         raise InputError(f"{path} has repetitions (label REP) that are not alike.")
     reception.require_flat(parts[0], path)

@@ -28,6 +28,9 @@ _READOUT = 1e-3
 #: Part of the gradient limit that the readout uses.
 _GRADIENT = 0.5
 
+#: Part of the slew rate of other bridges that those of the calibration use: it is to stimulate no nerves beside.
+_SLEW = 0.5
+
 #: Fewer lines make no coil maps.
 _FEWEST = 8
 
@@ -66,7 +69,7 @@ def add_calibration(
     rf_duration
         Of the pulse, s: a sinc, or if not `is_selective` a rectangle that excites everything.
     bridge_slew
-        Part of the slew rate that all but the readout may use.
+        Part of the slew rate that all but the readout may use; but for the pulse half of that is taken.
     positions
         Of the slices, m, by the label ``SLC``.
     n_partitions
@@ -94,14 +97,14 @@ def add_calibration(
     else:
         pulse = parts.hard_pulse(scanner, flip_angle_deg=_FLIP_DEG, duration=rf_duration)
     lines = _lines(trajectory, n_lines)
-    shots = parts.Shots(sequence, lines, bridges.design(lines, bridge_slew=bridge_slew))
+    shots = parts.Shots(sequence, lines, bridges.design(lines, bridge_slew=_SLEW * bridge_slew))
     n_played = min(n_partitions, n_lines)
     first = n_partitions // 2 - n_played // 2
     encoding = {number: (number - n_partitions // 2) / slab for number in range(first, first + n_played)}
     spoiler = _SPOILER_CYCLES * n_partitions / slab
     # along z in blocks of their own, which differ by a factor alone, so that one segment serves all partitions
     before, after = encoding[first] - pulse.after, spoiler - encoding[first]
-    limits = {"max_slew": bridge_slew * sequence.system.max_slew, "system": sequence.system}
+    limits = {"max_slew": _SLEW * bridge_slew * sequence.system.max_slew, "system": sequence.system}
     encode, rewind = (pp.make_trapezoid("z", area=area, **limits) if area else None for area in (before, after))
     times = [parts.ceil(pp.calc_duration(event), raster) if event else 0.0 for event in (encode, rewind)]
     counted = [*(["SLC"] if len(positions) > 1 else []), *(["PAR"] if n_partitions > 1 else [])]
