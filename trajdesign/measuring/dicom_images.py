@@ -33,6 +33,7 @@ _EMPTY = (
     "StudyID",
     "AccessionNumber",
     "ReferringPhysicianName",
+    "Laterality",
     "PositionReferenceIndicator",
     "ScanOptions",
     "RepetitionTime",
@@ -146,7 +147,8 @@ def _file(attributes: dict[str, Any], low: float, span: float) -> bytes:
     pixels = attributes.pop("pixels")
     slope, intercept = _short(span / _LARGEST), _short(low)
     stored = np.rint((pixels - float(intercept)) / float(slope)).clip(0, _LARGEST).astype("<u2")
-    window = {"WindowCenter": low + span / 2, "WindowWidth": span}
+    # linear as it stands: the older rule asks for a width of 1 at least, and data may be of any size
+    window = {"WindowCenter": low + span / 2, "WindowWidth": span, "VOILUTFunction": "LINEAR_EXACT"}
     for name, value in (attributes | window).items():
         if isinstance(value, list) and isinstance(value[0], float):
             value = [_short(one) for one in value]
