@@ -179,6 +179,21 @@ def test_dicom_tells_what_is_known_and_nothing_more(tmp_path):
     np.testing.assert_allclose(shown, images["adjoint"][1, 1], atol=numbered(geometry, 2).max() / 7 / 65535)
 
 
+def test_words_of_a_raw_file_stay_words(tmp_path):
+    geometry, odd = lying(np.eye(3)), "Tübingen\\\x00 \x1b<&>]]> 3 T" + 80 * "x"
+    (path, *_) = in_folder(tmp_path, {"adjoint": numbered(geometry)}, geometry, Protocol(odd, odd, None, (), odd))
+    data = pydicom.dcmread(path)
+    assert data.Manufacturer == data.ProtocolName == ("Tübingen/ <&>]]> 3 T" + 80 * "x")[:63]  # 64 bytes
+    assert not data.PatientPosition
+    assert data.MagneticFieldStrength is None
+    (tmp_path / "x.h5").write_bytes(
+        mrd_images.encoded({"adjoint": numbered(geometry)}, geometry, Protocol(odd), LABELS, 1)
+    )
+    with ismrmrd.Dataset(tmp_path / "x.h5", create_if_needed=False) as file:
+        header = ismrmrd.xsd.CreateFromDocument(file.read_xml_header())
+    assert header.acquisitionSystemInformation.systemModel.startswith("Tübingen\\ <&>]]> 3 T")
+
+
 @pytest.mark.parametrize("size", [0.0, 3e-12, 4e9])
 def test_dicom_keeps_images_of_any_brightness(tmp_path, size):
     geometry = lying(np.eye(3))

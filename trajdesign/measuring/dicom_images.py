@@ -22,6 +22,7 @@ from trajdesign.version import __version__
 # How a viewer shows a slice: the directions of its rows and of its columns, by the axis that is nearest to its normal.
 _SHOWN = {0: ((0, 1, 0), (0, 0, -1)), 1: ((1, 0, 0), (0, 0, -1)), 2: ((1, 0, 0), (0, 1, 0))}
 _LARGEST = 2**16 - 1
+_POSITIONS = ("HFS", "HFP", "HFDR", "HFDL", "FFS", "FFP", "FFDR", "FFDL")
 # Attributes that every such file has, and that nobody knows here.
 _EMPTY = (
     "PatientName",
@@ -99,12 +100,13 @@ def _of_protocol(protocol: Protocol) -> dict[str, Any]:
     """Return attributes of every file."""
     return {
         **dict.fromkeys(_EMPTY),
+        "SpecificCharacterSet": "ISO_IR 192",
         "Modality": "MR",
-        "Manufacturer": protocol.system[:64],
+        "Manufacturer": _line(protocol.system),
         "SoftwareVersions": f"trajdesign {__version__}",
-        "ProtocolName": protocol.name[:64],
+        "ProtocolName": _line(protocol.name),
         "MagneticFieldStrength": protocol.field_strength,
-        "PatientPosition": protocol.patient_position,
+        "PatientPosition": protocol.patient_position if protocol.patient_position in _POSITIONS else "",
         "ImageType": ["ORIGINAL", "PRIMARY", "OTHER", "M"],
         "ScanningSequence": "RM",
         "SequenceVariant": "NONE",
@@ -162,14 +164,16 @@ def _file(attributes: dict[str, Any], low: float, span: float) -> bytes:
     data.PixelData = stored.tobytes()
     data["PixelData"].VR = "OW"
     data.file_meta = FileMetaDataset()
-    data.file_meta.MediaStorageSOPClassUID, data.file_meta.MediaStorageSOPInstanceUID = (
-        MRImageStorage,
-        data.SOPInstanceUID,
-    )
     data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     stream = io.BytesIO()
     dcmwrite(stream, data, enforce_file_format=True)
     return stream.getvalue()
+
+
+def _line(text: str) -> str:
+    """Return a line as DICOM has them: at most 64 bytes, of which a backslash would begin another value."""
+    line = "".join(c for c in text.replace("\\", "/") if c.isprintable()).strip()
+    return line.encode()[:64].decode(errors="ignore")
 
 
 def _short(value: float) -> Any:

@@ -73,12 +73,12 @@ def _header(xsd: Any, geometry: ImageGeometry, protocol: Protocol, n_coils: int)
         encodingLimits=xsd.encodingLimitsType(),
         trajectory=xsd.trajectoryType.OTHER,
     )
-    field = protocol.field_strength
+    field, system = protocol.field_strength, "".join(filter(str.isprintable, protocol.system))
     frequency = round(GAMMA["1H"] * (field or 0))  # the format asks for it: 0 says that nobody knows
     return xsd.ismrmrdHeader(
         experimentalConditions=xsd.experimentalConditionsType(H1resonanceFrequency_Hz=frequency),
         acquisitionSystemInformation=xsd.acquisitionSystemInformationType(
-            receiverChannels=n_coils, systemFieldStrength_T=field, systemModel=protocol.system or None
+            receiverChannels=n_coils, systemFieldStrength_T=field, systemModel=system or None
         ),
         encoding=[encoding],
     )
