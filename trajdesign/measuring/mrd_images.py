@@ -43,7 +43,7 @@ def encoded(
         import ismrmrd
     content = io.BytesIO()  # HDF5 ends the process where a disk is full
     with contextlib.closing(ismrmrd.Dataset(content)) as file:
-        file.write_xml_header(_header(ismrmrd.xsd, geometry, protocol, n_coils).toXML("utf-8"))
+        file.write_xml_header(_header(ismrmrd.xsd, geometry, protocol, n_coils).toXML("utf-8").encode())
         for series, (name, stack) in enumerate(images.items()):
             meta = ismrmrd.Meta({"DataRole": "Image", "ImageComments": labels[name]})
             for frame, slices in enumerate(stack):
