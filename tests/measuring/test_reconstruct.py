@@ -153,7 +153,9 @@ def test_without_a_run_there_is_everything_but_a_network(quiet, tmp_path):
         "adjoint.nii",
         "cg_sense.nii",
         "image.npz",
+        "images.h5",
         "reconstruct.json",
+        "reconstruction.html",
         "reconstruction.png",
     ]
 
@@ -279,6 +281,7 @@ def test_the_command_says_what_it_found(quiet, tmp_path):
     found = CliRunner().invoke(app, command)
     assert found.exit_code == 0
     assert "Nothing in the data speaks against k" in found.stdout
+    assert f"Look at {tmp_path / 'o' / 'reconstruction.html'}" in " ".join(found.stdout.split())
     assert "Next:" in found.stdout
     again = CliRunner().invoke(app, [*command, "--json", "--force"])
     document = json.loads(again.stdout)

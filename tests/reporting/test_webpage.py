@@ -5,15 +5,14 @@ import io
 import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
-import browser
 import matplotlib
 import numpy as np
 import pytest
 import torch
 from matplotlib.image import imread
+from pages import HOSTILE, Reader, data_of
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.config.models import load_config, with_profile
@@ -32,7 +31,6 @@ from trajdesign.scanner import Scanner
 from trajdesign.trajectories.inits.radial import radial
 from trajdesign.trajectories.inits.spiral import spiral
 
-HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&amp; {{ 7 * 7 }} $x$ ]]>"
 SETTINGS = [
     f"name={json.dumps(HOSTILE)}",
     "acquisition={matrix=[32,32], n_shots=4, n_samples=128, dwell=8e-6}",
@@ -54,33 +52,6 @@ def run(tmp_path_factory):
 def page(run):
     report.write(run.path, run.path / "report.html")
     return (run.path / "report.html").read_text(encoding="utf-8")
-
-
-class Reader(HTMLParser):
-    """The elements of a page with their attributes, and the text inside each kind of element."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.elements, self.texts, self._open = [], {}, []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-        self.texts.setdefault(tag, []).append("")
-        self._open.append(tag)
-
-    def handle_endtag(self, tag):
-        while self._open and self._open.pop() != tag:
-            pass
-
-    def handle_data(self, text):
-        for tag in self._open:
-            self.texts[tag][-1] += text
-
-
-def data_of(page):
-    (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
-    return json.loads(text, parse_constant=pytest.fail)
 
 
 def invented(trajectory):
@@ -257,14 +228,6 @@ def test_what_cannot_be_written(run, tmp_path):
 
 
 # ---- in a browser
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    if browser.find() is None:
-        pytest.skip(f"no browser: none of {', '.join(browser.NAMES)} is here")
-    with browser.launch(tmp_path_factory.mktemp("chromium")) as opened:
-        yield opened
 
 
 @pytest.fixture

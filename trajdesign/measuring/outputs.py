@@ -1,79 +1,130 @@
-"""The files that a reconstruction leaves: arrays, NIfTI, a picture and numbers."""
+"""The files that a reconstruction leaves, all of them or none."""
 
 import io
+import re
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
+from types import TracebackType
 from typing import Any
 
 import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from trajdesign.data.measured.measurement import Measurement, Slice
-from trajdesign.exporting import reception
-from trajdesign.files.atomic import atomic_path
+from trajdesign.data.measured.measurement import Measurement
+from trajdesign.errors import OutputError
+from trajdesign.files import atomic
 from trajdesign.learning.run_folder import to_json
+from trajdesign.measuring import dicom_images, image_geometry, mrd_images
 from trajdesign.measuring.assignment import Assigned
 from trajdesign.measuring.solving import LABELS
-from trajdesign.reporting import plots
+from trajdesign.reporting import measured_page, plots
 from trajdesign.reporting.measured import overview
 
-_NO_THICKNESS = 5e-3
-_TO_MM = 1e3
-# From the directions of DICOM and of scanners, to the left and to the back, to NIfTI's, to the right and to the front.
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+_OTHERS = ("image.npz", "images.h5", "reconstruction.png", "reconstruction.html", "reconstruct.json")
+_DICOM = "dicom"
+# Of this program, in a folder of its own for each reconstruction.
+_DICOM_NAME = re.compile(r"(f\d+_)?s\d+\.dcm")
 
 
-def reserved(out: Path, files: ExitStack, *, with_network: bool, overwrite: bool) -> dict[str, Path]:
-    """Return temporary paths of all files by their names, which appear together when `files` is closed."""
-    names = [f"{name}.nii" for name in LABELS if with_network or name != "network"]
-    names += ["image.npz", "reconstruction.png", "reconstruct.json"]
-    return {name: files.enter_context(atomic_path(out / name, overwrite=overwrite)) for name in names}
+@dataclass(frozen=True)
+class Outputs:
+    """Temporary paths, whose files appear together when `files` is closed, and replace an earlier reconstruction."""
+
+    out: Path
+    files: ExitStack
+    overwrite: bool
+    paths: dict[str, Path] = field(default_factory=dict)
+
+    def add(self, name: str) -> Path:
+        """Return the temporary path of one more file."""
+        of = self.files.enter_context(atomic.atomic_path(self.out / name, overwrite=self.overwrite))
+        self.paths[name] = of
+        return of
+
+    def earlier(self) -> list[str]:
+        """Return the names of files of an earlier reconstruction that this one does not replace."""
+        found = [name for name in [*_nifti_names(), *_OTHERS] if (self.out / name).is_file()]
+        for series in LABELS:
+            folder = self.out / _DICOM / series
+            found += [f"{_DICOM}/{series}/{path.name}" for path in folder.glob("*") if _DICOM_NAME.fullmatch(path.name)]
+        return [name for name in found if name not in self.paths]
+
+    def clear(self, error: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        """Remove, where all has gone well, what an earlier reconstruction alone had; and folders that are empty."""
+        if error is None:
+            for name in self.earlier():
+                (self.out / name).unlink()
+        for folder in [*(self.out / _DICOM / series for series in LABELS), self.out / _DICOM]:
+            with suppress(OSError):  # not there, or not empty
+                folder.rmdir()
+
+
+def reserved(out: Path, files: ExitStack, *, with_network: bool, overwrite: bool) -> Outputs:
+    """Return where files are to be written, which appear together when `files` is closed.
+
+    Raises
+    ------
+    OutputError
+        If the folder holds a reconstruction already, and it may not be replaced.
+    """
+    to = Outputs(out, files, overwrite)
+    for folder in [out / _DICOM, *(out / _DICOM / series for series in LABELS)]:
+        atomic.require_own(folder)
+    if not overwrite and (there := to.earlier()):
+        raise OutputError(f"{out / there[0]} exists already; pass --force to replace it.")
+    files.push(to.clear)
+    for name in [*_nifti_names(with_network=with_network), *_OTHERS]:
+        to.add(name)
+    return to
 
 
 def write(
-    to: Mapping[str, Path],
+    to: Outputs,
     images: Mapping[str, NDArray[np.float32]],
     facts: Mapping[str, Any],
     found: Assigned,
     measured: Measurement,
 ) -> None:
-    """Write what `reserved` has names for."""
+    """Write every file, DICOM where ``facts["dicom"]`` has no reason against it."""
+    geometry, protocol = image_geometry.of_images(found, measured), measured.protocol
     content = io.BytesIO()  # into a file numpy writes in a way that does not say that a disk is full
-    geometry = affine(found, measured)
-    np.savez(content, fov_m=np.array(found.acquisition.fov), affine_mm=geometry, **images)  # type: ignore[arg-type]
-    to["image.npz"].write_bytes(content.getbuffer())
+    affine = geometry.affine
+    np.savez(content, fov_m=np.array(found.acquisition.fov), affine_mm=affine, **images)  # type: ignore[arg-type]
+    to.paths["image.npz"].write_bytes(content.getbuffer())
     for name, image in images.items():
-        nifti = nibabel.Nifti1Image(image.transpose(3, 2, 1, 0).squeeze(-1) if len(image) == 1 else image.T, geometry)
+        nifti = nibabel.Nifti1Image(image.transpose(3, 2, 1, 0).squeeze(-1) if len(image) == 1 else image.T, affine)
         nifti.header.set_xyzt_units("mm", "sec")
-        to[f"{name}.nii"].write_bytes(nifti.to_bytes())
-    plots.save(overview(images, facts, LABELS), to["reconstruction.png"])
-    to["reconstruct.json"].write_text(to_json(facts) + "\n", encoding="utf-8", newline="\n")
+        to.paths[f"{name}.nii"].write_bytes(nifti.to_bytes())
+    of_mrd = mrd_images.encoded(images, geometry, protocol, LABELS, found.kspace.shape[2])
+    to.paths["images.h5"].write_bytes(of_mrd)
+    if facts["dicom"] is None:
+        for name, of_dicom in dicom_images.encoded(images, geometry, protocol, LABELS):
+            to.add(f"{_DICOM}/{name}").write_bytes(of_dicom)
+    plots.save(overview(images, facts, LABELS), to.paths["reconstruction.png"])
+    page = measured_page.render(images, facts, LABELS)
+    to.paths["reconstruction.html"].write_text(page, encoding="utf-8", newline="\n")
+    to.paths["reconstruct.json"].write_text(to_json(facts) + "\n", encoding="utf-8", newline="\n")
 
 
-def affine(found: Assigned, measured: Measurement) -> NDArray[np.float64]:
-    """Return the matrix (4, 4) from pixel (x, y, slice) to mm, to the right, to the front, to the head.
-
-    The axes are those of the gradients; where the raw file tells how the slices lie, they are turned and shifted with
-    them. The pixel in the middle, n // 2, lies in the middle.
-    """
-    acquisition = found.acquisition
-    positions = found.played.numbers("SlicePositions") if found.played is not None else ()
-    thickness = reception.thickness(found.played, measured.path) if found.played is not None else _NO_THICKNESS
-    apart = positions[1] - positions[0] if len(positions) > 1 else thickness
-    first = positions[0] if positions else -apart * (found.kspace.shape[1] - 1) / 2
-    of = measured.protocol.slices[0] if measured.protocol.slices else None
-    directions = _LPS_TO_RAS @ _columns(of)
-    steps = np.array([*acquisition.voxel, apart])
-    corner = np.array([*(-(n // 2) * step for n, step in zip(acquisition.matrix, steps, strict=False)), first])
-    centre = np.zeros(3) if of is None else _LPS_TO_RAS @ np.array(of.position)
-    matrix = np.eye(4)
-    matrix[:3, :3] = directions * steps * _TO_MM
-    matrix[:3, 3] = (directions @ corner + centre) * _TO_MM
-    return matrix
+def command(asked: Mapping[str, Any]) -> str:
+    """Return the command that reconstructs again, from the arguments of `trajdesign.measuring.reconstruct`."""
+    words = [quote(str(asked["raw"]))]
+    for name, value in asked.items():
+        option = f"--{name.replace('_', '-')}"
+        if name in ("raw", "overwrite") or value is None or value is False:
+            continue
+        if value is True:
+            words.append(option)
+        elif isinstance(value, (list, tuple)):
+            words += [option, ",".join(map(str, value))]
+        else:
+            words += [option, quote(str(value))]
+    return " ".join(["trajdesign reconstruct", *words, "--force"])
 
 
-def _columns(of: Slice | None) -> NDArray[np.float64]:
-    """Return the directions of x, y and the slice as columns; without a slice those of the scanner."""
-    return np.eye(3) if of is None else np.array([of.read, of.phase, of.normal]).T
+def _nifti_names(*, with_network: bool = True) -> list[str]:
+    return [f"{name}.nii" for name in LABELS if with_network or name != "network"]

@@ -16,7 +16,7 @@ from trajdesign.data.measured.measurement import Measurement
 from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.learning.trained import TrainedRun
-from trajdesign.measuring import noise, outputs, places, solving, verdict
+from trajdesign.measuring import dicom_images, noise, outputs, places, solving, verdict
 from trajdesign.measuring.assignment import Assigned
 from trajdesign.reconstruction.brightness import brightness
 
@@ -33,9 +33,10 @@ class Reconstructed:
     facts
         What ``reconstruct.json`` holds: the files, the numbers of the measurement, and the verdict: ``residual`` of
         each reconstruction, ||A x - y|| / ||y||, ``total``, ``of_shots`` and ``over_time`` in the shot; ``promised``,
-        what the same reconstruction leaves of data that its own image gives; ``noise``, the part of the data that is
-        noise; ``delay`` of each axis that was reckoned with, s, and how it was found; and ``warnings``, one sentence
-        each.
+        what the same reconstruction leaves of data that its own image gives, in all, and ``promised_parts`` of it;
+        ``noise``, the part of the data that is noise, and ``noise_parts``; ``delay`` of each axis that was reckoned
+        with, s, and how it was found; ``warnings``, one sentence each; ``dicom``, why there are no DICOM files, or
+        None; and the ``command`` that does it again.
     """
 
     images: dict[str, NDArray[np.float32]]
@@ -67,7 +68,8 @@ def reconstruct(
         Siemens twix ``.dat``, ISMRMRD ``.h5`` or ``.mrd``, ``.npy`` or ``.npz`` (coil, shot, sample) with leading slice
         and repetition axes or without, or BART ``.cfl``.
     out
-        Folder to write: ``image.npz``, a NIfTI file of each reconstruction, ``reconstruction.png`` and
+        Folder to write: ``image.npz``; a NIfTI file of each reconstruction; ``images.h5`` (MRD); DICOM files, where the
+        raw file tells how the slices lie; ``reconstruction.html``, the page to look at, and ``reconstruction.png``; and
         ``reconstruct.json``.
     run
         Run folder; without it there is no network.
@@ -93,6 +95,7 @@ def reconstruct(
     OutputError
         If the folder holds a reconstruction already.
     """
+    asked = dict(locals())  # every option, whichever there are
     raw, out = Path(raw), Path(out)
     if k is not None and (run is not None or seq is not None):
         raise ConfigError("k: it is for data without a run and a .seq file; leave one of them out.")
@@ -114,6 +117,8 @@ def reconstruct(
             "stage": None if trained is None else trained.stage,
             "seq": None if seq is None else str(seq),
             "k": None if k is None else str(k),
+            "command": outputs.command(asked),
+            "dicom": dicom_images.hindrance(found, measured),
             **_facts(measured, found),
         }
         late = places.delay_of(found, encodings, delay)
@@ -137,6 +142,7 @@ def _facts(measured: Measurement, found: Assigned) -> dict[str, Any]:
         "n_shots": n_shots,
         "n_samples": n_samples,
         "oversampling": found.oversampling,
+        "readout": found.acquisition.readout,
         "matrix": found.acquisition.matrix,
         "fov": found.acquisition.fov,
         "n_noise_samples": 0 if found.noise is None else found.noise.shape[1],
@@ -181,6 +187,8 @@ def _solved(
         "prewhitened": matrix is not None,
         "residual": {name: sums[name].to_dict() for name in solving.LABELS if name in sums},
         "promised": {name: one.total for name, one in promised.items()},
+        "promised_parts": {name: one.to_dict() for name, one in promised.items()},
         "noise": level,
+        "noise_parts": verdict.noise_parts(kspace, level, len(sums["adjoint"].over_time)),
         "warnings": verdict.warnings(found, encodings, sums, promised, level),
     }

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from trajdesign.encoding.operator import Encoding
@@ -22,6 +23,17 @@ def noise_part(found: Assigned, kspace: Tensor, scale: float, *, is_white: bool)
         of_slices = [noise.estimated_variance(one) for frame in kspace for one in frame]
         variance = sum(of_slices) / len(of_slices)
     return math.sqrt(min(1.0, variance / power))
+
+
+def noise_parts(kspace: Tensor, level: float, n_parts: int) -> dict[str, list[float]]:
+    """Return which part of each shot, ``of_shots``, and of each time in the readout, ``over_time``, is noise.
+
+    Noise is the same everywhere, `level` of all data; of parts with little signal it is more.
+    """
+    power = kspace.abs().square().double().mean((0, 1, 2))
+    times = torch.stack([part.mean() for part in power.mean(0).chunk(n_parts)])
+    found = {"of_shots": power.mean(1), "over_time": times}
+    return {name: (level * (power.mean() / part).sqrt()).clamp(max=1.0).tolist() for name, part in found.items()}
 
 
 def warnings(

@@ -1,14 +1,18 @@
 """The picture of measured data: the image by each reconstruction, and what it leaves unexplained."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from trajdesign.reporting import drawing
+
+# Of more values than that a line shows no single one.
+_MOST_DOTS = 40
 
 
 def overview(images: Mapping[str, NDArray[np.floating]], facts: Mapping[str, Any], labels: Mapping[str, str]) -> Figure:
@@ -19,7 +23,7 @@ def overview(images: Mapping[str, NDArray[np.floating]], facts: Mapping[str, Any
     images
         (frame, slice, y, x) by the name of the reconstruction.
     facts
-        ``residual``, ``promised``, ``noise`` and ``delay`` of `trajdesign.measuring.reconstruct.Reconstructed`.
+        Of `trajdesign.measuring.reconstruct.Reconstructed`.
     labels
         What the reconstructions are called.
     """
@@ -37,20 +41,38 @@ def overview(images: Mapping[str, NDArray[np.floating]], facts: Mapping[str, Any
     has_delay = "criterion" in facts["delay"]
     parts = np.linspace(0, 6 * len(names), 4 if has_delay else 3).astype(int)
     shots, times, *more = (figure.add_subplot(grid[1, a:b]) for a, b in itertools.pairwise(parts))
-    for axes in more:
-        tried, criterion = (np.array(facts["delay"][key]) for key in ("tried", "criterion"))
-        axes.plot(1e6 * tried, criterion, "o-", ms=3, color=drawing.COLOURS[0])
-        for late, name, colour in zip(facts["delay"]["axes"], drawing.AXES, drawing.COLOURS[1:], strict=False):
-            axes.axvline(1e6 * late, color=colour, linewidth=1, label=f"{name}: {1e6 * late:.2f} us")
-        drawing.label(axes, "delay of all axes (us)", "criterion", f"delay by {facts['delay']['by']}; lines: found")
-        axes.legend(fontsize=8, frameon=False)
-    for colour, name in zip(drawing.COLOURS, names, strict=False):
-        of_shots, over_time = (np.array(facts["residual"][name][key]) for key in ("of_shots", "over_time"))
-        shots.plot(np.arange(len(of_shots)), 100 * of_shots, "o-", ms=3, color=colour, label=labels[name])
-        times.plot((np.arange(len(over_time)) + 0.5) / len(over_time), 100 * over_time, color=colour)
-    drawing.label(shots, "shot", "unexplained (%)", f"||Ax - y|| / ||y|| of each shot; noise {facts['noise']:.1%}")
-    drawing.label(times, "time in the readout (part)", "unexplained (%)", "and over time in all of them")
-    for axes in (shots, times):
-        axes.set_ylim(bottom=0)
+    for axes, key, last in ((shots, "of_shots", None), (times, "over_time", 1e3 * facts["readout"])):
+        _residuals(axes, names, facts, labels, key, last)
+    drawing.label(shots, "shot", "unexplained (%)", "unexplained of each shot")
+    drawing.label(times, "time in the readout (ms)", "unexplained (%)", "and over time (dashed: of its own data)")
     shots.legend(fontsize=8, frameon=False)
+    for axes in more:
+        _delay(axes, facts["delay"])
     return figure
+
+
+def _residuals(
+    axes: Axes, names: Sequence[str], facts: Mapping[str, Any], labels: Mapping[str, str], key: str, last: float | None
+) -> None:
+    """Draw what is unexplained, what is promised, and noise, over the shots, or over time up to the `last`, ms."""
+    noise = 100 * np.array(facts["noise_parts"][key])
+    x = np.arange(len(noise)) if last is None else (np.arange(len(noise)) + 0.5) / len(noise) * last
+    axes.plot(x, noise, color=drawing.GREY, linewidth=0.8, label="noise")
+    top = float(np.median(noise))  # where there is no signal, noise is all of it, and may leave the picture
+    for colour, name in zip(drawing.COLOURS, names, strict=False):
+        marker = "o" if len(x) <= _MOST_DOTS else ""
+        found = 100 * np.array(facts["residual"][name][key])
+        axes.plot(x, found, marker=marker, ms=3, color=colour, label=labels[name])
+        if name in facts["promised_parts"]:
+            axes.plot(x, 100 * np.array(facts["promised_parts"][name][key]), "--", linewidth=0.8, color=colour)
+        top = max(top, found.max())
+    axes.set_ylim(0, 1.1 * top or 1.0)
+
+
+def _delay(axes: Axes, delay: Mapping[str, Any]) -> None:
+    """Draw the criterion over the delay, and the delays that were found."""
+    axes.plot(1e6 * np.array(delay["tried"]), delay["criterion"], "o-", ms=3, color=drawing.COLOURS[0])
+    for late, name, colour in zip(delay["axes"], drawing.AXES, drawing.COLOURS[1:], strict=False):
+        axes.axvline(1e6 * late, color=colour, linewidth=1, label=f"{name}: {1e6 * late:.2f} us")
+    drawing.label(axes, "delay of all axes (us)", "criterion", f"delay by {delay['by']}")
+    axes.legend(fontsize=8, frameon=False)

@@ -1,23 +1,12 @@
-"""The page of a run: one HTML file that loads nothing, and in which the shots play.
+"""The page of a run, in which the shots play: see `trajdesign.reporting.page`."""
 
-Its text is ``templates/report.html``; ``templates/report.js`` draws the JSON that stands in it, in SI. Whatever a user
-named is escaped, and the page's policy lets no other script run.
-"""
-
-import base64
-import hashlib
-import io
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
-import jinja2
-import markupsafe
 import numpy as np
-from PIL import Image
 
 from trajdesign import plugins
 from trajdesign.config import models as config_module
@@ -27,13 +16,10 @@ from trajdesign.encoding.psf import PsfReport
 from trajdesign.interfaces import Finding
 from trajdesign.learning.results import Results
 from trajdesign.physics import limits
-from trajdesign.reporting import drawing
+from trajdesign.reporting import drawing, page
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory
-from trajdesign.version import __version__
 
-_TEMPLATES = Path(__file__).parent / "templates"
-_DIGITS = 6
 _WIDEST = 512  # pixels of the image of a point spread function; of a wider one the largest pixels are kept
 LIMIT_HEADINGS = ("limit", "trajectory", "verdict", "worst", "allowed", "unit", "margin", "where")
 
@@ -80,17 +66,10 @@ class Contents:
 
 def render(contents: Contents) -> str:
     """Return the page as HTML."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": _number, "worst": limits.worst}
-    script, style = _text("plots.js") + _text("report.js"), _text("report.css")
     shown = next(iter(contents.trajectories.values()))
-    return environment.get_template("report.html").render(
+    return page.render(
+        "report",
+        _data(contents),
         contents=contents,
         title=title(contents),
         acquisition=shown.acquisition,
@@ -99,7 +78,6 @@ def render(contents: Contents) -> str:
         psf_rows=drawing.psf_rows(contents.psfs.values()),
         # fixed in the ink of the one, learned in that of the other: see the style sheet
         same=lambda labels: [(label, label) for label in labels],
-        version=__version__,
         limits=[zip(contents.findings, row, strict=True) for row in zip(*contents.findings.values(), strict=True)],
         unseen=limits.unseen_sentence(f.name for f in next(iter(contents.findings.values()))),
         limit_headings=LIMIT_HEADINGS,
@@ -107,17 +85,8 @@ def render(contents: Contents) -> str:
         formats=[name for name in plugins.names("exporter") if name != "pulseq"],
         config=toml.to_toml(contents.config.to_dict()),
         error_scale=drawing.ERROR_SCALE,
-        magma=_png(np.linspace(0, 1, 256)[None], 0, 1, "magma"),
-        # safe: files of the package
-        script=markupsafe.Markup(script),
-        style=markupsafe.Markup(style),
-        data=_to_json(_data(contents)),
-        hashes={"script": _digest(script), "style": _digest(style)},
+        magma=page.png(np.linspace(0, 1, 256)[None], 0, 1, "magma"),
     )
-
-
-def _text(name: str) -> str:
-    return (_TEMPLATES / name).read_text(encoding="utf-8")
 
 
 def title(contents: Contents) -> str:
@@ -146,7 +115,7 @@ def results_table(results: Results) -> list[tuple[str, ...]]:
     ]
     if over := results.over_fixed:
         rows.append(("gain", *(format(over.gain[key], f"+{form}") for key, form in forms.items())))
-        rows.append(("Wilcoxon p", *(_number(over.wilcoxon_p[key], 2) for key in ("psnr", "ssim")), ""))
+        rows.append(("Wilcoxon p", *(page.number(over.wilcoxon_p[key], 2) for key in ("psnr", "ssim")), ""))
     return rows
 
 
@@ -216,42 +185,17 @@ def _psf_image(values: np.ndarray, step: tuple[float, ...]) -> dict[str, Any]:
     values = values.reshape(rows, fold, columns, fold).max(axis=(1, 3))
     edges = [left, bottom, left + columns * fold * step[0], bottom + rows * fold * step[1]]
     decibel = 20 * np.log10(np.maximum(values, 1e-12))
-    return {"source": _png(decibel[::-1], drawing.FLOOR_DB, 0.0, "magma"), "edges": edges}
+    return {"source": page.png(decibel[::-1], drawing.FLOOR_DB, 0.0, "magma"), "edges": edges}
 
 
 def _example(example: ExampleImages) -> dict[str, Any]:
     error = np.abs(example.images["network"] - example.reference)
     return {
         **{part: _grey(image, example.reference) for part, image in example.images.items()},
-        "error": _png(error, 0.0, drawing.peak(example.reference) / drawing.ERROR_SCALE, "inferno"),
+        "error": page.png(error, 0.0, drawing.peak(example.reference) / drawing.ERROR_SCALE, "inferno"),
         "scores": {part: drawing.scores_text(scores) for part, scores in example.scores.items()},
     }
 
 
 def _grey(image: np.ndarray, reference: np.ndarray) -> str:
-    return _png(image, 0.0, drawing.peak(reference), "gray")
-
-
-def _png(values: np.ndarray, low: float, high: float, colours: str) -> str:
-    """Return values (y, x) between `low` and `high` as the address of a PNG image in the colours of a map."""
-    image = Image.fromarray(np.rint(255 * np.clip((values - low) / (high - low), 0, 1)).astype(np.uint8))
-    image.putpalette(drawing.palette(colours).tobytes())
-    stream = io.BytesIO()
-    image.save(stream, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
-
-
-def _to_json(value: Any) -> markupsafe.Markup:
-    """Return short JSON of few digits, with null for what is not finite, and without the characters of markup."""
-    text = json.dumps(value, default=np.ndarray.tolist)
-    rounded = json.loads(text, parse_float=lambda x: float(f"{float(x):.{_DIGITS}g}"), parse_constant=lambda _: None)
-    return jinja2.utils.htmlsafe_json_dumps(rounded, separators=(",", ":"), allow_nan=False)
-
-
-def _number(value: float | None, digits: int = 5) -> str:
-    return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}g}"
-
-
-def _digest(text: str) -> str:
-    """Return the hash by which the page's policy knows a script or style."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+    return page.png(image, 0.0, drawing.peak(reference), "gray")

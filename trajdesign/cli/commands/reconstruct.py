@@ -82,6 +82,7 @@ def _show(raw: Path, out: Path, facts: dict[str, Any]) -> None:
     if facts["delay"]["by"] is not None:
         x, y = (1e6 * late for late in facts["delay"]["axes"])
         console.say(f"Gradients act {x:.2f} us (x) and {y:.2f} us (y) later than told, by {facts['delay']['by']}.")
+    console.say(f"Look at {out / 'reconstruction.html'}.")
     if not facts["warnings"]:
         console.say("Nothing in the data speaks against k, the shots or the coils; not every fault of them shows.")
     if facts["run"] is None:

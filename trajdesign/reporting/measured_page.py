@@ -1,0 +1,107 @@
+"""The page of measured data: what speaks against k, the images, and what they leave unexplained."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trajdesign.reporting import page
+
+# Pixels of all pictures together; of more images some are left out.
+_MOST_PIXELS = 2**23
+_INKS = ("one", "two", "x")
+
+_Images = Mapping[str, NDArray[np.floating]]
+
+
+def render(images: _Images, facts: Mapping[str, Any], labels: Mapping[str, str]) -> str:
+    """Return the page as HTML.
+
+    Parameters
+    ----------
+    images
+        (frame, slice, y, x) by the name of the reconstruction.
+    facts
+        Of `trajdesign.measuring.reconstruct.Reconstructed`.
+    labels
+        What the reconstructions are called.
+    """
+    names = [name for name in labels if name in images]
+    frames, slices = _shown(images)
+    size = facts["fov"]
+    data = {
+        "images": [{"label": labels[name], "pictures": _pictures(images[name], frames, slices)} for name in names],
+        "frames": frames,
+        "slices": slices,
+        "aspect": size[0] / size[1],
+        "readout": facts["readout"],
+        "residual": [
+            {"ink": ink, "found": facts["residual"][name], "promised": facts["promised_parts"].get(name)}
+            for name, ink in zip(names, _INKS, strict=False)
+        ],
+        "noise": facts["noise_parts"],
+        "delay": facts["delay"] if "criterion" in facts["delay"] else None,
+    }
+    return page.render(
+        "reconstruction",
+        data,
+        title=Path(facts["raw"]).name,
+        facts=facts,
+        rows=_rows(facts),
+        residuals=[(labels[name], facts["residual"][name]["total"], facts["promised"].get(name)) for name in names],
+        legend_of=[(ink, labels[name]) for name, ink in zip(names, _INKS, strict=False)],
+        frames=frames,
+        slices=slices,
+        has_delay=data["delay"] is not None,
+    )
+
+
+def _shown(images: _Images) -> tuple[list[int], list[int]]:
+    """Return which frames and slices are shown: all, or evenly some where they are too many for one page."""
+    n_frames, n_slices, height, width = next(iter(images.values())).shape
+    most = max(1, _MOST_PIXELS // (len(images) * height * width))
+    slices = _some(n_slices, most)
+    return _some(n_frames, max(1, most // len(slices))), slices
+
+
+def _some(n: int, most: int) -> list[int]:
+    """Return numbers below `n`, evenly, at most so many; of one the middle."""
+    step = math.ceil(n / most)
+    return list(range((n - 1) % step // 2, n, step))
+
+
+def _pictures(stack: NDArray[np.floating], frames: list[int], slices: list[int]) -> list[list[str]]:
+    """Return the pictures of frames and slices, all as bright as they are beside each other."""
+    top = float(stack.max()) or 1.0
+    return [[page.png(stack[frame, number], 0.0, top, "gray") for number in slices] for frame in frames]
+
+
+def _rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what was measured, and how it was reconstructed, line by line."""
+    files = {"run": "Run", "stage": "Stage", "seq": "Sequence", "k": "k"}
+    noise = f"{facts['noise']:.2%} of the data"
+    if facts["n_noise_samples"]:
+        white = ", all coils made equally noisy" if facts["prewhitened"] else ""
+        noise += f", by a noise scan of {facts['n_noise_samples']} samples a coil{white}"
+    oversampled = f", each measured {facts['oversampling']} times" if facts["oversampling"] > 1 else ""
+    delay = "as told"
+    if facts["delay"]["by"] is not None:
+        x, y = (1e6 * late for late in facts["delay"]["axes"])
+        delay = f"{x:.2f} µs (x) and {y:.2f} µs (y) later than told, by {facts['delay']['by']}"
+    rows = [
+        ("Raw data", f"{facts['raw']} ({facts['kind']})"),
+        *((heading, str(facts[name])) for name, heading in files.items() if facts[name] is not None),
+        ("Scanner", facts["system"]),
+        ("Coils", str(facts["n_coils"])),
+        ("Shots", f"{facts['n_shots']} of {facts['n_samples']} samples, {1e3 * facts['readout']:.4g} ms{oversampled}"),
+        ("Averages", str(facts["n_averages"])),
+        ("Frames and slices", f"{facts['n_frames']} × {facts['n_slices']}"),
+        ("Noise", noise),
+        ("Gradients act", delay),
+        ("Brightness", f"1 in training is {facts['brightness']:.4g} in the data" if facts["run"] else ""),
+        ("DICOM", facts["dicom"] or "in the folder dicom"),
+    ]
+    return [(heading, value) for heading, value in rows if value]
