@@ -5,7 +5,7 @@ What a raw file counts itself is not looked at: under a Pulseq sequence a scanne
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from trajdesign.acquisition import Acquisition
 from trajdesign.data.measured.measurement import Measurement
 from trajdesign.errors import InputError
 from trajdesign.exporting import reception
+from trajdesign.measuring.geometry import View
 from trajdesign.pulseq import coherence
 from trajdesign.pulseq.reader.kspace import KSpace
 from trajdesign.pulseq.reader.sequence import SeqFile
@@ -46,6 +47,8 @@ class Assigned:
         The ADC events that sample the object, with all samples that were measured; None without a file.
     events
         Events of `played` of each slice in the first frame (shot, average).
+    view
+        Which part of space the images show; `kspace` has the phase of it.
     """
 
     kspace: Tensor
@@ -56,6 +59,7 @@ class Assigned:
     n_averages: int = 1
     played: SeqFile | None = None
     events: tuple[NDArray[np.integer], ...] = ()
+    view: View = field(default_factory=View)
 
     @property
     def file(self) -> SeqFile:

@@ -55,8 +55,8 @@ def write(
 def affine(found: Assigned, measured: Measurement) -> NDArray[np.float64]:
     """Return the matrix (4, 4) from pixel (x, y, slice) to mm, to the right, to the front, to the head.
 
-    The axes are those of the gradients; where the raw file tells how the slices lie, they are turned and shifted with
-    them. The pixel in the middle, n // 2, lies in the middle.
+    The axes are those of the gradients, seen in `Assigned.view`; where the raw file tells how the slices lie, they are
+    turned and shifted with them. The pixel in the middle, n // 2, lies in the middle of the view.
     """
     acquisition = found.acquisition
     positions = found.played.numbers("SlicePositions") if found.played is not None else ()
@@ -68,6 +68,8 @@ def affine(found: Assigned, measured: Measurement) -> NDArray[np.float64]:
     steps = np.array([*acquisition.voxel, apart])
     corner = np.array([*(-(n // 2) * step for n, step in zip(acquisition.matrix, steps, strict=False)), first])
     centre = np.zeros(3) if of is None else _LPS_TO_RAS @ np.array(of.position)
+    corner[:2] += found.view.centre
+    directions[:, :2] = directions[:, :2] @ found.view.matrix.T
     matrix = np.eye(4)
     matrix[:3, :3] = directions * steps * _TO_MM
     matrix[:3, 3] = (directions @ corner + centre) * _TO_MM

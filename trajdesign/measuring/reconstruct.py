@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from trajdesign.data.measured.measurement import Measurement
 from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.learning.trained import TrainedRun
-from trajdesign.measuring import noise, outputs, places, solving, verdict
+from trajdesign.measuring import geometry, noise, outputs, places, solving, verdict
 from trajdesign.measuring.assignment import Assigned
 from trajdesign.reconstruction.brightness import brightness
 
@@ -52,6 +52,8 @@ def reconstruct(
     k: Path | str | None = None,
     stage: str | None = None,
     delay: str | Sequence[float] | None = None,
+    shift: Sequence[float] = (0.0, 0.0),
+    rotate: float = 0.0,
     overwrite: bool = False,
 ) -> Reconstructed:
     """Reconstruct what a scanner measured, and tell how well the images explain it.
@@ -80,6 +82,10 @@ def reconstruct(
     delay
         How much later than told the gradients of each axis (x, y) act, s; ``"auto"`` finds it from the middle slice:
         see `trajdesign.measuring.delays`.
+    shift
+        Where the centre of the image is to lie, along the gradients x and y, m; see `trajdesign.measuring.geometry`.
+    rotate
+        How far the image is to be turned about it, from x towards y, degrees.
     overwrite
         Whether an earlier reconstruction may be replaced.
 
@@ -94,6 +100,7 @@ def reconstruct(
         If the folder holds a reconstruction already.
     """
     raw, out = Path(raw), Path(out)
+    view = geometry.View(tuple(map(float, shift)), float(rotate))
     if k is not None and (run is not None or seq is not None):
         raise ConfigError("k: it is for data without a run and a .seq file; leave one of them out.")
     if run is None and seq is None and k is None:
@@ -116,15 +123,17 @@ def reconstruct(
             "k": None if k is None else str(k),
             **_facts(measured, found),
         }
-        late = places.delay_of(found, encodings, delay)
+        late = places.delay_of(found, encodings, delay, view.shift)
         if late["axes"] != [0.0, 0.0]:
             encodings = places.delayed(found, encodings, late["axes"])
-        facts["delay"] = late
+        kspace, encodings = geometry.shown(found.kspace, encodings, view)
+        found = replace(found, kspace=kspace, view=view)
+        facts |= {"delay": late, "shift": view.shift, "rotate": view.rotation}
         images, told = _solved(found, encodings, trained)
         facts |= told
-        shown = Reconstructed(images, facts)
+        reconstructed = Reconstructed(images, facts)
         outputs.write(to, images, facts, found, measured)
-    return shown
+    return reconstructed
 
 
 def _facts(measured: Measurement, found: Assigned) -> dict[str, Any]:

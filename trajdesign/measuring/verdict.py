@@ -48,7 +48,8 @@ def warnings(
     late = None
     if consistency.is_too_large(residual, promise, level, consistency.ORDINARY):
         k, dwell = k_and_dwell(found, encodings[middle])
-        late = delays.suspected(near_one(found.kspace[0, middle]), k, found.acquisition, dwell)
+        one = near_one(found.kspace[0, middle])
+        late = delays.suspected(one, k, found.acquisition, dwell, found.view.centre)
     if late is not None and abs(late) > delays.SUSPICIOUS:
         sentences.append(
             f"the data agree best with gradients that act about {abs(late) * 1e6:.1f} us "

@@ -34,6 +34,11 @@ def reconstruct(
         str | None,
         typer.Option(help="By which gradients act later than told: auto, or of x and y, s.", show_default="none"),
     ] = None,
+    shift: Annotated[
+        str | None,
+        typer.Option(metavar="X,Y", help="Where the image's centre lies on x and y, m.", show_default="none"),
+    ] = None,
+    rotate: Annotated[float, typer.Option(metavar="DEG", help="Turn the image so far from x towards y.")] = 0.0,
     force: Force = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -42,7 +47,10 @@ def reconstruct(
     from trajdesign.measuring.reconstruct import reconstruct as of_raw
 
     late = None if delay is None else "auto" if delay == "auto" else _seconds(delay)
-    facts = of_raw(raw, out=out, run=run, seq=seq, k=k, stage=stage, delay=late, overwrite=force).facts
+    centre = [0.0, 0.0] if shift is None else _metres(shift)
+    facts = of_raw(
+        raw, out=out, run=run, seq=seq, k=k, stage=stage, delay=late, shift=centre, rotate=rotate, overwrite=force
+    ).facts
     if run is not None:
         note_unsealed(run)
     if json:
@@ -62,6 +70,13 @@ def _seconds(text: str) -> list[float]:
             f"--delay is {text!r}; it is auto, or one or two numbers in s, as 2e-6 or 2e-6,3e-6."
         ) from None
     return numbers * 2 if len(numbers) == 1 else numbers
+
+
+def _metres(text: str) -> list[float]:
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--shift is {text!r}; it is two numbers in m, as 0.02,-0.01.") from None
 
 
 def _show(raw: Path, out: Path, facts: dict[str, Any]) -> None:
