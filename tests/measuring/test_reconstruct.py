@@ -260,8 +260,11 @@ def test_another_runs_file_is_refused(quiet, tmp_path):
 def test_options_that_make_no_sense_are_refused(quiet, tmp_path):
     path, _ = quiet
     raw = path / "scan" / "raw.h5"
+    np.save(tmp_path / "x.npy", reading.read(raw).events)
     with pytest.raises(ConfigError, match="give the run"):
-        reconstruct(raw, out=tmp_path / "a")
+        reconstruct(tmp_path / "x.npy", out=tmp_path / "a")
+    with pytest.raises(ConfigError, match="leave them out"):
+        reconstruct(raw, run=path / "run", matrix=(64, 64), out=tmp_path / "a")
     with pytest.raises(ConfigError, match="leave one of them out"):
         reconstruct(raw, run=path / "run", k="x", out=tmp_path / "a")
     reconstruct(raw, run=path / "run", out=tmp_path / "a")

@@ -49,6 +49,8 @@ class Assigned:
         Events of `played` of each slice in the first frame (shot, average).
     view
         Which part of space the images show; `kspace` has the phase of it.
+    is_timed
+        Whether the time between samples is known; without it a delay means nothing.
     """
 
     kspace: Tensor
@@ -60,6 +62,7 @@ class Assigned:
     played: SeqFile | None = None
     events: tuple[NDArray[np.integer], ...] = ()
     view: View = field(default_factory=View)
+    is_timed: bool = True
 
     @property
     def file(self) -> SeqFile:

@@ -23,7 +23,7 @@ from trajdesign.pulseq.response import k_of_file
 from trajdesign.trajectory import MAX_K_ERROR_FOV
 
 #: What is asked of who gives nothing that tells it.
-NEEDED = "give the run, the .seq file that was played, or the _k.npz file of an export."
+NEEDED = "the raw file holds no k: give the run, the .seq file that was played, or the _k.npz file of an export."
 # More than any gradient system has, s.
 _LONGEST_DELAY = 1e-4
 
@@ -82,6 +82,8 @@ def delay_of(
     """Return the delay of each axis, s, and how it was found, of an image whose centre lies at a shift, m."""
     if delay is None:
         return {"axes": [0.0, 0.0], "by": None}
+    if not found.is_timed:
+        raise InputError("the raw file does not tell the time between samples, without which a delay means nothing.")
     if delay == "auto":
         middle = found.kspace.shape[1] // 2
         k, dwell = k_and_dwell(found, encodings[middle])

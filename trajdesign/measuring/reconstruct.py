@@ -18,6 +18,7 @@ from trajdesign.errors import ConfigError, InputError
 from trajdesign.learning.trained import TrainedRun
 from trajdesign.measuring import geometry, noise, outputs, places, solving, verdict
 from trajdesign.measuring.assignment import Assigned
+from trajdesign.measuring.own_trajectory import by_own
 from trajdesign.reconstruction.brightness import brightness
 
 
@@ -51,6 +52,8 @@ def reconstruct(
     seq: Path | str | None = None,
     k: Path | str | None = None,
     stage: str | None = None,
+    matrix: Sequence[int] | None = None,
+    fov: Sequence[float] | None = None,
     delay: str | Sequence[float] | None = None,
     shift: Sequence[float] = (0.0, 0.0),
     rotate: float = 0.0,
@@ -76,7 +79,10 @@ def reconstruct(
     seq
         The Pulseq file that was played; by default that in the run folder, if it holds one.
     k
-        Instead of `run` and `seq`, the ``_k.npz`` that an export has written beside its file.
+        Instead of `run` and `seq`, the ``_k.npz`` that an export has written beside its file. Without all three the
+        trajectory that an ISMRMRD file itself holds.
+    matrix, fov
+        Pixels along x and y, and field of view, m, for a file's own trajectory; by default what its header says.
     stage
         Of the run: ``"fixed"`` or ``"learned"``, by default what was trained last.
     delay
@@ -103,14 +109,17 @@ def reconstruct(
     view = geometry.View(tuple(map(float, shift)), float(rotate))
     if k is not None and (run is not None or seq is not None):
         raise ConfigError("k: it is for data without a run and a .seq file; leave one of them out.")
-    if run is None and seq is None and k is None:
-        raise ConfigError(places.NEEDED)
+    is_own = run is None and seq is None and k is None
+    if not is_own and (matrix is not None or fov is not None):
+        raise ConfigError("matrix and fov: they are for a raw file's own trajectory; leave them out.")
     with ExitStack() as files:
         to = outputs.reserved(out, files, with_network=run is not None, overwrite=overwrite)
         trained = None if run is None else TrainedRun.load(run, stage)
         seq = places.played_by(Path(run)) if seq is None and run is not None else seq
         measured = reading.read(raw)
-        if k is not None:
+        if is_own:
+            found, encodings, unit = by_own(measured, matrix, fov)
+        elif k is not None:
             found, encodings = places.by_k(measured, Path(k))
         else:
             found, encodings = places.by_file(measured, None if seq is None else Path(seq), trained, run)
@@ -120,7 +129,7 @@ def reconstruct(
             "run": None if run is None else str(run),
             "stage": None if trained is None else trained.stage,
             "seq": None if seq is None else str(seq),
-            "k": None if k is None else str(k),
+            "k": f"{raw} ({unit})" if is_own else None if k is None else str(k),
             **_facts(measured, found),
         }
         late = places.delay_of(found, encodings, delay, view.shift)

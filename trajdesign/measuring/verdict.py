@@ -46,7 +46,7 @@ def warnings(
             f"the field is off.{which}"
         )
     late = None
-    if consistency.is_too_large(residual, promise, level, consistency.ORDINARY):
+    if found.is_timed and consistency.is_too_large(residual, promise, level, consistency.ORDINARY):
         k, dwell = k_and_dwell(found, encodings[middle])
         one = near_one(found.kspace[0, middle])
         late = delays.suspected(one, k, found.acquisition, dwell, found.view.centre)

@@ -1,13 +1,16 @@
 """``trajdesign reconstruct``."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from trajdesign.cli import console
 from trajdesign.cli.commands._options import Force, Json, Quiet, note_unsealed
 from trajdesign.errors import ConfigError
+
+_Number = TypeVar("_Number", int, float)
 
 
 def reconstruct(
@@ -26,6 +29,14 @@ def reconstruct(
     k: Annotated[
         Path | None,
         typer.Option(metavar="FILE_k.npz", help="Without both: k as an export wrote it.", show_default=False),
+    ] = None,
+    matrix: Annotated[
+        str | None,
+        typer.Option(metavar="NX,NY", help="Pixels, for the file's own k.", show_default="what its header says"),
+    ] = None,
+    fov: Annotated[
+        str | None,
+        typer.Option(metavar="X,Y", help="Field of view for the file's own k, m.", show_default="what its header says"),
     ] = None,
     stage: Annotated[
         str | None, typer.Option(help="Of the run: fixed or learned.", show_default="what was trained last")
@@ -47,10 +58,13 @@ def reconstruct(
     from trajdesign.measuring.reconstruct import reconstruct as of_raw
 
     late = None if delay is None else "auto" if delay == "auto" else _seconds(delay)
-    centre = [0.0, 0.0] if shift is None else _metres(shift)
+    centre = [0.0, 0.0] if shift is None else _two("shift", shift, "in m, as 0.02,-0.01", float)
+    pixels = None if matrix is None else _two("matrix", matrix, "of pixels, as 128,128", int)
+    extent = None if fov is None else _two("fov", fov, "in m, as 0.22,0.22", float)
     facts = of_raw(
-        raw, out=out, run=run, seq=seq, k=k, stage=stage, delay=late, shift=centre, rotate=rotate, overwrite=force
-    ).facts
+        raw, out=out, run=run, seq=seq, k=k, matrix=pixels, fov=extent, stage=stage, delay=late, shift=centre,
+        rotate=rotate, overwrite=force,
+    ).facts  # fmt: skip
     if run is not None:
         note_unsealed(run)
     if json:
@@ -72,11 +86,13 @@ def _seconds(text: str) -> list[float]:
     return numbers * 2 if len(numbers) == 1 else numbers
 
 
-def _metres(text: str) -> list[float]:
+def _two(option: str, text: str, which: str, kind: Callable[[str], _Number]) -> list[_Number]:
+    """Return two numbers of an option; `which` says what they are."""
     try:
-        return [float(word) for word in text.split(",")]
+        x, y = (kind(word) for word in text.split(","))
     except ValueError:
-        raise ConfigError(f"--shift is {text!r}; it is two numbers in m, as 0.02,-0.01.") from None
+        raise ConfigError(f"--{option} is {text!r}; it is two numbers {which}.") from None
+    return [x, y]
 
 
 def _show(raw: Path, out: Path, facts: dict[str, Any]) -> None:
