@@ -17,6 +17,7 @@ from trajdesign.acquisition import Acquisition
 from trajdesign.data.measured.measurement import Measurement
 from trajdesign.errors import InputError
 from trajdesign.exporting import reception
+from trajdesign.measuring import partitions
 from trajdesign.measuring.geometry import View
 from trajdesign.pulseq import coherence
 from trajdesign.pulseq.reader.kspace import KSpace
@@ -51,6 +52,8 @@ class Assigned:
         Which part of space the images show; `kspace` has the phase of it.
     is_timed
         Whether the time between samples is known; without it a delay means nothing.
+    thickness
+        Of the slices that a transform has made of the partitions of a volume, m; None where slices were excited.
     """
 
     kspace: Tensor
@@ -63,6 +66,7 @@ class Assigned:
     events: tuple[NDArray[np.integer], ...] = ()
     view: View = field(default_factory=View)
     is_timed: bool = True
+    thickness: float | None = None
 
     @property
     def file(self) -> SeqFile:
@@ -87,11 +91,13 @@ def by_sequence(raw: Measurement, file: SeqFile, path: Path, acquisition: Acquis
     Raises
     ------
     InputError
-        If events, samples, shots or coils of the two differ, or the file is of a volume; the sentence has both numbers.
+        If events, samples, shots or coils of the two differ, or the file is of a volume that is no stack;
+        the sentence has both numbers.
     """
     imaging = coherence.imaging(file) & ~_calibration(file)
     if not imaging.any():
         raise InputError(f"{path} samples no object: none of its {len(file.adcs)} ADC events follows an excitation.")
+    file, is_stack = partitions.as_slices(file, imaging, path)
     found = _matched(raw, file, path, imaging)
     told = _only(file, imaging)
     places = np.flatnonzero(imaging).tolist()
@@ -101,18 +107,20 @@ def by_sequence(raw: Measurement, file: SeqFile, path: Path, acquisition: Acquis
     parts = [_only(told, frames == frame) for frame in np.unique(frames)]
     slices = reception.slices_of(parts[0], path, acquisition)
     acquisition = acquisition or reception.acquisition_of(parts[0], slices[0], path)
+    stack = partitions.stack_of(parts[0], slices, acquisition, path) if is_stack else None
     kspace = []
     for frame, part in zip(np.unique(frames), parts, strict=True):
         inside = np.flatnonzero(frames == frame)
         kspace.append([_averaged(objects, inside[events]) for events in reception.slices_of(part, path, acquisition)])
     if len({tuple(one.shape for one in frame) for frame in kspace}) > 1:
         raise InputError(f"{path} has repetitions (label REP) that are not alike.")
-    reception.require_flat(parts[0], path)
+    (reception.require_flat if stack is None else reception.require_phases)(parts[0], path)
+    ordered = np.stack([np.stack(frame) for frame in kspace])
     others = np.flatnonzero(~coherence.imaging(file)).tolist()
     quiet = [found[i] for i in others if i in found and _is_noise(file, i)]
     noise = np.concatenate(quiet, axis=1) if quiet else raw.noise
     return Assigned(
-        kspace=torch.from_numpy(np.stack([np.stack(frame) for frame in kspace])),
+        kspace=torch.from_numpy(ordered if stack is None else stack.slices(ordered)),
         acquisition=acquisition,
         oversampling=factor,
         noise=noise,
@@ -120,6 +128,7 @@ def by_sequence(raw: Measurement, file: SeqFile, path: Path, acquisition: Acquis
         n_averages=slices[0].shape[1],
         played=finer(parts[0], factor),
         events=tuple(slices),
+        thickness=None if stack is None else stack.thickness,
     )
 
 

@@ -63,6 +63,8 @@ def affine(found: Assigned, measured: Measurement) -> NDArray[np.float64]:
     thickness = reception.thickness(found.played, measured.path) if found.played is not None else _NO_THICKNESS
     apart = positions[1] - positions[0] if len(positions) > 1 else thickness
     first = positions[0] if positions else -apart * (found.kspace.shape[1] - 1) / 2
+    if found.thickness is not None:
+        apart, first = found.thickness, -(found.kspace.shape[1] // 2) * found.thickness
     of = measured.protocol.slices[0] if measured.protocol.slices else None
     directions = _LPS_TO_RAS @ _columns(of)
     steps = np.array([*acquisition.voxel, apart])
