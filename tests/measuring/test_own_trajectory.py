@@ -172,6 +172,18 @@ def test_what_is_not_clear_is_refused(tmp_path, rows, unit, words):
         reconstruct(raw, out=tmp_path / "out")
 
 
+def test_a_header_that_makes_no_sense_is_the_files_fault_and_an_option_ones_own(tmp_path):
+    raw = written(tmp_path / "x.h5", shots(), n=1)
+    with pytest.raises(InputError, match="at least 4 pixels"):
+        reconstruct(raw, out=tmp_path / "out")
+    with pytest.raises(ConfigError, match="at least 4 pixels"):
+        reconstruct(raw, matrix=(2, 2), out=tmp_path / "out")
+    for made in (rows := shots()):
+        made.discard_pre = N_SAMPLES
+    with pytest.raises(InputError, match="n_samples 0"):
+        reconstruct(written(tmp_path / "y.h5", rows), out=tmp_path / "out")
+
+
 @pytest.mark.parametrize(("name", "limit"), [("clean", 0.06), ("Susc70Mhz", 0.2)])
 def test_spirals_of_another_simulator(tmp_path, name, limit):
     """JEMRIS solves the Bloch equations; its acquisition 0, a dummy, is flagged as of no image."""

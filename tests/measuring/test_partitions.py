@@ -1,5 +1,6 @@
 """Stacks of partitions: a small volume, sampled by exact sums at the k of a file, against each slice by itself."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -92,6 +93,13 @@ def test_partitions_of_an_array_are_in_the_order_of_its_shape(stack):
     ordered = assignment.by_sequence(of_array(path / "x.npy", shaped, "array"), file, path / "x.seq", ACQUISITION)
     assert torch.equal(played.kspace, ordered.kspace)
     assert played.thickness == pytest.approx(THICKNESS, rel=1e-6)
+
+
+def test_several_slabs_are_refused(stack):
+    path, _, file = stack
+    labels = {**file.labels, "SLC": np.arange(len(file.adcs))}
+    with pytest.raises(InputError, match="of several slabs"):
+        partitions.as_slices(replace(file, labels=labels), np.arange(len(file.adcs)) > 0, path / "x.seq")
 
 
 def heights(values, turn=0.0, tilt=0.0):

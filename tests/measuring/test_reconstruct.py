@@ -185,7 +185,7 @@ def test_the_image_of_a_run_is_turned(quiet, tmp_path):
     opposite = (N - np.arange(N)) % N  # from the middle, pixel N // 2
     for name in ("adjoint", "cg_sense"):
         wanted = plain.images[name][:, :, opposite].swapaxes(2, 3)
-        assert nrmse(turned.images[name][..., 1:, 1:], wanted[..., 1:, 1:]) < 1e-3
+        assert nrmse(turned.images[name][..., 1:, 1:], wanted[..., 1:, 1:]) < 0.01
     # the network sees other artefacts than it was trained on, and still the object
     wanted = plain.images["network"][:, :, opposite].swapaxes(2, 3)
     assert nrmse(turned.images["network"][..., 1:, 1:], wanted[..., 1:, 1:]) < 0.3

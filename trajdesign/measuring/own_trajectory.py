@@ -6,6 +6,7 @@ a scanner that played Pulseq.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ _UNITS = {
 }
 # How far k reaches of what the matrix holds: at least, where this tells the unit, and at most.
 _LEAST, _MOST = 0.85, 1.05
-# Of frames and of k along z, in 1/FOV: no more than single precision and a text lose.
+# How far k of repetitions may differ, 1/FOV, and that along z, as the file has it: what single precision loses.
 _SAME = 1e-3
 # Where a file does not tell the time between samples, which then is of no use, s.
 _ANY_DWELL = 1e-6
@@ -66,8 +67,8 @@ def by_own(
         raise ConfigError(places.NEEDED)
     used = ~np.any([measured.flags.get(name, np.zeros(len(measured.events), bool)) for name in _OTHER], axis=0)
     events, k = _alike(measured, used)
-    grid = Acquisition(*_grid(measured, matrix, fov))
-    unit, size = _unit(k, measured.trajectory_unit, grid, str(path))
+    whole = _acquisition(measured, matrix, fov, events)
+    unit, size = _unit(k, measured.trajectory_unit, whole, str(path))
     k = k / size
     counters = {name: values[used] for name, values in measured.counters.items()}
     for name in _ONE:
@@ -88,16 +89,12 @@ def by_own(
             f"{len(groups[0])} slice(s); they must be as many in each."
         )
     first = [k[group] for group in groups[0]]
-    apart = max(np.abs((k[g] - of) * grid.fov).max() for frame in groups for g, of in zip(frame, first, strict=True))
+    apart = max(np.abs((k[g] - of) * whole.fov).max() for frame in groups for g, of in zip(frame, first, strict=True))
     if apart > _SAME:
         raise InputError(
             f"{path} samples other k in each repetition: up to {apart:.3g}/FOV apart; give one repetition."
         )
-    try:
-        dwell = _ANY_DWELL if measured.dwell is None else measured.dwell
-        acquisition = Acquisition(grid.fov, grid.matrix, sizes.pop(), events.shape[2], dwell)
-    except ConfigError as error:
-        raise InputError(f"{path}: {error}") from None
+    acquisition = replace(whole, n_shots=sizes.pop())
     kspace = np.stack([np.stack([events[group].swapaxes(0, 1) for group in frame]) for frame in groups])
     found = Assigned(
         kspace=torch.from_numpy(np.ascontiguousarray(kspace)),
@@ -140,16 +137,25 @@ def _alike(measured: Measurement, used: NDArray[np.bool_]) -> tuple[NDArray[np.c
     return np.stack(events), places[..., :2]
 
 
-def _grid(
-    measured: Measurement, matrix: Sequence[int] | None, fov: Sequence[float] | None
-) -> tuple[tuple[float, ...], tuple[int, ...]]:
-    """Return field of view, m, and matrix."""
+def _acquisition(
+    measured: Measurement,
+    matrix: Sequence[int] | None,
+    fov: Sequence[float] | None,
+    events: NDArray[np.complex64],
+) -> Acquisition:
+    """Return the acquisition of all events as shots, with what the header or the options say is encoded."""
     pixels = tuple(matrix) if matrix is not None else measured.protocol.encoded_matrix
     extent = tuple(fov) if fov is not None else measured.protocol.encoded_fov
     for name, given in (("matrix", pixels), ("fov", extent)):
         if len(given) != 2:
             raise ConfigError(f"{measured.path} does not tell what it encodes; give {name} along x and y.")
-    return extent, pixels
+    dwell = _ANY_DWELL if measured.dwell is None else measured.dwell
+    try:
+        return Acquisition(extent, pixels, len(events), events.shape[2], dwell)
+    except ConfigError as error:
+        if matrix is not None or fov is not None:
+            raise
+        raise InputError(f"{measured.path}: {error}") from None
 
 
 def _unit(k: NDArray[np.float64], told: str, grid: Acquisition, path: str) -> tuple[str, NDArray[np.float64]]:
