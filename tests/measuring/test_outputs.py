@@ -24,6 +24,7 @@ from trajdesign.exporting import virtual_scan
 from trajdesign.exporting.proof import export
 from trajdesign.measuring import dicom_images, image_geometry, mrd_images, outputs
 from trajdesign.measuring.assignment import Assigned
+from trajdesign.measuring.geometry import View
 from trajdesign.measuring.image_geometry import ImageGeometry
 from trajdesign.measuring.reconstruct import reconstruct
 from trajdesign.measuring.solving import LABELS
@@ -92,7 +93,7 @@ def test_the_pixel_in_the_middle_is_that_of_the_slice():
 
 
 def test_images_that_are_shifted_and_turned_lie_there():
-    found = image_geometry.of_images(assigned(), measured_by(UPRIGHT), shift=(0.007, -0.004), rotation=90.0)
+    found = image_geometry.of_images(replace(assigned(), view=View((0.007, -0.004), 90.0)), measured_by(UPRIGHT))
     np.testing.assert_allclose(found.at(4, 2, 0), [10 + 7, -20 - 4, 30], atol=1e-9)
     # what lies along x of the gradients is shown along y, and what lies along y the other way along x
     np.testing.assert_allclose(found.at(4, 3, 0), [17 + 20, -24, 30], atol=1e-9)
@@ -153,7 +154,7 @@ def test_the_readers_of_this_program_see_the_same_in_dicom_and_nifti(tmp_path, n
 
 def test_dicom_tells_what_is_known_and_nothing_more(tmp_path):
     geometry = lying(np.eye(3))
-    protocol = Protocol("SIEMENS Skyra", "spiral", 2.89362, (), "HFS", (UPRIGHT,))
+    protocol = Protocol("SIEMENS Skyra", "spiral", 2.89362, patient_position="HFS", slices=(UPRIGHT,))
     images = {"network": numbered(geometry, n_frames=2), "adjoint": -numbered(geometry, n_frames=2) / 7}
     paths = in_folder(tmp_path, images, geometry, protocol)
     assert [str(p.relative_to(tmp_path)) for p in paths[:7]] == [

@@ -169,6 +169,31 @@ def test_k_beside_an_export_serves_for_one_slice(quiet, tmp_path):
     assert nrmse(by_k.images["adjoint"][0, 0], by_run.images["adjoint"][0, 0]) < 1e-4
 
 
+def test_raw_data_that_hold_k_need_nothing_else(quiet, tmp_path):
+    path, _ = quiet
+    by_own = reconstruct(path / "scan" / "raw.h5", out=tmp_path / "own")  # which tells slices and noise too
+    by_run = reconstruct(path / "scan" / "raw.h5", run=path / "run", out=tmp_path / "run")
+    assert by_own.facts["n_noise_samples"] == by_run.facts["n_noise_samples"]
+    for name in ("adjoint", "cg_sense"):
+        assert nrmse(by_own.images[name], by_run.images[name]) < 1e-4
+
+
+def test_the_image_of_a_run_is_turned(quiet, tmp_path):
+    path, _ = quiet
+    plain, turned = (
+        reconstruct(path / "scan" / "raw.h5", run=path / "run", rotate=angle, out=tmp_path / f"{angle}")
+        for angle in (0, 90)
+    )
+    opposite = (N - np.arange(N)) % N  # from the middle, pixel N // 2
+    for name in ("adjoint", "cg_sense"):
+        wanted = plain.images[name][:, :, opposite].swapaxes(2, 3)
+        assert nrmse(turned.images[name][..., 1:, 1:], wanted[..., 1:, 1:]) < 0.01
+    # the network sees other artefacts than it was trained on, and still the object
+    wanted = plain.images["network"][:, :, opposite].swapaxes(2, 3)
+    assert nrmse(turned.images["network"][..., 1:, 1:], wanted[..., 1:, 1:]) < 0.3
+    assert turned.facts["warnings"] == []
+
+
 def test_noise_that_coils_share_is_taken_apart(noisy, tmp_path, monkeypatch):
     path, _ = noisy
     mixed = np.random.default_rng(1).standard_normal((N_COILS, N_COILS)) + 2 * np.eye(N_COILS)
@@ -262,8 +287,11 @@ def test_another_runs_file_is_refused(quiet, tmp_path):
 def test_options_that_make_no_sense_are_refused(quiet, tmp_path):
     path, _ = quiet
     raw = path / "scan" / "raw.h5"
+    np.save(tmp_path / "x.npy", reading.read(raw).events)
     with pytest.raises(ConfigError, match="give the run"):
-        reconstruct(raw, out=tmp_path / "a")
+        reconstruct(tmp_path / "x.npy", out=tmp_path / "a")
+    with pytest.raises(ConfigError, match="leave them out"):
+        reconstruct(raw, run=path / "run", matrix=(64, 64), out=tmp_path / "a")
     with pytest.raises(ConfigError, match="leave one of them out"):
         reconstruct(raw, run=path / "run", k="x", out=tmp_path / "a")
     reconstruct(raw, run=path / "run", out=tmp_path / "a")

@@ -160,6 +160,11 @@ def require_flat(played: SeqFile, path: Path) -> None:
             f"{path} turns the phase across the slice by up to {most:.3g} cycles during a readout, "
             f"a 2D sequence by at most {MOST_TURNS}; volumes cannot be scanned."
         )
+    require_phases(played, path)
+
+
+def require_phases(played: SeqFile, path: Path) -> None:
+    """Refuse a file whose receiver's phases are not known."""
     if not all(np.isfinite(phase).all() for phase in coherence.received(played)):
         raise InputError(f"{path} gives phases or frequencies in ppm of a field that it does not name.")
 

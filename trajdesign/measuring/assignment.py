@@ -5,7 +5,7 @@ What a raw file counts itself is not looked at: under a Pulseq sequence a scanne
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,8 @@ from trajdesign.acquisition import Acquisition
 from trajdesign.data.measured.measurement import Measurement
 from trajdesign.errors import InputError
 from trajdesign.exporting import reception
+from trajdesign.measuring import partitions
+from trajdesign.measuring.geometry import View
 from trajdesign.pulseq import coherence
 from trajdesign.pulseq.reader.kspace import KSpace
 from trajdesign.pulseq.reader.sequence import SeqFile
@@ -46,6 +48,12 @@ class Assigned:
         The ADC events that sample the object, with all samples that were measured; None without a file.
     events
         Events of `played` of each slice in the first frame (shot, average).
+    view
+        Which part of space the images show; `kspace` has the phase of it.
+    is_timed
+        Whether the time between samples is known; without it a delay means nothing.
+    thickness
+        Of the slices that a transform has made of the partitions of a volume, m; None where slices were excited.
     """
 
     kspace: Tensor
@@ -56,6 +64,9 @@ class Assigned:
     n_averages: int = 1
     played: SeqFile | None = None
     events: tuple[NDArray[np.integer], ...] = ()
+    view: View = field(default_factory=View)
+    is_timed: bool = True
+    thickness: float | None = None
 
     @property
     def file(self) -> SeqFile:
@@ -80,11 +91,13 @@ def by_sequence(raw: Measurement, file: SeqFile, path: Path, acquisition: Acquis
     Raises
     ------
     InputError
-        If events, samples, shots or coils of the two differ, or the file is of a volume; the sentence has both numbers.
+        If events, samples, shots or coils of the two differ, or the file is of a volume that is no stack;
+        the sentence has both numbers.
     """
     imaging = coherence.imaging(file) & ~_calibration(file)
     if not imaging.any():
         raise InputError(f"{path} samples no object: none of its {len(file.adcs)} ADC events follows an excitation.")
+    file, is_stack = partitions.as_slices(file, imaging, path)
     found = _matched(raw, file, path, imaging)
     told = _only(file, imaging)
     places = np.flatnonzero(imaging).tolist()
@@ -93,26 +106,29 @@ def by_sequence(raw: Measurement, file: SeqFile, path: Path, acquisition: Acquis
     frames = told.labels.get("REP", np.zeros(len(told.adcs), dtype=int))
     parts = [_only(told, frames == frame) for frame in np.unique(frames)]
     slices = reception.slices_of(parts[0], path, acquisition)
+    of_file = acquisition or reception.acquisition_of(parts[0], slices[0], path)
+    stack = partitions.stack_of(parts[0], slices, of_file, path) if is_stack else None
     kspace = []
     for frame, part in zip(np.unique(frames), parts, strict=True):
         inside = np.flatnonzero(frames == frame)
         kspace.append([_averaged(objects, inside[events]) for events in reception.slices_of(part, path, acquisition)])
-    acquisition = acquisition or reception.acquisition_of(parts[0], slices[0], path)
     if len({tuple(one.shape for one in frame) for frame in kspace}) > 1:
         raise InputError(f"{path} has repetitions (label REP) that are not alike.")
-    reception.require_flat(parts[0], path)
+    (reception.require_flat if stack is None else reception.require_phases)(parts[0], path)
+    ordered = np.stack([np.stack(frame) for frame in kspace])
     others = np.flatnonzero(~coherence.imaging(file)).tolist()
     quiet = [found[i] for i in others if i in found and _is_noise(file, i)]
     noise = np.concatenate(quiet, axis=1) if quiet else raw.noise
     return Assigned(
-        kspace=torch.from_numpy(np.stack([np.stack(frame) for frame in kspace])),
-        acquisition=acquisition,
+        kspace=torch.from_numpy(ordered if stack is None else stack.slices(ordered)),
+        acquisition=of_file,
         oversampling=factor,
         noise=noise,
         noise_dwell=told.adcs[0].dwell / factor if quiet else raw.noise_dwell,
         n_averages=slices[0].shape[1],
         played=finer(parts[0], factor),
         events=tuple(slices),
+        thickness=None if stack is None else stack.thickness,
     )
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from trajdesign.acquisition import Acquisition
 from trajdesign.measuring import solving
 from trajdesign.measuring.consistency import Residual
+from trajdesign.measuring.geometry import centred
 from trajdesign.reconstruction.brightness import brightness
 from trajdesign.reconstruction.coils import root_sum_of_squares
 
@@ -60,11 +61,16 @@ def delayed(k: Tensor, dwell: float, delay: Sequence[float]) -> Tensor:
     return torch.from_numpy(np.stack(parts, axis=-1))
 
 
-def found(kspace: Tensor, k: Tensor, acquisition: Acquisition, dwell: float) -> Delay:
-    """Return the delay with which k-space (coil, shot, sample) agrees best, of k (shot, sample, dim), 1/m, as told."""
+def found(
+    kspace: Tensor, k: Tensor, acquisition: Acquisition, dwell: float, shift: Sequence[float] = (0.0, 0.0)
+) -> Delay:
+    """Return the delay with which k-space (coil, shot, sample) agrees best, of k (shot, sample, dim), 1/m, as told.
+
+    `shift` is where the centre of the image lies, m; k-space does not have its phase yet.
+    """
     axes = range(acquisition.n_dims)
     weights = solving.encoding_at(k, acquisition).weights
-    looks = [_look(kspace, delayed(k, dwell, [late] * len(axes)), acquisition, weights) for late in COMMON]
+    looks = [_look(kspace, delayed(k, dwell, [late] * len(axes)), acquisition, weights, shift) for late in COMMON]
     unexplained, spread = (np.array(values) for values in zip(*looks, strict=True))
     which = 0 if np.ptp(unexplained) > _LEAST_RESIDUAL else 1
     criterion = (unexplained, spread)[which]
@@ -77,25 +83,34 @@ def found(kspace: Tensor, k: Tensor, acquisition: Acquisition, dwell: float) -> 
             values = []
             for late in tried:
                 of = [*best[:axis], late, *best[axis + 1 :]]
-                values.append(_look(kspace, delayed(k, dwell, of), acquisition, weights)[which])
+                values.append(_look(kspace, delayed(k, dwell, of), acquisition, weights, shift)[which])
             if np.ptp(values) > _LEAST_OF_AXIS * min(values):
                 best[axis] = _lowest(tried, np.array(values))
     return Delay(tuple(best), ("consistency", "sharpness")[which], COMMON, criterion)
 
 
-def suspected(kspace: Tensor, k: Tensor, acquisition: Acquisition, dwell: float) -> float | None:
-    """Return about the delay that all axes seem to have, s, from three looks; None where the data do not tell."""
+def suspected(
+    kspace: Tensor, k: Tensor, acquisition: Acquisition, dwell: float, shift: Sequence[float] = (0.0, 0.0)
+) -> float | None:
+    """Return about the delay that all axes seem to have, s, from three looks; None where the data do not tell.
+
+    As `found`, but of k-space that has the phase of a `shift` at k as told.
+    """
     weights = solving.encoding_at(k, acquisition).weights
+    kspace = centred(kspace, k, [-x for x in shift])
     before, now, after = (
-        _look(kspace, delayed(k, dwell, [late] * acquisition.n_dims), acquisition, weights)[0] ** 2
+        _look(kspace, delayed(k, dwell, [late] * acquisition.n_dims), acquisition, weights, shift)[0] ** 2
         for late in (-_STEP, 0.0, _STEP)
     )
     bend = before + after - 2 * now
     return _STEP / 2 * (before - after) / bend if bend > _BEND * now else None
 
 
-def _look(kspace: Tensor, k: Tensor, acquisition: Acquisition, weights: Tensor) -> tuple[float, float]:
-    """Return what CG-SENSE leaves unexplained at k, and how far the adjoint image spreads."""
+def _look(
+    kspace: Tensor, k: Tensor, acquisition: Acquisition, weights: Tensor, shift: Sequence[float]
+) -> tuple[float, float]:
+    """Return what CG-SENSE leaves unexplained at k, and how far the adjoint image about a shift spreads."""
+    kspace = centred(kspace, k, shift)
     encoding = solving.encoding_at(k, acquisition)
     encoding.weights = weights
     solver = solving.Solver(encoding, None)

@@ -1,6 +1,5 @@
 """Where the pixels of images lie in the patient."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,24 +66,12 @@ class ImageGeometry:
         return matrix
 
 
-def of_images(
-    found: Assigned, measured: Measurement, shift: Sequence[float] = (0.0, 0.0), rotation: float = 0.0
-) -> ImageGeometry:
+def of_images(found: Assigned, measured: Measurement) -> ImageGeometry:
     """Return where the images of a measurement lie.
 
-    The axes are those of the gradients; where the raw file tells how the slices lie, they are turned and shifted with
-    them: its slice is the middle of the gradients. Of several slices it is their mean. The pixel in the middle, n // 2,
-    lies in the middle.
-
-    Parameters
-    ----------
-    found, measured
-        What was measured.
-    shift
-        Where the middle of the images lies, along the gradients x and y, m.
-    rotation
-        How far what they show is turned about it, from x towards y, degrees: with 90, what lies along the gradients' x
-        is shown along y.
+    The axes are those of the gradients, seen in `Assigned.view`; where the raw file tells how the slices lie, they are
+    turned and shifted with them: its slice is the middle of the gradients. Of several slices it is their mean. The
+    pixel in the middle, n // 2, lies in the middle of the view.
     """
     acquisition, slices = found.acquisition, measured.protocol.slices
     played, n_slices = found.played, found.kspace.shape[1]
@@ -92,15 +79,19 @@ def of_images(
     positions = _TO_MM * np.array(() if played is None else played.numbers("SlicePositions"))
     apart = positions[1] - positions[0] if len(positions) > 1 else thickness or _NO_THICKNESS
     first = positions[0] if len(positions) else -apart * (n_slices - 1) / 2
+    if found.thickness is not None:  # of a partition
+        thickness = apart = _TO_MM * found.thickness
+        first = -(n_slices // 2) * apart
     if len(slices) > 1:
         first -= positions.mean() if len(positions) else 0.0  # which the raw file tells of each
     of = np.eye(3) if not slices else np.array([slices[0].read, slices[0].phase, slices[0].normal]).T
     centre = np.zeros(3) if not slices else _TO_MM * np.mean([one.position for one in slices], axis=0)
-    cosine, sine = np.cos(np.deg2rad(rotation)), np.sin(np.deg2rad(rotation))
-    directions = of @ np.array([[cosine, sine, 0.0], [-sine, cosine, 0.0], [0.0, 0.0, 1.0]])
+    turned = np.eye(3)
+    turned[:2, :2] = found.view.matrix.T
+    directions = of @ turned
     steps = np.array([*(_TO_MM * size for size in acquisition.voxel), apart])
     to_corner = [*(-(n // 2) * step for n, step in zip(acquisition.matrix, steps, strict=False)), first]
-    corner = centre + of @ (_TO_MM * np.array([*shift, 0.0])) + directions @ to_corner
+    corner = centre + of @ (_TO_MM * np.array([*found.view.shift, 0.0])) + directions @ to_corner
     return ImageGeometry(corner, directions, steps, thickness, acquisition.matrix)
 
 

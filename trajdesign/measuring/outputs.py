@@ -115,7 +115,8 @@ def command(asked: Mapping[str, Any]) -> str:
     words = [quote(str(asked["raw"]))]
     for name, value in asked.items():
         option = f"--{name.replace('_', '-')}"
-        if name in ("raw", "overwrite") or value is None or value is False:
+        is_plain = not value or (isinstance(value, (list, tuple)) and not any(value))  # as without the option
+        if name in ("raw", "overwrite") or is_plain:
             continue
         if value is True:
             words.append(option)

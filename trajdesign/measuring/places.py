@@ -1,6 +1,5 @@
 """Where in k-space the samples of a measurement lie: by the run, by the file that was played, or by k of an export."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from trajdesign.errors import ConfigError, InputError
 from trajdesign.exporting import reception
 from trajdesign.files.arrays import read_npz
 from trajdesign.learning.trained import TrainedRun
-from trajdesign.measuring import assignment, delays, solving
+from trajdesign.measuring import assignment, delays, geometry, solving
 from trajdesign.measuring.assignment import Assigned
 from trajdesign.physics.response import Response
 from trajdesign.pulseq.reader import player
@@ -24,7 +23,7 @@ from trajdesign.pulseq.response import k_of_file
 from trajdesign.trajectory import MAX_K_ERROR_FOV
 
 #: What is asked of who gives nothing that tells it.
-NEEDED = "give the run, the .seq file that was played, or the _k.npz file of an export."
+NEEDED = "the raw file holds no k: give the run, the .seq file that was played, or the _k.npz file of an export."
 # More than any gradient system has, s.
 _LONGEST_DELAY = 1e-4
 
@@ -77,14 +76,18 @@ def by_k(measured: Measurement, path: Path) -> tuple[Assigned, list[Encoding]]:
     return found, [encoding] * found.kspace.shape[1]
 
 
-def delay_of(found: Assigned, encodings: Sequence[Encoding], delay: str | Sequence[float] | None) -> dict[str, Any]:
-    """Return the delay of each axis, s, and how it was found."""
+def delay_of(
+    found: Assigned, encodings: Sequence[Encoding], delay: str | Sequence[float] | None, shift: Sequence[float]
+) -> dict[str, Any]:
+    """Return the delay of each axis, s, and how it was found, of an image whose centre lies at a shift, m."""
     if delay is None:
         return {"axes": [0.0, 0.0], "by": None}
+    if not found.is_timed:
+        raise InputError("the raw file does not tell the time between samples, without which a delay means nothing.")
     if delay == "auto":
         middle = found.kspace.shape[1] // 2
         k, dwell = k_and_dwell(found, encodings[middle])
-        best = delays.found(near_one(found.kspace[0, middle]), k, found.acquisition, dwell)
+        best = delays.found(near_one(found.kspace[0, middle]), k, found.acquisition, dwell, shift)
         tried, criterion = best.tried.tolist(), best.criterion.tolist()
         return {"axes": list(best.axes), "by": best.by, "tried": tried, "criterion": criterion}
     axes = [] if isinstance(delay, str) else [float(late) for late in delay]
@@ -105,8 +108,7 @@ def delayed(found: Assigned, encodings: Sequence[Encoding], axes: Sequence[float
 
 def k_and_dwell(found: Assigned, encoding: Encoding) -> tuple[Tensor, float]:
     """Return k (shot, sample, dim), 1/m, of an encoding, and the time between samples, s."""
-    voxel = torch.tensor(found.acquisition.voxel, dtype=torch.float64)
-    return encoding.omega.double() / (2 * math.pi * voxel), found.acquisition.dwell / found.oversampling
+    return geometry.k_of(encoding), found.acquisition.dwell / found.oversampling
 
 
 def near_one(kspace: Tensor) -> Tensor:

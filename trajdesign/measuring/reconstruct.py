@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from trajdesign.data.measured.measurement import Measurement
 from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.learning.trained import TrainedRun
-from trajdesign.measuring import dicom_images, noise, outputs, places, solving, verdict
+from trajdesign.measuring import dicom_images, geometry, noise, outputs, places, solving, verdict
 from trajdesign.measuring.assignment import Assigned
+from trajdesign.measuring.own_trajectory import by_own
 from trajdesign.reconstruction.brightness import brightness
 
 
@@ -52,7 +53,11 @@ def reconstruct(
     seq: Path | str | None = None,
     k: Path | str | None = None,
     stage: str | None = None,
+    matrix: Sequence[int] | None = None,
+    fov: Sequence[float] | None = None,
     delay: str | Sequence[float] | None = None,
+    shift: Sequence[float] = (0.0, 0.0),
+    rotate: float = 0.0,
     overwrite: bool = False,
 ) -> Reconstructed:
     """Reconstruct what a scanner measured, and tell how well the images explain it.
@@ -76,12 +81,19 @@ def reconstruct(
     seq
         The Pulseq file that was played; by default that in the run folder, if it holds one.
     k
-        Instead of `run` and `seq`, the ``_k.npz`` that an export has written beside its file.
+        Instead of `run` and `seq`, the ``_k.npz`` that an export has written beside its file. Without all three the
+        trajectory that an ISMRMRD file itself holds.
+    matrix, fov
+        Pixels along x and y, and field of view, m, for a file's own trajectory; by default what its header says.
     stage
         Of the run: ``"fixed"`` or ``"learned"``, by default what was trained last.
     delay
         How much later than told the gradients of each axis (x, y) act, s; ``"auto"`` finds it from the middle slice:
         see `trajdesign.measuring.delays`.
+    shift
+        Where the centre of the image is to lie, along the gradients x and y, m; see `trajdesign.measuring.geometry`.
+    rotate
+        How far the image is to be turned about it, from x towards y, degrees.
     overwrite
         Whether an earlier reconstruction may be replaced.
 
@@ -97,16 +109,20 @@ def reconstruct(
     """
     asked = dict(locals())  # every option, whichever there are
     raw, out = Path(raw), Path(out)
+    view = geometry.View(tuple(map(float, shift)), float(rotate))
     if k is not None and (run is not None or seq is not None):
         raise ConfigError("k: it is for data without a run and a .seq file; leave one of them out.")
-    if run is None and seq is None and k is None:
-        raise ConfigError(places.NEEDED)
+    is_own = run is None and seq is None and k is None
+    if not is_own and (matrix is not None or fov is not None):
+        raise ConfigError("matrix and fov: they are for a raw file's own trajectory; leave them out.")
     with ExitStack() as files:
         to = outputs.reserved(out, files, with_network=run is not None, overwrite=overwrite)
         trained = None if run is None else TrainedRun.load(run, stage)
         seq = places.played_by(Path(run)) if seq is None and run is not None else seq
         measured = reading.read(raw)
-        if k is not None:
+        if is_own:
+            found, encodings, unit = by_own(measured, matrix, fov)
+        elif k is not None:
             found, encodings = places.by_k(measured, Path(k))
         else:
             found, encodings = places.by_file(measured, None if seq is None else Path(seq), trained, run)
@@ -116,20 +132,22 @@ def reconstruct(
             "run": None if run is None else str(run),
             "stage": None if trained is None else trained.stage,
             "seq": None if seq is None else str(seq),
-            "k": None if k is None else str(k),
+            "k": f"{raw} ({unit})" if is_own else None if k is None else str(k),
             "command": outputs.command(asked),
             "dicom": dicom_images.hindrance(found, measured),
             **_facts(measured, found),
         }
-        late = places.delay_of(found, encodings, delay)
+        late = places.delay_of(found, encodings, delay, view.shift)
         if late["axes"] != [0.0, 0.0]:
             encodings = places.delayed(found, encodings, late["axes"])
-        facts["delay"] = late
+        kspace, encodings = geometry.shown(found.kspace, encodings, view)
+        found = replace(found, kspace=kspace, view=view)
+        facts |= {"delay": late, "shift": view.shift, "rotate": view.rotation}
         images, told = _solved(found, encodings, trained)
         facts |= told
-        shown = Reconstructed(images, facts)
+        reconstructed = Reconstructed(images, facts)
         outputs.write(to, images, facts, found, measured)
-    return shown
+    return reconstructed
 
 
 def _facts(measured: Measurement, found: Assigned) -> dict[str, Any]:

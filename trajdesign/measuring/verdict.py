@@ -19,6 +19,7 @@ def noise_part(found: Assigned, kspace: Tensor, scale: float, *, is_white: bool)
     if is_white and found.noise is not None:
         dwell = found.acquisition.dwell / found.oversampling
         variance = noise.variance(found.noise, found.noise_dwell, dwell) / found.n_averages / scale**2
+        variance /= 1 if found.thickness is None else found.kspace.shape[1]  # slices are means over all partitions
     else:
         of_slices = [noise.estimated_variance(one) for frame in kspace for one in frame]
         variance = sum(of_slices) / len(of_slices)
@@ -58,9 +59,10 @@ def warnings(
             f"the field is off.{which}"
         )
     late = None
-    if consistency.is_too_large(residual, promise, level, consistency.ORDINARY):
+    if found.is_timed and consistency.is_too_large(residual, promise, level, consistency.ORDINARY):
         k, dwell = k_and_dwell(found, encodings[middle])
-        late = delays.suspected(near_one(found.kspace[0, middle]), k, found.acquisition, dwell)
+        one = near_one(found.kspace[0, middle])
+        late = delays.suspected(one, k, found.acquisition, dwell, found.view.centre)
     if late is not None and abs(late) > delays.SUSPICIOUS:
         sentences.append(
             f"the data agree best with gradients that act about {abs(late) * 1e6:.1f} us "

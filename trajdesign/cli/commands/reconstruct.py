@@ -1,13 +1,16 @@
 """``trajdesign reconstruct``."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from trajdesign.cli import console
 from trajdesign.cli.commands._options import Force, Json, Quiet, note_unsealed
 from trajdesign.errors import ConfigError
+
+_Number = TypeVar("_Number", int, float)
 
 
 def reconstruct(
@@ -27,6 +30,14 @@ def reconstruct(
         Path | None,
         typer.Option(metavar="FILE_k.npz", help="Without both: k as an export wrote it.", show_default=False),
     ] = None,
+    matrix: Annotated[
+        str | None,
+        typer.Option(metavar="NX,NY", help="Pixels, for the file's own k.", show_default="what its header says"),
+    ] = None,
+    fov: Annotated[
+        str | None,
+        typer.Option(metavar="X,Y", help="Field of view for the file's own k, m.", show_default="what its header says"),
+    ] = None,
     stage: Annotated[
         str | None, typer.Option(help="Of the run: fixed or learned.", show_default="what was trained last")
     ] = None,
@@ -34,6 +45,11 @@ def reconstruct(
         str | None,
         typer.Option(help="By which gradients act later than told: auto, or of x and y, s.", show_default="none"),
     ] = None,
+    shift: Annotated[
+        str | None,
+        typer.Option(metavar="X,Y", help="Where the image's centre lies on x and y, m.", show_default="none"),
+    ] = None,
+    rotate: Annotated[float, typer.Option(metavar="DEG", help="Turn the image so far from x towards y.")] = 0.0,
     force: Force = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -42,7 +58,13 @@ def reconstruct(
     from trajdesign.measuring.reconstruct import reconstruct as of_raw
 
     late = None if delay is None else "auto" if delay == "auto" else _seconds(delay)
-    facts = of_raw(raw, out=out, run=run, seq=seq, k=k, stage=stage, delay=late, overwrite=force).facts
+    centre = [0.0, 0.0] if shift is None else _two("shift", shift, "in m, as 0.02,-0.01", float)
+    pixels = None if matrix is None else _two("matrix", matrix, "of pixels, as 128,128", int)
+    extent = None if fov is None else _two("fov", fov, "in m, as 0.22,0.22", float)
+    facts = of_raw(
+        raw, out=out, run=run, seq=seq, k=k, matrix=pixels, fov=extent, stage=stage, delay=late, shift=centre,
+        rotate=rotate, overwrite=force,
+    ).facts  # fmt: skip
     if run is not None:
         note_unsealed(run)
     if json:
@@ -62,6 +84,15 @@ def _seconds(text: str) -> list[float]:
             f"--delay is {text!r}; it is auto, or one or two numbers in s, as 2e-6 or 2e-6,3e-6."
         ) from None
     return numbers * 2 if len(numbers) == 1 else numbers
+
+
+def _two(option: str, text: str, which: str, kind: Callable[[str], _Number]) -> list[_Number]:
+    """Return two numbers of an option; `which` says what they are."""
+    try:
+        x, y = (kind(word) for word in text.split(","))
+    except ValueError:
+        raise ConfigError(f"--{option} is {text!r}; it is two numbers {which}.") from None
+    return [x, y]
 
 
 def _show(raw: Path, out: Path, facts: dict[str, Any]) -> None:

@@ -51,6 +51,8 @@ class Protocol:
         T.
     fov
         Along the readout, the phase encoding and the slice, m.
+    encoded_matrix, encoded_fov
+        What is encoded along the readout and the phase encoding, in pixels and m; empty where the file does not tell.
     patient_position
         As DICOM abbreviates it: ``"HFS"`` for head first, supine.
     slices
@@ -61,6 +63,8 @@ class Protocol:
     name: str = ""
     field_strength: float | None = None
     fov: tuple[float, ...] = ()
+    encoded_matrix: tuple[int, ...] = ()
+    encoded_fov: tuple[float, ...] = ()
     patient_position: str = ""
     slices: tuple[Slice, ...] = ()
 
@@ -85,6 +89,9 @@ class Measurement:
         Which events (event,) the file calls ``noise``, ``calibration``, ``calibration and image``, ``reversed``,
         ``navigator``, ``phase correction``, ``phase stabilisation``, ``surface coil correction`` or ``dummy``; names
         that it gives to no event are not there. Events that the scanner itself plays for feedback are not in `events`.
+    counters
+        What the file counts (event,): ``slice``, ``repetition``, ``partition``, ``contrast``, ``phase`` and ``set``, of
+        ISMRMRD alone. Under a Pulseq sequence a scanner counts nothing, or wrongly.
     dwell
         From sample to sample, s; None where the file does not tell, or tells more than one. Siemens files have that of
         the protocol, which a Pulseq sequence does not always follow.
@@ -110,6 +117,7 @@ class Measurement:
     discard: NDArray[np.int64]
     layout: tuple[int, int, int] | None = None
     flags: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    counters: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     dwell: float | None = None
     noise: NDArray[np.complex64] | None = None
     noise_dwell: float | None = None
@@ -130,6 +138,7 @@ class Measurement:
             events=stacked([event for event, wanted in zip(self.events, which, strict=True) if wanted]),
             layout=None,
             flags={name: flag[which] for name, flag in self.flags.items() if flag[which].any()},
+            counters={name: values[which] for name, values in self.counters.items()},
             discard=self.discard[which],
             trajectory=None
             if self.trajectory is None

@@ -26,6 +26,8 @@ _FLAGS = {
     29: "phase stabilisation",
     30: "phase stabilisation",
 }
+_COUNTERS = {"kspace_encode_step_2": "partition"}
+_COUNTERS |= {name: name for name in ("slice", "repetition", "contrast", "phase", "set")}
 # Of high performance, of real time.
 _FEEDBACK = (25, 27)
 
@@ -105,6 +107,7 @@ def _mrd(path: Path, header: ismrmrd_header.Header, rows: NDArray) -> Measuremen
         kind="ismrmrd",
         events=stacked(events),
         flags=flags,
+        counters=_counters(heads),
         discard=discard,
         dwell=_dwell(heads[~is_noise]),
         noise=joined([events[i] for i in np.flatnonzero(is_noise)]),
@@ -122,8 +125,19 @@ def _protocol(header: ismrmrd_header.Header) -> Protocol:
         name=header.protocol,
         field_strength=header.field_strength,
         fov=header.extent,
+        encoded_matrix=tuple(map(int, header.encoded_matrix)) if _are_positive(header.encoded_matrix) else (),
+        encoded_fov=tuple(1e-3 * x for x in header.encoded_fov) if _are_positive(header.encoded_fov) else (),
         patient_position=header.patient_position,
     )
+
+
+def _are_positive(sizes: tuple[float, ...]) -> bool:
+    return all(0 < size < math.inf for size in sizes)
+
+
+def _counters(heads: NDArray) -> dict[str, NDArray[np.int64]]:
+    fields = heads.dtype["idx"].names or () if "idx" in (heads.dtype.names or ()) else ()
+    return {name: heads["idx"][of].astype(np.int64) for of, name in _COUNTERS.items() if of in fields}
 
 
 def _dwell(heads: NDArray) -> float | None:
