@@ -5,7 +5,7 @@ What a raw file counts itself is not looked at: under a Pulseq sequence a scanne
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,13 +39,17 @@ class Assigned:
     noise
         Without an object (coil, sample).
     noise_dwell
-        Of the noise, s.
+        Of the noise, s; None where nothing tells it.
     n_averages
         Of each shot.
     played
         The ADC events that sample the object, with all samples that were measured; None without a file.
     events
         Events of `played` of each slice in the first frame (shot, average).
+    whole
+        All that was played; None without a file.
+    calibration
+        What its ADC events for coil maps alone sampled (coil, sample), by their numbers in `whole`.
     """
 
     kspace: Tensor
@@ -56,6 +60,8 @@ class Assigned:
     n_averages: int = 1
     played: SeqFile | None = None
     events: tuple[NDArray[np.integer], ...] = ()
+    whole: SeqFile | None = None
+    calibration: Mapping[int, _Samples] = field(default_factory=dict)
 
     @property
     def file(self) -> SeqFile:
@@ -82,16 +88,16 @@ def by_sequence(raw: Measurement, file: SeqFile, path: Path, acquisition: Acquis
     InputError
         If events, samples, shots or coils of the two differ, or the file is of a volume; the sentence has both numbers.
     """
-    imaging = coherence.imaging(file) & ~_calibration(file)
+    imaging, calibration = coherence.imaging(file) & ~_calibration(file), for_coil_maps(file)
     if not imaging.any():
         raise InputError(f"{path} samples no object: none of its {len(file.adcs)} ADC events follows an excitation.")
-    found = _matched(raw, file, path, imaging)
-    told = _only(file, imaging)
+    found = matched(raw, file, path, imaging)
+    told = only(file, imaging)
     places = np.flatnonzero(imaging).tolist()
     objects = [found[i] for i in places]
-    factor = _oversampling(dict(zip(places, objects, strict=True)), file, raw, path)
+    factor = oversampling(dict(zip(places, objects, strict=True)), file, raw.path, path)
     frames = told.labels.get("REP", np.zeros(len(told.adcs), dtype=int))
-    parts = [_only(told, frames == frame) for frame in np.unique(frames)]
+    parts = [only(told, frames == frame) for frame in np.unique(frames)]
     slices = reception.slices_of(parts[0], path, acquisition)
     acquisition = acquisition or reception.acquisition_of(parts[0], slices[0], path)
     kspace = []
@@ -102,17 +108,22 @@ def by_sequence(raw: Measurement, file: SeqFile, path: Path, acquisition: Acquis
         raise InputError(f"{path} has repetitions (label REP) that are not alike.")
     reception.require_flat(parts[0], path)
     others = np.flatnonzero(~coherence.imaging(file)).tolist()
-    quiet = [found[i] for i in others if i in found and _is_noise(file, i)]
-    noise = np.concatenate(quiet, axis=1) if quiet else raw.noise
+    quiet = [i for i in others if i in found and _is_noise(file, i)]
+    noise = np.concatenate([found[i] for i in quiet], axis=1) if quiet else raw.noise
+    dwell = raw.noise_dwell
+    if quiet:  # as long as the file says, however many samples were taken in it
+        dwell = file.adcs[quiet[0]].dwell * file.adcs[quiet[0]].count / found[quiet[0]].shape[1]
     return Assigned(
         kspace=torch.from_numpy(np.stack([np.stack(frame) for frame in kspace])),
         acquisition=acquisition,
         oversampling=factor,
         noise=noise,
-        noise_dwell=told.adcs[0].dwell / factor if quiet else raw.noise_dwell,
+        noise_dwell=dwell,
         n_averages=slices[0].shape[1],
         played=finer(parts[0], factor),
         events=tuple(slices),
+        whole=file,
+        calibration={i: found[i] for i in np.flatnonzero(calibration).tolist() if i in found},
     )
 
 
@@ -158,15 +169,20 @@ def finer(file: SeqFile, factor: int) -> SeqFile:
     return replace(file, adcs=adcs, k=KSpace(file.block_edges, file.pulses, adcs, file.waveforms))
 
 
-def _only(file: SeqFile, which: NDArray[np.bool_]) -> SeqFile:
+def only(file: SeqFile, which: NDArray[np.bool_]) -> SeqFile:
     """Return a file with some of its ADC events alone."""
     adcs = tuple(file.adcs[i] for i in np.flatnonzero(which))
     labels = {name: values[which] for name, values in file.labels.items()}
     return replace(file, adcs=adcs, labels=labels, k=KSpace(file.block_edges, file.pulses, adcs, file.waveforms))
 
 
+def for_coil_maps(file: SeqFile) -> NDArray[np.bool_]:
+    """Tell which ADC events sample the object for coil maps alone (adc,)."""
+    return coherence.imaging(file) & _calibration(file)
+
+
 def _calibration(file: SeqFile) -> NDArray[np.bool_]:
-    """Tell which ADC events are for coil maps alone (adc,)."""
+    """Tell which ADC events have the label ``REF``, and are not of the image too (adc,)."""
     none = np.zeros(len(file.adcs), dtype=int)
     return (file.labels.get("REF", none) != 0) & (file.labels.get("IMA", none) == 0)
 
@@ -175,7 +191,7 @@ def _is_noise(file: SeqFile, event: int) -> bool:
     return bool(file.labels["NOISE"][event]) if "NOISE" in file.labels else coherence.excited(file)[event] < 0
 
 
-def _matched(raw: Measurement, file: SeqFile, path: Path, imaging: NDArray[np.bool_]) -> dict[int, _Samples]:
+def matched(raw: Measurement, file: SeqFile, path: Path, imaging: NDArray[np.bool_]) -> dict[int, _Samples]:
     """Return what each ADC event of a file sampled (coil, sample), by its number, of the imaging ones at least."""
     events = list(raw.events)
     noisy = raw.flags.get("noise", np.zeros(len(events), dtype=bool))
@@ -202,7 +218,7 @@ def _ordered(raw: Measurement, file: SeqFile, path: Path, imaging: NDArray[np.bo
     """Return the events of an array (repetition, slice, shot) that is in this order, not in that of playing."""
     n_frames, n_slices, n_shots = raw.layout or (0, 0, 0)
     numbers = np.flatnonzero(imaging)
-    part = _only(file, imaging)
+    part = only(file, imaging)
     slices = coherence.slices(part)
     if n_frames == n_slices == 1:
         return None  # nothing that the shape tells: they are as they were played
@@ -222,23 +238,23 @@ def _n_pieces(file: SeqFile, event: int) -> int:
     return -(-file.adcs[event].count // int(longest[0])) if longest and longest[0] >= 1 else 1
 
 
-def _oversampling(objects: Mapping[int, _Samples], file: SeqFile, raw: Measurement, path: Path) -> int:
+def oversampling(objects: Mapping[int, _Samples], file: SeqFile, raw: Path, path: Path) -> int:
     """Return how many samples were measured for each that the file asks for; refuse what is no whole number."""
     coils = sorted({len(event) for event in objects.values()})
     if len(coils) > 1:
-        raise InputError(f"{raw.path} has ADC events of {coils[0]} to {coils[-1]} coils; one image needs one number.")
+        raise InputError(f"{raw} has ADC events of {coils[0]} to {coils[-1]} coils; one image needs one number.")
     found = set()
     for number, event in objects.items():
         count = file.adcs[number].count
         factor, rest = divmod(event.shape[1], count)
         if rest or factor < 1:
             raise InputError(
-                f"{raw.path} has {event.shape[1]} samples in ADC event {number}, {path} asks for {count}: neither "
+                f"{raw} has {event.shape[1]} samples in ADC event {number}, {path} asks for {count}: neither "
                 "as many nor a whole number of times as many."
             )
         found.add(factor)
     if len(found) > 1:
-        raise InputError(f"{raw.path} has {min(found)} to {max(found)} times the samples that {path} asks for.")
+        raise InputError(f"{raw} has {min(found)} to {max(found)} times the samples that {path} asks for.")
     return found.pop()
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,14 @@ from torch import Tensor
 
 from trajdesign.data.measured import reading
 from trajdesign.data.measured.measurement import Measurement
-from trajdesign.encoding.operator import Encoding
-from trajdesign.errors import ConfigError, InputError
+from trajdesign.errors import ConfigError
 from trajdesign.learning.trained import TrainedRun
-from trajdesign.measuring import noise, outputs, places, solving, verdict
+from trajdesign.measuring import calibration as calibrating
+from trajdesign.measuring import noise as noisy
+from trajdesign.measuring import outputs, places, preparing, solving, verdict
 from trajdesign.measuring.assignment import Assigned
-from trajdesign.reconstruction.brightness import brightness
+from trajdesign.measuring.preparing import Prepared
+from trajdesign.physics.response import Response
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,9 @@ class Reconstructed:
         What ``reconstruct.json`` holds: the files, the numbers of the measurement, and the verdict: ``residual`` of
         each reconstruction, ||A x - y|| / ||y||, ``total``, ``of_shots`` and ``over_time`` in the shot; ``promised``,
         what the same reconstruction leaves of data that its own image gives; ``noise``, the part of the data that is
-        noise; ``delay`` of each axis that was reckoned with, s, and how it was found; and ``warnings``, one sentence
-        each.
+        noise; ``delay`` of each axis that was reckoned with, s, and how it was found; ``coil_maps``: how those of
+        ``cg_sense`` and of the ``network`` were made, the file of the ``calibration`` that they are from (None: the
+        measurement itself), and how many ``lines`` of it; and ``warnings``, one sentence each.
     """
 
     images: dict[str, NDArray[np.float32]]
@@ -52,6 +55,11 @@ def reconstruct(
     k: Path | str | None = None,
     stage: str | None = None,
     delay: str | Sequence[float] | None = None,
+    noise: Path | str | None = None,
+    coils: int | None = None,
+    calibration: Path | str | None = None,
+    calibration_seq: Path | str | None = None,
+    coil_maps: str | None = None,
     overwrite: bool = False,
 ) -> Reconstructed:
     """Reconstruct what a scanner measured, and tell how well the images explain it.
@@ -80,6 +88,19 @@ def reconstruct(
     delay
         How much later than told the gradients of each axis (x, y) act, s; ``"auto"`` finds it from the middle slice:
         see `trajdesign.measuring.delays`.
+    noise
+        Raw data without an object, all samples of which count; by default the noise scan of `raw`.
+    coils
+        Virtual coils to which those that measured are compressed; by default none.
+    calibration
+        Raw data of a calibration scan for coil maps; by default what `raw` holds of one (label ``REF``).
+    calibration_seq
+        The Pulseq file that the calibration played; without it the calibration is an array (coil, line, sample): see
+        `trajdesign.measuring.calibration.of_file`.
+    coil_maps
+        Of CG-SENSE, as ``training.coil_maps``: ``"prescan"`` or ``"espirit"`` from the calibration, ``"self"`` from the
+        measurement, with which no calibration counts. By default those of the run's training, from a calibration in any
+        case if there is one. The network has those of its training.
     overwrite
         Whether an earlier reconstruction may be replaced.
 
@@ -107,6 +128,9 @@ def reconstruct(
             found, encodings = places.by_k(measured, Path(k))
         else:
             found, encodings = places.by_file(measured, None if seq is None else Path(seq), trained, run)
+        if noise is not None:
+            samples, dwell = noisy.scanned(noise)
+            found = replace(found, noise=samples, noise_dwell=dwell)
         facts = {
             "raw": str(raw),
             "kind": measured.kind,
@@ -114,13 +138,28 @@ def reconstruct(
             "stage": None if trained is None else trained.stage,
             "seq": None if seq is None else str(seq),
             "k": None if k is None else str(k),
+            "noise_scan": None if noise is None else str(noise),
             **_facts(measured, found),
         }
         late = places.delay_of(found, encodings, delay)
         if late["axes"] != [0.0, 0.0]:
             encodings = places.delayed(found, encodings, late["axes"])
         facts["delay"] = late
-        images, told = _solved(found, encodings, trained)
+        response = Response({} if trained is None else trained.config.response)
+        scan = calibrating.wanted(measured, found, coil_maps, calibration, calibration_seq, response, late["axes"])
+        ready = preparing.prepared(found, encodings, scan, coils)
+        kind = solving.kind_of_maps(coil_maps, trained) if scan is not None else "self"
+        facts["coil_maps"] = {
+            "cg_sense": kind,
+            "network": None if trained is None else trained.config.training.coil_maps,
+            "calibration": None if scan is None else str(scan.path),
+            "lines": None if scan is None else scan.n_lines(found.acquisition),
+        }
+        solvers = [
+            solving.Solver(encoding, trained, images, kind)
+            for encoding, images in zip(encodings, ready.calibration, strict=True)
+        ]
+        images, told = _solved(found, ready, solvers)
         facts |= told
         shown = Reconstructed(images, facts)
         outputs.write(to, images, facts, found, measured)
@@ -145,42 +184,31 @@ def _facts(measured: Measurement, found: Assigned) -> dict[str, Any]:
 
 
 def _solved(
-    found: Assigned, encodings: Sequence[Encoding], trained: TrainedRun | None
+    found: Assigned, ready: Prepared, solvers: Sequence[solving.Solver]
 ) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:
     """Return the images (frame, slice, y, x) by each reconstruction, and what they leave unexplained."""
-    kspace, matrix = found.kspace, noise.whitening(found.noise)
-    if found.noise is not None and len(found.noise) != kspace.shape[2]:
-        raise InputError(f"the noise scan has {len(found.noise)} coils, the measurement {kspace.shape[2]}.")
-    if matrix is not None:
-        kspace = torch.einsum("dc,fzcsn->fzdsn", matrix, kspace.to(torch.complex128)).to(torch.complex64)
-    if not kspace.abs().max() > 0:
-        raise InputError("the raw data hold zeros alone.")
-    solvers = [solving.Solver(encoding, trained) for encoding in encodings]
-    # the adjoint is linear: samples of any size are first brought near 1
-    size = torch.exp2(torch.log2(kspace.abs().max()).ceil())
-    adjoints = [[solver.adjoint(one / size) for solver, one in zip(solvers, frame, strict=True)] for frame in kspace]
-    scale = max(float(brightness(images)) for frame in adjoints for images in frame)
-    kspace = kspace / (size * scale)
     images: dict[str, list[list[Tensor]]] = {}
     sums: dict[str, Any] = {}
     promised: dict[str, Any] = {}
-    for number, frame in enumerate(kspace):
-        for solver, one, adjoint in zip(solvers, frame, adjoints[number], strict=True):
-            solved = solver.solved(adjoint / scale)
+    for number, frame in enumerate(ready.kspace):
+        for solver, one, adjoint in zip(solvers, frame, ready.adjoints[number], strict=True):
+            solved = solver.solved(adjoint)
             solving.residuals(solver, one, solved, sums)
             solving.promises(solver, solved, promised)
             for name, (image, _) in solved.items():
-                images.setdefault(name, [[] for _ in kspace])[number].append(image)
+                images.setdefault(name, [[] for _ in ready.kspace])[number].append(image)
     whole = {
-        name: (torch.stack([torch.stack(frame) for frame in frames]) * float(size * scale)).numpy()
+        name: (torch.stack([torch.stack(frame) for frame in frames]) * ready.scale).numpy()
         for name, frames in images.items()
     }
-    level = verdict.noise_part(found, kspace, float(size * scale), is_white=matrix is not None)
+    level = verdict.noise_part(found, ready.kspace, ready.scale, is_white=ready.is_white)
     return whole, {
-        "brightness": float(size * scale),
-        "prewhitened": matrix is not None,
+        "brightness": ready.scale,
+        "prewhitened": ready.is_white,
+        "n_virtual_coils": ready.kspace.shape[2],
+        "kept_by_compression": ready.kept,
         "residual": {name: sums[name].to_dict() for name in solving.LABELS if name in sums},
         "promised": {name: one.total for name, one in promised.items()},
         "noise": level,
-        "warnings": verdict.warnings(found, encodings, sums, promised, level),
+        "warnings": verdict.warnings(found, [solver.encoding for solver in solvers], sums, promised, level),
     }

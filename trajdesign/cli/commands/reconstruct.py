@@ -34,6 +34,27 @@ def reconstruct(
         str | None,
         typer.Option(help="By which gradients act later than told: auto, or of x and y, s.", show_default="none"),
     ] = None,
+    noise: Annotated[
+        Path | None,
+        typer.Option(metavar="RAW", help="Raw data of a noise scan.", show_default="the one in RAW"),
+    ] = None,
+    coils: Annotated[
+        int | None, typer.Option(min=1, help="Virtual coils to compress to.", show_default="all that measured")
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(metavar="RAW", help="Raw data of a calibration scan.", show_default="the one in RAW"),
+    ] = None,
+    calibration_seq: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.seq", help="Pulseq file of the calibration.", show_default="a Cartesian array"),
+    ] = None,
+    coil_maps: Annotated[
+        str | None,
+        typer.Option(
+            help="Of CG-SENSE: self, or of a calibration prescan or espirit.", show_default="as in the run's training"
+        ),
+    ] = None,
     force: Force = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -42,7 +63,21 @@ def reconstruct(
     from trajdesign.measuring.reconstruct import reconstruct as of_raw
 
     late = None if delay is None else "auto" if delay == "auto" else _seconds(delay)
-    facts = of_raw(raw, out=out, run=run, seq=seq, k=k, stage=stage, delay=late, overwrite=force).facts
+    facts = of_raw(
+        raw,
+        out=out,
+        run=run,
+        seq=seq,
+        k=k,
+        stage=stage,
+        delay=late,
+        noise=noise,
+        coils=coils,
+        calibration=calibration,
+        calibration_seq=calibration_seq,
+        coil_maps=coil_maps,
+        overwrite=force,
+    ).facts
     if run is not None:
         note_unsealed(run)
     if json:
