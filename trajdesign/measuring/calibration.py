@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from trajdesign.data.measured.measurement import Measurement
 from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.exporting import reception
+from trajdesign.learning.trained import TrainedRun
 from trajdesign.measuring import assignment, delays
 from trajdesign.measuring.assignment import Assigned
 from trajdesign.measuring.solving import KINDS, encoding_at
@@ -81,8 +83,8 @@ class Calibration:
         n_lines = self.n_lines(acquisition)
         if n_lines < FEWEST_LINES:
             raise InputError(
-                f"the calibration of {self.path} has {n_lines} complete lines about the centre of k-space, "
-                f"coil maps need {FEWEST_LINES}; {_WITHOUT}"
+                f"the calibration of {self.path} has {n_lines} complete lines about the centre of "
+                f"k-space, and coil maps need {FEWEST_LINES}; {_WITHOUT}"
             )
         kspace = self.kspace if matrix is None else transformed(self.kspace, matrix)
         kspace = kspace / torch.exp2(torch.log2(kspace.abs().max().clamp_min(1e-30)).ceil())
@@ -126,6 +128,26 @@ def wanted(
     if scan is None and coil_maps is not None:
         raise ConfigError(f"coil_maps {coil_maps} are made of a calibration; the measurement has none (label REF).")
     return scan
+
+
+def described(
+    scan: Calibration | None, coil_maps: str | None, trained: TrainedRun | None, acquisition: Acquisition
+) -> tuple[dict[str, Any], list[str]]:
+    """Return how the coil maps are made and from what, and a sentence if they are not those of training.
+
+    Those of CG-SENSE are made of a calibration as asked, or else as in training, or else as of a prescan.
+    """
+    network = None if trained is None else trained.config.training.coil_maps
+    if scan is None:
+        return {"cg_sense": "self", "network": network, "calibration": None, "lines": None}, []
+    of_training, n_lines = network in ("prescan", "espirit"), scan.n_lines(acquisition)
+    kind = coil_maps or (network if of_training else "prescan")
+    few = [
+        f"the calibration has {n_lines} lines, training's coil maps were of {MOST_LINES}: the network's are not quite "
+        "those that it has learned with."
+    ]
+    told = {"cg_sense": kind, "network": network, "calibration": str(scan.path), "lines": n_lines}
+    return told, few if of_training and n_lines < min(MOST_LINES, *acquisition.matrix) else []
 
 
 def of_measurement(found: Assigned, path: Path, response: Response, delay: Sequence[float]) -> Calibration | None:

@@ -31,7 +31,7 @@ def scanned(path: Path | str) -> tuple[NDArray[np.complex64], float | None]:
     n_coils = sorted({len(event) for event in raw.events})
     if len(n_coils) > 1:
         raise InputError(f"{path} has ADC events of {n_coils[0]} to {n_coils[-1]} coils; a noise scan has one number.")
-    return np.concatenate(list(raw.events), axis=1), raw.dwell
+    return np.concatenate(list(raw.events), axis=1), raw.noise_dwell if raw.dwell is None else raw.dwell
 
 
 def whitening(noise: NDArray[np.complex64] | None) -> Tensor | None:

@@ -16,8 +16,8 @@ from trajdesign.data.measured.measurement import Measurement
 from trajdesign.errors import ConfigError
 from trajdesign.learning.trained import TrainedRun
 from trajdesign.measuring import calibration as calibrating
+from trajdesign.measuring import consistency, outputs, places, preparing, solving, verdict
 from trajdesign.measuring import noise as noisy
-from trajdesign.measuring import outputs, places, preparing, solving, verdict
 from trajdesign.measuring.assignment import Assigned
 from trajdesign.measuring.preparing import Prepared
 from trajdesign.physics.response import Response
@@ -148,19 +148,14 @@ def reconstruct(
         response = Response({} if trained is None else trained.config.response)
         scan = calibrating.wanted(measured, found, coil_maps, calibration, calibration_seq, response, late["axes"])
         ready = preparing.prepared(found, encodings, scan, coils)
-        kind = solving.kind_of_maps(coil_maps, trained) if scan is not None else "self"
-        facts["coil_maps"] = {
-            "cg_sense": kind,
-            "network": None if trained is None else trained.config.training.coil_maps,
-            "calibration": None if scan is None else str(scan.path),
-            "lines": None if scan is None else scan.n_lines(found.acquisition),
-        }
+        facts["coil_maps"], few = calibrating.described(scan, coil_maps, trained, found.acquisition)
         solvers = [
-            solving.Solver(encoding, trained, images, kind)
+            solving.Solver(encoding, trained, images, facts["coil_maps"]["cg_sense"])
             for encoding, images in zip(encodings, ready.calibration, strict=True)
         ]
         images, told = _solved(found, ready, solvers)
         facts |= told
+        facts["warnings"] += few
         shown = Reconstructed(images, facts)
         outputs.write(to, images, facts, found, measured)
     return shown
@@ -187,6 +182,32 @@ def _solved(
     found: Assigned, ready: Prepared, solvers: Sequence[solving.Solver]
 ) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:
     """Return the images (frame, slice, y, x) by each reconstruction, and what they leave unexplained."""
+    images, sums, promised = _images(ready, solvers)
+    whole = {
+        name: (torch.stack([torch.stack(frame) for frame in frames]) * ready.scale).numpy()
+        for name, frames in images.items()
+    }
+    level = verdict.noise_part(found, ready.kspace, ready.scale, is_white=ready.is_white)
+    judged = sums, promised
+    if solvers[0].calibration is not None and consistency.is_too_large(sums["cg_sense"], promised["cg_sense"], level):
+        # coil maps of a low resolution leave something of any data: those of the measurement tell whether k was right
+        judged = _images(ready, [replace(solver, trained=None, calibration=None) for solver in solvers])[1:]
+    return whole, {
+        "brightness": ready.scale,
+        "prewhitened": ready.is_white,
+        "n_virtual_coils": ready.kspace.shape[2],
+        "kept_by_compression": ready.kept,
+        "residual": {name: sums[name].to_dict() for name in solving.LABELS if name in sums},
+        "promised": {name: one.total for name, one in promised.items()},
+        "noise": level,
+        "warnings": verdict.warnings(found, [solver.encoding for solver in solvers], *judged, level),
+    }
+
+
+def _images(
+    ready: Prepared, solvers: Sequence[solving.Solver]
+) -> tuple[dict[str, list[list[Tensor]]], dict[str, Any], dict[str, Any]]:
+    """Return the images of each frame and slice by each reconstruction, their residuals, and those that they promise."""
     images: dict[str, list[list[Tensor]]] = {}
     sums: dict[str, Any] = {}
     promised: dict[str, Any] = {}
@@ -197,18 +218,4 @@ def _solved(
             solving.promises(solver, solved, promised)
             for name, (image, _) in solved.items():
                 images.setdefault(name, [[] for _ in ready.kspace])[number].append(image)
-    whole = {
-        name: (torch.stack([torch.stack(frame) for frame in frames]) * ready.scale).numpy()
-        for name, frames in images.items()
-    }
-    level = verdict.noise_part(found, ready.kspace, ready.scale, is_white=ready.is_white)
-    return whole, {
-        "brightness": ready.scale,
-        "prewhitened": ready.is_white,
-        "n_virtual_coils": ready.kspace.shape[2],
-        "kept_by_compression": ready.kept,
-        "residual": {name: sums[name].to_dict() for name in solving.LABELS if name in sums},
-        "promised": {name: one.total for name, one in promised.items()},
-        "noise": level,
-        "warnings": verdict.warnings(found, [solver.encoding for solver in solvers], sums, promised, level),
-    }
+    return images, sums, promised

@@ -50,12 +50,6 @@ class Points:
         return self.k
 
 
-def kind_of_maps(asked: str | None, trained: TrainedRun | None) -> str:
-    """Return how coil maps are made of a calibration: as asked, or else as in training, or else from a prescan."""
-    of_training = "self" if trained is None else trained.config.training.coil_maps
-    return asked or ("prescan" if of_training == "self" else of_training)
-
-
 def encoding_at(k: Tensor, acquisition: Acquisition, dtype: torch.dtype = torch.float32) -> Encoding:
     """Return the encoding of an acquisition at k (shot, sample, dim), 1/m, of any number of samples."""
     return Encoding(cast(Trajectory, Points(acquisition, k)), dtype=dtype)

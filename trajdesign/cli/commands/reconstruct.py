@@ -109,11 +109,17 @@ def _show(raw: Path, out: Path, facts: dict[str, Any]) -> None:
     ]
     console.show(f"{raw}: images in {out}", ("image", "unexplained", "of its own data"), rows, left=("image",))
     averages = f", {facts['n_averages']} averages" if facts["n_averages"] > 1 else ""
+    fewer = f" compressed to {facts['n_virtual_coils']}" if facts["n_virtual_coils"] < facts["n_coils"] else ""
     console.say(
         f"{facts['n_frames']} x {facts['n_slices']} images of {' x '.join(map(str, facts['matrix']))}, "
-        f"{facts['n_coils']} coils, {facts['n_shots']} shots of {facts['n_samples']} samples{averages}; "
+        f"{facts['n_coils']} coils{fewer}, {facts['n_shots']} shots of {facts['n_samples']} samples{averages}; "
         f"noise is {facts['noise']:.2%} of the data{', prewhitened' if facts['prewhitened'] else ''}."
     )
+    maps = facts["coil_maps"]
+    if maps["calibration"] is not None:
+        console.say(
+            f"Coil maps of CG-SENSE are from {maps['lines']} lines of {maps['calibration']} ({maps['cg_sense']})."
+        )
     if facts["delay"]["by"] is not None:
         x, y = (1e6 * late for late in facts["delay"]["axes"])
         console.say(f"Gradients act {x:.2f} us (x) and {y:.2f} us (y) later than told, by {facts['delay']['by']}.")
