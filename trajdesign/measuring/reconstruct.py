@@ -207,7 +207,7 @@ def _solved(
 def _images(
     ready: Prepared, solvers: Sequence[solving.Solver]
 ) -> tuple[dict[str, list[list[Tensor]]], dict[str, Any], dict[str, Any]]:
-    """Return the images of each frame and slice by each reconstruction, their residuals, and those that they promise."""
+    """Return the images of each frame and slice by each reconstruction, the residuals, and those promised."""
     images: dict[str, list[list[Tensor]]] = {}
     sums: dict[str, Any] = {}
     promised: dict[str, Any] = {}
