@@ -178,7 +178,8 @@ def only(file: SeqFile, which: NDArray[np.bool_]) -> SeqFile:
 
 def for_coil_maps(file: SeqFile) -> NDArray[np.bool_]:
     """Tell which ADC events sample the object for coil maps alone (adc,)."""
-    return coherence.imaging(file) & _calibration(file)
+    is_object = (coherence.excited(file) >= 0) & (file.label("NOISE") == 0) & (file.label("NAV") == 0)
+    return is_object & _calibration(file)
 
 
 def _calibration(file: SeqFile) -> NDArray[np.bool_]:
