@@ -92,7 +92,7 @@ def test_partitions_of_an_array_are_in_the_order_of_its_shape(stack):
     shaped = data[:, 1:].reshape(N_COILS, 1, volume.shape[1], N_SHOTS, -1).transpose(1, 2, 0, 3, 4)
     ordered = assignment.by_sequence(of_array(path / "x.npy", shaped, "array"), file, path / "x.seq", ACQUISITION)
     assert torch.equal(played.kspace, ordered.kspace)
-    assert played.thickness == pytest.approx(THICKNESS, rel=1e-6)
+    assert played.stack.thickness == pytest.approx(THICKNESS, rel=1e-6)
 
 
 def test_several_slabs_are_refused(stack):

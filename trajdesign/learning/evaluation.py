@@ -212,12 +212,13 @@ def from_adjoint(
 ) -> Tensor:
     """Reconstruct adjoint images (batch, coil, y, x) of coil images, wherever they were measured.
 
-    `coil_images` tell only what a scan before the actual one would measure. Returns the image (batch, 1, y, x).
+    `coil_images`, which may have fewer pixels of the same field of view, tell only what a scan before the actual one
+    would measure. Returns the image (batch, 1, y, x).
     """
     if settings.coil_maps != "self":
         calibration = coils.calibration_scan(coil_images, settings.noise, (seeds + 1).tolist())  # with noise of its own
         maps = coils.espirit_maps if settings.coil_maps == "espirit" else coils.smooth_maps
-        encoding = encoding.with_maps(maps(calibration, coil_images.shape[2:]))
+        encoding = encoding.with_maps(maps(calibration, images.shape[2:]))
     # physics, weights, limits and loss keep their precision
     with torch.autocast(images.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
         image = network(images, encoding)

@@ -19,6 +19,7 @@ from trajdesign.errors import InputError
 from trajdesign.exporting import reception
 from trajdesign.measuring import partitions
 from trajdesign.measuring.geometry import View
+from trajdesign.measuring.partitions import Stack
 from trajdesign.pulseq import coherence
 from trajdesign.pulseq.reader.kspace import KSpace
 from trajdesign.pulseq.reader.sequence import SeqFile
@@ -41,7 +42,7 @@ class Assigned:
     noise
         Without an object (coil, sample).
     noise_dwell
-        Of the noise, s.
+        Of the noise, s; None where nothing tells it.
     n_averages
         Of each shot.
     played
@@ -52,8 +53,12 @@ class Assigned:
         Which part of space the images show; `kspace` has the phase of it.
     is_timed
         Whether the time between samples is known; without it a delay means nothing.
-    thickness
-        Of the slices that a transform has made of the partitions of a volume, m; None where slices were excited.
+    stack
+        What has made slices of the partitions of a volume; None where slices were excited.
+    whole
+        All that was played; None without a file.
+    calibration
+        What its ADC events for coil maps alone sampled (coil, sample), by their numbers in `whole`.
     """
 
     kspace: Tensor
@@ -66,7 +71,9 @@ class Assigned:
     events: tuple[NDArray[np.integer], ...] = ()
     view: View = field(default_factory=View)
     is_timed: bool = True
-    thickness: float | None = None
+    stack: Stack | None = None
+    whole: SeqFile | None = None
+    calibration: Mapping[int, _Samples] = field(default_factory=dict)
 
     @property
     def file(self) -> SeqFile:
@@ -94,17 +101,17 @@ def by_sequence(raw: Measurement, file: SeqFile, path: Path, acquisition: Acquis
         If events, samples, shots or coils of the two differ, or the file is of a volume that is no stack;
         the sentence has both numbers.
     """
-    imaging = coherence.imaging(file) & ~_calibration(file)
+    imaging, calibration = coherence.imaging(file), for_coil_maps(file)
     if not imaging.any():
         raise InputError(f"{path} samples no object: none of its {len(file.adcs)} ADC events follows an excitation.")
     file, is_stack = partitions.as_slices(file, imaging, path)
-    found = _matched(raw, file, path, imaging)
-    told = _only(file, imaging)
+    found = matched(raw, file, path, imaging)
+    told = file.only(imaging)
     places = np.flatnonzero(imaging).tolist()
     objects = [found[i] for i in places]
-    factor = _oversampling(dict(zip(places, objects, strict=True)), file, raw, path)
+    factor = oversampling(dict(zip(places, objects, strict=True)), file, raw.path, path)
     frames = told.labels.get("REP", np.zeros(len(told.adcs), dtype=int))
-    parts = [_only(told, frames == frame) for frame in np.unique(frames)]
+    parts = [told.only(frames == frame) for frame in np.unique(frames)]
     slices = reception.slices_of(parts[0], path, acquisition)
     of_file = acquisition or reception.acquisition_of(parts[0], slices[0], path)
     stack = partitions.stack_of(parts[0], slices, of_file, path) if is_stack else None
@@ -117,18 +124,23 @@ def by_sequence(raw: Measurement, file: SeqFile, path: Path, acquisition: Acquis
     (reception.require_flat if stack is None else reception.require_phases)(parts[0], path)
     ordered = np.stack([np.stack(frame) for frame in kspace])
     others = np.flatnonzero(~coherence.imaging(file)).tolist()
-    quiet = [found[i] for i in others if i in found and _is_noise(file, i)]
-    noise = np.concatenate(quiet, axis=1) if quiet else raw.noise
+    quiet = [i for i in others if i in found and _is_noise(file, i)]
+    noise = np.concatenate([found[i] for i in quiet], axis=1) if quiet else raw.noise
+    dwell = raw.noise_dwell
+    if quiet:  # as long as the file says, however many samples were taken in it
+        dwell = file.adcs[quiet[0]].dwell * file.adcs[quiet[0]].count / found[quiet[0]].shape[1]
     return Assigned(
         kspace=torch.from_numpy(ordered if stack is None else stack.slices(ordered)),
         acquisition=of_file,
         oversampling=factor,
         noise=noise,
-        noise_dwell=told.adcs[0].dwell / factor if quiet else raw.noise_dwell,
+        noise_dwell=dwell,
         n_averages=slices[0].shape[1],
         played=finer(parts[0], factor),
         events=tuple(slices),
-        thickness=None if stack is None else stack.thickness,
+        stack=stack,
+        whole=file,
+        calibration={i: found[i] for i in np.flatnonzero(calibration).tolist() if i in found},
     )
 
 
@@ -174,24 +186,17 @@ def finer(file: SeqFile, factor: int) -> SeqFile:
     return replace(file, adcs=adcs, k=KSpace(file.block_edges, file.pulses, adcs, file.waveforms))
 
 
-def _only(file: SeqFile, which: NDArray[np.bool_]) -> SeqFile:
-    """Return a file with some of its ADC events alone."""
-    adcs = tuple(file.adcs[i] for i in np.flatnonzero(which))
-    labels = {name: values[which] for name, values in file.labels.items()}
-    return replace(file, adcs=adcs, labels=labels, k=KSpace(file.block_edges, file.pulses, adcs, file.waveforms))
-
-
-def _calibration(file: SeqFile) -> NDArray[np.bool_]:
-    """Tell which ADC events are for coil maps alone (adc,)."""
-    none = np.zeros(len(file.adcs), dtype=int)
-    return (file.labels.get("REF", none) != 0) & (file.labels.get("IMA", none) == 0)
+def for_coil_maps(file: SeqFile) -> NDArray[np.bool_]:
+    """Tell which ADC events sample the object for coil maps alone (adc,)."""
+    is_object = (coherence.excited(file) >= 0) & (file.label("NOISE") == 0) & (file.label("NAV") == 0)
+    return is_object & file.is_calibration
 
 
 def _is_noise(file: SeqFile, event: int) -> bool:
     return bool(file.labels["NOISE"][event]) if "NOISE" in file.labels else coherence.excited(file)[event] < 0
 
 
-def _matched(raw: Measurement, file: SeqFile, path: Path, imaging: NDArray[np.bool_]) -> dict[int, _Samples]:
+def matched(raw: Measurement, file: SeqFile, path: Path, imaging: NDArray[np.bool_]) -> dict[int, _Samples]:
     """Return what each ADC event of a file sampled (coil, sample), by its number, of the imaging ones at least."""
     events = list(raw.events)
     noisy = raw.flags.get("noise", np.zeros(len(events), dtype=bool))
@@ -218,7 +223,7 @@ def _ordered(raw: Measurement, file: SeqFile, path: Path, imaging: NDArray[np.bo
     """Return the events of an array (repetition, slice, shot) that is in this order, not in that of playing."""
     n_frames, n_slices, n_shots = raw.layout or (0, 0, 0)
     numbers = np.flatnonzero(imaging)
-    part = _only(file, imaging)
+    part = file.only(imaging)
     slices = coherence.slices(part)
     if n_frames == n_slices == 1:
         return None  # nothing that the shape tells: they are as they were played
@@ -238,23 +243,23 @@ def _n_pieces(file: SeqFile, event: int) -> int:
     return -(-file.adcs[event].count // int(longest[0])) if longest and longest[0] >= 1 else 1
 
 
-def _oversampling(objects: Mapping[int, _Samples], file: SeqFile, raw: Measurement, path: Path) -> int:
+def oversampling(objects: Mapping[int, _Samples], file: SeqFile, raw: Path, path: Path) -> int:
     """Return how many samples were measured for each that the file asks for; refuse what is no whole number."""
     coils = sorted({len(event) for event in objects.values()})
     if len(coils) > 1:
-        raise InputError(f"{raw.path} has ADC events of {coils[0]} to {coils[-1]} coils; one image needs one number.")
+        raise InputError(f"{raw} has ADC events of {coils[0]} to {coils[-1]} coils; one image needs one number.")
     found = set()
     for number, event in objects.items():
         count = file.adcs[number].count
         factor, rest = divmod(event.shape[1], count)
         if rest or factor < 1:
             raise InputError(
-                f"{raw.path} has {event.shape[1]} samples in ADC event {number}, {path} asks for {count}: neither "
+                f"{raw} has {event.shape[1]} samples in ADC event {number}, {path} asks for {count}: neither "
                 "as many nor a whole number of times as many."
             )
         found.add(factor)
     if len(found) > 1:
-        raise InputError(f"{raw.path} has {min(found)} to {max(found)} times the samples that {path} asks for.")
+        raise InputError(f"{raw} has {min(found)} to {max(found)} times the samples that {path} asks for.")
     return found.pop()
 
 

@@ -79,8 +79,8 @@ def of_images(found: Assigned, measured: Measurement) -> ImageGeometry:
     positions = _TO_MM * np.array(() if played is None else played.numbers("SlicePositions"))
     apart = positions[1] - positions[0] if len(positions) > 1 else thickness or _NO_THICKNESS
     first = positions[0] if len(positions) else -apart * (n_slices - 1) / 2
-    if found.thickness is not None:  # of a partition
-        thickness = apart = _TO_MM * found.thickness
+    if found.stack is not None:
+        thickness = apart = _TO_MM * found.stack.thickness
         first = -(n_slices // 2) * apart
     if len(slices) > 1:
         first -= positions.mean() if len(positions) else 0.0  # which the raw file tells of each

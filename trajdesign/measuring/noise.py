@@ -1,11 +1,15 @@
 """Noise of a receiver: what a noise scan tells of it, and data in which all coils have the same."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from trajdesign.data.measured import reading
+from trajdesign.errors import InputError
 
 #: A covariance is taken from so many samples for each coil at least.
 _LEAST_SAMPLES = 10
@@ -13,6 +17,21 @@ _LEAST_SAMPLES = 10
 _SILENT = 1e-6
 # Fourth differences along the readout, in which an oversampled signal is nearly nothing, and parts of a readout.
 _DIFFERENCES, _N_PARTS = (1.0, -4.0, 6.0, -4.0, 1.0), 16
+
+
+def scanned(path: Path | str) -> tuple[NDArray[np.complex64], float | None]:
+    """Return all samples (coil, sample) of a noise scan of a file of its own, and their dwell time, s, if it is told.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or its events are of different numbers of coils.
+    """
+    raw = reading.read(path)
+    n_coils = sorted({len(event) for event in raw.events})
+    if len(n_coils) > 1:
+        raise InputError(f"{path} has ADC events of {n_coils[0]} to {n_coils[-1]} coils; a noise scan has one number.")
+    return np.concatenate(list(raw.events), axis=1), raw.noise_dwell if raw.dwell is None else raw.dwell
 
 
 def whitening(noise: NDArray[np.complex64] | None) -> Tensor | None:

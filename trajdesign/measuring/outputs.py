@@ -115,12 +115,11 @@ def command(asked: Mapping[str, Any]) -> str:
     words = [quote(str(asked["raw"]))]
     for name, value in asked.items():
         option = f"--{name.replace('_', '-')}"
-        is_plain = not value or (isinstance(value, (list, tuple)) and not any(value))  # as without the option
-        if name in ("raw", "overwrite") or is_plain:
+        if name in ("raw", "overwrite") or not np.any(value):  # as without the option
             continue
         if value is True:
             words.append(option)
-        elif isinstance(value, (list, tuple)):
+        elif isinstance(value, (list, tuple, np.ndarray)):
             words += [option, ",".join(map(str, value))]
         else:
             words += [option, quote(str(value))]

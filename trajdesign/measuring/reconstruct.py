@@ -13,13 +13,15 @@ from torch import Tensor
 
 from trajdesign.data.measured import reading
 from trajdesign.data.measured.measurement import Measurement
-from trajdesign.encoding.operator import Encoding
-from trajdesign.errors import ConfigError, InputError
+from trajdesign.errors import ConfigError
 from trajdesign.learning.trained import TrainedRun
-from trajdesign.measuring import dicom_images, geometry, noise, outputs, places, solving, verdict
+from trajdesign.measuring import calibration as calibrating
+from trajdesign.measuring import consistency, dicom_images, geometry, outputs, places, preparing, solving, verdict
+from trajdesign.measuring import noise as noisy
 from trajdesign.measuring.assignment import Assigned
 from trajdesign.measuring.own_trajectory import by_own
-from trajdesign.reconstruction.brightness import brightness
+from trajdesign.measuring.preparing import Prepared
+from trajdesign.physics.response import Response
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,10 @@ class Reconstructed:
         each reconstruction, ||A x - y|| / ||y||, ``total``, ``of_shots`` and ``over_time`` in the shot; ``promised``,
         what the same reconstruction leaves of data that its own image gives, in all, and ``promised_parts`` of it;
         ``noise``, the part of the data that is noise, and ``noise_parts``; ``delay`` of each axis that was reckoned
-        with, s, and how it was found; ``warnings``, one sentence each; ``dicom``, why there are no DICOM files, or
-        None; and the ``command`` that does it again.
+        with, s, and how it was found; ``coil_maps``: how those of ``cg_sense`` and of the ``network`` were made, the
+        file of the ``calibration`` that they are from (None: the measurement itself), and how many ``lines`` of it;
+        ``warnings``, one sentence each; ``dicom``, why there are no DICOM files, or None; and the ``command`` that does
+        it again.
     """
 
     images: dict[str, NDArray[np.float32]]
@@ -58,6 +62,11 @@ def reconstruct(
     delay: str | Sequence[float] | None = None,
     shift: Sequence[float] = (0.0, 0.0),
     rotate: float = 0.0,
+    noise: Path | str | None = None,
+    coils: int | None = None,
+    calibration: Path | str | None = None,
+    calibration_seq: Path | str | None = None,
+    coil_maps: str | None = None,
     overwrite: bool = False,
 ) -> Reconstructed:
     """Reconstruct what a scanner measured, and tell how well the images explain it.
@@ -94,6 +103,19 @@ def reconstruct(
         Where the centre of the image is to lie, along the gradients x and y, m; see `trajdesign.measuring.geometry`.
     rotate
         How far the image is to be turned about it, from x towards y, degrees.
+    noise
+        Raw data without an object, all samples of which count; by default the noise scan of `raw`.
+    coils
+        Virtual coils to which those that measured are compressed; by default none.
+    calibration
+        Raw data of a calibration scan for coil maps; by default what `raw` holds of one (label ``REF``).
+    calibration_seq
+        The Pulseq file that the calibration played; without it the calibration is an array (coil, line, sample): see
+        `trajdesign.measuring.calibration.of_file`.
+    coil_maps
+        Of CG-SENSE, as ``training.coil_maps``: ``"prescan"`` or ``"espirit"`` from the calibration, ``"self"`` from the
+        measurement, with which no calibration counts. By default those of the run's training, from a calibration in any
+        case if there is one. The network has those of its training.
     overwrite
         Whether an earlier reconstruction may be replaced.
 
@@ -126,6 +148,9 @@ def reconstruct(
             found, encodings = places.by_k(measured, Path(k))
         else:
             found, encodings = places.by_file(measured, None if seq is None else Path(seq), trained, run)
+        if noise is not None:
+            samples, dwell = noisy.scanned(noise)
+            found = replace(found, noise=samples, noise_dwell=dwell)
         facts = {
             "raw": str(raw),
             "kind": measured.kind,
@@ -133,6 +158,7 @@ def reconstruct(
             "stage": None if trained is None else trained.stage,
             "seq": None if seq is None else str(seq),
             "k": f"{raw} ({unit})" if is_own else None if k is None else str(k),
+            "noise_scan": None if noise is None else str(noise),
             "command": outputs.command(asked),
             "dicom": dicom_images.hindrance(found, measured),
             **_facts(measured, found),
@@ -140,11 +166,20 @@ def reconstruct(
         late = places.delay_of(found, encodings, delay, view.shift)
         if late["axes"] != [0.0, 0.0]:
             encodings = places.delayed(found, encodings, late["axes"])
+        response = Response({} if trained is None else trained.config.response)
+        scan = calibrating.wanted(measured, found, coil_maps, calibration, calibration_seq, response, late["axes"])
         kspace, encodings = geometry.shown(found.kspace, encodings, view)
         found = replace(found, kspace=kspace, view=view)
         facts |= {"delay": late, "shift": view.shift, "rotate": view.rotation}
-        images, told = _solved(found, encodings, trained)
+        ready = preparing.prepared(found, encodings, None if scan is None else scan.seen(view), coils)
+        facts["coil_maps"], few = calibrating.described(scan, coil_maps, trained, found.acquisition)
+        solvers = [
+            solving.Solver(encoding, trained, images, facts["coil_maps"]["cg_sense"])
+            for encoding, images in zip(encodings, ready.calibration, strict=True)
+        ]
+        images, told = _solved(found, ready, solvers)
         facts |= told
+        facts["warnings"] += few
         reconstructed = Reconstructed(images, facts)
         outputs.write(to, images, facts, found, measured)
     return reconstructed
@@ -169,44 +204,45 @@ def _facts(measured: Measurement, found: Assigned) -> dict[str, Any]:
 
 
 def _solved(
-    found: Assigned, encodings: Sequence[Encoding], trained: TrainedRun | None
+    found: Assigned, ready: Prepared, solvers: Sequence[solving.Solver]
 ) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:
     """Return the images (frame, slice, y, x) by each reconstruction, and what they leave unexplained."""
-    kspace, matrix = found.kspace, noise.whitening(found.noise)
-    if found.noise is not None and len(found.noise) != kspace.shape[2]:
-        raise InputError(f"the noise scan has {len(found.noise)} coils, the measurement {kspace.shape[2]}.")
-    if matrix is not None:
-        kspace = torch.einsum("dc,fzcsn->fzdsn", matrix, kspace.to(torch.complex128)).to(torch.complex64)
-    if not kspace.abs().max() > 0:
-        raise InputError("the raw data hold zeros alone.")
-    solvers = [solving.Solver(encoding, trained) for encoding in encodings]
-    # the adjoint is linear: samples of any size are first brought near 1
-    size = torch.exp2(torch.log2(kspace.abs().max()).ceil())
-    adjoints = [[solver.adjoint(one / size) for solver, one in zip(solvers, frame, strict=True)] for frame in kspace]
-    scale = max(float(brightness(images)) for frame in adjoints for images in frame)
-    kspace = kspace / (size * scale)
-    images: dict[str, list[list[Tensor]]] = {}
-    sums: dict[str, Any] = {}
-    promised: dict[str, Any] = {}
-    for number, frame in enumerate(kspace):
-        for solver, one, adjoint in zip(solvers, frame, adjoints[number], strict=True):
-            solved = solver.solved(adjoint / scale)
-            solving.residuals(solver, one, solved, sums)
-            solving.promises(solver, solved, promised)
-            for name, (image, _) in solved.items():
-                images.setdefault(name, [[] for _ in kspace])[number].append(image)
+    images, sums, promised = _images(ready, solvers)
     whole = {
-        name: (torch.stack([torch.stack(frame) for frame in frames]) * float(size * scale)).numpy()
+        name: (torch.stack([torch.stack(frame) for frame in frames]) * ready.scale).numpy()
         for name, frames in images.items()
     }
-    level = verdict.noise_part(found, kspace, float(size * scale), is_white=matrix is not None)
+    level = verdict.noise_part(found, ready.kspace, ready.scale, is_white=ready.is_white)
+    judged = sums, promised
+    if solvers[0].calibration is not None and consistency.is_too_large(sums["cg_sense"], promised["cg_sense"], level):
+        # coil maps of a low resolution leave something of any data: those of the measurement tell whether k was right
+        judged = _images(ready, [replace(solver, trained=None, calibration=None) for solver in solvers])[1:]
     return whole, {
-        "brightness": float(size * scale),
-        "prewhitened": matrix is not None,
+        "brightness": ready.scale,
+        "prewhitened": ready.is_white,
+        "n_virtual_coils": ready.kspace.shape[2],
+        "kept_by_compression": ready.kept,
         "residual": {name: sums[name].to_dict() for name in solving.LABELS if name in sums},
         "promised": {name: one.total for name, one in promised.items()},
         "promised_parts": {name: one.to_dict() for name, one in promised.items()},
         "noise": level,
-        "noise_parts": verdict.noise_parts(kspace, level, len(sums["adjoint"].over_time)),
-        "warnings": verdict.warnings(found, encodings, sums, promised, level),
+        "noise_parts": verdict.noise_parts(ready.kspace, level, len(sums["adjoint"].over_time)),
+        "warnings": verdict.warnings(found, [solver.encoding for solver in solvers], *judged, level),
     }
+
+
+def _images(
+    ready: Prepared, solvers: Sequence[solving.Solver]
+) -> tuple[dict[str, list[list[Tensor]]], dict[str, Any], dict[str, Any]]:
+    """Return the images of each frame and slice by each reconstruction, the residuals, and those promised."""
+    images: dict[str, list[list[Tensor]]] = {}
+    sums: dict[str, Any] = {}
+    promised: dict[str, Any] = {}
+    for number, frame in enumerate(ready.kspace):
+        for solver, one, adjoint in zip(solvers, frame, ready.adjoints[number], strict=True):
+            solved = solver.solved(adjoint)
+            solving.residuals(solver, one, solved, sums)
+            solving.promises(solver, solved, promised)
+            for name, (image, _) in solved.items():
+                images.setdefault(name, [[] for _ in ready.kspace])[number].append(image)
+    return images, sums, promised

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
 import torch
@@ -12,6 +13,7 @@ from trajdesign.encoding.operator import Encoding
 from trajdesign.learning.evaluation import draw_seeds, from_adjoint
 from trajdesign.learning.trained import TrainedRun
 from trajdesign.measuring.consistency import Residual
+from trajdesign.reconstruction import coils
 from trajdesign.reconstruction.brightness import brightness
 from trajdesign.reconstruction.coils import root_sum_of_squares
 from trajdesign.reconstruction.sense import conjugate_gradients, with_maps
@@ -19,6 +21,9 @@ from trajdesign.trajectory import Trajectory
 
 #: Of CG-SENSE, in the units of the reconstructor ``cg_sense``: more iterations, for a residual that has settled.
 ITERATIONS, REGULARIZATION = 20, 0.01
+
+#: How coil maps are made: of the measurement itself, or of a calibration.
+KINDS = ("self", "prescan", "espirit")
 
 #: What images are called where people read.
 LABELS = {"network": "network", "cg_sense": "CG-SENSE", "adjoint": "adjoint"}
@@ -45,9 +50,9 @@ class Points:
         return self.k
 
 
-def encoding_at(k: Tensor, acquisition: Acquisition) -> Encoding:
+def encoding_at(k: Tensor, acquisition: Acquisition, dtype: torch.dtype = torch.float32) -> Encoding:
     """Return the encoding of an acquisition at k (shot, sample, dim), 1/m, of any number of samples."""
-    return Encoding(cast(Trajectory, Points(acquisition, k)))
+    return Encoding(cast(Trajectory, Points(acquisition, k)), dtype=dtype)
 
 
 @dataclass(frozen=True)
@@ -60,10 +65,25 @@ class Solver:
         Where it was sampled.
     trained
         The run whose network reconstructs, if any.
+    calibration
+        Coil images (1, coil, y, x) of a calibration scan, of which coil maps are made; they may have fewer pixels.
+    coil_maps
+        How those of CG-SENSE are made, as in ``training.coil_maps``; all but ``self`` need a calibration.
     """
 
     encoding: Encoding
     trained: TrainedRun | None
+    calibration: Tensor | None = None
+    coil_maps: str = "self"
+
+    @cached_property
+    def sense(self) -> Encoding:
+        """The encoding with the coil maps of the calibration, if there are any."""
+        if self.calibration is None or self.coil_maps == "self":
+            return self.encoding
+        estimate = coils.espirit_maps if self.coil_maps == "espirit" else coils.smooth_maps
+        centre = coils.calibration_scan(self.calibration, 0.0, [])
+        return self.encoding.with_maps(estimate(centre, self.encoding.acquisition.image_shape))
 
     def adjoint(self, kspace: Tensor) -> Tensor:
         """Return the density-compensated coil images (1, coil, y, x) of k-space (coil, shot, sample)."""
@@ -71,7 +91,7 @@ class Solver:
 
     def solved(self, images: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
         """Return the image (y, x) by each reconstruction, and its coil images (1, coil, y, x), of adjoint images."""
-        sense, maps = with_maps(images, self.encoding)
+        sense, maps = with_maps(images, self.sense)
         combined = (maps.conj() * images).sum(dim=1, keepdim=True)
         x = conjugate_gradients(lambda v: sense.normal(v) + REGULARIZATION * v, combined, ITERATIONS)
         of_sense, of_adjoint = maps * x, root_sum_of_squares(images)
@@ -79,7 +99,7 @@ class Solver:
         found = {"cg_sense": (size[0, 0], of_sense), "adjoint": (of_adjoint[0, 0], images)}
         if self.trained is None:
             return found
-        image = self._network(images, of_sense, self.trained)
+        image = self._network(images, of_sense if self.calibration is None else self.calibration, self.trained)
         return {"network": (image[0, 0], image * (of_sense / size)), **found}
 
     def _network(self, images: Tensor, coil_images: Tensor, trained: TrainedRun) -> Tensor:

@@ -19,7 +19,7 @@ def noise_part(found: Assigned, kspace: Tensor, scale: float, *, is_white: bool)
     if is_white and found.noise is not None:
         dwell = found.acquisition.dwell / found.oversampling
         variance = noise.variance(found.noise, found.noise_dwell, dwell) / found.n_averages / scale**2
-        variance /= 1 if found.thickness is None else found.kspace.shape[1]  # slices are means over all partitions
+        variance /= 1 if found.stack is None else found.kspace.shape[1]  # slices are means over all partitions
     else:
         of_slices = [noise.estimated_variance(one) for frame in kspace for one in frame]
         variance = sum(of_slices) / len(of_slices)

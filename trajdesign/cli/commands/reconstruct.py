@@ -50,6 +50,27 @@ def reconstruct(
         typer.Option(metavar="X,Y", help="Where the image's centre lies on x and y, m.", show_default="none"),
     ] = None,
     rotate: Annotated[float, typer.Option(metavar="DEG", help="Turn the image so far from x towards y.")] = 0.0,
+    noise: Annotated[
+        Path | None,
+        typer.Option(metavar="RAW", help="Raw data of a noise scan.", show_default="the one in RAW"),
+    ] = None,
+    coils: Annotated[
+        int | None, typer.Option(min=1, help="Virtual coils to compress to.", show_default="all that measured")
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(metavar="RAW", help="Raw data of a calibration scan.", show_default="the one in RAW"),
+    ] = None,
+    calibration_seq: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.seq", help="Pulseq file of the calibration.", show_default="a Cartesian array"),
+    ] = None,
+    coil_maps: Annotated[
+        str | None,
+        typer.Option(
+            help="Of CG-SENSE: self, or of a calibration prescan or espirit.", show_default="as in the run's training"
+        ),
+    ] = None,
     force: Force = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -63,7 +84,8 @@ def reconstruct(
     extent = None if fov is None else _two("fov", fov, "in m, as 0.22,0.22", float)
     facts = of_raw(
         raw, out=out, run=run, seq=seq, k=k, matrix=pixels, fov=extent, stage=stage, delay=late, shift=centre,
-        rotate=rotate, overwrite=force,
+        rotate=rotate, noise=noise, coils=coils, calibration=calibration, calibration_seq=calibration_seq,
+        coil_maps=coil_maps, overwrite=force,
     ).facts  # fmt: skip
     if run is not None:
         note_unsealed(run)
@@ -105,11 +127,17 @@ def _show(raw: Path, out: Path, facts: dict[str, Any]) -> None:
     ]
     console.show(f"{raw}: images in {out}", ("image", "unexplained", "of its own data"), rows, left=("image",))
     averages = f", {facts['n_averages']} averages" if facts["n_averages"] > 1 else ""
+    fewer = f" compressed to {facts['n_virtual_coils']}" if facts["n_virtual_coils"] < facts["n_coils"] else ""
     console.say(
         f"{facts['n_frames']} x {facts['n_slices']} images of {' x '.join(map(str, facts['matrix']))}, "
-        f"{facts['n_coils']} coils, {facts['n_shots']} shots of {facts['n_samples']} samples{averages}; "
+        f"{facts['n_coils']} coils{fewer}, {facts['n_shots']} shots of {facts['n_samples']} samples{averages}; "
         f"noise is {facts['noise']:.2%} of the data{', prewhitened' if facts['prewhitened'] else ''}."
     )
+    maps = facts["coil_maps"]
+    if maps["calibration"] is not None:
+        console.say(
+            f"Coil maps of CG-SENSE are from {maps['lines']} lines of {maps['calibration']} ({maps['cg_sense']})."
+        )
     if facts["delay"]["by"] is not None:
         x, y = (1e6 * late for late in facts["delay"]["axes"])
         console.say(f"Gradients act {x:.2f} us (x) and {y:.2f} us (y) later than told, by {facts['delay']['by']}.")
