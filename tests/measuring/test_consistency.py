@@ -50,6 +50,25 @@ def test_shots_that_stand_out_come_worst_first():
     assert consistency.outstanding(found, 0.4) == [1]
 
 
+def test_shots_in_each_others_place_are_found():
+    # a pixel in the corner gives exp(i pi (kx + ky)) with k in 1 / field of view; here x of each shot is constant
+    k = torch.zeros(4, 5, 2, dtype=torch.float64)
+    k[..., 0] = torch.tensor([0.0, 0.5, 1.0, 1.5])[:, None] / 0.2
+    encoding = encoding_at(k, Acquisition((0.2, 0.2), (8, 8), 4, 5, 4e-6))
+    image = torch.zeros(1, 1, 8, 8, dtype=torch.complex64)
+    image[0, 0, 0, 0] = 1
+    kspace = torch.tensor([1, 1j, -1, -1j])[None, :, None].expand(1, 4, 5).to(torch.complex64)
+    sound = Residual()
+    sound.add(encoding, image, kspace)
+    assert sound.exchanged == []
+    assert sound.gained == pytest.approx(-5 * np.array([[0, 2, 4, 2], [2, 0, 2, 4], [4, 2, 0, 2], [2, 4, 2, 0]]), abs=1e-3)
+    found = Residual()
+    found.add(encoding, image, kspace[:, [0, 3, 2, 1]])
+    assert found.exchanged == [1, 3]
+    assert consistency.is_too_large(found, sound, 0.0)
+    assert consistency.outstanding(found, 0.0) == [1, 3]
+
+
 def test_a_silent_shot_is_measured_by_the_others():
     assert of([0.4, 0.04], [0, 4]).per_shot() == pytest.approx([math.sqrt(2), 0.1])
 
