@@ -6,16 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.measured import ghost, navigator
 from tests.real_data import real
 from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
 from trajdesign.config.models import load_config
-from trajdesign.data.measured import reading
 from trajdesign.encoding.nufft import nufft
 from trajdesign.errors import ConfigError
 from trajdesign.measuring import delays
 from trajdesign.measuring.reconstruct import reconstruct
-from trajdesign.pulseq.reader import player
 
 SETTINGS = ["acquisition.matrix=[48,48]", "acquisition.n_shots=24", "acquisition.n_samples=400", "init.kind=radial"]
 
@@ -62,35 +61,13 @@ def test_parallel_lines_tell_no_delay():
     assert delays.found(kspace / 100, k, acquisition, 10e-6).by == "nothing"
 
 
-def navigator():
-    """Return the delay that lines without phase encoding tell, of which even and odd ones lie twice as far apart."""
-    file = player.read(real("pulseq_raw/epi_basic_pe0.seq"), signed=False)
-    lines = reading.read(real("pulseq_raw/epi_basic_pe0.dat")).events[:, 0]
-    k = np.stack([of[:, 0] for of in file.k])
-    x = (np.arange(96) - 48) * 0.22 / 96
-    profiles = np.einsum("es,exs->ex", lines, np.exp(2j * np.pi * k[:, None] * x[:, None]))
-    turned = profiles[20:76:2] * np.conj(profiles[19:75:2] + profiles[21:77:2])
-    turned = turned.sum(0)
-    inside = np.abs(turned) > 0.2 * np.abs(turned).max()
-    slope = np.polyfit(x[inside], np.unwrap(np.angle(turned[inside])), 1, w=np.abs(turned[inside]))[0]
-    speed = np.abs(np.diff(k[20])).max() / 4e-6
-    return slope / (2 * np.pi) / (2 * speed)
-
-
-def ghost(image):
-    """Return the mean of where the object would lie half the field of view away, as a part of that of the object."""
-    y, x = np.indices(image.shape)
-    inside = (y - 49) ** 2 + (x - 46) ** 2 < 30**2
-    away = np.roll(inside, 48, axis=0) & ((y - 49) ** 2 + (x - 46) ** 2 > 38**2)
-    return image[away].mean() / image[inside].mean()
-
-
 def test_a_real_echo_planar_image_loses_its_ghost(tmp_path):
     raw, seq = real("pulseq_raw/epi_basic_pe.dat"), real("pulseq_raw/epi_basic_pe.seq")
+    told = navigator(real("pulseq_raw/epi_basic_pe0.seq"), real("pulseq_raw/epi_basic_pe0.dat"))
     before = reconstruct(raw, seq=seq, out=tmp_path / "before")
     after = reconstruct(raw, seq=seq, delay="auto", out=tmp_path / "after")
     assert after.facts["delay"]["by"] == "sharpness"
-    assert after.facts["delay"]["axes"][0] == pytest.approx(navigator(), abs=0.5e-6)
+    assert after.facts["delay"]["axes"][0] == pytest.approx(told, abs=0.5e-6)
     assert ghost(before.images["adjoint"][0, 0]) > 0.5
     assert ghost(after.images["adjoint"][0, 0]) < 0.2
     given = reconstruct(raw, seq=seq, delay=after.facts["delay"]["axes"], out=tmp_path / "given")

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,11 +13,20 @@ from trajdesign.encoding.operator import Encoding
 
 # Parts in which a readout is shown over time.
 _N_PARTS = 32
-#: A residual is too large if it is so many times what the same reconstruction leaves of data that it explains itself,
-#: beside noise, of which the level is not known better than by such a part.
-TOO_LARGE, _NOISE_MARGIN = 3.0, 1.15
-#: Below so many times, nothing is looked for in it: it has the size that it has on sound data.
-ORDINARY = 1.3
+
+
+class Limit(NamedTuple):
+    """So many times the residual that is promised, and so many times the power of the noise, a residual may have."""
+
+    promised: float
+    noise: float
+
+
+#: Beyond the first a residual is too large; the level of noise is not known better than by such a part. Up to the
+#: second it is as sound data leave it, and no delay is looked for in it.
+TOO_LARGE, ORDINARY = Limit(3.5, 1.15), Limit(1.1, 1.0)
+# A shot is another one's if so much of what it leaves unexplained is explained at the k of that one.
+_EXCHANGED = 0.1
 # A shot stands out if its residual is so many times that of most, beside noise.
 _OF_MOST = 1.3
 # Samples at the centre and at the edge of k-space, as parts of all; how much stronger the signal of a coil that sees an
@@ -34,12 +44,15 @@ class Residual:
         Of the misfit (shot,) and (part of the readout,).
     signal_of_shots, signal_over_time
         The same of the data.
+    gained
+        How much less the misfit of each shot is at the k of each other one (shot, shot).
     """
 
     of_shots: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
     over_time: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
     signal_of_shots: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
     signal_over_time: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
+    gained: NDArray[np.float64] = field(default_factory=lambda: np.zeros((1, 1)))
 
     def add(self, encoding: Encoding, coil_images: Tensor, kspace: Tensor, *, scaled: bool = False) -> None:
         """Add what coil images (1, coil, y, x) leave of k-space (coil, shot, sample).
@@ -54,8 +67,17 @@ class Residual:
         misfit, power_of = (explained - measured).abs().square().sum(0), measured.abs().square().sum(0)
         self.of_shots = self.of_shots + misfit.sum(1).numpy()
         self.signal_of_shots = self.signal_of_shots + power_of.sum(1).numpy()
+        ours, theirs = measured.transpose(0, 1).flatten(1), explained.transpose(0, 1).flatten(1)
+        common = (ours @ theirs.mH).real.numpy()
+        of_places = explained.abs().square().sum((0, 2)).numpy()
+        self.gained = self.gained + of_places[:, None] - of_places - 2 * (common.diagonal()[:, None] - common)
         self.over_time = self.over_time + _parts(misfit)
         self.signal_over_time = self.signal_over_time + _parts(power_of)
+
+    @property
+    def exchanged(self) -> list[int]:
+        """The shots that the images explain better at the k of another one."""
+        return [int(shot) for shot in np.flatnonzero(self.gained.max(axis=1) > _EXCHANGED * self.of_shots)]
 
     @property
     def total(self) -> float:
@@ -78,8 +100,8 @@ class Residual:
         return _root(self.of_shots, np.maximum(self.signal_of_shots, 0.1 * np.median(self.signal_of_shots)))
 
 
-def is_too_large(found: Residual, promised: Residual, noise: float, times: float = TOO_LARGE) -> bool:
-    """Tell whether a residual is far beyond what the reconstruction promises.
+def is_too_large(found: Residual, promised: Residual, noise: float, limit: Limit = TOO_LARGE) -> bool:
+    """Tell whether a residual is far beyond what the reconstruction promises, or larger than in another order of shots.
 
     Parameters
     ----------
@@ -89,17 +111,21 @@ def is_too_large(found: Residual, promised: Residual, noise: float, times: float
         Of data that the same images would give, reconstructed in the same way, without noise.
     noise
         ||n|| / ||y||, the part of the data that is noise.
-    times
-        What is promised may be exceeded so many times.
+    limit
+        How far it may be.
     """
-    return found.total**2 > (times * promised.total) ** 2 + _NOISE_MARGIN * noise**2
+    allowed = (limit.promised * promised.total) ** 2 + limit.noise * noise**2
+    return found.total**2 > allowed or bool(found.exchanged)
 
 
 def outstanding(found: Residual, noise: float) -> list[int]:
-    """Return the shots whose residual is far beyond that of most, the worst first."""
+    """Return the shots that agree better with the k of another one, or whose residual is far beyond that of most.
+
+    Those of the largest residual come first.
+    """
     squared = found.per_shot() ** 2
     limit = _OF_MOST**2 * np.median(squared) + noise**2
-    return [int(shot) for shot in np.argsort(-squared) if squared[shot] > limit]
+    return [int(shot) for shot in np.argsort(-squared) if squared[shot] > limit or shot in found.exchanged]
 
 
 def blind_coils(kspace: Tensor, k: Tensor) -> list[int]:

@@ -6,6 +6,7 @@ echo-planar image of one coil, any k explains the data, and the right one makes 
 magnitudes beside the root of their sum of squares, which k does not change.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from trajdesign.acquisition import Acquisition
-from trajdesign.measuring import solving
+from trajdesign.measuring import noise, solving
 from trajdesign.measuring.consistency import Residual
 from trajdesign.measuring.geometry import centred
 from trajdesign.reconstruction.brightness import brightness
@@ -29,8 +30,9 @@ _ROUNDS = 2
 _LEAST_RESIDUAL, _LEAST_SPREAD = 0.05, 0.02
 # How far an axis changes either at least, as a part of itself, to have a delay of its own.
 _LEAST_OF_AXIS = 2e-3
-# Of the steps of a quick look, s, and how much the squared residual must bend over them, as a part of itself.
-_STEP, _BEND = 2e-6, 0.1
+# Of the steps of a quick look, s; how much the squared residual must bend over them, as a part of what of it is more
+# than noise; and by how much noise may let the delay be off, s.
+_STEP, _BEND, _SURE = 2e-6, 0.1, 0.25e-6
 #: A quick look is right to so much, s.
 SUSPICIOUS = 1e-6
 
@@ -94,7 +96,8 @@ def suspected(
 ) -> float | None:
     """Return about the delay that all axes seem to have, s, from three looks; None where the data do not tell.
 
-    As `found`, but of k-space that has the phase of a `shift` at k as told.
+    They tell where the squared residual bends far more than what noise leaves of it, and than noise makes uncertain.
+    As in `found`, k-space has the phase of a `shift` at k as told.
     """
     weights = solving.encoding_at(k, acquisition).weights
     kspace = centred(kspace, k, [-x for x in shift])
@@ -103,7 +106,12 @@ def suspected(
         for late in (-_STEP, 0.0, _STEP)
     )
     bend = before + after - 2 * now
-    return _STEP / 2 * (before - after) / bend if bend > _BEND * now else None
+    level = noise.estimated_variance(kspace) / float(kspace.abs().square().double().mean())
+    if bend <= _BEND * max(0.0, now - level):
+        return None
+    # a parabola a d^2 through data with noise of the variance v in n complex samples is lowest to sqrt(v / (2 n a))
+    off = _STEP * math.sqrt(level / (kspace.numel() * bend))
+    return _STEP / 2 * (before - after) / bend if off < _SURE else None
 
 
 def _look(
