@@ -167,7 +167,7 @@ def scan(
         response = Response({} if trained is None else trained.config.response)
         played = replace(told, k=k_of_file(told, response))
         coil_images = _coil_images(object, acquisition, n_coils, {} if trained is None else trained.config.data)
-        physics = Reception(played, t2_prime, t2, off_resonance)
+        physics = Reception(played, t2_prime, t2, off_resonance, response)
         facts = {
             "object": object,
             "run": None if run is None else str(run),
@@ -188,6 +188,7 @@ def scan(
             kspace, echo, gain = physics.sampled(coil_images, events, acquisition)
             kspace = kspace + receiver.of(kspace.shape, seed + number)
             signals.append(kspace.flatten(1, 2).to(torch.complex64))
+            kspace = physics.demodulated(kspace, events)
             kspace, k = kspace.mean(dim=2), torch.from_numpy(stacked(played.k, events).mean(axis=1))
             found = facts | {"slice": number, "echo_time": echo}
             scans.append(_compared(coil_images, kspace * gain, k, acquisition, trained, promised, found))

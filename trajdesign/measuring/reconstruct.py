@@ -1,6 +1,6 @@
 """Images of what a scanner measured, and whether they explain it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,6 +55,7 @@ def reconstruct(
     stage: str | None = None,
     matrix: Sequence[int] | None = None,
     fov: Sequence[float] | None = None,
+    response: Mapping[str, Any] | None = None,
     delay: str | Sequence[float] | None = None,
     shift: Sequence[float] = (0.0, 0.0),
     rotate: float = 0.0,
@@ -87,6 +88,10 @@ def reconstruct(
         Pixels along x and y, and field of view, m, for a file's own trajectory; by default what its header says.
     stage
         Of the run: ``"fixed"`` or ``"learned"``, by default what was trained last.
+    response
+        Table of the gradient system's response, as ``[response]`` of a run, which decides k and phase of the samples;
+        empty for a perfect system, and by default the run's own. The whole file that was played is answered; without
+        one the run's readout alone.
     delay
         How much later than told the gradients of each axis (x, y) act, s; ``"auto"`` finds it from the middle slice:
         see `trajdesign.measuring.delays`.
@@ -115,6 +120,8 @@ def reconstruct(
     is_own = run is None and seq is None and k is None
     if not is_own and (matrix is not None or fov is not None):
         raise ConfigError("matrix and fov: they are for a raw file's own trajectory; leave them out.")
+    if response is not None and run is None and seq is None:
+        raise ConfigError("response: k of this kind is as it acts already; it is for a run or a .seq file.")
     with ExitStack() as files:
         to = outputs.reserved(out, files, with_network=run is not None, overwrite=overwrite)
         trained = None if run is None else TrainedRun.load(run, stage)
@@ -125,7 +132,9 @@ def reconstruct(
         elif k is not None:
             found, encodings = places.by_k(measured, Path(k))
         else:
-            found, encodings = places.by_file(measured, None if seq is None else Path(seq), trained, run)
+            if response is None:
+                response = {} if trained is None else trained.config.response
+            found, encodings = places.by_file(measured, None if seq is None else Path(seq), trained, run, response)
         facts = {
             "raw": str(raw),
             "kind": measured.kind,
@@ -133,6 +142,7 @@ def reconstruct(
             "stage": None if trained is None else trained.stage,
             "seq": None if seq is None else str(seq),
             "k": f"{raw} ({unit})" if is_own else None if k is None else str(k),
+            "response": None if response is None else dict(response),
             "command": outputs.command(asked),
             "dicom": dicom_images.hindrance(found, measured),
             **_facts(measured, found),

@@ -195,6 +195,28 @@ class Foreign(Options):
     matrix: Annotated[str | None, typer.Option(help="Foreign .npz: pixels; one number or x,y[,z].")] = None
 
 
+def response_table(kind: str | None, settings: list[str] | None) -> dict[str, Any] | None:
+    """Return the table of a response that is named, with its options from ``--set response.OPTION=V``.
+
+    None if none is given; empty for ``none``, a perfect gradient system.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is not of the response, or there is no response that has options.
+    """
+    from trajdesign.config import toml
+
+    given = toml.parse_options(settings or [])
+    options = given.pop("response", {})
+    if given or not isinstance(options, dict):
+        raise ConfigError(f"--set {next(iter(given), 'response')}: it sets options of the response, response.OPTION=V.")
+    if kind in (None, "none"):
+        refuse({"--set": settings}, "it is of a response; give --response too.")
+        return None if kind is None else {}
+    return {**options, "kind": kind}
+
+
 def note_unsealed(*paths: Path) -> None:
     """Say of which finished runs of older versions edits go unnoticed."""
     from trajdesign.learning.run_folder import RunFolder

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from trajdesign.cli import console
-from trajdesign.cli.commands._options import Force, Json, Quiet, note_unsealed
+from trajdesign.cli.commands._options import Force, Json, Quiet, names_of, note_unsealed, response_table
 from trajdesign.errors import ConfigError
 
 _Number = TypeVar("_Number", int, float)
@@ -41,6 +41,18 @@ def reconstruct(
     stage: Annotated[
         str | None, typer.Option(help="Of the run: fixed or learned.", show_default="what was trained last")
     ] = None,
+    response: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the gradient system: girf, eddy_currents, delay, your own, or none.",
+            autocompletion=names_of("response"),
+            show_default="the run's own",
+        ),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="response.OPTION=V", help="Of that response; repeatable."),
+    ] = None,
     delay: Annotated[
         str | None,
         typer.Option(help="By which gradients act later than told: auto, or of x and y, s.", show_default="none"),
@@ -58,12 +70,13 @@ def reconstruct(
     from trajdesign.measuring.reconstruct import reconstruct as of_raw
 
     late = None if delay is None else "auto" if delay == "auto" else _seconds(delay)
+    table = response_table(response, set_)
     centre = [0.0, 0.0] if shift is None else _two("shift", shift, "in m, as 0.02,-0.01", float)
     pixels = None if matrix is None else _two("matrix", matrix, "of pixels, as 128,128", int)
     extent = None if fov is None else _two("fov", fov, "in m, as 0.22,0.22", float)
     facts = of_raw(
-        raw, out=out, run=run, seq=seq, k=k, matrix=pixels, fov=extent, stage=stage, delay=late, shift=centre,
-        rotate=rotate, overwrite=force,
+        raw, out=out, run=run, seq=seq, k=k, matrix=pixels, fov=extent, stage=stage, response=table, delay=late,
+        shift=centre, rotate=rotate, overwrite=force,
     ).facts  # fmt: skip
     if run is not None:
         note_unsealed(run)
@@ -110,6 +123,8 @@ def _show(raw: Path, out: Path, facts: dict[str, Any]) -> None:
         f"{facts['n_coils']} coils, {facts['n_shots']} shots of {facts['n_samples']} samples{averages}; "
         f"noise is {facts['noise']:.2%} of the data{', prewhitened' if facts['prewhitened'] else ''}."
     )
+    if facts["response"]:
+        console.say(f"The gradient system's response is {facts['response']['kind']}.")
     if facts["delay"]["by"] is not None:
         x, y = (1e6 * late for late in facts["delay"]["axes"])
         console.say(f"Gradients act {x:.2f} us (x) and {y:.2f} us (y) later than told, by {facts['delay']['by']}.")
