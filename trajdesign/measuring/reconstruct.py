@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trajdesign import plugins
 from trajdesign.data.measured import reading
 from trajdesign.data.measured.measurement import Measurement
 from trajdesign.encoding.operator import Encoding
@@ -122,6 +123,7 @@ def reconstruct(
         raise ConfigError("matrix and fov: they are for a raw file's own trajectory; leave them out.")
     if response is not None and run is None and seq is None:
         raise ConfigError("response: k of this kind is as it acts already; it is for a run or a .seq file.")
+    response = plugins.resolve("response", response) if response else response
     with ExitStack() as files:
         to = outputs.reserved(out, files, with_network=run is not None, overwrite=overwrite)
         trained = None if run is None else TrainedRun.load(run, stage)
