@@ -1,9 +1,14 @@
 """The whole response of a gradient system: cross terms, the field at the isocentre and its phase, delays."""
 
+import re
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from tests.real_data import real
 from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, InputError
@@ -124,3 +129,23 @@ def test_impossible_files(tmp_path, response, b0, match):
     table = write(tmp_path / "x.npz", response, b0, np.linspace(0, 1e4, 10))
     with pytest.raises(InputError, match=match):
         plugins.build("response", table, torch.zeros(10, 3, dtype=torch.float64), RASTER)
+
+
+def test_the_recipe_of_the_docs_makes_what_its_project_predicts(tmp_path, monkeypatch):
+    shutil.copy(real("girf/bonn_girf_10us.npy"), tmp_path / "girf_10us.npy")
+    page = (Path(__file__).parents[2] / "docs" / "scanner.md").read_text()
+    [recipe] = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "girf_10us" in block]
+    monkeypatch.chdir(tmp_path)
+    exec(recipe, {})
+    t, played = bursts(10_000)  # as long as that response, which rings for long
+    table = {"kind": "girf", "path": str(tmp_path / "girf.npz")}
+    gradient, field = plugins.build("response", table, torch.from_numpy(played), RASTER)
+    # as that project's code has it: a product of whole spectra, field and x, y, z in the order of the second axis
+    whole = np.fft.ifftshift(np.load("girf_10us.npy"), axes=-1)
+    spectrum = np.fft.fft(played.T, whole.shape[-1])
+    wanted = np.fft.ifft(np.einsum("iof,if->of", whole, spectrum))[:, : len(t)].real
+    assert field.numpy() == pytest.approx(wanted[0], abs=2e-3 * np.abs(wanted[0]).max())
+    assert gradient.numpy() == pytest.approx(wanted[1:].T, abs=2e-5 * np.abs(played).max())
+    assert np.abs(wanted[0]).max() > 1e-6  # T, 40 Hz
+    crossed = np.einsum("aof,af->of", whole[:, 1:] * (1 - np.eye(3))[..., None], spectrum)
+    assert np.abs(np.fft.ifft(crossed)).max() > 1e-3 * np.abs(played).max()
