@@ -161,6 +161,22 @@ def test_without_a_file_the_readout_alone_is_answered(of_field, plain, tmp_path)
     assert all(nrmse(found[name][0, 0], wanted[name]) < 1e-5 for name in wanted)
 
 
+def test_a_response_that_the_run_does_not_know_is_scanned_under_and_shows(plain, whole, tmp_path):
+    folder, wanted = whole
+    given = {"kind": "girf", "path": str(folder / "girf.npz")}
+    run = plain[0] / "run"
+    facts = virtual_scan.scan(run / "x.seq", run=run, out=tmp_path / "scan", response=given).facts
+    # the start is the same, and was not learned: so the samples are those of the run that knows the response
+    ours, theirs = (reading.read(path / "scan" / "raw.h5").events for path in (tmp_path, folder))
+    assert nrmse(ours, theirs) < 1e-6
+    assert (facts["is_of_run"], facts["departure"], facts["response"]) == (True, None, given)
+    assert "the response that is given moves k by up to" in facts["remark"]
+    assert facts["nrmse_to_promised"] > 0.1 > wanted.facts["nrmse_to_promised"]
+    alone = virtual_scan.scan(run / "x.seq", out=tmp_path / "alone", response=given)  # k and phase are then known
+    ignored = virtual_scan.scan(run / "x.seq", out=tmp_path / "ignored")
+    assert alone.facts["image"]["psnr"] == pytest.approx(ignored.facts["image"]["psnr"], abs=2)
+
+
 def test_the_command_names_a_response_and_its_options(whole, tmp_path):
     folder, _ = whole
     command = ["reconstruct", str(folder / "scan" / "raw.h5"), "--seq", str(folder / "run" / "x.seq"), "--out"]

@@ -47,6 +47,17 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="A.B=V", help="Change one setting; repeatable.", autocompletion=_settings),
 ]
+ResponseKind = Annotated[
+    str | None,
+    typer.Option(
+        help="Of the gradient system: girf, eddy_currents, delay, your own, or none.",
+        autocompletion=names_of("response"),
+        show_default="the run's own",
+    ),
+]
+ResponseSet = Annotated[
+    list[str] | None, typer.Option("--set", metavar="response.OPTION=V", help="Of that response; repeatable.")
+]
 Ignore = Annotated[
     list[str] | None,
     typer.Option(help="Limit of the image, not of the hardware, that need not hold: receiver, extent, one of the run."),

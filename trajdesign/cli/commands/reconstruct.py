@@ -7,7 +7,15 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from trajdesign.cli import console
-from trajdesign.cli.commands._options import Force, Json, Quiet, names_of, note_unsealed, response_table
+from trajdesign.cli.commands._options import (
+    Force,
+    Json,
+    Quiet,
+    ResponseKind,
+    ResponseSet,
+    note_unsealed,
+    response_table,
+)
 from trajdesign.errors import ConfigError
 
 _Number = TypeVar("_Number", int, float)
@@ -41,18 +49,8 @@ def reconstruct(
     stage: Annotated[
         str | None, typer.Option(help="Of the run: fixed or learned.", show_default="what was trained last")
     ] = None,
-    response: Annotated[
-        str | None,
-        typer.Option(
-            help="Of the gradient system: girf, eddy_currents, delay, your own, or none.",
-            autocompletion=names_of("response"),
-            show_default="the run's own",
-        ),
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="response.OPTION=V", help="Of that response; repeatable."),
-    ] = None,
+    response: ResponseKind = None,
+    set_: ResponseSet = None,
     delay: Annotated[
         str | None,
         typer.Option(help="By which gradients act later than told: auto, or of x and y, s.", show_default="none"),
