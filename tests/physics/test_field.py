@@ -107,7 +107,7 @@ def test_a_delay_is_the_same_straight_lines_later():
 
 
 @pytest.mark.parametrize(
-    ("delays", "match"), [([1e-6, 2e-6], "2 delays, but the gradient has 3"), ([2.0], "at most"), ([], "0 delays")]
+    ("delays", "match"), [([1e-6, 2e-6], "2 delays; give one for all"), ([2.0], "at most"), ([], "0 delays")]
 )
 def test_impossible_delays(delays, match):
     with pytest.raises(ConfigError, match=match):

@@ -55,7 +55,7 @@ class Response:
 
         .. math:: \phi(t) = 2 \pi \gamma \int_0^t B_0(s) \, ds
 
-        from the first gradient sample on. The signal has the factor :math:`e^{-i \phi}`, in the sign of
+        from the first control point on. The signal has the factor :math:`e^{-i \phi}`, in the sign of
         :math:`e^{-2 \pi i k \cdot r}`. None where the model tells no field.
         """
         scanner = trajectory.scanner

@@ -31,6 +31,8 @@ def phase_of_file(played: SeqFile, response: Response) -> Sequence[np.ndarray] |
     It counts from the last excitation, and a refocusing pulse reverses it, as it does k; the signal has the factor
     exp(-i phase). None where the response tells no field. The gradient system is at rest before the file.
     """
+    if response.is_perfect:
+        return None
     raster = played.rasters["GradientRasterTime"]
     told = torch.from_numpy(played.sampled(raster, gamma=1.0)).T.contiguous()
     _, field = response.acting(told, raster)  # Hz, as the gradient is in Hz/m

@@ -20,8 +20,8 @@ def delay(gradient: Tensor, raster: float, *, delays: list[float]) -> Tensor:
         Of x, y and z, s, negative where an axis is early; one number serves all.
     """
     n, n_axes = gradient.shape[-2:]
-    if len(delays) not in (1, *range(n_axes, 4)):
-        raise ConfigError(f"delay: {len(delays)} delays, but the gradient has {n_axes} axes.")
+    if len(delays) not in (1, 3):  # three also where two axes are learned: a file has three
+        raise ConfigError(f"delay: {len(delays)} delays; give one for all axes, or those of x, y and z.")
     if not all(abs(late) <= _LONGEST for late in delays):
         raise ConfigError(f"delay: delays are {delays} s; each is at most {_LONGEST:g} s.")
     late = gradient.new_tensor(delays * n_axes if len(delays) == 1 else delays[:n_axes])
