@@ -199,5 +199,5 @@ def test_the_command_names_a_response_and_its_options(whole, tmp_path):
         result = CliRunner().invoke(app, [*command, str(tmp_path / f"b{number}"), *more])
         assert isinstance(result.exception, ConfigError)
         assert words in str(result.exception)
-    with pytest.raises(ConfigError, match="response: k of a file"):
+    with pytest.raises(ConfigError, match="response: k of this kind"):
         reconstruct(folder / "scan" / "raw.h5", k=folder / "run" / "x_k.npz", response={}, out=tmp_path / "c")
