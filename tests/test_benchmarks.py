@@ -3,10 +3,24 @@
 import json
 import sys
 
+import numpy as np
 import pytest
 import torch
 
-from benchmarks import common, exporting, first_light, foreign, memory, peers, physics, roofline, scaling, step, tables
+from benchmarks import (
+    common,
+    exporting,
+    first_light,
+    foreign,
+    girf,
+    memory,
+    peers,
+    physics,
+    roofline,
+    scaling,
+    step,
+    tables,
+)
 
 OURS = ["ours", "ours, toeplitz", "ours, chain"]
 
@@ -214,3 +228,27 @@ def test_the_readme_has_a_block_for_each_script():
     text = tables.READMES[0].read_text()
     for name in ("physics", "physics_single", "physics_grid", "step", "memory", "scaling", "roofline"):
         assert f"<!-- table: {name} -->" in text
+
+
+def test_a_gradient_system_that_is_known_is_reckoned_with(tmp_path, monkeypatch):
+    frequency = np.linspace(0, 5e4, 501)
+    late = np.exp(-2j * np.pi * frequency * 6e-6)
+    np.savez(tmp_path / "a.npz", frequency_hz=frequency, response=np.stack([late] * 3))
+    crossed = np.array([[1, 0.05, 0], [-0.05, 1, 0], [0, 0, 1]])[..., None] * np.ones(501)
+    np.savez(tmp_path / "b.npz", frequency_hz=frequency, response=crossed, b0=np.full((3, 501), 10e-3))
+    monkeypatch.setattr(girf, "SHOTS", {"spiral": 4})
+    systems = [f"{name}={tmp_path / name}.npz" for name in "ab"]
+    rows = girf.main([*systems, "--matrix", "32", "--images", "4", "--epochs", "1", "--out", str(tmp_path)])
+    assert [row["known"].partition(",")[0] for row in rows[4:]] == [
+        *("k as told", "its own response", "its own", "that of a", "k as told")
+    ]
+    for own in (rows[1], rows[5]):
+        others = [row for row in rows if row["system"] == own["system"] and row is not own and not any(row["delay"])]
+        assert own["k_error"] == 0
+        assert all(own["residual"] < row["residual"] and own["cg_sense"] > row["cg_sense"] for row in others)
+    assert json.loads((tmp_path / "girf.json").read_text())["rows"] == rows
+
+
+def test_the_page_of_results_has_the_table_of_known_gradient_systems():
+    page = (common.RESULTS.parents[1] / "docs" / "results.md").read_text()
+    assert (common.RESULTS / "girf.md").read_text() in page

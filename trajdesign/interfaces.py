@@ -45,8 +45,14 @@ class Init(Protocol):
 class ResponseModel(Protocol):
     """Function in ``physics/responses/``: what acts when a gradient is played, linear and differentiable."""
 
-    def __call__(self, gradient: Tensor, raster: float, /, *args: Any, **options: Any) -> Tensor:
-        """Return the actual gradient (..., sample, axis), T/m, of samples `raster` apart (s)."""
+    def __call__(
+        self, gradient: Tensor, raster: float, /, *args: Any, **options: Any
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Return the actual gradient (..., sample, axis), T/m, of samples `raster` apart (s).
+
+        A model that knows the field (..., sample), T, which arises at the isocentre too, returns both. The field turns
+        the phase of all samples alike: training, which reckons with it exactly, does not see it.
+        """
         ...
 
 
@@ -350,9 +356,16 @@ class Format(ABC):
             If the file does not hold the trajectory, or breaks a limit.
         """
 
-    def actual_k(self, path: Path, trajectory: Trajectory, response: Mapping[str, Any]) -> NDArray | None:
-        """Return k (shot, sample, dim), 1/m, as the gradient system's response to the whole file makes it, if known."""
-        return None
+    def actual(self, path: Path, trajectory: Trajectory, response: Mapping[str, Any]) -> dict[str, NDArray]:
+        """Return what the gradient system's response makes of the whole file; nothing if that is not known.
+
+        Returns
+        -------
+        dict
+            ``k_actual`` (shot, sample, dim), 1/m, and where the response tells the field at the isocentre
+            ``phase_actual`` (shot, sample), rad: the signal has the factor exp(-i phase).
+        """
+        return {}
 
     def read(self, path: Path) -> Samples | Trajectory:
         """Read a file of any program; a `Trajectory` is what trajdesign wrote itself.

@@ -47,7 +47,7 @@ def girf(path, frequency, response, *, gradient=None):
         (FREQUENCY.astype(np.longdouble) * np.longdouble("1e4000"), np.ones((2, 10)), "must rise from 0"),
         (FREQUENCY, np.full((2, 10), 100.0), "reaches 100; .* In percent"),
         (FREQUENCY, np.full((2, 10), 1e300 + 1e300j), "reaches 1.41421e"),
-        (FREQUENCY, np.ones((2, 2, 10)), "must rise from 0"),
+        (FREQUENCY, np.ones((2, 3, 10)), "2 axes act and 3 play"),
         (np.array(0.0), np.ones((2, 1)), "must rise from 0"),
         (np.zeros(0), np.ones((2, 0)), "must rise from 0"),
     ],

@@ -348,7 +348,8 @@ def test_what_fails_at_last_leaves_no_file_or_the_earlier_ones(scanned, tmp_path
 def test_the_command_that_is_told_does_it_again(scanned, tmp_path):
     raw = tmp_path / "a raw; $HOME file.h5"
     raw.write_bytes((scanned / "scan" / "raw.h5").read_bytes())
-    found = reconstruct(raw, seq=scanned / "x.seq", out=tmp_path / "o", delay=[1e-6, -2.5e-7])
+    late = {"kind": "delay", "delays": [1e-6, 2e-6, 0.0]}
+    found = reconstruct(raw, seq=scanned / "x.seq", out=tmp_path / "o", delay=[1e-6, -2.5e-7], response=late)
     words = shlex.split(found.facts["command"])
     assert words[:2] == ["trajdesign", "reconstruct"]
     (tmp_path / "o" / "image.npz").write_bytes(b"")

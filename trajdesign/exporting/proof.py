@@ -44,8 +44,8 @@ def export(
     ignore
         Constraints that guard the image, not the hardware, and need not hold.
     response
-        Table of the gradient system's response, if it is known: beside k of a Pulseq file stands the ``k_actual`` that
-        the response makes of it.
+        Table of the gradient system's response, if it is known: beside k of a Pulseq file stand the ``k_actual`` that
+        the response makes of it, 1/m, and the ``phase_actual`` of its samples, rad, if it tells the field.
     constraints
         Options of the constraints that are to hold beside the standard ones, by name: `config.Limits.tables` of a run.
     run
@@ -96,8 +96,8 @@ def export(
         report = {"format": format, "path": str(path), **compare(read, trajectory), **facts, **more}
         if k_file is not None:
             arrays = {"k_adc": next(iter(read.values()))}
-            if response and (actual := exporter.actual_k(temporary, trajectory, response)) is not None:
-                arrays["k_actual"] = actual
+            if response:
+                arrays |= exporter.actual(temporary, trajectory, response)
             _save_k(k_file, trajectory, arrays, report)
             report["k_path"] = str(k_path)
     if run is not None and "sequence" in report:

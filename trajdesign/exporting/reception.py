@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from torch import Tensor
 from trajdesign.acquisition import Acquisition
 from trajdesign.encoding.voxel_signal import signal
 from trajdesign.errors import ConfigError, InputError
+from trajdesign.physics.response import Response
 from trajdesign.pulseq import coherence
 from trajdesign.pulseq.reader.sequence import SeqFile
+from trajdesign.pulseq.response import phase_of_file
 from trajdesign.trajectories.loading import smallest_matrix
 from trajdesign.trajectory import MAX_K_ERROR_FOV
 from trajdesign.units import plausible
@@ -30,12 +33,18 @@ _LARGEST_MATRIX = 4096
 
 @dataclass(frozen=True)
 class Reception:
-    """What a file makes of an object: `t2_prime` is what of T2* is refocused."""
+    """What a file makes of an object: `t2_prime` is what of T2* is refocused; `response`, of the gradient system."""
 
     played: SeqFile
     t2_prime: float | None
     t2: float | None
     off_resonance: float | NDArray[np.floating]
+    response: Response = field(default_factory=lambda: Response({}))
+
+    @cached_property
+    def phase(self) -> Sequence[NDArray[np.floating]] | None:
+        """Phase that the field at the isocentre gives the samples of each ADC event, as `phase_of_file` tells it."""
+        return phase_of_file(self.played, self.response)
 
     def sampled(
         self, coil_images: Tensor, events: NDArray[np.integer], acquisition: Acquisition
@@ -58,6 +67,8 @@ class Reception:
             off_resonance=self.off_resonance,
         )
         kspace *= torch.exp(-1j * torch.from_numpy(stacked(coherence.received(played), flat)))
+        if self.phase is not None:
+            kspace *= torch.exp(-1j * torch.from_numpy(stacked(self.phase, flat)))
         rate = 0.0 if self.t2 is None else 1 / self.t2
         kspace *= torch.from_numpy(np.exp(-rate * times))
         centre = int(np.square(k).sum(axis=(0, 2)).argmin())
@@ -69,6 +80,10 @@ class Reception:
                 "give a longer t2_star or t2, s."
             )
         return kspace.unflatten(1, events.shape), echo, math.exp(decay)
+
+    def demodulated(self, kspace: Tensor, events: NDArray[np.integer]) -> Tensor:
+        """Return the signal without the phase of the field at the isocentre, which the response tells."""
+        return kspace if self.phase is None else kspace * torch.exp(1j * torch.from_numpy(stacked(self.phase, events)))
 
 
 def refocused(t2: float | None, t2_star: float | None) -> float | None:

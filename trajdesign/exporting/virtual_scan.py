@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -97,6 +98,7 @@ def scan(
     t2_star: float | None = None,
     t2: float | None = None,
     off_resonance: float | NDArray[np.floating] = 0.0,
+    response: Mapping[str, Any] | None = None,
     noise: float = 0.0,
     noise_correlation: float = 0.0,
     seed: int = 0,
@@ -135,6 +137,9 @@ def scan(
         T2 of all voxels, s, which is not refocused and at least T2*; infinite if None.
     off_resonance
         Of all voxels, or of each (y, x), Hz.
+    response
+        Table of the response of the gradient system that plays the file, as ``[response]`` of a run; empty for a
+        perfect one, and by default the run's own. Of another one the run knows nothing when it reconstructs.
     noise, seed
         Standard deviation of the complex noise of a pixel in a fully sampled image of one coil, before any decay, and
         the seed of it; the object's brightest voxel is about 1. ADC events of another dwell time have more or less of
@@ -164,16 +169,19 @@ def scan(
         slices = slices_of(told, path, None if trained is None else trained.trajectory.acquisition)
         acquisition = acquisition_of(told, slices[0], path) if trained is None else trained.trajectory.acquisition
         require_flat(told, path)
-        response = Response({} if trained is None else trained.config.response)
-        played = replace(told, k=k_of_file(told, response))
+        own = {} if trained is None else trained.config.response
+        acting = Response(own if response is None else response)
+        played = replace(told, k=k_of_file(told, acting))
         coil_images = _coil_images(object, acquisition, n_coils, {} if trained is None else trained.config.data)
-        physics = Reception(played, t2_prime, t2, off_resonance)
+        physics = Reception(played, t2_prime, t2, off_resonance, acting)
+        known = physics if response is None or trained is None else replace(physics, response=Response(own))
         facts = {
             "object": object,
             "run": None if run is None else str(run),
             "n_coils": len(coil_images),
             **_facts_of_file(told, path, slices, acquisition),
             **{"t2_star": t2_star, "t2": t2, "noise": noise, "noise_correlation": noise_correlation, "seed": seed},
+            "response": None if response is None else dict(response),
             "off_resonance": [float(np.min(off_resonance)), float(np.max(off_resonance))],
         }
         promised = None
@@ -188,6 +196,7 @@ def scan(
             kspace, echo, gain = physics.sampled(coil_images, events, acquisition)
             kspace = kspace + receiver.of(kspace.shape, seed + number)
             signals.append(kspace.flatten(1, 2).to(torch.complex64))
+            kspace = known.demodulated(kspace, events)
             kspace, k = kspace.mean(dim=2), torch.from_numpy(stacked(played.k, events).mean(axis=1))
             found = facts | {"slice": number, "echo_time": echo}
             scans.append(_compared(coil_images, kspace * gain, k, acquisition, trained, promised, found))
@@ -199,7 +208,7 @@ def scan(
             remark = _remark(scanned.facts) if departure is None else None
             scanned.facts.update(is_of_run=departure is None, departure=departure, remark=remark)
         of = Scanner(**told.nucleus(path))
-        calibration = raw_data.calibration(whole, physics, coil_images, acquisition, response)
+        calibration = raw_data.calibration(whole, physics, coil_images, acquisition, acting)
         readouts = raw_data.readouts(whole, played, slices, signals, calibration, receiver, seed + len(slices))
         mrd.write(to["raw.h5"], readouts, acquisition, of, slice_thickness=thickness(told, path))
         _write(scanned, to)
@@ -256,7 +265,7 @@ def _departure(
             )
         return None
     physics = (facts["t2_star"], facts["t2"], facts["noise"], *facts["off_resonance"])
-    if not any(physics) and facts["nrmse_to_promised"] > _MOST_NRMSE:
+    if not any(physics) and facts["response"] is None and facts["nrmse_to_promised"] > _MOST_NRMSE:
         return (
             f"the image of {path} is {facts['nrmse_to_promised']:.2%} (NRMSE) from what {run} makes of the same "
             f"object, more than {_MOST_NRMSE:.0%}, though k is the same: "
@@ -266,7 +275,7 @@ def _departure(
 
 
 def _remark(facts: dict[str, Any]) -> str | None:
-    """Return what the run's response does to a file that plays the run, if training did not reckon with it."""
+    """Return what the response does to a file that plays the run, if training did not reckon with it."""
     found = []
     if facts["max_k_error_fov"] > MAX_K_ERROR_FOV:
         found.append(f"moves k by up to {facts['max_k_error_fov']:.3g}/FOV from where it was trained")
@@ -277,10 +286,10 @@ def _remark(facts: dict[str, Any]) -> str | None:
         )
     if not found:
         return None
-    return (
-        f"{facts['path']} plays {facts['run']}, but the run's response to the gradients before the readout, which "
-        f"training takes to have died out, {' and '.join(found)}."
-    )
+    response = "the run's response to the gradients before the readout, which training takes to have died out,"
+    if facts["response"] is not None:
+        response = "the response that is given"
+    return f"{facts['path']} plays {facts['run']}, but {response} {' and '.join(found)}."
 
 
 def _compared(

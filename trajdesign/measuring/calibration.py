@@ -26,7 +26,7 @@ from trajdesign.physics.response import Response
 from trajdesign.pulseq import coherence
 from trajdesign.pulseq.reader import player
 from trajdesign.pulseq.reader.sequence import SeqFile
-from trajdesign.pulseq.response import k_of_file
+from trajdesign.pulseq.response import k_of_file, phase_of_file
 from trajdesign.reconstruction.coils import calibration_scan
 from trajdesign.reconstruction.sense import conjugate_gradients
 
@@ -275,6 +275,9 @@ def _of_events(
     events = [np.flatnonzero(places == number) for number in slices]
     ordered = [samples[int(i)] for i in np.flatnonzero(which)]
     kspace = np.stack([np.stack([ordered[i] for i in of_slice], axis=1) for of_slice in events])
+    if (phases := phase_of_file(played, response)) is not None:
+        turned = np.stack([reception.stacked(phases, of_slice) for of_slice in events])
+        kspace = (kspace * np.exp(1j * turned)[:, None]).astype(np.complex64)
     if stack is not None:
         kspace = stack.slices(kspace[None])[0]
     of_samples, dwell = k_of_file(played, response), played.adcs[0].dwell

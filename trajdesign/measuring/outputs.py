@@ -1,6 +1,7 @@
 """The files that a reconstruction leaves, all of them or none."""
 
 import io
+import json
 import re
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
@@ -121,6 +122,10 @@ def command(asked: Mapping[str, Any]) -> str:
             words.append(option)
         elif isinstance(value, (list, tuple, np.ndarray)):
             words += [option, ",".join(map(str, value))]
+        elif isinstance(value, Mapping):  # the table of a plug-in
+            words += [option, quote(str(value.get("kind", "none")))]
+            for key, one in value.items():
+                words += [] if key == "kind" else ["--set", quote(f"{name}.{key}={json.dumps(one)}")]
         else:
             words += [option, quote(str(value))]
     return " ".join(["trajdesign reconstruct", *words, "--force"])

@@ -1,13 +1,16 @@
 """Where in k-space the samples of a measurement lie: by the run, by the file that was played, or by k of an export."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
 from trajdesign.data.measured.measurement import Measurement
 from trajdesign.encoding.operator import Encoding
@@ -19,7 +22,7 @@ from trajdesign.measuring import assignment, delays, geometry, solving
 from trajdesign.measuring.assignment import Assigned
 from trajdesign.physics.response import Response
 from trajdesign.pulseq.reader import player
-from trajdesign.pulseq.response import k_of_file
+from trajdesign.pulseq.response import k_of_file, phase_of_file
 from trajdesign.trajectory import MAX_K_ERROR_FOV
 
 #: What is asked of who gives nothing that tells it.
@@ -38,22 +41,36 @@ def played_by(run: Path) -> Path | None:
 
 
 def by_file(
-    measured: Measurement, seq: Path | None, trained: TrainedRun | None, run: Path | str | None
+    measured: Measurement,
+    seq: Path | None,
+    trained: TrainedRun | None,
+    run: Path | str | None,
+    response: plugins.Table,
 ) -> tuple[Assigned, list[Encoding]]:
-    """Return the samples in their places, and the encoding of each slice."""
+    """Return the samples in their places, and the encoding of each slice, under a response of the gradient system."""
+    acting = Response(response)
+    as_trained = trained is not None and trained.config.response == response
     if seq is None:
         if trained is None:
             raise ConfigError(NEEDED)
         found = assignment.by_shape(measured, trained.trajectory.acquisition, str(run))
-        return found, [trained.encoding] * found.kspace.shape[1]
+        encoding = trained.encoding
+        if not as_trained:
+            encoding = solving.encoding_at(acting(trained.trajectory).k_adc, found.acquisition)
+        phase = acting.phase(trained.trajectory)
+        found = found if phase is None else _without(found, np.exp(-1j * phase.numpy()))
+        return found, [encoding] * found.kspace.shape[1]
     file = player.read(seq, signed=False)
     found = assignment.by_sequence(measured, file, seq, None if trained is None else trained.trajectory.acquisition)
     if trained is not None:
         _require_same_k(found, trained, seq, run)
-        if found.oversampling == 1:
+        if found.oversampling == 1 and as_trained and acting.is_perfect:
             return found, [trained.encoding] * found.kspace.shape[1]
-    of_samples = k_of_file(found.file, Response({} if trained is None else trained.config.response))
+    of_samples, phases = k_of_file(found.file, acting), phase_of_file(found.file, acting)
     places = [torch.from_numpy(reception.stacked(of_samples, events).mean(axis=1)) for events in found.events]
+    if phases is not None:  # of averages, whose samples have been averaged
+        factors = [np.exp(-1j * reception.stacked(phases, events)).mean(axis=1) for events in found.events]
+        found = _without(found, np.stack(factors))
     return found, [solving.encoding_at(place, found.acquisition) for place in places]
 
 
@@ -73,7 +90,18 @@ def by_k(measured: Measurement, path: Path) -> tuple[Assigned, list[Encoding]]:
         raise InputError(f"{path}: {error}") from None
     found = assignment.by_shape(measured, acquisition, str(path))
     encoding = solving.encoding_at(torch.from_numpy(k.astype(np.float64)), acquisition)
+    if "phase_actual" in arrays:
+        phase = arrays["phase_actual"]
+        if phase.shape != k.shape[:2] or phase.dtype.kind != "f" or not np.isfinite(phase).all():
+            raise InputError(f"{path} holds phases of shape {phase.shape}; they are finite, of each sample of k.")
+        found = _without(found, np.exp(-1j * phase))
     return found, [encoding] * found.kspace.shape[1]
+
+
+def _without(found: Assigned, factor: NDArray[np.complexfloating]) -> Assigned:
+    """Return samples without a known factor ([slice,] shot, sample) of all coils."""
+    of_coils = torch.from_numpy(factor if factor.ndim == 2 else factor[:, None])
+    return replace(found, kspace=(found.kspace.to(torch.complex128) / of_coils).to(torch.complex64))
 
 
 def delay_of(

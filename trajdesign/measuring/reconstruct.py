@@ -1,6 +1,6 @@
 """Images of what a scanner measured, and whether they explain it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trajdesign import plugins
 from trajdesign.data.measured import reading
 from trajdesign.data.measured.measurement import Measurement
 from trajdesign.errors import ConfigError
@@ -59,6 +60,7 @@ def reconstruct(
     stage: str | None = None,
     matrix: Sequence[int] | None = None,
     fov: Sequence[float] | None = None,
+    response: Mapping[str, Any] | None = None,
     delay: str | Sequence[float] | None = None,
     shift: Sequence[float] = (0.0, 0.0),
     rotate: float = 0.0,
@@ -96,6 +98,10 @@ def reconstruct(
         Pixels along x and y, and field of view, m, for a file's own trajectory; by default what its header says.
     stage
         Of the run: ``"fixed"`` or ``"learned"``, by default what was trained last.
+    response
+        Table of the gradient system's response, as ``[response]`` of a run, which decides k and phase of the samples;
+        empty for a perfect system, and by default the run's own. The whole file that was played is answered; without
+        one the run's readout alone.
     delay
         How much later than told the gradients of each axis (x, y) act, s; ``"auto"`` finds it from the middle slice:
         see `trajdesign.measuring.delays`.
@@ -137,6 +143,9 @@ def reconstruct(
     is_own = run is None and seq is None and k is None
     if not is_own and (matrix is not None or fov is not None):
         raise ConfigError("matrix and fov: they are for a raw file's own trajectory; leave them out.")
+    if response is not None and run is None and seq is None:
+        raise ConfigError("response: k of this kind is as it acts already; it is for a run or a .seq file.")
+    response = plugins.resolve("response", response) if response else response
     with ExitStack() as files:
         to = outputs.reserved(out, files, with_network=run is not None, overwrite=overwrite)
         trained = None if run is None else TrainedRun.load(run, stage)
@@ -147,7 +156,9 @@ def reconstruct(
         elif k is not None:
             found, encodings = places.by_k(measured, Path(k))
         else:
-            found, encodings = places.by_file(measured, None if seq is None else Path(seq), trained, run)
+            if response is None:
+                response = {} if trained is None else trained.config.response
+            found, encodings = places.by_file(measured, None if seq is None else Path(seq), trained, run, response)
         if noise is not None:
             samples, dwell = noisy.scanned(noise)
             found = replace(found, noise=samples, noise_dwell=dwell)
@@ -159,6 +170,7 @@ def reconstruct(
             "seq": None if seq is None else str(seq),
             "k": f"{raw} ({unit})" if is_own else None if k is None else str(k),
             "noise_scan": None if noise is None else str(noise),
+            "response": None if response is None else dict(response),
             "command": outputs.command(asked),
             "dicom": dicom_images.hindrance(found, measured),
             **_facts(measured, found),
@@ -166,8 +178,8 @@ def reconstruct(
         late = places.delay_of(found, encodings, delay, view.shift)
         if late["axes"] != [0.0, 0.0]:
             encodings = places.delayed(found, encodings, late["axes"])
-        response = Response({} if trained is None else trained.config.response)
-        scan = calibrating.wanted(measured, found, coil_maps, calibration, calibration_seq, response, late["axes"])
+        acting = Response(response or {})
+        scan = calibrating.wanted(measured, found, coil_maps, calibration, calibration_seq, acting, late["axes"])
         kspace, encodings = geometry.shown(found.kspace, encodings, view)
         found = replace(found, kspace=kspace, view=view)
         facts |= {"delay": late, "shift": view.shift, "rotate": view.rotation}

@@ -47,6 +47,17 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="A.B=V", help="Change one setting; repeatable.", autocompletion=_settings),
 ]
+ResponseKind = Annotated[
+    str | None,
+    typer.Option(
+        help="Of the gradient system: girf, eddy_currents, delay, your own, or none.",
+        autocompletion=names_of("response"),
+        show_default="the run's own",
+    ),
+]
+ResponseSet = Annotated[
+    list[str] | None, typer.Option("--set", metavar="response.OPTION=V", help="Of that response; repeatable.")
+]
 Ignore = Annotated[
     list[str] | None,
     typer.Option(help="Limit of the image, not of the hardware, that need not hold: receiver, extent, one of the run."),
@@ -193,6 +204,28 @@ class Foreign(Options):
     dwell: Annotated[float | None, typer.Option(help="Foreign .npz: dwell time, s.")] = None
     fov: Annotated[str | None, typer.Option(help="Foreign .npz: field of view, m; one number or x,y[,z].")] = None
     matrix: Annotated[str | None, typer.Option(help="Foreign .npz: pixels; one number or x,y[,z].")] = None
+
+
+def response_table(kind: str | None, settings: list[str] | None) -> dict[str, Any] | None:
+    """Return the table of a response that is named, with its options from ``--set response.OPTION=V``.
+
+    None if none is given; empty for ``none``, a perfect gradient system.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is not of the response, or there is no response that has options.
+    """
+    from trajdesign.config import toml
+
+    given = toml.parse_options(settings or [])
+    options = given.pop("response", {})
+    if given or not isinstance(options, dict):
+        raise ConfigError(f"--set {next(iter(given), 'response')}: it sets options of the response, response.OPTION=V.")
+    if kind in (None, "none"):
+        refuse({"--set": settings}, "it is of a response; give --response too.")
+        return None if kind is None else {}
+    return {**options, "kind": kind}
 
 
 def note_unsealed(*paths: Path) -> None:

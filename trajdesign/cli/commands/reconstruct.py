@@ -7,7 +7,15 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from trajdesign.cli import console
-from trajdesign.cli.commands._options import Force, Json, Quiet, note_unsealed
+from trajdesign.cli.commands._options import (
+    Force,
+    Json,
+    Quiet,
+    ResponseKind,
+    ResponseSet,
+    note_unsealed,
+    response_table,
+)
 from trajdesign.errors import ConfigError
 
 _Number = TypeVar("_Number", int, float)
@@ -41,6 +49,8 @@ def reconstruct(
     stage: Annotated[
         str | None, typer.Option(help="Of the run: fixed or learned.", show_default="what was trained last")
     ] = None,
+    response: ResponseKind = None,
+    set_: ResponseSet = None,
     delay: Annotated[
         str | None,
         typer.Option(help="By which gradients act later than told: auto, or of x and y, s.", show_default="none"),
@@ -79,13 +89,14 @@ def reconstruct(
     from trajdesign.measuring.reconstruct import reconstruct as of_raw
 
     late = None if delay is None else "auto" if delay == "auto" else _seconds(delay)
+    table = response_table(response, set_)
     centre = [0.0, 0.0] if shift is None else _two("shift", shift, "in m, as 0.02,-0.01", float)
     pixels = None if matrix is None else _two("matrix", matrix, "of pixels, as 128,128", int)
     extent = None if fov is None else _two("fov", fov, "in m, as 0.22,0.22", float)
     facts = of_raw(
-        raw, out=out, run=run, seq=seq, k=k, matrix=pixels, fov=extent, stage=stage, delay=late, shift=centre,
-        rotate=rotate, noise=noise, coils=coils, calibration=calibration, calibration_seq=calibration_seq,
-        coil_maps=coil_maps, overwrite=force,
+        raw, out=out, run=run, seq=seq, k=k, matrix=pixels, fov=extent, stage=stage, response=table, delay=late,
+        shift=centre, rotate=rotate, noise=noise, coils=coils, calibration=calibration,
+        calibration_seq=calibration_seq, coil_maps=coil_maps, overwrite=force,
     ).facts  # fmt: skip
     if run is not None:
         note_unsealed(run)
@@ -138,6 +149,8 @@ def _show(raw: Path, out: Path, facts: dict[str, Any]) -> None:
         console.say(
             f"Coil maps of CG-SENSE are from {maps['lines']} lines of {maps['calibration']} ({maps['cg_sense']})."
         )
+    if facts["response"]:
+        console.say(f"The gradient system's response is {facts['response']['kind']}.")
     if facts["delay"]["by"] is not None:
         x, y = (1e6 * late for late in facts["delay"]["axes"])
         console.say(f"Gradients act {x:.2f} us (x) and {y:.2f} us (y) later than told, by {facts['delay']['by']}.")

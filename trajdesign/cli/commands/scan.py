@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trajdesign.cli import console
-from trajdesign.cli.commands._options import Force, Json, Quiet, note_unsealed, refuse
+from trajdesign.cli.commands._options import (
+    Force,
+    Json,
+    Quiet,
+    ResponseKind,
+    ResponseSet,
+    note_unsealed,
+    refuse,
+    response_table,
+)
 from trajdesign.errors import InputError
 from trajdesign.files import untrusted
 
@@ -29,6 +38,8 @@ def scan(
     t2_star: Annotated[float | None, typer.Option(help="T2* of the object, s; no decay without.")] = None,
     t2: Annotated[float | None, typer.Option(help="T2 of the object, s, which no echo refocuses.")] = None,
     off_resonance: Annotated[str, typer.Option(help="Hz, or an .npy file of each pixel's (y, x).")] = "0",
+    response: ResponseKind = None,
+    set_: ResponseSet = None,
     noise: Annotated[
         float, typer.Option(min=0, help="Noise of a pixel of one coil, as part of the brightest pixel.")
     ] = 0.0,
@@ -59,6 +70,7 @@ def scan(
         t2_star=t2_star,
         t2=t2,
         off_resonance=read_off_resonance(off_resonance),
+        response=response_table(response, set_),
         noise=noise,
         noise_correlation=noise_correlation or 0.0,
         seed=seed or 0,

@@ -17,7 +17,7 @@ from trajdesign.pulseq import coherence
 from trajdesign.pulseq.checks import describe
 from trajdesign.pulseq.declared import declared
 from trajdesign.pulseq.reader import player, sequence
-from trajdesign.pulseq.response import k_of_file
+from trajdesign.pulseq.response import k_of_file, phase_of_file
 from trajdesign.scanner import Scanner
 from trajdesign.tolerances import WRITER_ROUNDING
 from trajdesign.trajectory import MAX_K_ERROR_FOV, Trajectory
@@ -166,11 +166,13 @@ class Pulseq(Format):
         read = {"seqfile": k, "pypulseq": _of(by_pypulseq, events)}
         return {name: _once(of[..., : acquisition.n_dims], acquisition) for name, of in read.items()}, facts
 
-    def actual_k(self, path: Path, trajectory: Trajectory, response: Mapping[str, Any]) -> NDArray:
-        """Return k (shot, sample, dim), 1/m, as the gradient system's response to the whole file makes it."""
-        played = player.read(path)
-        events = _events_of_shots(played, trajectory.acquisition)
-        return _of(k_of_file(played, Response(response)), events[:, 0])[..., : trajectory.acquisition.n_dims]
+    def actual(self, path: Path, trajectory: Trajectory, response: Mapping[str, Any]) -> dict[str, NDArray]:
+        """Return k and phase of the shots as the gradient system's response to the whole file makes them."""
+        played, acting = player.read(path), Response(response)
+        events = _events_of_shots(played, trajectory.acquisition)[:, 0]
+        found = {"k_actual": _of(k_of_file(played, acting), events)[..., : trajectory.acquisition.n_dims]}
+        phase = phase_of_file(played, acting)
+        return found if phase is None else {**found, "phase_actual": _of(phase, events)}
 
     def read(self, path: Path) -> Samples:
         """Play any Pulseq file: every ADC event after the first excitation is a shot, but for noise and calibration."""
@@ -209,7 +211,7 @@ def _events_of_shots(played: sequence.SeqFile, acquisition: Acquisition) -> np.n
 
 
 def _of(k: Sequence[np.ndarray], events: np.ndarray) -> np.ndarray:
-    """Return k of ADC events of one length (..., sample, dim), in the shape of `events`."""
+    """Return k or phase of ADC events of one length (..., sample[, dim]), in the shape of `events`."""
     of_events = np.stack([k[i] for i in events.ravel().tolist()])
     return of_events.reshape(*events.shape, *of_events.shape[1:])
 
