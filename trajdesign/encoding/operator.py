@@ -12,7 +12,8 @@ from torch import Tensor
 from trajdesign.acquisition import Acquisition
 from trajdesign.encoding.density import density_compensation
 from trajdesign.encoding.nufft import nufft, nufft_adjoint
-from trajdesign.encoding.toeplitz import convolve, transfer_function
+from trajdesign.encoding.static_field import Segments
+from trajdesign.encoding.toeplitz import convolve, mix, mixing_function, transfer_function
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.trajectory import Trajectory
 
@@ -40,6 +41,10 @@ class Encoding:
     normal
         How `normal` is computed: by ``toeplitz``, a convolution that needs one NUFFT whatever the number of images,
         or by the ``chain`` of two NUFFTs for each. ``auto`` takes the faster: the chain for a few images on a CPU.
+    segments
+        Where objects are in static fields, the terms in time of their off-resonance and decay: see `in_field`.
+    knows_field
+        Whether who reconstructs knows the field of each object, which `measured` and `known` go by.
 
     Raises
     ------
@@ -58,12 +63,17 @@ class Encoding:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         normal: Normal = "auto",
+        segments: Segments | None = None,
+        knows_field: bool = False,
     ) -> None:
         if normal not in ("auto", "toeplitz", "chain"):
             raise ConfigError(f"unknown normal operator {normal!r}; known: auto, toeplitz, chain.")
         self.acquisition = trajectory.acquisition
         self.coil_maps = None if coil_maps is None else coil_maps.to(device)
         self.normal_by: Normal = normal
+        self.segments, self.knows_field = segments, knows_field
+        #: Maps of the static field (batch or 1, term, y, x), complex; None where there is none, or it is not known.
+        self.field: Tensor | None = None
         self.omega = angular(trajectory).to(device, dtype)
         if weights is not None:
             self.weights = weights.to(device, dtype)
@@ -87,25 +97,59 @@ class Encoding:
         """Transfer function of A^H W A for one coil image: see `trajdesign.encoding.toeplitz.transfer_function`."""
         return transfer_function(self.omega.flatten(0, 1), self.weights.flatten(), self.acquisition.image_shape)
 
+    @cached_property
+    def basis(self) -> Tensor:
+        """Terms in time of a static field (term, sample), complex."""
+        if self.segments is None:
+            raise ConfigError("an encoding without segments knows no static field.")
+        return self.segments.basis.to(self.omega.device, _complex(self.omega))
+
+    @cached_property
+    def mixing(self) -> Tensor:
+        """What `normal` needs of each pair of terms of a field: see `trajdesign.encoding.toeplitz.mixing_function`."""
+        return self._mixing(self.basis.conj())
+
+    @cached_property
+    def blurring(self) -> Tensor:
+        """The same for `measured` where the field is not known."""
+        return self._mixing(torch.ones_like(self.basis[:1]))
+
+    def _mixing(self, back: Tensor) -> Tensor:
+        products = (back[:, None] * self.basis)[:, :, None] * self.weights
+        return mixing_function(self.omega.flatten(0, 1), products.flatten(2), self.acquisition.image_shape)
+
     def with_maps(self, coil_maps: Tensor) -> "Encoding":
         """Return the encoding with other coil maps, for networks that apply `normal` often."""
         if self.normal_by != "chain":
-            _ = self.transfer  # made once, outside whatever part of a network is computed twice
+            _ = (
+                self.transfer if self.field is None else self.mixing
+            )  # made once, outside whatever part of a network is computed twice
         other = copy.copy(self)
         other.coil_maps = coil_maps
+        return other
+
+    def in_field(self, field: Tensor) -> "Encoding":
+        """Return the encoding of objects in a static field, by its `Segments.maps` (batch or 1, term, y, x)."""
+        if self.segments is None:
+            raise ConfigError("an encoding without segments knows no static field.")
+        other = copy.copy(self)
+        other.field = field.to(self.omega.device, _complex(self.omega))
         return other
 
     def forward(self, image: Tensor) -> Tensor:
         """Sample images (batch, coil or 1, y, x), complex; returns k-space (batch, coil, shot, sample)."""
         coil_images = self._seen_by_coils(image)
-        flat = nufft(coil_images.flatten(0, 1), self.omega.flatten(0, 1))
-        return flat.view(*coil_images.shape[:2], *self.omega.shape[:2])
+        terms = self._turned(coil_images)
+        flat = nufft(terms.flatten(0, 2), self.omega.flatten(0, 1))
+        kspace = flat.view(*terms.shape[:3], *self.omega.shape[:2])
+        return kspace[:, :, 0] if self.field is None else (kspace * self.basis[:, None]).sum(2)
 
     def coil_images(self, kspace: Tensor) -> Tensor:
         """Return the adjoint NUFFT of each coil: k-space (batch, coil, shot, sample) -> (batch, coil, y, x)."""
         shape = self.acquisition.image_shape
-        flat = nufft_adjoint(kspace.flatten(0, 1).flatten(1), self.omega.flatten(0, 1), shape)
-        return flat.view(*kspace.shape[:2], *shape)
+        parts = kspace[:, :, None] if self.field is None else kspace[:, :, None] * self.basis.conj()[:, None]
+        flat = nufft_adjoint(parts.flatten(0, 2).flatten(1), self.omega.flatten(0, 1), shape)
+        return self._turned_back(flat.view(*parts.shape[:3], *shape))
 
     def adjoint(self, kspace: Tensor) -> Tensor:
         """Return the adjoint of `forward`: k-space (batch, coil, shot, sample) -> images (batch, coil or 1, y, x)."""
@@ -130,8 +174,29 @@ class Encoding:
         coil_images = self._seen_by_coils(image)
         if self._method(coil_images.shape[0] * coil_images.shape[1]) == "chain":
             return self.adjoint(self.weights * self.forward(image))
+        if self.field is not None:
+            mixed = mix(self._turned(coil_images).flatten(0, 1), self.mixing)
+            return self._combined(self._turned_back(mixed.unflatten(0, coil_images.shape[:2])))
         flat = convolve(coil_images.flatten(0, 1), self.transfer, spectra)
         return self._combined(flat.view(coil_images.shape))
+
+    def measured(self, coil_images: Tensor, field: Tensor | None, spectra: Sequence[Tensor] = ()) -> Tensor:
+        """Return the density-weighted adjoint (batch, coil, y, x) of what is measured of coil images in a field.
+
+        `field` is that of `in_field`, None where there is none. The adjoint is that of `known`.
+        """
+        if field is None:
+            return self.normal(coil_images, spectra)
+        there = self.in_field(field)
+        if self.knows_field:
+            return there.normal(coil_images)
+        if self._method(coil_images.shape[0] * coil_images.shape[1]) == "chain":
+            return self.coil_images(self.weights * there.forward(coil_images))
+        return mix(there._turned(coil_images).flatten(0, 1), self.blurring).view(coil_images.shape)
+
+    def known(self, field: Tensor | None) -> "Encoding":
+        """Return the encoding as who reconstructs knows it: in the field, or as if there were none."""
+        return self.in_field(field) if field is not None and self.knows_field else self
 
     def cut(self, n_images: int) -> "Encoding":
         """Return this encoding cut off from its trajectory, for the losses of parts of a batch.
@@ -154,7 +219,11 @@ class Encoding:
             torch.autograd.backward([getattr(self, name) for name in reached], gradients)
 
     def _leaves(self) -> tuple[str, ...]:
-        return ("omega", "weights") if self.normal_by == "chain" else ("omega", "weights", "transfer")
+        if self.normal_by == "chain":
+            return "omega", "weights"
+        if self.segments is None:
+            return "omega", "weights", "transfer"
+        return ("omega", "weights", "mixing") if self.knows_field else ("omega", "weights", "transfer", "blurring")
 
     def _method(self, n_images: int) -> Normal:
         """Return how `normal` is computed for so many coil images: ``toeplitz`` or ``chain``."""
@@ -162,6 +231,15 @@ class Encoding:
             return self.normal_by
         is_few = n_images <= _FEW_IMAGES and self.omega.device.type == "cpu"
         return "chain" if is_few and "transfer" not in self.__dict__ else "toeplitz"
+
+    def _turned(self, coil_images: Tensor) -> Tensor:
+        """Return the terms (batch, coil, term, y, x) of coil images (batch, coil, y, x) in the field."""
+        terms = coil_images[:, :, None]
+        return terms if self.field is None else terms * self.field[:, None]
+
+    def _turned_back(self, terms: Tensor) -> Tensor:
+        """Do the adjoint of `_turned`."""
+        return terms[:, :, 0] if self.field is None else (terms * self.field.conj()[:, None]).sum(2)
 
     def _seen_by_coils(self, image: Tensor) -> Tensor:
         if tuple(image.shape[2:]) != self.acquisition.image_shape:
@@ -185,3 +263,8 @@ def angular(trajectory: Trajectory) -> Tensor:
 def angles(k: Tensor, acquisition: Acquisition) -> Tensor:
     """Return k (..., dim), 1/m, as angles 2 pi k voxel (..., dim), rad/pixel."""
     return k * (2 * math.pi * torch.tensor(acquisition.voxel, dtype=torch.float64, device=k.device))
+
+
+def _complex(like: Tensor) -> torch.dtype:
+    """Return the complex type of the precision of a real tensor."""
+    return torch.complex128 if like.dtype == torch.float64 else torch.complex64

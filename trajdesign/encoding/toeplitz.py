@@ -26,7 +26,7 @@ import scipy.fft
 import torch
 from torch import Tensor
 
-from trajdesign.encoding.nufft import Kernel, kernel, positions, require_finite
+from trajdesign.encoding.nufft import Kernel, kernel, nufft_adjoint, positions, require_finite
 
 #: Pixels that go through the FFTs at once: on a processor what fits into its cache, on a GPU what keeps it busy.
 _PIXELS_AT_ONCE = {"cpu": 2**17, "cuda": 2**23}
@@ -68,6 +68,26 @@ def convolve(images: Tensor, transfer: Tensor, spectra: Sequence[Tensor] = ()) -
     if torch.compiler.is_exporting():
         return _in_few_operations(images, transfer)
     return _Convolution.apply(images, transfer, *spectra)
+
+
+def mixing_function(omega: Tensor, weights: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return what `mix` needs for weights (out, in, point), complex: the transfer function of each pair.
+
+    See `transfer_function`; differentiable in omega and weights. Returns (half, out, in, [z,] y, x), complex.
+    """
+    doubled = tuple(2 * n for n in fft_shape(shape))
+    psf = nufft_adjoint(weights.flatten(0, 1), omega, doubled) * _inside(shape, omega.dtype, omega.device)
+    whole = torch.fft.fftn(psf, dim=tuple(range(1, psf.ndim)))
+    halves = [whole[(slice(None), *every)] * scale for every, scale in _halves(len(doubled))]
+    return torch.stack(halves).unflatten(1, weights.shape[:2])
+
+
+def mix(images: Tensor, transfer: Tensor) -> Tensor:
+    """Return sums of convolutions (batch, out, [z,] y, x) of complex images (batch, in, [z,] y, x).
+
+    Each image out is the sum of all images in, each after its `mixing_function`; differentiable in both.
+    """
+    return _Mixing.apply(images, transfer)
 
 
 def _in_few_operations(images: Tensor, transfer: Tensor) -> Tensor:
@@ -165,6 +185,76 @@ class _Convolution(torch.autograd.Function):
         products = [product for product in found if product is not None]
         by_transfer = torch.stack(products).sum(dim=(0, -1)) / math.prod(grid) if products else None
         return by_images, by_transfer, *(None for _ in spectra)
+
+
+class _Mixing(torch.autograd.Function):
+    """As `_Convolution`, of several images into several."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, transfer: Tensor) -> Tensor:
+        ctx.save_for_backward(images, transfer)
+        result, grid = (
+            images.new_empty((len(images), *transfer.shape[1:2], *images.shape[2:])),
+            tuple(transfer.shape[3:]),
+        )
+
+        def work(parts: list[_Part]) -> None:
+            for part, _ in parts:
+                _fill(
+                    result[part],
+                    (_mixed(t, half) for t, half in zip(transfer, _spread_of(images[part], grid), strict=True)),
+                )
+
+        _share(work, images, ())
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        images, transfer = ctx.saved_tensors
+        wants_images, wants_transfer = ctx.needs_input_grad
+        by_images = torch.empty_like(images) if wants_images else None
+        grid = tuple(transfer.shape[3:])
+
+        def work(parts: list[_Part]) -> Tensor | None:
+            products = torch.zeros_like(transfer) if wants_transfer else None
+            for part, _ in parts:
+                halves = _spread_of(grad[part], grid)
+                if products is not None:
+                    halves = _outer(halves, _spread_of(images[part], grid), products)
+                if by_images is not None:
+                    back = (_mixed(t.conj().transpose(0, 1), half) for t, half in zip(transfer, halves, strict=True))
+                    _fill(by_images[part], back)
+                else:
+                    collections.deque(halves, maxlen=0)
+            return products
+
+        products = [product for product in _share(work, images, ()) if product is not None]
+        by_transfer = torch.stack(products).sum(dim=0) / math.prod(grid) if products else None
+        return by_images, by_transfer
+
+
+def _mixed(transfer: Tensor, half: Tensor) -> Tensor:
+    """Return sums (batch, out, ...) over the images in of half a spectrum (batch, in, ...) times transfer functions."""
+    return torch.stack([(half * of_out).sum(1) for of_out in transfer], dim=1)
+
+
+def _outer(halves: Iterator[Tensor], others: Iterable[Tensor], products: Tensor) -> Iterator[Tensor]:
+    """Add to `products` (half, out, in, ...) those of two spectra, summed over the batch; yield the first."""
+    for half, other, product in zip(halves, others, products, strict=True):
+        for out, of_out in enumerate(product):
+            of_out += (half[:, out, None] * other.conj()).sum(0)
+        yield half
+
+
+def _spread_of(images: Tensor, grid: tuple[int, ...]) -> Iterator[Tensor]:
+    """Do `_spread` of several images each (batch, n, ...)."""
+    return (half.unflatten(0, images.shape[:2]) for half in _spread(images.flatten(0, 1), grid))
+
+
+def _fill(result: Tensor, halves: Iterator[Tensor]) -> None:
+    """Write into `result` (batch, n, ...) what `_collect` makes of halves."""
+    flat = result.flatten(0, 1)
+    result[:] = _collect((half.flatten(0, 1) for half in halves), flat.shape).view(result.shape)
 
 
 def _share(work: Callable[[list[_Part]], T], images: Tensor, spectra: Sequence[Tensor]) -> list[T]:

@@ -8,14 +8,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trajdesign.acquisition import Acquisition
+from trajdesign.encoding.interpolation import chebyshev_nodes, lagrange
 from trajdesign.encoding.nufft import nufft
 from trajdesign.encoding.operator import angles
 from trajdesign.errors import ConfigError
 
-#: The error that interpolation over the frequencies may leave, as a part of a voxel's signal.
-_TOLERANCE = 1e-10
-#: The most nodes of the interpolation: each is a NUFFT, and holds a weight of each voxel.
-_MOST_NODES = 1000
 #: The largest off-resonance of a voxel, Hz; water lies 3.4 ppm from fat, 2 kHz at 14 T.
 _LARGEST_OFFSET = 1e5
 
@@ -80,9 +77,9 @@ def signal(
     (lowest, highest), middle = torch.aminmax(offset), (early + late) / 2
     centre, reach = (lowest + highest) / 2, (highest - lowest) / 2
     images = images * _turned((offset - centre) * middle)
-    nodes = _nodes(2 * math.pi * float(reach * (late - early)) / 2)
+    nodes = chebyshev_nodes(2 * math.pi * float(reach * (late - early)) / 2)
     received = torch.zeros(len(images), len(omega), dtype=torch.complex128)
-    for node, weight in zip(nodes, _lagrange(nodes, (offset - centre) / reach.clamp_min(1e-300)), strict=True):
+    for node, weight in zip(nodes, lagrange(nodes, (offset - centre) / reach.clamp_min(1e-300)), strict=True):
         received += _turned(reach * node * (when - middle)) * nufft(images * weight, omega)
     decay = 1.0 if t2_star is None else torch.exp(-when.abs() / t2_star)
     return (received * (_turned(centre * when) * decay)).view(-1, *times.shape)
@@ -99,25 +96,3 @@ def receiver_noise(shape: tuple[int, ...], noise: float, acquisition: Acquisitio
 
 def _turned(turns: Tensor) -> Tensor:
     return torch.exp(-2j * math.pi * turns)
-
-
-def _nodes(phase: float) -> Tensor:
-    """Return as many Chebyshev nodes in (-1, 1) as exp(i phase x) needs."""
-    n, remainder = 1, math.log(math.sqrt(2) * max(phase, 1e-300))
-    while remainder > math.log(_TOLERANCE):
-        n += 1
-        remainder += math.log(phase / (2 * n))
-        if n > _MOST_NODES:
-            raise ConfigError(
-                f"off_resonance turns voxels apart by {2 * phase / math.pi:.4g} cycles during the readout, more than "
-                "can be computed; give a map of a smaller range, Hz."
-            )
-    return torch.cos(math.pi * (torch.arange(n, dtype=torch.float64) + 0.5) / n)
-
-
-def _lagrange(nodes: Tensor, x: Tensor) -> Tensor:
-    """Return the polynomials (node, ...) at x that are 1 at one Chebyshev node and 0 at the others."""
-    order = torch.arange(1, len(nodes), dtype=torch.float64)
-    angle, at = nodes.acos(), x.clamp(-1, 1).acos()
-    waves = torch.cos(order[:, None] * angle), torch.cos(order.view(-1, *[1] * x.ndim) * at)
-    return (1 + 2 * torch.tensordot(waves[0].T, waves[1], dims=1)) / len(nodes)
