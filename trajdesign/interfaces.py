@@ -56,6 +56,25 @@ class ResponseModel(Protocol):
         ...
 
 
+class FieldModel(ABC):
+    """Static fields of objects, made from an `Acquisition`: of each image one, drawn when it is sampled.
+
+    ``start`` is the time from the excitation, or from a spin echo, to the first sample, s, over which they act.
+    ``frequencies`` and ``rates`` are the lowest and highest off-resonance, Hz, and rate of decay R2*, 1/s, of all.
+    """
+
+    start: float
+    frequencies: tuple[float, float]
+    rates: tuple[float, float]
+
+    @abstractmethod
+    def draw(self, seed: int) -> tuple[Tensor, Tensor | float]:
+        """Return off-resonance (y, x), Hz, positive where the field is higher, and R2*, 1/s, a map or a number.
+
+        Both are float64; the same seed gives the same.
+        """
+
+
 class DataSource(Protocol):
     """Function in ``data/sources/``: images for one split.
 

@@ -38,6 +38,7 @@ KINDS: dict[str, tuple[str, str | None]] = {
     "exporter": ("trajectories.formats", "Format"),
     "data": ("data.sources", None),
     "response": ("physics.responses", None),
+    "field": ("physics.fields", "FieldModel"),
     "logger": ("learning.loggers", None),
     "sequence": ("sequences", None),
 }
@@ -53,6 +54,8 @@ def names(kind: str) -> list[str]:
 
 @overload
 def find(kind: Literal["constraint"], name: str) -> "type[interfaces.Constraint]": ...
+@overload
+def find(kind: Literal["field"], name: str) -> "type[interfaces.FieldModel]": ...
 @overload
 def find(kind: Literal["exporter"], name: str) -> "type[interfaces.Format]": ...
 @overload

@@ -17,6 +17,8 @@ from trajdesign.units import nucleus_of
 
 _PROFILES = Path(__file__).with_name("vendors")
 _PLUGIN_TABLES = ("init", "parameterization", "reconstructor", "data")
+#: Plug-ins that a run may do without.
+OPTIONAL_TABLES = ("response", "field")
 
 
 class _Table(pydantic.BaseModel):
@@ -85,6 +87,10 @@ class Training(_Table):
     itself, ``"prescan"`` from the central 24 x 24 samples of k-space, as a short scan of the same coils with the same
     noise would give them for any trajectory, ``"espirit"`` from those samples by ESPIRiT (slow).
 
+    ``knows_field`` says whether the reconstruction is given the static field of each object (table ``[field]``), as a
+    field map that was measured before; ``field_terms`` is the number of terms in time that the encoding takes of it, 0
+    as many as leave 0.1 percent of a voxel's signal at most.
+
     The rest changes speed and memory, not the result beyond rounding (``bfloat16`` rounds to three digits):
 
     ``slices_at_once``
@@ -114,6 +120,8 @@ class Training(_Table):
     ssim_weight: float = pydantic.Field(0.2, ge=0)
     noise: float = pydantic.Field(0.0, ge=0)
     coil_maps: Literal["self", "prescan", "espirit"] = "self"
+    knows_field: bool = False
+    field_terms: int = pydantic.Field(0, ge=0, le=100)
     validations: int = pydantic.Field(10, ge=1, le=10_000)
     slices_at_once: int = pydantic.Field(0, ge=0)
     spectra_bytes: int = pydantic.Field(2**31, ge=0)
@@ -133,7 +141,8 @@ class Config(_Table):
     ``init`` is the pattern to compare with, and where learning starts; ``start`` is where it starts if not there, an
     init too, or a list of several: then the first part of the training (``training.trial``) is done from each, and the
     one with the best validation goes on. A start without ``kind`` is the init with other options. ``response`` is what
-    the gradient system makes of what is played, in training and test; without it the system is perfect.
+    the gradient system makes of what is played, in training and test; without it the system is perfect. ``field`` is
+    the static field of the objects, another for each image and step, in training and test; without it there is none.
     """
 
     name: str = ""
@@ -143,6 +152,7 @@ class Config(_Table):
     init: Table = {"kind": "radial"}
     start: Table | list[Table] = {}
     response: Table = {}
+    field: Table = {}
     parameterization: Table = {"kind": "neural_ode"}
     limits: Limits = Limits()
     reconstructor: Table = {"kind": "unet"}
@@ -162,11 +172,11 @@ class Config(_Table):
         init = given.get("init", cls.model_fields["init"].default)
         return {"name": str(init.get("kind")) if isinstance(init, dict) else "", **given}
 
-    @pydantic.field_validator(*_PLUGIN_TABLES, "response")
+    @pydantic.field_validator(*_PLUGIN_TABLES, *OPTIONAL_TABLES)
     @classmethod
     def _resolve(cls, table: Table, info: pydantic.ValidationInfo) -> Table:
         kind = str(info.field_name)
-        return plugins.resolve(kind, table) if table or kind != "response" else {}
+        return plugins.resolve(kind, table) if table or kind not in OPTIONAL_TABLES else {}
 
     @pydantic.field_validator("start")
     @classmethod

@@ -40,7 +40,8 @@ def schema() -> Schema:
         properties[key] = _plugin(key, default=properties[key]["default"]["kind"])
     start = _plugin("init", is_named=False)
     properties["start"] = {"anyOf": [start, {"type": "array", "items": start}]}
-    properties["response"] = {"anyOf": [{"maxProperties": 0}, _plugin("response")]}
+    for key in models.OPTIONAL_TABLES:
+        properties[key] = {"anyOf": [{"maxProperties": 0}, _plugin(key)]}
     return {"$schema": "http://json-schema.org/draft-07/schema#", **document, "title": "trajdesign config"}
 
 

@@ -22,6 +22,7 @@ _HEAD = """\
 _USES = {
     "init": "The pattern to compare with, and where learning starts.",
     "response": "What the gradient system makes of what is played; without one it is perfect.",
+    "field": "The static field of the objects; without one there is none.",
     "parameterization": "What of the trajectory is learned.",
     "reconstructor": "What makes the image.",
     "data": "The images.",

@@ -13,6 +13,7 @@ from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.interfaces import Reconstructor
 from trajdesign.learning.results import StageResult
+from trajdesign.physics.field import StaticField
 from trajdesign.physics.response import Response
 from trajdesign.reconstruction import coils, metrics
 from trajdesign.reconstruction.coils import root_sum_of_squares
@@ -48,7 +49,8 @@ def evaluate(
     """
     if ranks is None:
         ranks = Ranks(device=next((p.device for p in network.parameters()), torch.device("cpu")))
-    encoding = Encoding(Response(config.response)(trajectory), device=ranks.device, normal=config.training.normal)
+    field = static_field(config)
+    encoding = encoding_of(config, Response(config.response)(trajectory), field, ranks.device)
     n_images: int = len(dataset)  # type: ignore[arg-type]
     seeds = draw_seeds(n_images, torch.Generator().manual_seed(config.seed))
     scores: list[tuple[float, float, float, bool, float]] = []
@@ -56,7 +58,8 @@ def evaluate(
     network.eval()
     for batch, coil_images in _batches(dataset, config, ranks):
         images = coil_images.to(ranks.device, non_blocking=True)
-        image, reference = reconstruct(images, encoding, network, config.training, seeds[list(batch)])
+        fields = None if field is None else field.maps(seeds[list(batch)])
+        image, reference = reconstruct(images, encoding, network, config.training, seeds[list(batch)], field=fields)
         columns = [metrics.psnr(image, reference, 1.0).clamp(max=_MOST_PSNR), metrics.ssim(image, reference, 1.0)]
         columns += [metrics.nrmse(image, reference), metrics.has_signal(reference)]
         columns += [metrics.fingerprints(coil_images)]
@@ -193,15 +196,18 @@ def reconstruct(
     settings: Training,
     seeds: Tensor | None = None,
     spectra: Sequence[Tensor] = (),
+    field: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Sample and reconstruct coil images (batch, coil, y, x); returns image and reference (batch, 1, y, x).
 
     `settings` say the noise, the coil maps and the precision. `seeds` (batch,) are those of each image's noise; without
     them the noise is another each time. `spectra` are those of each slice, where they are known: see `Encoding.normal`.
+    `field` (batch, term, y, x) is the static field of each image: see `Encoding.in_field`.
     """
     if seeds is None:
         seeds = draw_seeds(len(coil_images), torch.default_generator)
-    images = encoding.normal(coil_images, spectra)
+    images = encoding.measured(coil_images, field, spectra)
+    encoding = encoding.known(field)
     if settings.noise:
         images = images + _adjoint_noise(images, encoding, settings.noise, seeds)
     return from_adjoint(images, coil_images, encoding, network, settings, seeds), root_sum_of_squares(coil_images)
@@ -223,6 +229,22 @@ def from_adjoint(
     with torch.autocast(images.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
         image = network(images, encoding)
     return image.to(coil_images.real.dtype)
+
+
+def static_field(config: Config) -> StaticField | None:
+    """Return the static fields of the objects of a config, if there are any."""
+    if not config.field:
+        return None
+    return StaticField(config.field, config.acquisition, config.training.field_terms)
+
+
+def encoding_of(
+    config: Config, acting: Trajectory, field: StaticField | None, device: torch.device | str = "cpu"
+) -> Encoding:
+    """Return the encoding of a trajectory that acts, as the training of a config has it."""
+    settings = config.training
+    segments = None if field is None else field.segments
+    return Encoding(acting, device=device, normal=settings.normal, segments=segments, knows_field=settings.knows_field)
 
 
 def draw_seeds(n_images: int, generator: torch.Generator) -> Tensor:

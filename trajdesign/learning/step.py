@@ -14,7 +14,7 @@ from trajdesign.encoding.operator import Encoding
 from trajdesign.encoding.spectrum_cache import SpectrumCache
 from trajdesign.errors import DivergedError
 from trajdesign.interfaces import Constraint
-from trajdesign.learning.evaluation import draw_seeds, reconstruct
+from trajdesign.learning.evaluation import draw_seeds, encoding_of, reconstruct, static_field
 from trajdesign.learning.results import FIXED, LEARNED
 from trajdesign.learning.state import JointState
 from trajdesign.physics import limits
@@ -44,7 +44,7 @@ class Joint:
                 layers.compile()
         table = config.parameterization if self.learns else {"kind": FIXED}
         self.parameterization = plugins.build("parameterization", table, initial)
-        self.response = Response(config.response)
+        self.response, self.field = Response(config.response), static_field(config)
         scanner = config.scanner
         self.projection = Projection(constraints_of(config, scanner), initial, config.limits.iterations)
         penalised = replace(scanner, limit_norm="axis") if config.limits.penalty_norm == "axis" else scanner
@@ -177,7 +177,7 @@ class Joint:
         n_at_once = settings.slices_at_once or slices_at_once(coil_images.shape, device)
         if self.encoding is None or k.requires_grad:  # that of a fixed trajectory is made once
             played = self.response(trajectory.with_points(k))
-            self.encoding = Encoding(played, device=device, normal=settings.normal)
+            self.encoding = encoding_of(self.config, played, self.field, device)
             if self.weights is None or k.requires_grad:
                 self.weights = self.encoding.followed_weights(self.weights)
             self.encoding.weights = self.weights
@@ -187,8 +187,10 @@ class Joint:
         for start in range(0, len(coil_images), n_at_once):
             part = slice(start, start + n_at_once)
             images = coil_images[part].to(device, non_blocking=True)
-            spectra = [] if cut.normal_by == "chain" else self.spectra.of(numbers[part], coil_images[part], device)
-            image, reference = reconstruct(images, cut, self.network, settings, seeds[part], spectra)
+            field = None if self.field is None else self.field.maps(seeds[part])
+            is_kept = field is None and cut.normal_by != "chain"
+            spectra = self.spectra.of(numbers[part], coil_images[part], device) if is_kept else []
+            image, reference = reconstruct(images, cut, self.network, settings, seeds[part], spectra, field)
             loss = metrics.image_loss(image, reference, settings.ssim_weight, 1.0) * (len(images) / len(coil_images))
             if loss.requires_grad:
                 loss.backward()

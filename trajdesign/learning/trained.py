@@ -11,8 +11,9 @@ from trajdesign.config.models import Config
 from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import ConfigError
 from trajdesign.interfaces import Reconstructor
-from trajdesign.learning.evaluation import draw_seeds, from_adjoint
+from trajdesign.learning.evaluation import draw_seeds, encoding_of, from_adjoint, static_field
 from trajdesign.learning.run_folder import RunFolder
+from trajdesign.physics.field import StaticField
 from trajdesign.physics.response import Response
 from trajdesign.trajectory import Trajectory
 
@@ -22,7 +23,7 @@ class TrainedRun:
     """What a finished run has learned.
 
     `trajectory` is what the scanner is told to play in a `stage`, ``fixed`` or ``learned``; `acting` is what the
-    gradient system makes of that, and `encoding` the operator on it. The `network` is in evaluation mode.
+    gradient system makes of that, and `encoding` the operator on it. The `network` is in evaluation mode. `field` holds the static fields that it was trained under, if any.
     """
 
     config: Config
@@ -31,6 +32,7 @@ class TrainedRun:
     acting: Trajectory
     network: Reconstructor
     encoding: Encoding
+    field: StaticField | None = None
 
     @classmethod
     def load(cls, run: Path | str, stage: str | None = None) -> "TrainedRun":
@@ -50,8 +52,9 @@ class TrainedRun:
         network = plugins.build("reconstructor", config.reconstructor)
         trajectory = folder.load_stage(stage or stages[-1], network)
         acting = Response(config.response)(trajectory)
-        encoding = Encoding(acting, normal=config.training.normal)
-        return cls(config, stage or stages[-1], trajectory, acting, network.eval(), encoding)
+        field = static_field(config)
+        encoding = encoding_of(config, acting, field)
+        return cls(config, stage or stages[-1], trajectory, acting, network.eval(), encoding, field)
 
     def promised(self, coil_images: Tensor) -> Tensor:
         """Return the image (1, 1, y, x) of what training would sample of an object (coil, y, x)."""

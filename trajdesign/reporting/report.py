@@ -258,7 +258,9 @@ def _shown_by(
         seeds = draw_seeds(n_images, torch.Generator().manual_seed(one.config.seed))[number : number + 1]
         images, scores = {}, {}
         for part, network in networks.items():
-            image, reference = reconstruct(coil_images, one.encoding, network, one.config.training, seeds)
+            field = None if one.field is None else one.field.maps(seeds)
+            settings = one.config.training
+            image, reference = reconstruct(coil_images, one.encoding, network, settings, seeds, field=field)
             images[part] = image[0, 0].numpy()
             scores[part] = {
                 "PSNR": float(metrics.psnr(image, reference, 1.0)),

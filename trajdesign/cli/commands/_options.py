@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from trajdesign.trajectory import Trajectory
 
 #: Tables of the config that name a plug-in.
-_PLUGIN_TABLES = ("init", "parameterization", "reconstructor", "data", "response")
+_PLUGIN_TABLES = ("init", "parameterization", "reconstructor", "data", "response", "field")
 
 
 def names_of(kind: str) -> Callable[[str], list[str]]:

@@ -1,0 +1,72 @@
+"""The static field of each object that is sampled in training: what of it an encoding takes."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from trajdesign import plugins
+from trajdesign.acquisition import Acquisition
+from trajdesign.encoding.static_field import Segments, segments
+from trajdesign.errors import ConfigError
+from trajdesign.interfaces import FieldModel
+
+# Fields that are drawn to see how often which frequency occurs, and the bins.
+_N_DRAWN, _N_BINS = 32, 201
+# What terms leave where their number is not given, as a part of a voxel's signal.
+_TOLERANCE = 1e-3
+# The shortest T2*, s, and the largest field strength, T.
+_SHORTEST, _STRONGEST = 1e-5, 25.0
+
+
+class StaticField:
+    """The fields of a config table ``[field]``: for each seed one, in terms that an `Encoding` takes.
+
+    Parameters
+    ----------
+    table
+        ``{"kind": ...}`` and options.
+    acquisition
+        Whose pixels and samples they are for.
+    n_terms
+        Terms in time; 0 takes as many as leave no more than 0.1 percent of a voxel's signal.
+
+    Attributes
+    ----------
+    segments
+        `trajdesign.encoding.static_field.Segments` for all of them.
+    """
+
+    def __init__(self, table: plugins.Table, acquisition: Acquisition, n_terms: int = 0) -> None:
+        self.model: FieldModel = plugins.build("field", table, acquisition)
+        times = self.model.start + torch.arange(acquisition.n_samples, dtype=torch.float64) * acquisition.dwell
+        drawn = torch.stack([self.model.draw(seed)[0] for seed in range(_N_DRAWN)])
+        low, high = self.model.frequencies
+        often = torch.histc(drawn, _N_BINS, low, high) if high > low else None
+        size: dict[str, int | float] = {"n_terms": n_terms} if n_terms else {"tolerance": _TOLERANCE}
+        self.segments: Segments = segments(times, (low, high), self.model.rates, histogram=often, **size)  # type: ignore[arg-type]
+
+    def maps(self, seeds: Sequence[int] | Tensor) -> Tensor:
+        """Return the maps (batch, term, y, x) of the fields of these seeds: see `Segments.maps`."""
+        fields = [self.model.draw(seed) for seed in map(int, seeds)]
+        rates = torch.stack([torch.as_tensor(rate, dtype=torch.float64).expand(f.shape) for f, rate in fields])
+        return self.segments.maps(torch.stack([f for f, _ in fields]), rates)
+
+
+def in_hz(value: float, tesla: float | None, gamma: float) -> float:
+    """Return an off-resonance in Hz, of Hz, or of ppm at a field strength, T; gamma in Hz/T."""
+    if tesla is None:
+        return value
+    if not 0 < tesla <= _STRONGEST:
+        raise ConfigError(f"field.tesla is {tesla:g}; magnets have up to {_STRONGEST:g} T.")
+    return value * 1e-6 * gamma * tesla
+
+
+def rate_of(t2_star: float | None) -> float:
+    """Return the rate of decay, 1/s, of T2*, s."""
+    if t2_star is None:
+        return 0.0
+    if not (t2_star >= _SHORTEST and math.isfinite(t2_star)):
+        raise ConfigError(f"field.t2_star is {t2_star:g} s; it is {_SHORTEST:g} s at least.")
+    return 1 / t2_star

@@ -1,0 +1,1 @@
+"""Static fields of the objects that are imaged: one file a model."""
