@@ -71,7 +71,7 @@ class Segments:
         factors = _factor(of_f[:, None], of_r, self.times, middle)
         coefficients = torch.einsum("ls,frs->rlf", self.basis.conj(), factors).to(f.device)
         terms = (
-            torch.einsum("lf,fbyx->blyx", of_rate, weights_f.to(of_rate.dtype)) * weight[:, None]
+            torch.einsum("lf,fb...->bl...", of_rate, weights_f.to(of_rate.dtype)) * weight[:, None]
             for of_rate, weight in zip(coefficients, weights_r, strict=True)
         )
         found: Tensor = sum(terms, torch.zeros((), dtype=torch.complex128, device=f.device))

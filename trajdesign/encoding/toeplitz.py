@@ -214,6 +214,7 @@ class _Mixing(torch.autograd.Function):
         wants_images, wants_transfer = ctx.needs_input_grad
         by_images = torch.empty_like(images) if wants_images else None
         grid = tuple(transfer.shape[3:])
+        adjoint = transfer.conj().transpose(1, 2).resolve_conj() if wants_images else transfer
 
         def work(parts: list[_Part]) -> Tensor | None:
             products = torch.zeros_like(transfer) if wants_transfer else None
@@ -222,7 +223,7 @@ class _Mixing(torch.autograd.Function):
                 if products is not None:
                     halves = _outer(halves, _spread_of(images[part], grid), products)
                 if by_images is not None:
-                    back = (_mixed(t.conj().transpose(0, 1), half) for t, half in zip(transfer, halves, strict=True))
+                    back = (_mixed(t, half) for t, half in zip(adjoint, halves, strict=True))
                     _fill(by_images[part], back)
                 else:
                     collections.deque(halves, maxlen=0)
@@ -235,14 +236,20 @@ class _Mixing(torch.autograd.Function):
 
 def _mixed(transfer: Tensor, half: Tensor) -> Tensor:
     """Return sums (batch, out, ...) over the images in of half a spectrum (batch, in, ...) times transfer functions."""
-    return torch.stack([(half * of_out).sum(1) for of_out in transfer], dim=1)
+    result = half.new_empty((len(half), *transfer.shape[:1], *half.shape[2:]))
+    for out, of_out in enumerate(transfer):
+        whole = torch.mul(half[:, 0], of_out[0], out=result[:, out])
+        for one, of_one in zip(half.unbind(1)[1:], of_out[1:], strict=True):
+            whole.addcmul_(one, of_one)
+    return result
 
 
 def _outer(halves: Iterator[Tensor], others: Iterable[Tensor], products: Tensor) -> Iterator[Tensor]:
     """Add to `products` (half, out, in, ...) those of two spectra, summed over the batch; yield the first."""
     for half, other, product in zip(halves, others, products, strict=True):
-        for out, of_out in enumerate(product):
-            of_out += (half[:, out, None] * other.conj()).sum(0)
+        for image, conjugate in zip(half, other.conj().resolve_conj(), strict=True):
+            for out, of_out in enumerate(product):
+                of_out.addcmul_(image[out], conjugate)
         yield half
 
 

@@ -23,7 +23,8 @@ class TrainedRun:
     """What a finished run has learned.
 
     `trajectory` is what the scanner is told to play in a `stage`, ``fixed`` or ``learned``; `acting` is what the
-    gradient system makes of that, and `encoding` the operator on it. The `network` is in evaluation mode. `field` holds the static fields that it was trained under, if any.
+    gradient system makes of that, and `encoding` the operator on it. The `network` is in evaluation mode. `field` holds
+    the static fields that it was trained under, if any.
     """
 
     config: Config
