@@ -22,7 +22,7 @@ FILES += ["data.patient_pattern='(P[0-9]+)'", "data.slices_min_signal=0.5"]
         ("response.kind=girf", "another run"),
         ("limits.method=none", "another run"),
         ("training.epochs=1", "training.epochs cannot be set"),
-        ("training.normal=chain", "training noise, coil_maps, batch_size, slices_at_once"),
+        ("training.normal=chain", "training noise, coil_maps, knows_field, field_terms, batch_size"),
         ("seed=1", "seed cannot be set"),
         ("name=other", "name cannot be set"),
         ("data=5", "data cannot be set"),
@@ -68,3 +68,13 @@ def test_another_source_starts_from_its_defaults_and_keeps_the_pattern_of_patien
     own = settings(tiny(*FILES), [*given, "data.patient_pattern=x"]).data
     assert own["patient_pattern"] == "x"
     assert settings(tiny(*FILES), ["data.kind=phantom"]).data == tiny("data.kind=phantom").data
+
+
+def test_a_static_field_may_be_asked_for_and_taken_away():
+    of_run = models.from_tables({"field": {"kind": "random", "amplitude": 50, "t2_star": 0.03}})
+    assert settings(of_run, ["field={}"]).field == {}
+    assert settings(of_run, ["field.amplitude=80"]).field == {**of_run.field, "amplitude": 80.0}
+    assert settings(of_run, []).field == of_run.field
+    assert settings(models.from_tables({}), ["field.kind=random"]).field["kind"] == "random"
+    with pytest.raises(ConfigError, match="field"):
+        settings(of_run, ["field.kind=nothing"])

@@ -25,7 +25,7 @@ from trajdesign.runtime import randomness
 from trajdesign.runtime.processes import Ranks
 
 #: Settings of ``training`` that an evaluation may change.
-MAY_CHANGE = ("noise", "coil_maps", "batch_size", "slices_at_once")
+MAY_CHANGE = ("noise", "coil_maps", "knows_field", "field_terms", "batch_size", "slices_at_once")
 
 # Options of data sources that say what was trained on, or take a part of it.
 _OF_TRAINING = ("train", "val", "val_fraction", "test_fraction", "n_train", "n_val")
@@ -64,6 +64,7 @@ class Evaluation:
         return {
             "run": str(self.run),
             "data": tables["data"],
+            "field": tables["field"],
             "training": {key: tables["training"][key] for key in MAY_CHANGE},
             "n_coils": len(self.test[0]),
             "images": getattr(self.test, "places", None),
@@ -94,7 +95,7 @@ def score(
     kinds = " and ".join(dict.fromkeys([of_run.data["kind"], config.data["kind"]]))
     with progress.taking_long(tell, f"Reading the images (data.kind = {kinds}), also those of the training ..."):
         test, is_unseen = _test_images(folder.path, of_run, config, ranks, say)
-    trained = {name: replace(TrainedRun.load(run, name), config=config) for name in stages if stage in (None, name)}
+    trained = {name: TrainedRun.load(run, name).under(config) for name in stages if stage in (None, name)}
     results = Results(of_run.name, files=folder.sums())
     for name, one in trained.items():
         tell(f"Testing what was trained ({name}) on {progress.count(test)} ...")
@@ -111,7 +112,7 @@ def score(
 
 
 def settings(of_run: Config, overrides: Sequence[str]) -> Config:
-    """Return the config of a run with other test data, noise, coil maps or batches.
+    """Return the config of a run with other test data, static fields, noise, coil maps or batches.
 
     Another ``data.kind`` starts from the defaults of that source, and keeps nothing of the run's but
     ``patient_pattern``. Else other ``data.test`` files keep all options but those that divide the training files.
@@ -126,19 +127,29 @@ def settings(of_run: Config, overrides: Sequence[str]) -> Config:
         table, _, option = key.partition(".")
         if option in _OF_TRAINING and table == "data":
             raise ConfigError(f"{key} is of the training, which is over; the images to evaluate on are data.test.")
-        if not (table == "data" and option) and not (table == "training" and option in MAY_CHANGE):
+        is_known = (table == "data" and option) or (table == "training" and option in MAY_CHANGE) or table == "field"
+        if not is_known:
             raise ConfigError(
                 f"{key} cannot be set for an evaluation, because that would be another run; what can are the options "
-                f"of data, and of training {', '.join(MAY_CHANGE)}."
+                f"of data and field, and of training {', '.join(MAY_CHANGE)}."
             )
     tables = of_run.to_dict()
     return from_tables(
         {
             **tables,
             "data": _data(of_run.data, asked.get("data", {})),
+            "field": _field(of_run.field, asked.get("field")),
             "training": {**tables["training"], **asked.get("training", {})},
         }
     )
+
+
+def _field(own: Table, asked: Table | None) -> Table:
+    """Return the table of the static fields: the run's own with what is asked for; an empty one asks for none."""
+    if asked is None:
+        return own
+    is_new = not asked or asked.get("kind", own.get("kind")) != own.get("kind")
+    return asked if is_new else {**own, **asked}
 
 
 def _data(own: Table, asked: Table) -> Table:

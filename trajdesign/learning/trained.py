@@ -1,6 +1,6 @@
 """A finished run as what it is for: a trajectory, and the network that reconstructs what was sampled on it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -56,6 +56,11 @@ class TrainedRun:
         field = static_field(config)
         encoding = encoding_of(config, acting, field)
         return cls(config, stage or stages[-1], trajectory, acting, network.eval(), encoding, field)
+
+    def under(self, config: Config) -> "TrainedRun":
+        """Return it with the data, noise, coil maps and static fields of another config, as it was learned."""
+        field = static_field(config)
+        return replace(self, config=config, encoding=encoding_of(config, self.acting, field), field=field)
 
     def promised(self, coil_images: Tensor) -> Tensor:
         """Return the image (1, 1, y, x) of what training would sample of an object (coil, y, x)."""
