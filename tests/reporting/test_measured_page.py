@@ -55,6 +55,11 @@ def shown(shape=(2, 3, 8, 12), names=tuple(LABELS), **facts):
         "n_slices": shape[1],
         "n_averages": 2,
         "n_coils": 32,
+        "n_virtual_coils": 12,
+        "coil_maps": {"cg_sense": "espirit", "network": None, "calibration": HOSTILE, "lines": 24},
+        "response": {"kind": "girf", "path": HOSTILE},
+        "dwell": 5e-6,
+        "dwell_of_raw": 2e-6,
         "n_shots": N_SHOTS,
         "n_samples": 400,
         "oversampling": 2,
@@ -130,7 +135,7 @@ def test_the_facts_are_told():
         return table
 
     table = told()
-    for word in ("runs/brain", "learned", "x.seq", "3.12% of the data", "512 samples a coil", "2 × 3", "0.007812 in",
+    for word in ("runs/brain", "learned", "x.seq", "3.12% of the data", "512 samples a coil", "2 × 3", "32, compressed to 12", "its protocol, 2 µs", "24 lines of", "0.007812 in",
                  "measured 2 times", "all coils made equally noisy", "4 ms"):  # fmt: skip
         assert word in table
     assert "Gradients actas told" in table

@@ -207,6 +207,8 @@ def _facts(measured: Measurement, found: Assigned) -> dict[str, Any]:
         "n_shots": n_shots,
         "n_samples": n_samples,
         "oversampling": found.oversampling,
+        "dwell": found.acquisition.dwell / found.oversampling if found.is_timed else None,
+        "dwell_of_raw": measured.dwell,
         "readout": found.acquisition.readout,
         "matrix": found.acquisition.matrix,
         "fov": found.acquisition.fov,

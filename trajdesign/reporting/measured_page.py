@@ -79,6 +79,15 @@ def _pictures(stack: NDArray[np.floating], frames: list[int], slices: list[int])
     return [[page.png(stack[frame, number], 0.0, top, "gray") for number in slices] for frame in frames]
 
 
+def _dwell(of_samples: float | None, of_raw: float | None) -> str:
+    """Return the time between samples, and what the raw file calls it, if that is another one."""
+    if of_samples is None:
+        return "not told"
+    other = of_raw is not None and not math.isclose(of_raw, of_samples, rel_tol=1e-3)
+    told = f"; the raw file tells that of its protocol, {1e6 * of_raw:.4g} µs" if other and of_raw else ""
+    return f"{1e6 * of_samples:.4g} µs{told}"
+
+
 def _rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what was measured, and how it was reconstructed, line by line."""
     files = {"run": "Run", "stage": "Stage", "seq": "Sequence", "k": "k"}
@@ -91,15 +100,21 @@ def _rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     if facts["delay"]["by"] is not None:
         x, y = (1e6 * late for late in facts["delay"]["axes"])
         delay = f"{x:.2f} µs (x) and {y:.2f} µs (y) later than told, by {facts['delay']['by']}"
+    maps, fewer = facts["coil_maps"], facts["n_virtual_coils"] < facts["n_coils"]
+    compressed = f", compressed to {facts['n_virtual_coils']}" if fewer else ""
+    calibrated = f"{maps['lines']} lines of {maps['calibration']} ({maps['cg_sense']})" if maps["calibration"] else ""
     rows = [
         ("Raw data", f"{facts['raw']} ({facts['kind']})"),
         *((heading, str(facts[name])) for name, heading in files.items() if facts[name] is not None),
         ("Scanner", facts["system"]),
-        ("Coils", str(facts["n_coils"])),
+        ("Coils", f"{facts['n_coils']}{compressed}"),
+        ("Coil maps", calibrated or "of the measurement itself"),
         ("Shots", f"{facts['n_shots']} of {facts['n_samples']} samples, {1e3 * facts['readout']:.4g} ms{oversampled}"),
+        ("Dwell time", _dwell(facts["dwell"], facts["dwell_of_raw"])),
         ("Averages", str(facts["n_averages"])),
         ("Frames and slices", f"{facts['n_frames']} × {facts['n_slices']}"),
         ("Noise", noise),
+        ("Gradient response", facts["response"]["kind"] if facts["response"] else ""),
         ("Gradients act", delay),
         ("Brightness", f"1 in training is {facts['brightness']:.4g} in the data" if facts["run"] else ""),
         ("DICOM", facts["dicom"] or "in the folder dicom"),
