@@ -136,7 +136,8 @@ def test_the_facts_are_told():
 
     table = told()
     for word in ("runs/brain", "learned", "x.seq", "3.12% of the data", "512 samples a coil", "2 × 3", "0.007812 in",
-                 "32, compressed to 12", "its protocol, 2 µs", "24 lines of", "measured 2 times", "all coils made equally noisy", "4 ms"):  # fmt: skip
+                 "32, compressed to 12", "its protocol, 2 µs", "24 lines of", "measured 2 times",
+                 "all coils made equally noisy", "4 ms"):  # fmt: skip
         assert word in table
     assert "Gradients actas told" in table
     assert "in the folder dicom" in table
