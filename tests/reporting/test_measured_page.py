@@ -59,6 +59,7 @@ def shown(shape=(2, 3, 8, 12), names=tuple(LABELS), **facts):
         "coil_maps": {"cg_sense": "espirit", "network": None, "calibration": HOSTILE, "lines": 24},
         "response": {"kind": "girf", "path": HOSTILE},
         "dwell": 5e-6,
+        "off_resonance": (-80.0, 120.0),
         "dwell_of_raw": 2e-6,
         "n_shots": N_SHOTS,
         "n_samples": 400,

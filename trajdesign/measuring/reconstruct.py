@@ -17,7 +17,17 @@ from trajdesign.data.measured.measurement import Measurement
 from trajdesign.errors import ConfigError
 from trajdesign.learning.trained import TrainedRun
 from trajdesign.measuring import calibration as calibrating
-from trajdesign.measuring import consistency, dicom_images, geometry, outputs, places, preparing, solving, verdict
+from trajdesign.measuring import (
+    consistency,
+    dicom_images,
+    field_map,
+    geometry,
+    outputs,
+    places,
+    preparing,
+    solving,
+    verdict,
+)
 from trajdesign.measuring import noise as noisy
 from trajdesign.measuring.assignment import Assigned
 from trajdesign.measuring.own_trajectory import by_own
@@ -69,6 +79,7 @@ def reconstruct(
     calibration: Path | str | None = None,
     calibration_seq: Path | str | None = None,
     coil_maps: str | None = None,
+    off_resonance: Path | str | None = None,
     overwrite: bool = False,
 ) -> Reconstructed:
     """Reconstruct what a scanner measured, and tell how well the images explain it.
@@ -122,6 +133,9 @@ def reconstruct(
         Of CG-SENSE, as ``training.coil_maps``: ``"prescan"`` or ``"espirit"`` from the calibration, ``"self"`` from the
         measurement, with which no calibration counts. By default those of the run's training, from a calibration in any
         case if there is one. The network has those of its training.
+    off_resonance
+        ``.npy`` of the off-resonance of each pixel (y, x) or (slice, y, x), Hz, in which all images are then
+        reconstructed; see `trajdesign.measuring.field_map`.
     overwrite
         Whether an earlier reconstruction may be replaced.
 
@@ -138,6 +152,8 @@ def reconstruct(
     asked = dict(locals())  # every option, whichever there are
     raw, out = Path(raw), Path(out)
     view = geometry.View(tuple(map(float, shift)), float(rotate))
+    if off_resonance is not None and (any(view.shift) or view.rotation):
+        raise ConfigError("off_resonance: its pixels are those of an image that is neither shifted nor rotated.")
     if k is not None and (run is not None or seq is not None):
         raise ConfigError("k: it is for data without a run and a .seq file; leave one of them out.")
     is_own = run is None and seq is None and k is None
@@ -169,6 +185,7 @@ def reconstruct(
             "stage": None if trained is None else trained.stage,
             "seq": None if seq is None else str(seq),
             "k": f"{raw} ({unit})" if is_own else None if k is None else str(k),
+            "off_resonance": None,
             "noise_scan": None if noise is None else str(noise),
             "response": None if response is None else dict(response),
             "command": outputs.command(asked),
@@ -183,6 +200,8 @@ def reconstruct(
         kspace, encodings = geometry.shown(found.kspace, encodings, view)
         found = replace(found, kspace=kspace, view=view)
         facts |= {"delay": late, "shift": view.shift, "rotate": view.rotation}
+        if off_resonance is not None:
+            encodings, facts["off_resonance"] = field_map.in_field(found, encodings, Path(off_resonance))
         ready = preparing.prepared(found, encodings, None if scan is None else scan.seen(view), coils)
         facts["coil_maps"], few = calibrating.described(scan, coil_maps, trained, found.acquisition)
         solvers = [

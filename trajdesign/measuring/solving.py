@@ -10,6 +10,7 @@ from torch import Tensor
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.encoding.operator import Encoding
+from trajdesign.encoding.static_field import Segments
 from trajdesign.learning.evaluation import draw_seeds, from_adjoint
 from trajdesign.learning.trained import TrainedRun
 from trajdesign.measuring.consistency import Residual
@@ -50,9 +51,11 @@ class Points:
         return self.k
 
 
-def encoding_at(k: Tensor, acquisition: Acquisition, dtype: torch.dtype = torch.float32) -> Encoding:
+def encoding_at(
+    k: Tensor, acquisition: Acquisition, dtype: torch.dtype = torch.float32, segments: Segments | None = None
+) -> Encoding:
     """Return the encoding of an acquisition at k (shot, sample, dim), 1/m, of any number of samples."""
-    return Encoding(cast(Trajectory, Points(acquisition, k)), dtype=dtype)
+    return Encoding(cast(Trajectory, Points(acquisition, k)), dtype=dtype, segments=segments)
 
 
 @dataclass(frozen=True)

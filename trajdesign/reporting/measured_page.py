@@ -116,6 +116,7 @@ def _rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Noise", noise),
         ("Gradient response", facts["response"]["kind"] if facts["response"] else ""),
         ("Gradients act", delay),
+        ("Field map", "{:.4g} to {:.4g} Hz".format(*facts["off_resonance"]) if facts["off_resonance"] else ""),
         ("Brightness", f"1 in training is {facts['brightness']:.4g} in the data" if facts["run"] else ""),
         ("DICOM", facts["dicom"] or "in the folder dicom"),
     ]

@@ -81,6 +81,10 @@ def reconstruct(
             help="Of CG-SENSE: self, or of a calibration prescan or espirit.", show_default="as in the run's training"
         ),
     ] = None,
+    off_resonance: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.npy", help="Off-resonance of each pixel ([slice,] y, x), Hz.", show_default="none"),
+    ] = None,
     force: Force = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -96,7 +100,7 @@ def reconstruct(
     facts = of_raw(
         raw, out=out, run=run, seq=seq, k=k, matrix=pixels, fov=extent, stage=stage, response=table, delay=late,
         shift=centre, rotate=rotate, noise=noise, coils=coils, calibration=calibration,
-        calibration_seq=calibration_seq, coil_maps=coil_maps, overwrite=force,
+        calibration_seq=calibration_seq, coil_maps=coil_maps, off_resonance=off_resonance, overwrite=force,
     ).facts  # fmt: skip
     if run is not None:
         note_unsealed(run)

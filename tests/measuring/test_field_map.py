@@ -1,0 +1,83 @@
+"""In a field that is known, what was scanned is reconstructed as if there were none."""
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from trajdesign import plugins
+from trajdesign.acquisition import Acquisition
+from trajdesign.cli.app import app
+from trajdesign.errors import ConfigError, InputError
+from trajdesign.exporting import virtual_scan
+from trajdesign.exporting.proof import export
+from trajdesign.measuring.reconstruct import reconstruct
+from trajdesign.scanner import Scanner
+
+N = 32
+ACQUISITION = Acquisition((0.22, 0.22), (N, N), 8, 1000, 4e-6)
+
+
+@pytest.fixture(scope="module", params=["gre_2d", "se_2d"])
+def scanned(request, tmp_path_factory):
+    """A folder with a file, its scan in a field and without one, and the map."""
+    path = tmp_path_factory.mktemp(request.param)
+    y, x = np.meshgrid(*[np.arange(N) - N // 2] * 2, indexing="ij")
+    field = 250 * np.exp(-((y + 4) ** 2 + x**2) / 30) + 5.0 * x - 4.0 * y
+    np.save(path / "map.npy", field)
+    pattern = {"kind": "radial" if request.param == "se_2d" else "spiral"}
+    options = {"sequence": {"kind": request.param, "n_dummies": 1}}
+    export(plugins.build("init", pattern, ACQUISITION, Scanner()), path / "x.seq", options=options)
+    for name, of_scan in (("field", field), ("none", 0.0)):
+        virtual_scan.scan(path / "x.seq", out=path / name, n_coils=4, off_resonance=of_scan)
+    return path
+
+
+def image(path, scan, out, **options):
+    return reconstruct(path / scan / "raw.h5", seq=path / "x.seq", out=path / out, overwrite=True, **options)
+
+
+def distance(found, wanted):
+    return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
+
+
+def test_the_map_takes_the_field_away(scanned):
+    wanted = image(scanned, "none", "a").images["cg_sense"]
+    known = image(scanned, "field", "b", off_resonance=scanned / "map.npy")
+    told = image(scanned, "field", "c")
+    errors = [distance(of.images["cg_sense"], wanted) for of in (known, told)]
+    residuals = [of.facts["residual"]["cg_sense"]["total"] for of in (known, told)]
+    assert errors[0] < 0.07
+    assert errors[0] < errors[1] / 2
+    assert residuals[0] < 0.8 * residuals[1]
+    assert known.facts["warnings"] == []
+    ends = np.load(scanned / "map.npy")
+    assert known.facts["off_resonance"] == pytest.approx((ends.min(), ends.max()))
+
+
+def test_the_other_sign_makes_it_worse(scanned):
+    np.save(scanned / "wrong.npy", -np.load(scanned / "map.npy"))
+    wanted = image(scanned, "none", "a").images["cg_sense"]
+    wrong, told = (image(scanned, "field", "d", off_resonance=path) for path in (scanned / "wrong.npy", None))
+    assert distance(wrong.images["cg_sense"], wanted) > 1.2 * distance(told.images["cg_sense"], wanted)
+
+
+def test_the_command_takes_it(scanned):
+    words = [scanned / "field" / "raw.h5", "--seq", scanned / "x.seq", "--off-resonance", scanned / "map.npy"]
+    done = CliRunner().invoke(app, ["reconstruct", *map(str, words), "--out", str(scanned / "e"), "--force"])
+    assert done.exit_code == 0, done.output
+    assert "--off-resonance" in (scanned / "e" / "reconstruct.json").read_text()
+
+
+@pytest.mark.parametrize(("values", "words"), [
+    (np.zeros((N, N + 1)), "shape"), (np.full((N, N), np.nan), "finite"), (np.full((N, N), 1e5), "rad/s"),
+    (np.zeros((N, N), complex), "real"), (np.zeros((2, N, N)), "shape"),
+])  # fmt: skip
+def test_what_is_no_map_is_refused(scanned, values, words):
+    np.save(scanned / "odd.npy", values)
+    with pytest.raises(InputError, match=words):
+        image(scanned, "field", "f", off_resonance=scanned / "odd.npy")
+
+
+def test_a_map_of_an_image_that_is_shifted_is_refused(scanned):
+    with pytest.raises(ConfigError, match="shifted"):
+        image(scanned, "field", "g", off_resonance=scanned / "map.npy", shift=(0.01, 0.0))
