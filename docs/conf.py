@@ -71,7 +71,7 @@ def plugin_page():
     """Every plug-in with its options, by kind."""
     parts = []
     for kind, entries in plugins.catalogue().items():
-        where = ["init", "parameterization", "reconstructor", "data", "response"]
+        where = ["init", "parameterization", "reconstructor", "data", "response", "field"]
         use = f"In the config: `{kind}.kind`." if kind in where else USES[kind]
         parts.append(f"## {kind}\n\n{use}\n")
         for name, entry in entries.items():
