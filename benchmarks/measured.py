@@ -163,13 +163,20 @@ def bloch_spirals(folder: Path, temporary: Path, images: Path) -> Row:
     shown = {"reference": reference}
     places = [(at - middle) / half for at, middle, half in zip(np.indices(reference.shape), *_BRAIN, strict=True)]
     brain = np.hypot(*places) < 1
-    for name, title in (("clean", "clean"), ("Susc70Mhz", "with susceptibility")):
+    for name, title in (
+        ("clean", "clean"),
+        ("Susc70Mhz", "with susceptibility"),
+        ("Susc70Mhz", "the same, field estimated"),
+        ("clean", "clean, field estimated"),
+    ):
         raw = reading.read(folder / "jemris" / f"jemris_signals_{name}_slc90.h5")
         if raw.trajectory is None:
             raise ValueError(f"{raw.path} holds no trajectory")
         kspace = np.stack(raw.events[1:]).swapaxes(0, 1)  # without the dummy
         k = np.stack(raw.trajectory[1:])[..., :2].astype(float)  # cycles a field of view
-        one = _by_k(temporary / name, kspace, k / raw.protocol.fov[0], raw.protocol.fov[0], len(reference), 2e-6)
+        field = "auto" if "estimated" in title else None
+        sampled = kspace, k / raw.protocol.fov[0], raw.protocol.fov[0], len(reference), 2e-6
+        one = _by_k(temporary / title.replace(" ", "-"), *sampled, off_resonance=field)
         shown[title] = image = one.images["cg_sense"][0, 0]
         residual = one.facts["residual"]["cg_sense"]
         edges = [residual["over_time"][at] for at in (0, len(residual["over_time"]) // 2, -1)]
@@ -213,16 +220,22 @@ def save(rows: Sequence[Row], facts: Row, out: Path) -> None:
 
 
 def _by_k(
-    folder: Path, kspace: NDArray[np.complex64], k: NDArray[np.float64], fov: float, n: int, dwell: float = 4e-6
+    folder: Path,
+    kspace: NDArray[np.complex64],
+    k: NDArray[np.float64],
+    fov: float,
+    n: int,
+    dwell: float = 4e-6,
+    **options: Any,
 ) -> Reconstructed:
     """Reconstruct (coil, shot, sample) at k (shot, sample, 2), 1/m, on n x n pixels.
 
-    The dwell time is that of delays alone: in its unit they are told.
+    The dwell time is that of delays and fields alone.
     """
     folder.mkdir()
     np.save(folder / "raw.npy", kspace)
     np.savez(folder / "raw_k.npz", k_adc=k, fov_m=[fov, fov], matrix=[n, n], dwell_s=dwell)
-    return td.reconstruct(folder / "raw.npy", k=folder / "raw_k.npz", out=folder / "out")
+    return td.reconstruct(folder / "raw.npy", k=folder / "raw_k.npz", out=folder / "out", **options)
 
 
 def _warned(found: Reconstructed) -> str:

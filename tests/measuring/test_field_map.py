@@ -2,14 +2,18 @@
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
 from trajdesign.cli.app import app
+from trajdesign.encoding.operator import Encoding
+from trajdesign.encoding.static_field import segments
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.exporting import virtual_scan
 from trajdesign.exporting.proof import export
+from trajdesign.measuring import field_map
 from trajdesign.measuring.reconstruct import reconstruct
 from trajdesign.scanner import Scanner
 
@@ -66,6 +70,28 @@ def test_the_command_takes_it(scanned):
     done = CliRunner().invoke(app, ["reconstruct", *map(str, words), "--out", str(scanned / "e"), "--force"])
     assert done.exit_code == 0, done.output
     assert "--off-resonance" in (scanned / "e" / "reconstruct.json").read_text()
+
+
+@pytest.mark.parametrize("n_coils", [1, 4])
+def test_the_field_that_makes_the_image_sharp_is_found(n_coils):
+    """A pattern of discs under a smooth field, by the exact terms of the encoding in that field."""
+    n = 64
+    acquisition = Acquisition((0.22, 0.22), (n, n), 16, 2000, 4e-6)
+    y, x = torch.meshgrid(*[torch.arange(n, dtype=torch.float64) - n // 2] * 2, indexing="ij")
+    wanted = 40 * torch.sin(x / 20) + 30 * y / 32
+    head = (x**2 + y**2 < 26**2).double()
+    object_ = head * (0.5 + 0.5 * (torch.cos(x / 1.7) * torch.cos(y / 2.1) > 0))
+    spread = [torch.exp(-((x - 40 * np.cos(a)) ** 2 + (y - 40 * np.sin(a)) ** 2) / 60**2) for a in range(n_coils)]
+    coil_images = (object_ * torch.stack(spread))[None].to(torch.complex128)
+    spiral = plugins.build("init", {"kind": "spiral"}, acquisition, Scanner())
+    times = torch.arange(2000, dtype=torch.float64) * 4e-6
+    terms = segments(times, (-80, 80), tolerance=1e-6)
+    encoding = Encoding(spiral, dtype=torch.float64, segments=terms)
+    kspace = encoding.in_field(terms.maps(wanted[None])).forward(coil_images)[0].to(torch.complex64)
+    found = field_map.estimated(kspace, Encoding(spiral), times)
+    inside = (x**2 + y**2 < 22**2).numpy()
+    errors = [float(np.sqrt(np.mean((of - wanted.numpy())[inside] ** 2))) for of in (found, 0.0)]
+    assert errors[0] < errors[1] / 2
 
 
 @pytest.mark.parametrize(("values", "words"), [

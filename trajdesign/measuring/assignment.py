@@ -53,6 +53,8 @@ class Assigned:
         Which part of space the images show; `kspace` has the phase of it.
     is_timed
         Whether the time between samples is known; without it a delay means nothing.
+    off_resonance
+        Of the field in which it is reconstructed (slice, y, x), Hz.
     stack
         What has made slices of the partitions of a volume; None where slices were excited.
     whole
@@ -71,6 +73,7 @@ class Assigned:
     events: tuple[NDArray[np.integer], ...] = ()
     view: View = field(default_factory=View)
     is_timed: bool = True
+    off_resonance: NDArray[np.float64] | None = None
     stack: Stack | None = None
     whole: SeqFile | None = None
     calibration: Mapping[int, _Samples] = field(default_factory=dict)

@@ -94,7 +94,9 @@ def write(
     geometry, protocol = image_geometry.of_images(found, measured), measured.protocol
     content = io.BytesIO()  # into a file numpy writes in a way that does not say that a disk is full
     affine = geometry.affine
-    np.savez(content, fov_m=np.array(found.acquisition.fov), affine_mm=affine, **images)  # type: ignore[arg-type]
+    field = {} if found.off_resonance is None else {"off_resonance": found.off_resonance}
+    arrays: dict[str, NDArray] = {"fov_m": np.array(found.acquisition.fov), "affine_mm": affine, **field, **images}
+    np.savez(content, **arrays)  # type: ignore[arg-type]
     to.paths["image.npz"].write_bytes(content.getbuffer())
     for name, image in images.items():
         nifti = nibabel.Nifti1Image(image.transpose(3, 2, 1, 0).squeeze(-1) if len(image) == 1 else image.T, affine)

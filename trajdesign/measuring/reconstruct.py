@@ -135,7 +135,7 @@ def reconstruct(
         case if there is one. The network has those of its training.
     off_resonance
         ``.npy`` of the off-resonance of each pixel (y, x) or (slice, y, x), Hz, in which all images are then
-        reconstructed; see `trajdesign.measuring.field_map`.
+        reconstructed; ``"auto"`` takes the one with which they are sharpest. See `trajdesign.measuring.field_map`.
     overwrite
         Whether an earlier reconstruction may be replaced.
 
@@ -201,7 +201,9 @@ def reconstruct(
         found = replace(found, kspace=kspace, view=view)
         facts |= {"delay": late, "shift": view.shift, "rotate": view.rotation}
         if off_resonance is not None:
-            encodings, facts["off_resonance"] = field_map.in_field(found, encodings, Path(off_resonance))
+            encodings, field = field_map.in_field(found, encodings, off_resonance)
+            facts["off_resonance"] = [float(field.min()), float(field.max())]
+            found = replace(found, off_resonance=field)
         ready = preparing.prepared(found, encodings, None if scan is None else scan.seen(view), coils)
         facts["coil_maps"], few = calibrating.described(scan, coil_maps, trained, found.acquisition)
         solvers = [

@@ -82,8 +82,8 @@ def reconstruct(
         ),
     ] = None,
     off_resonance: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.npy", help="Off-resonance of each pixel ([slice,] y, x), Hz.", show_default="none"),
+        str | None,
+        typer.Option(metavar="FILE.npy", help="Of each pixel ([slice,] y, x), Hz, or auto.", show_default="none"),
     ] = None,
     force: Force = False,
     quiet: Quiet = False,
