@@ -49,9 +49,13 @@ _PICTURE = Path(__file__).parents[1] / "docs" / "images" / "in-vivo.png"
 LINES = 24
 # The head is what is brighter than this part of the brightest pixel, without specks, gaps closed and filled.
 _HEAD, _GAPS = 0.1, 4
+# Pixels so far away from it hold noise alone.
+_AWAY = 8
+# Of the scan, s; only a delay would depend on it.
+_DWELL = 20e-6
 #: How much brighter errors are drawn than images.
 _TIMES = 5
-# Pixels of the images, in the picture: below the titles, between images, and about the head.
+# Pixels of the images, in the picture: of titles, between images, and about the head.
 _TITLE, _SPACE, _RIM = 18, 4, 3
 
 
@@ -84,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     rows.sort(key=lambda row: (-row["coils"], row["pattern"], row["reconstructor"], row["trajectory"]))
     with tempfile.TemporaryDirectory() as folder:
         whole = unsampled(kspace, cells[0].config.acquisition.fov, Path(folder))
-    save(rows, scores(whole, reference), facts, settings)
+    save(rows, {**scores(whole, reference), "pixel_noise": pixel_noise(kspace)}, facts, settings)
     draw(settings.picture, reference, shown)
     return rows
 
@@ -108,6 +112,14 @@ def head(reference: NDArray[np.floating]) -> NDArray[np.bool_]:
     return parts == 1 + np.argmax(ndimage.sum_labels(closed, parts, range(1, n_parts + 1)))
 
 
+def pixel_noise(kspace: NDArray[np.complexfloating]) -> float:
+    """Return the standard deviation of the noise of a coil's pixel, as ``training.noise``: of the brightest pixel."""
+    reference = root_sum_of_squares(kspace)
+    outside = ~ndimage.binary_dilation(head(reference), iterations=_AWAY)
+    power = np.mean(np.abs(coil_images(kspace)[:, outside]) ** 2)
+    return float(np.sqrt(power) / reference.max())
+
+
 def sampled(run: Path, kspace: NDArray[np.complexfloating], folder: Path, n_coils: int | None) -> Reconstructed:
     """Export a run, sample the slice as the file plays, and reconstruct it with the run's network."""
     trajectory, seq = td.load(run), folder / "played.seq"
@@ -121,7 +133,7 @@ def unsampled(kspace: NDArray[np.complexfloating], fov: Sequence[float], folder:
     """Reconstruct all data where they were measured, on their grid: what can be had of them at best."""
     lines, samples = (np.arange(n) - n // 2 for n in kspace.shape[1:])
     k = np.stack(np.meshgrid(samples, lines), axis=-1) / np.array(fov)
-    np.savez(folder / "raw_k.npz", k_adc=k, fov_m=fov, matrix=kspace.shape[:0:-1], dwell_s=4e-6)
+    np.savez(folder / "raw_k.npz", k_adc=k, fov_m=fov, matrix=kspace.shape[:0:-1], dwell_s=_DWELL)
     return reconstructed(kspace, kspace, folder, k=folder / "raw_k.npz")
 
 
@@ -183,6 +195,7 @@ def save(rows: Sequence[Row], whole: Row, facts: Row, settings: argparse.Namespa
     sense = whole["cg_sense"]
     note = (
         f"PSNR (dB) and SSIM. CG-SENSE of all data: {_both(sense)}; of the head {_both(sense, '_head')}. "
+        f"Noise of a coil's pixel, as a part of the brightest: {whole['pixel_noise']:.2g}. "
         f"Reconstructions that warned: {sum(bool(row['warnings']) for row in rows)} of {len(rows)}."
     )
     result = {"command": command, "machine": facts, "all_data": whole, "columns": COLUMNS, "rows": [*rows]}
@@ -196,33 +209,40 @@ def save(rows: Sequence[Row], whole: Row, facts: Row, settings: argparse.Namespa
 
 
 def draw(path: Path, reference: NDArray[np.floating], shown: Mapping[str, Mapping[str, NDArray[np.floating]]]) -> None:
-    """Draw the head by each network beside that of all data, a pattern after the other, and below how far they differ.
+    """Draw the head by each network beside that of all data, a pattern after the other, and below how far it is off.
 
     One pixel of an image is two of the picture a side, in 64 greys: so the file is small.
     """
     near = _box(ndimage.binary_dilation(head(reference), iterations=_RIM))
     white, (height, width) = np.quantile(reference, 0.999), reference[near].shape
-    n_columns = 1 + max(map(len, shown.values()))
-    page = np.ones((len(shown) * 2 * (height + _TITLE), n_columns * (width + _SPACE)))
+    tall, wide = _TITLE + 2 * (height + _SPACE), width + _SPACE
+    page = np.ones((len(shown) * tall, (1 + max(map(len, shown.values()))) * wide))
     texts = list[tuple[float, float, str]]()
 
-    def put(row: int, column: int, image: NDArray[np.floating], title: str) -> None:
-        y, x = row * (height + _TITLE) + _TITLE, column * (width + _SPACE)
-        page[y : y + height, x : x + width] = np.clip(image[near] / white, 0, 1)
-        texts.append((x + width / 2, y - _TITLE / 2, title))
+    def put(row: int, column: int, image: NDArray[np.floating]) -> None:
+        page[row : row + height, column * wide : column * wide + width] = np.clip(image[near] / white, 0, 1)
 
     for number, (pattern, images) in enumerate(shown.items()):
-        put(2 * number, 0, reference, f"{pattern}:\nall data")
+        titles, top, below = (
+            number * tall + _TITLE / 2,
+            number * tall + _TITLE,
+            number * tall + _TITLE + height + _SPACE,
+        )
+        put(top, 0, reference)
+        texts += [(width / 2, titles, f"{pattern}:\nall data")]
+        texts += [(width / 2, below + height / 2, f"error x {_TIMES}")]
         for column, (title, image) in enumerate(images.items(), 1):
+            put(top, column, image)
+            put(below, column, _TIMES * np.abs(image - reference))
             score = compare(image, reference)
-            put(2 * number, column, image, f"{title}\n{score['psnr_head']:.1f} dB, {score['ssim_head']:.2f}")
-            put(2 * number + 1, column, _TIMES * np.abs(image - reference), f"its error x {_TIMES}")
+            title += f"\n{score['psnr_head']:.1f} dB, {score['ssim_head']:.2f}"
+            texts.append((column * wide + width / 2, titles, title))
     figure = Figure(figsize=(page.shape[1] / 50, page.shape[0] / 50), dpi=100)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.axis("off")
     axes.imshow(page, cmap="gray", vmin=0, vmax=1, interpolation="none")
-    for x, y, title in texts:
-        axes.text(x, y, title, fontsize=9, ha="center", va="center")
+    for x, y, text in texts:
+        axes.text(x, y, text, fontsize=9, ha="center", va="center")
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png")
     path.parent.mkdir(parents=True, exist_ok=True)
