@@ -65,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     options.add_argument("study", type=Path)
     options.add_argument("kspace", type=Path, metavar="FILE.npz")
     options.add_argument("--coils", type=int, nargs="*", default=[], help="virtual coils, beside all that measured")
+    options.add_argument("--coil-maps", help="of CG-SENSE, as of `trajdesign reconstruct`")
     options.add_argument("--out", type=Path, default=RESULTS, help="folder for the JSON and Markdown files")
     options.add_argument("--picture", type=Path, default=_PICTURE)
     settings = options.parse_args(arguments)
@@ -77,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     for n_coils, cell in itertools.product((None, *settings.coils), cells):
         run = RunFolder(settings.study / "cells" / cell.name)
         with tempfile.TemporaryDirectory() as folder:
-            found = sampled(run.path, kspace, Path(folder), n_coils)
+            found = sampled(run.path, kspace, Path(folder), coils=n_coils, coil_maps=settings.coil_maps)
         pattern, network = (str(cell.values[axis]) for axis in ("pattern", "reconstructor"))
         trajectory = "fixed" if cell.is_fixed else "learned"
         of_run = {"pattern": pattern, "reconstructor": network, "trajectory": trajectory}
@@ -120,13 +121,13 @@ def pixel_noise(kspace: NDArray[np.complexfloating]) -> float:
     return float(np.sqrt(power) / reference.max())
 
 
-def sampled(run: Path, kspace: NDArray[np.complexfloating], folder: Path, n_coils: int | None) -> Reconstructed:
+def sampled(run: Path, kspace: NDArray[np.complexfloating], folder: Path, **options: Any) -> Reconstructed:
     """Export a run, sample the slice as the file plays, and reconstruct it with the run's network."""
     trajectory, seq = td.load(run), folder / "played.seq"
     td.export(trajectory, seq)
     k = np.stack([of_event[:, :2] for of_event in player.read(seq).k])
     samples = signal(coil_images(kspace), k * np.array(trajectory.acquisition.fov))
-    return reconstructed(samples, kspace, folder, run=run, seq=seq, coils=n_coils)
+    return reconstructed(samples, kspace, folder, run=run, seq=seq, **options)
 
 
 def unsampled(kspace: NDArray[np.complexfloating], fov: Sequence[float], folder: Path) -> Reconstructed:
@@ -190,8 +191,10 @@ def written(row: Row) -> Row:
 
 def save(rows: Sequence[Row], whole: Row, facts: Row, settings: argparse.Namespace) -> None:
     """Write the rows, and the scores of all data, as JSON, and as a Markdown table."""
-    command = f"python -m benchmarks.in_vivo STUDY {settings.kspace.name}"
-    command += "".join([" --coils", *(f" {n}" for n in settings.coils)]) if settings.coils else ""
+    words = [settings.kspace.name]
+    words += ["--coils", *map(str, settings.coils)] if settings.coils else []
+    words += ["--coil-maps", settings.coil_maps] if settings.coil_maps else []
+    command = " ".join(["python -m benchmarks.in_vivo STUDY", *words])
     sense = whole["cg_sense"]
     note = (
         f"PSNR (dB) and SSIM. CG-SENSE of all data: {_both(sense)}; of the head {_both(sense, '_head')}. "
