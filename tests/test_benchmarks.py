@@ -13,14 +13,17 @@ from benchmarks import (
     first_light,
     foreign,
     girf,
+    in_vivo,
     memory,
     peers,
     physics,
+    planted,
     roofline,
     scaling,
     step,
     tables,
 )
+from trajdesign.studies import study, training
 
 OURS = ["ours", "ours, toeplitz", "ours, chain"]
 
@@ -252,3 +255,51 @@ def test_a_gradient_system_that_is_known_is_reckoned_with(tmp_path, monkeypatch)
 def test_the_page_of_results_has_the_table_of_known_gradient_systems():
     page = (common.RESULTS.parents[1] / "docs" / "results.md").read_text()
     assert (common.RESULTS / "girf.md").read_text() in page
+
+
+_STUDY = """
+[grid]
+pattern = ["spiral"]
+reconstructor = ["unet"]
+[base.acquisition]
+matrix = [32, 32]
+n_samples = 160
+dwell = 8e-6
+n_shots = 8
+[base.data]
+n_train = 2
+n_val = 1
+n_test = 2
+n_coils = 2
+[base.training]
+epochs = 1
+coil_maps = "prescan"
+[base.reconstructor]
+channels = 4
+levels = 1
+"""
+
+
+def test_a_slice_is_reconstructed_by_the_runs_of_a_study(tmp_path):
+    (tmp_path / "study.toml").write_text(_STUDY)
+    training.train(study.load(tmp_path / "study.toml"), tmp_path)
+    images = planted.coil_images(5, 4).reshape(4, 32, 4, 32, 4).mean((2, 4)).swapaxes(1, 2)  # a head that lies
+    kspace = 1e-6 * np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(images, axes=(1, 2))), axes=(1, 2))
+    np.savez(tmp_path / "head.npz", kspace=kspace.astype(np.complex64))
+    words = [str(tmp_path), str(tmp_path / "head.npz"), "--coils", "3", "--picture", str(tmp_path / "head.png")]
+    rows = in_vivo.main([*words, "--out", str(tmp_path)])
+    assert [(row["coils"], row["trajectory"]) for row in rows] == [
+        (n_coils, trajectory) for n_coils in (4, 3) for trajectory in ("fixed", "learned")
+    ]
+    # nearly enough samples, so CG-SENSE finds the head, where it lies and as bright as it is
+    assert all(row["cg_sense"]["psnr"] > 32 for row in rows)
+    assert not any(row["warnings"] for row in rows)
+    result = written(tmp_path, "in_vivo")
+    assert result["rows"] == json.loads(json.dumps(rows))
+    assert result["all_data"]["adjoint"]["psnr"] > 90  # the root sum of squares of all data, through `reconstruct`
+    assert (tmp_path / "head.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_page_of_results_has_the_table_of_the_brain():
+    page = (common.RESULTS.parents[1] / "docs" / "results.md").read_text()
+    assert (common.RESULTS / "in_vivo.md").read_text() in page
