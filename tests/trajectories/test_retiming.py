@@ -5,6 +5,7 @@ import math
 import clarabel
 import numpy as np
 import pytest
+import torch
 from scipy import sparse
 
 import trajdesign as td
@@ -118,6 +119,16 @@ def test_every_limit_holds_and_the_ends_are_exact(dims, norm, tolerance):
     for shot, given in zip(played, k, strict=True):
         gap = np.linalg.norm(np.diff(shot, axis=0), axis=-1).max()
         assert np.linalg.norm(given[:, None] - shot, axis=-1).min(axis=1).max() < gap
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 3])
+def test_an_end_may_be_passed_at_speed(seed):
+    k = wave(seed)
+    at_rest, passing = (retime(torch.from_numpy(k), ACQUISITION, SCANNER, end_at_rest=rest) for rest in (True, False))
+    assert passing.points.shape[1] < at_rest.points.shape[1]
+    assert all(finding.ok for finding in td.check(passing))
+    assert np.linalg.norm(passing.points[0, -1].numpy() - k[0, -1]) < 0.03 / 0.22
+    assert path_residual(passing, k) < 1e-2
 
 
 def test_limits_hold_beyond_the_ends_too():

@@ -11,7 +11,7 @@ from trajdesign.errors import InputError
 from trajdesign.trajectories.design import Bounds
 
 # Intervals of the grid along the curve in a raster time, and at first between two given points.
-_PER_RASTER, _PER_POINT = 8, 8
+_PER_RASTER, _PER_POINT = 8, 24
 # Points in one place: nearer than this part of the longest chord.
 _SAME = 1e-9
 # A spline by the length of its chords moves at a speed of 1; at less than this, it stops to turn back.

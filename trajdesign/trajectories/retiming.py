@@ -8,6 +8,7 @@ import torch
 from numpy.typing import ArrayLike
 from scipy.ndimage import maximum_filter1d
 from scipy.spatial import cKDTree
+from torch import Tensor
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, InputError, LimitError
@@ -32,7 +33,7 @@ _NERVE_TIME = 5e-4
 
 
 def retime(
-    path: ArrayLike,
+    path: Tensor | ArrayLike,
     acquisition: Acquisition,
     scanner: Scanner,
     name: str = "trajectory",
@@ -67,8 +68,9 @@ def retime(
     fill_readout
         Play the readout of the acquisition; by default `n_samples` is as few as the slowest shot needs.
     start_at_rest, end_at_rest
-        Whether the gradient is zero there, and k exactly that of the path; otherwise the first or last control point,
-        half a raster outside what is played, is there at the largest speed that can be kept.
+        Whether the gradient is zero there, and k exactly that of the path. Otherwise the path is passed at the largest
+        speed that can be kept, and the first or last control point, half a raster outside what is played, is beside
+        its end by as much as the turn there asks for (0.03/FOV at most).
     nerves
         A gradient coil or ``.asc`` file as in `trajdesign.physics.nerves.nerve_model`: slow down where it predicts
         stimulation beyond the limit. By default nerves are not looked at.
@@ -92,7 +94,7 @@ def retime(
     LimitError
         If it leaves k_max, or takes longer than the readout that it has to fill.
     """
-    points = np.asarray(path, dtype=np.float64)
+    points = _array(path)
     if points.ndim != 3 or points.shape[0] != acquisition.n_shots or points.shape[2] != acquisition.n_dims:
         raise InputError(
             f"the path has the shape {points.shape}; this acquisition needs (shot, point, dim) = "
@@ -131,9 +133,9 @@ def retime(
     return feasible(inside(np.stack(k), played), played, scanner, name, "the path", "give a path inside k_max")
 
 
-def path_residual(trajectory: Trajectory, path: ArrayLike) -> float:
+def path_residual(trajectory: Trajectory, path: Tensor | ArrayLike) -> float:
     """Return the largest distance, in 1/FOV, of what is played to the cubic spline through the path's points."""
-    points = np.asarray(path, dtype=np.float64) * np.array(trajectory.acquisition.fov)
+    points = _array(path) * np.array(trajectory.acquisition.fov)
     c = trajectory.points.detach().cpu().double().numpy() * np.array(trajectory.acquisition.fov)
     worst = 0.0
     for given, control in zip(points, c, strict=True):
@@ -147,6 +149,11 @@ def path_residual(trajectory: Trajectory, path: ArrayLike) -> float:
             place = np.take_along_axis(near, distance.argmin(axis=1)[:, None], axis=1)[:, 0]
         worst = max(worst, float(distance.min(axis=1).max()))
     return worst
+
+
+def _array(path: Tensor | ArrayLike) -> np.ndarray:
+    """Return points in double precision."""
+    return torch.as_tensor(path).detach().cpu().double().numpy()
 
 
 def _quarters(k: np.ndarray) -> np.ndarray:
