@@ -163,16 +163,14 @@ def _axes(path: Path, speed: np.ndarray, acceleration: np.ndarray) -> tuple[list
     with np.errstate(divide="ignore", invalid="ignore"):
         most = np.where(excess > 0, room / excess, np.inf).min(axis=(1, 2))
         most = np.minimum(most, np.min((speed[:, None] / size) ** 2, axis=1))
-        most = np.minimum(
-            most, np.where(bend != 0, np.where(size > 0, np.inf, limit / np.abs(bend)), np.inf).min(axis=1)
-        )
-        step = 2 * np.diff(path.arc)[:, None]
+        step, size, bend, limit = 2 * np.diff(path.arc)[:, None], size[:-1], bend[:-1], limit[:-1]
         # u + step a <= next for the lowest a, of each axis
-        whole = size[:-1] - step * bend[:-1]
-        slopes = np.where(whole > 0, size[:-1] / whole, 0.0).tolist()
-        starts = np.where(whole > 0, step * limit[:-1] / whole, np.inf).tolist()
-        highest = np.where(size > 0, step[[*range(len(step)), -1]] * limit / size, np.inf).tolist()
-        falls = np.where(size > 0, step[[*range(len(step)), -1]] * bend / size, 0.0).tolist()
+        whole = size - step * bend
+        slopes = np.where(whole > 0, size / whole, 0.0).tolist()
+        starts = np.where(whole > 0, step * limit / whole, np.inf).tolist()
+        # next <= u + step a for the highest a
+        highest = np.where(size > 0, step * limit / size, np.inf).tolist()
+        falls = np.where(size > 0, step * bend / size, 0.0).tolist()
 
     def back(j: int, following: float) -> float:
         return min(slope * following + start for slope, start in zip(slopes[j], starts[j], strict=True))
