@@ -44,9 +44,10 @@ class Path:
     """Change of the tangent by arc length (point, dim), m."""
 
     @classmethod
-    def through(cls, points: np.ndarray, bounds: Bounds, raster: float) -> "Path":
+    def through(cls, points: np.ndarray, bounds: Bounds, raster: float, **at_rest: bool) -> "Path":
         """Return the cubic spline through points (point, dim), 1/m, on a grid for a raster time, s.
 
+        The ends are at rest as `fastest` has it.
         It raises an `InputError` if the points are all in one place, or the path turns back on itself.
         """
         spline = spline_through(points)
@@ -56,8 +57,10 @@ class Path:
         # the time that is spent here at least, had the speed not to be gained first
         slowness = np.maximum(1 / bounds.speed, np.sqrt(np.linalg.norm(coarse.bend, axis=-1) / bounds.acceleration))
         time = np.concatenate([[0], np.cumsum(np.diff(coarse.arc) * (slowness[1:] + slowness[:-1]) / 2)])
-        n = max(200, math.ceil(_PER_RASTER * time[-1] / raster))
-        return cls._on(spline, np.interp(np.linspace(0, time[-1], n + 1), time, w))
+        w = _evenly(time, w, raster)
+        # and then the time that is spent
+        time = fastest(cls._on(spline, w), bounds, np.ones(len(w)), **at_rest).time
+        return cls._on(spline, _evenly(time, w, raster))
 
     @classmethod
     def _on(cls, spline: CubicSpline, w: np.ndarray) -> "Path":
@@ -80,16 +83,26 @@ class Path:
         return CubicHermiteSpline(self.arc, self.k, self.tangent)
 
 
+def _evenly(time: np.ndarray, w: np.ndarray, raster: float) -> np.ndarray:
+    """Return the values of w (point,), known at some times, s, at even times that are dense for a raster time."""
+    n = max(200, math.ceil(_PER_RASTER * time[-1] / raster))
+    return np.interp(np.linspace(0, time[-1], n + 1), time, w)
+
+
 class Traversal:
     """A traversal of a path, of constant tangential acceleration between two points of its grid."""
 
     def __init__(self, path: Path, squared: np.ndarray) -> None:
         speed = np.sqrt(squared)
-        time = np.concatenate([[0], np.cumsum(2 * np.diff(path.arc) / (speed[1:] + speed[:-1]))])
-        self.duration = float(time[-1])
-        """s."""
-        self._place = CubicHermiteSpline(time, path.arc, speed)
+        self.time = np.concatenate([[0], np.cumsum(2 * np.diff(path.arc) / (speed[1:] + speed[:-1]))])
+        """At the points of the grid (point,), s."""
+        self._place = CubicHermiteSpline(self.time, path.arc, speed)
         self._end = path.arc[-1]
+
+    @property
+    def duration(self) -> float:
+        """Time of the whole, s."""
+        return float(self.time[-1])
 
     def play(self, parts: np.ndarray) -> np.ndarray:
         """Return the arc length, 1/m, at times given in parts of the duration."""

@@ -207,7 +207,8 @@ class _Shot:
     """One shot: its path, and the fastest traversal whose control points keep the limits."""
 
     def __init__(self, points: np.ndarray, judge: _Judge, start_at_rest: bool, end_at_rest: bool) -> None:
-        self._path = Path.through(points, judge.bounds, judge.raster)
+        self._at_rest = {"start_at_rest": start_at_rest, "end_at_rest": end_at_rest}
+        self._path = Path.through(points, judge.bounds, judge.raster, **self._at_rest)
         self._curve = self._path.by_arc
         self._tangent = self._curve.derivative()
         self._rest = (start_at_rest, end_at_rest)
@@ -217,10 +218,7 @@ class _Shot:
     def control_points(self, least: int) -> np.ndarray:
         """Return as few control points (point, dim), 1/m, as keep the limits, but at least so many."""
         for _ in range(_ROUNDS_LIMITS):
-            start_at_rest, end_at_rest = self._rest
-            traversal = fastest(
-                self._path, self._judge.bounds, self._pace, start_at_rest=start_at_rest, end_at_rest=end_at_rest
-            )
+            traversal = fastest(self._path, self._judge.bounds, self._pace, **self._at_rest)
             place = self._place(traversal, least)
             k = self._on_path(place)
             excess = self._excess(k, place)
