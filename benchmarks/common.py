@@ -27,7 +27,17 @@ from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("torch", "finufft", "numpy", "pypulseq", "torchkbnufft", "mri-nufft", "pytorch-finufft", "torchdiffeq")
+PACKAGES = (
+    "torch",
+    "finufft",
+    "numpy",
+    "pypulseq",
+    "torchkbnufft",
+    "mri-nufft",
+    "pytorch-finufft",
+    "torchdiffeq",
+    "mrarbgrad",
+)
 
 Row = dict[str, Any]
 

@@ -18,6 +18,7 @@ from benchmarks import (
     peers,
     physics,
     planted,
+    retiming,
     roofline,
     scaling,
     step,
@@ -178,6 +179,17 @@ def test_foreign_files_are_judged_by_the_limits_of_their_scripts(tmp_path, monke
     assert [row["ours"] for row in foreign.examine(str(script))] == 2 * ["broken: slew rate x"]
 
 
+def test_random_paths_are_retimed_without_a_violation(tmp_path):
+    rows = [row for row in retiming.main(["--quick", "--out", str(tmp_path)]) if row["way"] != "MRArbGrad"]
+    assert [row["paths"] for row in rows[::2]] == ["2 smooth, 2D", "2 any, 2D", "2 smooth, 3D", "2 any, 3D"]
+    for row in rows:
+        assert row["broken"] == 0
+        assert row["max_end"] < 1e-9
+        assert row["max_off"] < (1e-2 if "0.01" in row["way"] else 1e-3)
+        assert row["median_over"] > 0
+    assert written(tmp_path, "retiming")["columns"] == retiming.COLUMNS
+
+
 def test_what_is_no_sequence_says_why(tmp_path):
     script, damaged = tmp_path / "script.py", tmp_path / "damaged.seq"
     damaged.write_text("[VERSION]\n")
@@ -229,7 +241,7 @@ def test_first_light_writes_down_what_failed_and_goes_on(tmp_path):
 
 def test_the_readme_has_a_block_for_each_script():
     text = tables.READMES[0].read_text()
-    for name in ("physics", "physics_single", "physics_grid", "step", "memory", "scaling", "roofline"):
+    for name in ("physics", "physics_single", "physics_grid", "step", "memory", "scaling", "roofline", "retiming"):
         assert f"<!-- table: {name} -->" in text
 
 

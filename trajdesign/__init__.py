@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from trajdesign.reporting.report import draw as draw
     from trajdesign.scanner import Scanner as Scanner
     from trajdesign.trajectories.fitting import fit as fit
+    from trajdesign.trajectories.retiming import retime as retime
     from trajdesign.trajectory import Trajectory as Trajectory
 
 # torch and finufft each bring an OpenMP runtime. By default the idle threads of one spin on the cores that the other
@@ -49,6 +50,7 @@ _HOMES = {
     "project": "physics.projection",
     "psf": "encoding.psf",
     "reconstruct": "measuring.reconstruct",
+    "retime": "trajectories.retiming",
     "scan": "exporting.virtual_scan",
 }
 

@@ -27,11 +27,11 @@ class Bounds:
     limit_norm: LimitNorm
 
     @classmethod
-    def of(cls, acquisition: Acquisition, scanner: Scanner) -> "Bounds":
-        """Return the limits less `DESIGN_MARGIN`."""
+    def of(cls, acquisition: Acquisition, scanner: Scanner, margin: float = DESIGN_MARGIN) -> "Bounds":
+        """Return the limits less a margin, in parts of them."""
         nyquist = 1 / (acquisition.dwell * max(acquisition.fov))
-        speed = (1 - DESIGN_MARGIN) * min(scanner.gamma * scanner.max_gradient, nyquist)
-        return cls(speed, (1 - DESIGN_MARGIN) * scanner.gamma * scanner.max_slew, scanner.limit_norm)
+        speed = (1 - margin) * min(scanner.gamma * scanner.max_gradient, nyquist)
+        return cls(speed, (1 - margin) * scanner.gamma * scanner.max_slew, scanner.limit_norm)
 
     def norm(self, x: float, y: float) -> float:
         """Return what the limits bound: the length of the vector, or its larger component."""

@@ -120,6 +120,39 @@ def placed(
     found: Samples, path: Path | str, scanner: Scanner, given: Given = _NOTHING
 ) -> tuple[Trajectory, tuple[float, float]]:
     """Fit what was read of a file onto the gradient raster, as `load_sampled` does, for whatever nucleus."""
+    k, fov, known, matrix = _located(found, path, given)
+    dwell = _agreed("dwell time", given.dwell, None if found.raster and given.dwell else found.dwell, path)
+    acquisition, wanted = Acquisition(fov, matrix, k.shape[0], k.shape[1], dwell), torch.from_numpy(k)
+    if found.raster is not None:
+        return _on_raster(wanted, found.raster, acquisition, scanner, Path(path)), (0.0, 0.0)
+    trajectory = fit(wanted, acquisition, scanner, Path(path).stem)
+    residual = fit_residual(trajectory, wanted)
+    if known is None:  # what is played around the samples is to fit too
+        reach = trajectory.points.abs().amax(dim=(0, 1)).numpy() * fov
+        holds = tuple(map(max, matrix, smallest_matrix(reach)))
+        trajectory = replace(trajectory, acquisition=replace(acquisition, matrix=holds))
+    return trajectory, residual
+
+
+def path_of(found: Samples | Trajectory, path: Path | str, given: Given = _NOTHING) -> np.ndarray:
+    """Return points along the path of each shot of a file (shot, point, dim), 1/m, whatever its times.
+
+    It raises what `load_sampled` does of the unit, the field of view and the matrix.
+    """
+    if isinstance(found, Trajectory):
+        control = found.points.numpy()
+    else:
+        control, *_ = _located(found, path, given)
+        if found.raster is None:
+            return control
+    played: np.ndarray = (control[:, 1:] + control[:, :-1]) / 2  # at the gradient samples
+    return played
+
+
+def _located(
+    found: Samples, path: Path | str, given: Given
+) -> tuple[np.ndarray, tuple[float, ...], tuple[int, ...] | None, tuple[int, ...]]:
+    """Return k (shot, sample, dim), 1/m, the field of view, the matrix where it is known, and one that holds k."""
     unit = _agreed("k unit", given.k_unit, found.unit, path)
     if unit not in _K_UNITS:
         raise ConfigError(f"k unit {unit!r} is unknown; it is one of {', '.join(_K_UNITS)}.")
@@ -137,17 +170,7 @@ def placed(
             f"{path}: k in {unit} reaches {max(extent):.4g}/FOV, which does not fit a matrix of {max(matrix)}; "
             f"is the unit right? Choices: {', '.join(_K_UNITS)}."
         )
-    dwell = _agreed("dwell time", given.dwell, None if found.raster and given.dwell else found.dwell, path)
-    acquisition, wanted = Acquisition(tuple(fov), matrix, k.shape[0], k.shape[1], dwell), torch.from_numpy(k)
-    if found.raster is not None:
-        return _on_raster(wanted, found.raster, acquisition, scanner, Path(path)), (0.0, 0.0)
-    trajectory = fit(wanted, acquisition, scanner, Path(path).stem)
-    residual = fit_residual(trajectory, wanted)
-    if known is None:  # what is played around the samples is to fit too
-        reach = trajectory.points.abs().amax(dim=(0, 1)).numpy() * fov
-        holds = tuple(map(max, matrix, smallest_matrix(reach)))
-        trajectory = replace(trajectory, acquisition=replace(acquisition, matrix=holds))
-    return trajectory, residual
+    return k, tuple(fov), known, matrix
 
 
 def _in_metres(
