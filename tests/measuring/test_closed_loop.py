@@ -17,7 +17,9 @@ from trajdesign.learning.trained import TrainedRun
 from trajdesign.measuring import solving
 from trajdesign.measuring.geometry import k_of
 from trajdesign.measuring.reconstruct import reconstruct
+from trajdesign.pulseq.reader import player
 from trajdesign.reconstruction.coils import calibration_scan, smooth_maps
+from trajdesign.trajectories.formats import mrd
 
 N, N_COILS, CORRELATION, LEVEL, N_SCANS = 24, 16, 0.6, 0.01, 3
 SETTINGS = [
@@ -63,7 +65,9 @@ def exported(run, name, path, **more):
     return path
 
 
-@pytest.mark.parametrize(("name", "network"), [*((name, "unrolled") for name in OPTIONS), ("gre_2d", "unet"), ("se_2d", "espirit")])
+@pytest.mark.parametrize(
+    ("name", "network"), [*((name, "unrolled") for name in OPTIONS), ("gre_2d", "unet"), ("se_2d", "espirit")]
+)
 def test_without_noise_the_image_is_that_of_the_scan(learned, tmp_path, name, network):
     if network == "espirit":
         pytest.importorskip("sigpy", reason="the extra espirit is not installed")
@@ -79,6 +83,44 @@ def test_without_noise_the_image_is_that_of_the_scan(learned, tmp_path, name, ne
     assert found.facts["n_coils"] == N_COILS
     assert found.facts["coil_maps"]["lines"] == N
     assert found.facts["n_averages"] == (4 if name == "ute_2d" else 2)  # there of half pulses
+
+
+def sampled(volume, k, steps):
+    """Return k-space (coil, sample) of a volume (coil, z, y, x) at k (sample, 3), 1/m, by exact sums; steps in m."""
+    x, y, z = (
+        np.exp(-2j * np.pi * k[:, axis, None] * (np.arange(n) - n // 2) * steps[axis])
+        for axis, n in enumerate(volume.shape[:0:-1])
+    )
+    return np.einsum("czyx,sz,sy,sx->cs", volume, z, y, x, optimize=True)
+
+
+def test_a_stack_gives_what_the_run_promises_of_each_slice(learned, tmp_path):
+    """Virtual scans are of slices: here a volume is sampled by exact sums, in the order of playing."""
+    run, n, thickness = learned("unrolled"), 4, 4e-3
+    table = {"kind": "gre_3d", **SEQUENCE, "n_partitions": n, "partition_thickness": thickness}
+    export(RunFolder(run).trajectory(), tmp_path / "x.seq", options={"sequence": table}, run=run)
+    trained = TrainedRun.load(run)
+    acquisition = trained.trajectory.acquisition
+    data = {**trained.config.data, "n_coils": N_COILS, "n_test": n}
+    slices = [torch.as_tensor(one) for one in plugins.build("data", data, acquisition, "test")]
+    volume = torch.stack(slices, dim=1).numpy().astype(complex)
+
+    file, readouts = player.read(tmp_path / "x.seq"), []
+    for number, (adc, k) in enumerate(zip(file.adcs, file.k, strict=True)):
+        if file.label("NOISE")[number]:
+            signal, k = np.zeros((N_COILS, adc.count)), np.zeros((adc.count, 3))
+        else:  # the receiver follows the phase of the pulses
+            signal = sampled(volume, k, (*acquisition.voxel, thickness))
+        readouts.append(mrd.Readout(signal.astype(np.complex64), k[:, :2]))
+    mrd.write(tmp_path / "raw.h5", readouts, acquisition, trained.trajectory.scanner, slice_thickness=thickness)
+
+    found = reconstruct(tmp_path / "raw.h5", run=run, seq=tmp_path / "x.seq", out=tmp_path / "out")
+    assert (found.facts["n_slices"], found.facts["n_averages"], found.facts["coil_maps"]["lines"]) == (n, 2, N)
+    assert found.facts["warnings"] == []
+    wanted = [trained.promised(one)[0, 0].detach().numpy() for one in slices]
+    errors = [nrmse(image, one) for image, one in zip(found.images["network"][0], wanted, strict=True)]
+    assert max(errors) < 1e-5
+    assert nrmse(wanted[0], wanted[1]) > 0.1  # they are not all alike
 
 
 def dense(encoding):
