@@ -1,6 +1,8 @@
 """The whole loop for each template: learned, exported, scanned by 16 coils, and reconstructed again."""
 
+import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 from tests.measuring.test_reconstruct import nrmse
 from trajdesign import plugins
 from trajdesign.config.models import load_config
+from trajdesign.errors import InputError
 from trajdesign.exporting import virtual_scan
 from trajdesign.exporting.proof import export
 from trajdesign.learning.optimize import optimize
@@ -80,9 +83,30 @@ def test_without_noise_the_image_is_that_of_the_scan(learned, tmp_path, name, ne
     assert found.images["network"].shape == (1, n_slices, N, N)
     assert max(nrmse(image, wanted) for image in found.images["network"][0]) < 1e-5
     assert found.facts["warnings"] == []
+    assert found.facts["is_export"]
     assert found.facts["n_coils"] == N_COILS
     assert found.facts["coil_maps"]["lines"] == N
     assert found.facts["n_averages"] == (4 if name == "ute_2d" else 2)  # there of half pulses
+
+
+def test_the_signature_tells_whether_the_file_is_an_export_of_the_run(learned, tmp_path):
+    run, out = tmp_path / "run", {"out": tmp_path / "out", "overwrite": True}
+    shutil.copytree(learned("unet"), run, ignore=shutil.ignore_patterns("exports.json"))
+    trajectory = RunFolder(run).trajectory()
+    for name, n, points in (("x", 1, 1.0), ("y", 2, 1.0), ("z", 1, 0.97)):
+        played = trajectory.with_points(trajectory.points * points)
+        export(played, tmp_path / f"{name}.seq", options={"sequence": {"n_dummies": n}})
+    virtual_scan.scan(tmp_path / "x.seq", run=run, out=tmp_path / "scan")
+    raw = tmp_path / "scan" / "raw.h5"
+    assert reconstruct(raw, run=run, seq=tmp_path / "x.seq", **out).facts["is_export"] is None  # it tells of none
+    export(trajectory, run / "mine.seq", options={"sequence": {"n_dummies": 1}}, run=run)
+    found = reconstruct(raw, run=run, **out).facts
+    assert found["is_export"] is True
+    assert json.loads((tmp_path / "out" / "reconstruct.json").read_text())["is_export"] is True
+    assert reconstruct(raw, run=run, seq=tmp_path / "y.seq", **out).facts["is_export"] is False
+    assert reconstruct(raw, seq=tmp_path / "x.seq", **out).facts["is_export"] is None
+    with pytest.raises(InputError, match=r"By its signature it is none of the run's exports: mine\.seq"):
+        reconstruct(raw, run=run, seq=tmp_path / "z.seq", **out)
 
 
 def sampled(volume, k, steps):

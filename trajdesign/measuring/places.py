@@ -17,6 +17,7 @@ from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.exporting import reception
 from trajdesign.files.arrays import read_npz
+from trajdesign.learning.run_folder import RunFolder
 from trajdesign.learning.trained import TrainedRun
 from trajdesign.measuring import assignment, delays, geometry, solving
 from trajdesign.measuring.assignment import Assigned
@@ -38,6 +39,12 @@ def played_by(run: Path) -> Path | None:
         names = ", ".join(path.name for path in found)
         raise ConfigError(f"{run} holds {len(found)} Pulseq files ({names}); tell with seq which one was played.")
     return found[0] if found else None
+
+
+def is_export(found: Assigned, run: Path | str | None) -> bool | None:
+    """Tell by its signature whether what was played is a file that a run tells of; None without a file or exports."""
+    noted = [] if run is None else RunFolder(run).exports()
+    return found.whole.md5 in {one.signature for one in noted} if found.whole is not None and noted else None
 
 
 def by_file(
@@ -153,7 +160,11 @@ def _require_same_k(found: Assigned, trained: TrainedRun, seq: Path, run: Path |
     error = max(reception.distance(k, wanted, found.acquisition) for k in told)
     limit = MAX_K_ERROR_FOV if factor == 1 else 0.05
     if not error <= limit:
+        others = ""
+        if run is not None and is_export(found, run) is False:
+            names = ", ".join(dict.fromkeys(one.file for one in RunFolder(run).exports()))
+            others = f" By its signature it is none of the run's exports: {names}."
         raise InputError(
             f"k in {seq} is up to {error:.3g}/FOV from that of {run}, more than the {limit:g}/FOV of an export: it is "
-            "another run's, or does not play it."
+            f"another run's, or does not play it.{others}"
         )
