@@ -54,7 +54,11 @@ def by_file(
     run: Path | str | None,
     response: plugins.Table,
 ) -> tuple[Assigned, list[Encoding]]:
-    """Return the samples in their places, and the encoding of each slice, under a response of the gradient system."""
+    """Return the samples in their places, and the encoding of each slice, under a response of the gradient system.
+
+    Averages have been averaged already: the phase of the field at the isocentre is taken off their mean, and k is the
+    mean of theirs. That of a stack's slices is the partitions', one after the other, which sample the same in plane.
+    """
     acting = Response(response)
     as_trained = trained is not None and trained.config.response == response
     if seq is None:
@@ -108,7 +112,11 @@ def by_k(measured: Measurement, path: Path) -> tuple[Assigned, list[Encoding]]:
 def _without(found: Assigned, factor: NDArray[np.complexfloating]) -> Assigned:
     """Return samples without a known factor ([slice,] shot, sample) of all coils."""
     of_coils = torch.from_numpy(factor if factor.ndim == 2 else factor[:, None])
-    return replace(found, kspace=(found.kspace.to(torch.complex128) / of_coils).to(torch.complex64))
+    kspace, stack = found.kspace, found.stack
+    if stack is not None:  # each partition has a factor of its own
+        kspace = torch.from_numpy(stack.partitions(kspace.numpy()))
+    kspace = (kspace.to(torch.complex128) / of_coils).to(torch.complex64)
+    return replace(found, kspace=kspace if stack is None else torch.from_numpy(stack.slices(kspace.numpy())))
 
 
 def delay_of(
