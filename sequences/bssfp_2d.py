@@ -20,6 +20,7 @@ def build(
     flip_angle_deg: float = 40.0,
     slice_thickness: float = 5e-3,
     tr: float | None = None,
+    n_averages: int = 1,
     n_dummies: int = 64,
     noise_scan: bool = False,
     calibration: int = 0,
@@ -38,6 +39,8 @@ def build(
         Thickness of the slice, m.
     tr
         Repetition time, s; shortest if None.
+    n_averages
+        How often all shots are played, one time after the other (label ``AVG``).
     n_dummies
         Repetitions without ADC before the first shot.
     noise_scan
@@ -60,8 +63,8 @@ def build(
     parts.require_dims("bssfp_2d", trajectory, 2)
     parts.require_plausible(
         longest_tr=0.2,
-        flip_angle_deg=flip_angle_deg, slice_thickness=slice_thickness, tr=tr, n_dummies=n_dummies,
-        bridge_slew=bridge_slew, rf_duration=rf_duration,
+        flip_angle_deg=flip_angle_deg, slice_thickness=slice_thickness, tr=tr, n_averages=n_averages,
+        n_dummies=n_dummies, bridge_slew=bridge_slew, rf_duration=rf_duration,
     )  # fmt: skip
     scanner, n_shots = trajectory.scanner, trajectory.acquisition.n_shots
     sequence = pp.Sequence(parts.system(scanner))
@@ -92,12 +95,14 @@ def build(
     )  # fmt: skip
     sequence.add_block(*first.turned(math.pi), *segment("start"))
     sequence.add_block(balance, pp.make_delay(parts.ceil(tr / 2 - first.duration, raster)))
-    for count in range(n_dummies + n_shots):
-        phase, is_dummy, shot = math.pi * (count % 2), count < n_dummies, (count - n_dummies) % n_shots
+    for count in range(n_dummies + n_averages * n_shots):
+        phase, is_dummy = math.pi * (count % 2), count < n_dummies
+        average, shot = divmod(count - n_dummies, n_shots)
         sequence.add_block(*pulse.turned(phase), *segment(shot, is_dummy))
         events = shots.gradients(shot)
         if not is_dummy:
-            events = [*events, shots.sampled(phase), pp.make_label("LIN", "SET", shot)]
+            labels = [pp.make_label("LIN", "SET", shot), *parts.average_label(average, n_averages)]
+            events = [*events, shots.sampled(phase), *labels]
         sequence.add_block(*events)
         parts.add_wait(sequence, round(wait_tr, 9))
     parts.add_definitions(

@@ -116,8 +116,7 @@ def build(
             events = shots.gradients(shot)
             if not is_dummy:
                 labels = [pp.make_label("LIN", "SET", shot), pp.make_label("SLC", "SET", number)]
-                labels += [pp.make_label("AVG", "SET", average)] if n_averages > 1 else []
-                events = [*events, shots.sampled(phase), *labels]
+                events = [*events, shots.sampled(phase), *labels, *parts.average_label(average, n_averages)]
             sequence.add_block(*events)
             parts.add_wait(sequence, wait_tr)
     parts.add_definitions(

@@ -22,6 +22,7 @@ def build(
     partition_thickness: float = 4e-3,
     te: float | None = None,
     tr: float | None = None,
+    n_averages: int = 1,
     n_dummies: int = 16,
     noise_scan: bool = False,
     calibration: int = 0,
@@ -47,6 +48,8 @@ def build(
         None.
     tr
         Repetition time, s; shortest if None.
+    n_averages
+        How often all shots are played, one time after the other (label ``AVG``).
     n_dummies
         Repetitions without ADC before the first shot.
     noise_scan
@@ -71,7 +74,8 @@ def build(
     parts.require_plausible(
         longest_tr=1.0,
         flip_angle_deg=flip_angle_deg, n_partitions=n_partitions, partition_thickness=partition_thickness, te=te, tr=tr,
-        n_dummies=n_dummies, spoiler_cycles=spoiler_cycles, bridge_slew=bridge_slew, rf_duration=rf_duration,
+        n_averages=n_averages, n_dummies=n_dummies, spoiler_cycles=spoiler_cycles, bridge_slew=bridge_slew,
+        rf_duration=rf_duration,
     )  # fmt: skip
     scanner, acquisition = trajectory.scanner, trajectory.acquisition
     if acquisition.n_dims == 3:
@@ -109,10 +113,11 @@ def build(
         bridge_slew=bridge_slew, n_partitions=calibration if acquisition.n_dims == 3 else n_partitions,
     )  # fmt: skip
     phase_deg = 0.0
-    for count in range(n_dummies + n_partitions * acquisition.n_shots):
+    for count in range(n_dummies + n_averages * n_partitions * acquisition.n_shots):
         phase_deg = (phase_deg + count * parts.RF_SPOILING_DEG) % 360
         phase, is_dummy = math.radians(phase_deg), count < n_dummies
-        partition, shot = divmod(max(count - n_dummies, 0), acquisition.n_shots)
+        number, shot = divmod(max(count - n_dummies, 0), acquisition.n_shots)
+        average, partition = divmod(number, n_partitions)
         scales = (encoding[partition] - pulse.after) / before, (spoiler - encoding[partition]) / after
         sequence.add_block(*pulse.turned(phase), *segment(shot, None if is_apart else partition, is_dummy))
         parts.add_wait(sequence, wait_te)
@@ -120,8 +125,8 @@ def build(
             sequence.add_block(pp.scale_grad(encode, scales[0]), pp.make_delay(time_encode))
         events = shots.gradients(shot, *([] if is_apart else scales))
         if not is_dummy:
-            labels = pp.make_label("LIN", "SET", shot), pp.make_label("PAR", "SET", partition)
-            events = [*events, shots.sampled(phase), *labels]
+            labels = [pp.make_label("LIN", "SET", shot), pp.make_label("PAR", "SET", partition)]
+            events = [*events, shots.sampled(phase), *labels, *parts.average_label(average, n_averages)]
         sequence.add_block(*events)
         if is_apart:
             sequence.add_block(pp.scale_grad(rewind, scales[1]), pp.make_delay(time_rewind))

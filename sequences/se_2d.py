@@ -19,6 +19,7 @@ def build(
     slice_thickness: float = 5e-3,
     te: float | None = None,
     tr: float | None = None,
+    n_averages: int = 1,
     n_dummies: int = 0,
     noise_scan: bool = False,
     calibration: int = 0,
@@ -39,6 +40,8 @@ def build(
         Echo time, s: that of the spin echo, and of the sample nearest to k = 0; shortest if None.
     tr
         Repetition time, s; shortest if None.
+    n_averages
+        How often all shots are played, one time after the other (label ``AVG``).
     n_dummies
         Repetitions without ADC before the first shot.
     noise_scan
@@ -64,8 +67,8 @@ def build(
     """
     parts.require_dims("se_2d", trajectory, 2)
     parts.require_plausible(
-        slice_thickness=slice_thickness, te=te, tr=tr, n_dummies=n_dummies, crusher_cycles=crusher_cycles,
-        spoiler_cycles=spoiler_cycles, bridge_slew=bridge_slew, rf_duration=rf_duration,
+        slice_thickness=slice_thickness, te=te, tr=tr, n_averages=n_averages, n_dummies=n_dummies,
+        crusher_cycles=crusher_cycles, spoiler_cycles=spoiler_cycles, bridge_slew=bridge_slew, rf_duration=rf_duration,
     )  # fmt: skip
     scanner, n_shots, raster = trajectory.scanner, trajectory.acquisition.n_shots, trajectory.scanner.block_raster
     sequence = pp.Sequence(parts.system(scanner))
@@ -99,15 +102,17 @@ def build(
         sequence, trajectory, segment, n_lines=calibration, slab=slice_thickness, rf_duration=rf_duration,
         bridge_slew=bridge_slew,
     )  # fmt: skip
-    for count in range(n_dummies + n_shots):
-        is_dummy, shot = count < n_dummies, (count - n_dummies) % n_shots
+    for count in range(n_dummies + n_averages * n_shots):
+        is_dummy = count < n_dummies
+        average, shot = divmod(count - n_dummies, n_shots)
         sequence.add_block(*excitation.turned(0.0), *segment(shot, is_dummy))
         sequence.add_block(before, pp.make_delay(crushing + wait_pulse))
         sequence.add_block(*refocusing.turned(math.pi / 2))
         parts.add_wait(sequence, wait_echo)
         events = shots.gradients(shot)
         if not is_dummy:
-            events = [*events, shots.sampled(0.0), pp.make_label("LIN", "SET", shot)]
+            labels = [pp.make_label("LIN", "SET", shot), *parts.average_label(average, n_averages)]
+            events = [*events, shots.sampled(0.0), *labels]
         sequence.add_block(*events)
         parts.add_wait(sequence, wait_tr)
     parts.add_definitions(

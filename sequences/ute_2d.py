@@ -23,6 +23,7 @@ def build(
     flip_angle_deg: float = 10.0,
     slice_thickness: float = 5e-3,
     tr: float | None = None,
+    n_averages: int = 1,
     n_dummies: int = 16,
     noise_scan: bool = False,
     calibration: int = 0,
@@ -44,6 +45,8 @@ def build(
         Thickness of the slice, and over which the spoiler's turns of phase are counted, m.
     tr
         Repetition time, s; shortest if None.
+    n_averages
+        How often all shots are played, one time after the other (label ``AVG``).
     n_dummies
         Repetitions without ADC before the first shot.
     noise_scan
@@ -68,8 +71,8 @@ def build(
     parts.require_dims("ute_2d", trajectory, *((2,) if pulse == "half" else (2, 3)))
     parts.require_plausible(
         longest_tr=1.0,
-        flip_angle_deg=flip_angle_deg, slice_thickness=slice_thickness, tr=tr, n_dummies=n_dummies,
-        spoiler_cycles=spoiler_cycles, bridge_slew=bridge_slew, rf_duration=rf_duration,
+        flip_angle_deg=flip_angle_deg, slice_thickness=slice_thickness, tr=tr, n_averages=n_averages,
+        n_dummies=n_dummies, spoiler_cycles=spoiler_cycles, bridge_slew=bridge_slew, rf_duration=rf_duration,
     )  # fmt: skip
     scanner, acquisition = trajectory.scanner, trajectory.acquisition
     away = float(trajectory.k_adc[:, 0].detach().norm(dim=-1).max()) * max(acquisition.fov)
@@ -105,15 +108,16 @@ def build(
     )  # fmt: skip
     signs = (1.0, -1.0) if pulse == "half" else (1.0,)
     phase_deg = 0.0
-    for count in range(n_dummies + acquisition.n_shots):
+    for count in range(n_dummies + n_averages * acquisition.n_shots):
         phase_deg = (phase_deg + count * parts.RF_SPOILING_DEG) % 360
-        phase, is_dummy, shot = math.radians(phase_deg), count < n_dummies, (count - n_dummies) % acquisition.n_shots
+        phase, is_dummy = math.radians(phase_deg), count < n_dummies
+        average, shot = divmod(count - n_dummies, acquisition.n_shots)
         for number, sign in enumerate(signs):
             sequence.add_block(*excitation.turned(phase, sign=sign), *segment(shot, is_dummy, sign))
             events = shots.gradients(shot, prephaser=sign)
             if not is_dummy:
-                labels = pp.make_label("LIN", "SET", shot), pp.make_label("SET", "SET", number)
-                events = [*events, shots.sampled(phase), *labels]
+                labels = [pp.make_label("LIN", "SET", shot), pp.make_label("SET", "SET", number)]
+                events = [*events, shots.sampled(phase), *labels, *parts.average_label(average, n_averages)]
             sequence.add_block(*events)
             parts.add_wait(sequence, wait_tr)
     positions = [0.0] if pulse == "half" else []

@@ -48,6 +48,7 @@ def shown(shape=(2, 3, 8, 12), names=tuple(LABELS), **facts):
         "run": "runs/brain",
         "stage": "learned",
         "seq": "x.seq",
+        "is_export": True,
         "k": None,
         "command": f"trajdesign reconstruct '{HOSTILE}' --out o --force",
         "dicom": None,
@@ -144,6 +145,9 @@ def test_the_facts_are_told():
     assert "in the folder dicom" in table
     assert "no DICOM is written: x." in told(dicom="no DICOM is written: x.")
     assert "2.25 µs (x) and 3.00 µs (y) later than told, by sharpness" in told(delay=DELAY)
+    assert "an export of the run, by" in table
+    assert "by its signature no export" in told(is_export=False)
+    assert "signature" not in told(is_export=None)
     without = told(run=None, stage=None, n_noise_samples=0)
     assert "Run" not in without
     assert "noise scan" not in without

@@ -37,11 +37,19 @@ class Stack:
 
     def slices(self, kspace: NDArray[np.complex64]) -> NDArray[np.complex64]:
         """Return k-space (frame, slice, ...) of k-space (frame, partition, ...), the lowest z first."""
+        found: NDArray[np.complex64] = np.einsum("zp,fp...->fz...", self._waves / len(self.numbers), kspace)
+        return found.astype(np.complex64)
+
+    def partitions(self, kspace: NDArray[np.complex64]) -> NDArray[np.complex64]:
+        """Return k-space (frame, partition, ...) of which `slices` makes k-space (frame, slice, ...)."""
+        found: NDArray[np.complex64] = np.einsum("zp,fz...->fp...", self._waves.conj(), kspace)
+        return found.astype(np.complex64)
+
+    @property
+    def _waves(self) -> NDArray[np.complex64]:
         n = len(self.numbers)
         turns = np.outer(np.arange(n) - n // 2, self.numbers) / n
-        matrix = (np.exp(2j * math.pi * turns) / n).astype(np.complex64)
-        found: NDArray[np.complex64] = np.einsum("zp,fp...->fz...", matrix, kspace)
-        return found
+        return np.exp(2j * math.pi * turns).astype(np.complex64)
 
 
 def as_slices(file: SeqFile, imaging: NDArray[np.bool_], path: Path) -> tuple[SeqFile, bool]:

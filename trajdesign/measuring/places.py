@@ -17,6 +17,7 @@ from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.exporting import reception
 from trajdesign.files.arrays import read_npz
+from trajdesign.learning.run_folder import RunFolder
 from trajdesign.learning.trained import TrainedRun
 from trajdesign.measuring import assignment, delays, geometry, solving
 from trajdesign.measuring.assignment import Assigned
@@ -40,6 +41,12 @@ def played_by(run: Path) -> Path | None:
     return found[0] if found else None
 
 
+def is_export(found: Assigned, run: Path | str | None) -> bool | None:
+    """Tell by its signature whether what was played is a file that a run tells of; None without a file or exports."""
+    noted = [] if run is None else RunFolder(run).exports()
+    return found.whole.md5 in {one.signature for one in noted} if found.whole is not None and noted else None
+
+
 def by_file(
     measured: Measurement,
     seq: Path | None,
@@ -47,7 +54,11 @@ def by_file(
     run: Path | str | None,
     response: plugins.Table,
 ) -> tuple[Assigned, list[Encoding]]:
-    """Return the samples in their places, and the encoding of each slice, under a response of the gradient system."""
+    """Return the samples in their places, and the encoding of each slice, under a response of the gradient system.
+
+    Averages have been averaged already: the phase of the field at the isocentre is taken off their mean, and k is the
+    mean of theirs. That of a stack's slices is the partitions', one after the other, which sample the same in plane.
+    """
     acting = Response(response)
     as_trained = trained is not None and trained.config.response == response
     if seq is None:
@@ -101,7 +112,11 @@ def by_k(measured: Measurement, path: Path) -> tuple[Assigned, list[Encoding]]:
 def _without(found: Assigned, factor: NDArray[np.complexfloating]) -> Assigned:
     """Return samples without a known factor ([slice,] shot, sample) of all coils."""
     of_coils = torch.from_numpy(factor if factor.ndim == 2 else factor[:, None])
-    return replace(found, kspace=(found.kspace.to(torch.complex128) / of_coils).to(torch.complex64))
+    kspace, stack = found.kspace, found.stack
+    if stack is not None:  # each partition has a factor of its own
+        kspace = torch.from_numpy(stack.partitions(kspace.numpy()))
+    kspace = (kspace.to(torch.complex128) / of_coils).to(torch.complex64)
+    return replace(found, kspace=kspace if stack is None else torch.from_numpy(stack.slices(kspace.numpy())))
 
 
 def delay_of(
@@ -153,7 +168,11 @@ def _require_same_k(found: Assigned, trained: TrainedRun, seq: Path, run: Path |
     error = max(reception.distance(k, wanted, found.acquisition) for k in told)
     limit = MAX_K_ERROR_FOV if factor == 1 else 0.05
     if not error <= limit:
+        others = ""
+        if run is not None and is_export(found, run) is False:
+            names = ", ".join(dict.fromkeys(one.file for one in RunFolder(run).exports()))
+            others = f" By its signature it is none of the run's exports: {names}."
         raise InputError(
             f"k in {seq} is up to {error:.3g}/FOV from that of {run}, more than the {limit:g}/FOV of an export: it is "
-            "another run's, or does not play it."
+            f"another run's, or does not play it.{others}"
         )

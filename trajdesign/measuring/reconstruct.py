@@ -45,14 +45,15 @@ class Reconstructed:
         Of each reconstruction, ``network`` (with a run), ``cg_sense`` and ``adjoint``: (frame, slice, y, x), real, as
         bright as the data make them.
     facts
-        What ``reconstruct.json`` holds: the files, the numbers of the measurement, and the verdict: ``residual`` of
-        each reconstruction, ||A x - y|| / ||y||, ``total``, ``of_shots`` and ``over_time`` in the shot; ``promised``,
-        what the same reconstruction leaves of data that its own image gives, in all, and ``promised_parts`` of it;
-        ``noise``, the part of the data that is noise, and ``noise_parts``; ``delay`` of each axis that was reckoned
-        with, s, and how it was found; ``coil_maps``: how those of ``cg_sense`` and of the ``network`` were made, the
-        file of the ``calibration`` that they are from (None: the measurement itself), and how many ``lines`` of it;
-        ``warnings``, one sentence each; ``dicom``, why there are no DICOM files, or None; and the ``command`` that does
-        it again.
+        What ``reconstruct.json`` holds: the files; ``is_export``, whether by its signature the Pulseq file is an export
+        that the run tells of, None where nothing tells; the numbers of the measurement; and the verdict: ``residual``
+        of each reconstruction, ||A x - y|| / ||y||, ``total``, ``of_shots`` and ``over_time`` in the shot;
+        ``promised``, what the same reconstruction leaves of data that its own image gives, in all, and
+        ``promised_parts`` of it; ``noise``, the part of the data that is noise, and ``noise_parts``; ``delay`` of each
+        axis that was reckoned with, s, and how it was found; ``coil_maps``: how those of ``cg_sense`` and of the
+        ``network`` were made, the file of the ``calibration`` that they are from (None: the measurement itself), and
+        how many ``lines`` of it; ``warnings``, one sentence each; ``dicom``, why there are no DICOM files, or None; and
+        the ``command`` that does it again.
     """
 
     images: dict[str, NDArray[np.float32]]
@@ -184,6 +185,7 @@ def reconstruct(
             "run": None if run is None else str(run),
             "stage": None if trained is None else trained.stage,
             "seq": None if seq is None else str(seq),
+            "is_export": places.is_export(found, run),
             "k": f"{raw} ({unit})" if is_own else None if k is None else str(k),
             "off_resonance": None,
             "noise_scan": None if noise is None else str(noise),

@@ -103,9 +103,11 @@ def _rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     maps, fewer = facts["coil_maps"], facts["n_virtual_coils"] < facts["n_coils"]
     compressed = f", compressed to {facts['n_virtual_coils']}" if fewer else ""
     calibrated = f"{maps['lines']} lines of {maps['calibration']} ({maps['cg_sense']})" if maps["calibration"] else ""
+    exported = {True: "an export of the run, by its signature", False: "by its signature no export of the run"}
     rows = [
         ("Raw data", f"{facts['raw']} ({facts['kind']})"),
         *((heading, str(facts[name])) for name, heading in files.items() if facts[name] is not None),
+        ("Played", exported.get(facts["is_export"], "")),
         ("Scanner", facts["system"]),
         ("Coils", f"{facts['n_coils']}{compressed}"),
         ("Coil maps", calibrated or "of the measurement itself"),

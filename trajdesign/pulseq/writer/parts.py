@@ -235,6 +235,11 @@ def add_noise_scan(sequence: pp.Sequence, shots: Shots, segment: Segments) -> No
     sequence.add_block(pp.make_delay(duration), pp.make_label("NOISE", "SET", 0))
 
 
+def average_label(average: int, n_averages: int) -> list[SimpleNamespace]:
+    """Return the label ``AVG`` of an ADC event; none where each shot is played once."""
+    return [pp.make_label("AVG", "SET", average)] if n_averages > 1 else []
+
+
 def interleaved(n_slices: int) -> list[int]:
     """Return the order in which slices are excited: every second one first."""
     return [*range(0, n_slices, 2), *range(1, n_slices, 2)]
