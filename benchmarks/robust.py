@@ -1,0 +1,172 @@
+"""What it is worth to train for a scan that goes otherwise than asked: delays, gains, and another site's response.
+
+Given are two responses in the format of the response ``girf``: the one that is believed, and that of the other site.
+For each pattern a trajectory and a network are learned on the embedded data without errors, and with all of them drawn
+anew in each step; both are then tested under errors of given sizes, of which the reconstruction knows nothing. Nothing
+is timed.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.common import RESULTS, Row, machine, say, table, version
+from trajdesign import plugins
+from trajdesign.config.models import load_config
+from trajdesign.learning.evaluation import evaluate
+from trajdesign.learning.optimize import optimize
+from trajdesign.learning.trained import TrainedRun
+from trajdesign.physics.perturbation import Perturbations
+
+SHOTS = {"spiral": 6, "radial": 24}
+SETTINGS = ["acquisition.n_samples=600", "data.n_coils=4", "training.validations=4", "training.noise=0.005"]
+SETTINGS += ["reconstructor.channels=8", "data.n_val=8"]
+#: Largest errors: delay, s, and gain, as a part. The curves have so many points.
+DELAY, GAIN, POINTS = 5e-6, 0.02, 9
+#: Curves: in which unit, how large, and the perturbation of an error of that size.
+CURVES: dict[str, tuple[str, float, Any]] = {
+    "delay of both axes": ("µs", 1e6 * DELAY, lambda x: {"delay": {"delays": [1e-6 * x], "spread": 0.0}}),
+    "delay of x": ("µs", 1e6 * DELAY, lambda x: {"delay": {"delays": [1e-6 * x, 0.0, 0.0], "spread": 0.0}}),
+    "gain of both axes": ("%", 100 * GAIN, lambda x: {"gain": {"gains": [0.01 * x], "spread": 0.0}}),
+    "gain of x": ("%", 100 * GAIN, lambda x: {"gain": {"gains": [0.01 * x, 0.0, 0.0], "spread": 0.0}}),
+}
+WITHOUT, WITH = "without errors", "with errors"
+COLUMNS = {
+    "pattern": "start",
+    "seed": "seed",
+    "error": "error",
+    "plain_nominal": "trained without: no error, dB",
+    "plain": "with it, dB",
+    "robust_nominal": "trained with: no error, dB",
+    "robust": "with it, dB",
+    "plain_loss": "lost without, dB",
+    "robust_loss": "lost with, dB",
+    "part": "with / without",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> list[Row]:
+    """Run the comparison; returns the rows of the table."""
+    options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    options.add_argument("believed", type=Path, help="response that is believed, .npz")
+    options.add_argument("other", type=Path, help="response of the other site, .npz")
+    options.add_argument("--matrix", type=int, default=64)
+    options.add_argument("--images", type=int, default=200, help="to train on")
+    options.add_argument("--tests", type=int, default=24, help="to test on")
+    options.add_argument("--epochs", type=int, default=8)
+    options.add_argument("--seeds", type=int, default=1)
+    options.add_argument("--out", type=Path, default=RESULTS, help="folder for the JSON and Markdown files")
+    options.add_argument("--figure", type=Path, help="of the curves of the first seed")
+    settings = options.parse_args(arguments)
+    facts, found = machine(), list[Row]()
+    for seed in range(settings.seeds):
+        for pattern in SHOTS:
+            for training in (WITHOUT, WITH):
+                with tempfile.TemporaryDirectory() as folder:
+                    found += tested(pattern, training, seed, settings, Path(folder))
+            save(found, settings, facts)
+    if settings.figure:
+        draw([row for row in found if row["seed"] == 0], settings.figure)
+    return losses(found)
+
+
+def tested(pattern: str, training: str, seed: int, settings: argparse.Namespace, folder: Path) -> list[Row]:
+    """Learn without errors or with, and return the PSNR (dB) under each error of the curves, and of the other site."""
+    paths = {name: json.dumps(str(getattr(settings, name).resolve())) for name in ("believed", "other")}
+    given = [f"acquisition.matrix=[{settings.matrix},{settings.matrix}]", f"acquisition.n_shots={SHOTS[pattern]}"]
+    given += [f'init.kind="{pattern}"', f'response={{kind="girf", path={paths["believed"]}}}', f"seed={seed}"]
+    given += [f"data.n_train={settings.images}", f"data.n_test={settings.tests}", f"training.epochs={settings.epochs}"]
+    if training == WITH:
+        given += [f"perturbation.delay.spread={DELAY}", f"perturbation.gain.spread={GAIN}"]
+        given += [f"perturbation.girf={{path={paths['other']}, probability=0.5}}"]
+    config = load_config(None, [*given, *SETTINGS])
+    optimize(config, folder / "run", device="cpu", baseline=False, quiet=True)
+    run = TrainedRun.load(folder / "run")
+    test = plugins.build("data", config.data, config.acquisition, "test")
+
+    def psnr(tables: plugins.Table) -> float:
+        perturbations = Perturbations(tables) if tables else None
+        return evaluate(run.trajectory, run.network, test, config, perturbations=perturbations).psnr
+
+    rows: list[Row] = [{"error": "none", "size": 0.0, "psnr": psnr({})}]
+    for error, (_, largest, perturbation) in CURVES.items():
+        rows += [{"error": error, "size": x, "psnr": psnr(perturbation(x))} for x in _sizes(largest)]
+    other: dict[str, dict[str, Any]] = {"girf": {"path": str(settings.other.resolve())}}
+    rows.append({"error": "response of the other site", "size": 1.0, "psnr": psnr(other)})
+    drawn = {"delay": {"spread": DELAY}, "gain": {"spread": GAIN}}
+    rows.append({"error": "delay and gain of each axis, drawn", "size": 1.0, "psnr": psnr(drawn)})
+    say(f"{pattern}, seed {seed}, {training}: {rows[0]['psnr']:.2f} dB, drawn {rows[-1]['psnr']:.2f} dB")
+    return [{"pattern": pattern, "training": training, "seed": seed, **row} for row in rows]
+
+
+def _sizes(largest: float) -> list[float]:
+    return [float(x) for x in np.linspace(-largest, largest, POINTS)]
+
+
+def losses(found: Sequence[Row]) -> list[Row]:
+    """Return what both trainings lose at the largest of each error; of either sign, where both lose most on average."""
+    rows = []
+    for seed, pattern in dict.fromkeys((row["seed"], row["pattern"]) for row in found):
+        of = {
+            (row["training"], row["error"], row["size"]): row["psnr"]
+            for row in found
+            if (row["seed"], row["pattern"]) == (seed, pattern)
+        }
+        if (WITH, "none", 0.0) not in of:
+            continue
+        ends = {error: size for training, error, size in of if training == WITH and error != "none"}
+        for error, largest in ends.items():
+            sizes = [largest, -largest] if error in CURVES else [largest]
+            size = min(sizes, key=lambda x: of[WITHOUT, error, x] + of[WITH, error, x])
+            plain, robust = ((of[training, "none", 0.0], of[training, error, size]) for training in (WITHOUT, WITH))
+            row: Row = {"pattern": pattern, "seed": seed, "error": error}
+            if error in CURVES:
+                row["error"] += f", {size:+g} {CURVES[error][0]}"
+            row |= {"plain_nominal": plain[0], "plain": plain[1], "robust_nominal": robust[0], "robust": robust[1]}
+            row |= {"plain_loss": plain[0] - plain[1], "robust_loss": robust[0] - robust[1]}
+            rows.append(row | {"part": row["robust_loss"] / row["plain_loss"]})
+    return rows
+
+
+def draw(found: Sequence[Row], to: Path) -> None:
+    """Draw PSNR over the size of each error, of both trainings, a row for each pattern."""
+    import matplotlib.pyplot as plt
+
+    patterns = list(dict.fromkeys(row["pattern"] for row in found))
+    figure, axes = plt.subplots(
+        len(patterns), len(CURVES), figsize=(10, 2.3 * len(patterns)), sharey="row", squeeze=False, layout="constrained"
+    )
+    for row, pattern in zip(axes, patterns, strict=True):
+        for axis, (error, (unit, *_)) in zip(row, CURVES.items(), strict=True):
+            for training, style in ((WITHOUT, "C0o-"), (WITH, "C1s-")):
+                of = [p for p in found if (p["pattern"], p["training"], p["error"]) == (pattern, training, error)]
+                axis.plot([p["size"] for p in of], [p["psnr"] for p in of], style, ms=3, label=f"trained {training}")
+            axis.set_xlabel(f"{error}, {unit}")
+            axis.grid(alpha=0.3)
+        row[0].set_ylabel(f"{pattern}: PSNR, dB")
+    axes[0, 0].legend(fontsize=7)
+    figure.savefig(to, dpi=90)
+    plt.close(figure)
+
+
+def save(found: list[Row], settings: argparse.Namespace, facts: Row) -> None:
+    """Write all that was measured as JSON, and the losses as a Markdown table."""
+    numbers = " ".join(
+        f"--{name} {getattr(settings, name)}" for name in ("matrix", "images", "tests", "epochs", "seeds")
+    )
+    command = f"python -m benchmarks.robust {settings.believed.name} {settings.other.name} {numbers}"
+    result = {"command": command, "machine": facts, "rows": found, "losses": losses(found)}
+    settings.out.mkdir(parents=True, exist_ok=True)
+    (settings.out / "robust.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8", newline="\n")
+    text = f"{table(COLUMNS, losses(found))}\n\n`{command}` with torch {version('torch')} on {facts['cpu']}.\n"
+    (settings.out / "robust.md").write_text(text, encoding="utf-8", newline="\n")
+    say(text)
+
+
+if __name__ == "__main__":
+    main()
