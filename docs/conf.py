@@ -71,7 +71,7 @@ def plugin_page():
     """Every plug-in with its options, by kind."""
     parts = []
     for kind, entries in plugins.catalogue().items():
-        where = ["init", "parameterization", "reconstructor", "data", "response"]
+        where = ["init", "parameterization", "reconstructor", "data", "response", "field"]
         use = f"In the config: `{kind}.kind`." if kind in where else USES[kind]
         parts.append(f"## {kind}\n\n{use}\n")
         for name, entry in entries.items():
@@ -86,6 +86,7 @@ USES = {
     "constraint": "In the config: the list `limits.constraints`, and `limits.options.NAME` for options.",
     "exporter": "On the command line: `trajdesign export --format`.",
     "logger": "On the command line: `trajdesign optimize --log`.",
+    "perturbation": "In the config: the tables `perturbation.NAME`; any number of them.",
     "sequence": "On the command line: `trajdesign export --sequence`, and `--set sequence.OPTION=VALUE`.",
 }
 
