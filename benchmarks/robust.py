@@ -8,12 +8,15 @@ is timed.
 
 import argparse
 import json
+import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from benchmarks.common import RESULTS, Row, machine, say, table, version
 from trajdesign import plugins
@@ -22,6 +25,8 @@ from trajdesign.learning.evaluation import evaluate
 from trajdesign.learning.optimize import optimize
 from trajdesign.learning.trained import TrainedRun
 from trajdesign.physics.perturbation import Perturbations
+from trajdesign.reconstruction import metrics
+from trajdesign.reconstruction.coils import root_sum_of_squares
 
 SHOTS = {"spiral": 6, "radial": 24}
 SETTINGS = ["acquisition.n_samples=600", "data.n_coils=4", "training.validations=4", "training.noise=0.005"]
@@ -35,6 +40,8 @@ CURVES: dict[str, tuple[str, float, Any]] = {
     "gain of both axes": ("%", 100 * GAIN, lambda x: {"gain": {"gains": [0.01 * x], "spread": 0.0}}),
     "gain of x": ("%", 100 * GAIN, lambda x: {"gain": {"gains": [0.01 * x, 0.0, 0.0], "spread": 0.0}}),
 }
+#: Gains of x and y for which it is told what all of k-space would show.
+GAINS = [(GAIN, GAIN), (-GAIN, -GAIN), (GAIN, 0.0), (-GAIN, 0.0)]
 WITHOUT, WITH = "without errors", "with errors"
 COLUMNS = {
     "pattern": "start",
@@ -108,6 +115,26 @@ def _sizes(largest: float) -> list[float]:
     return [float(x) for x in np.linspace(-largest, largest, POINTS)]
 
 
+def of_all_of_kspace(gains: Sequence[float], settings: argparse.Namespace) -> float:
+    """Return the PSNR (dB) of the images that all of k-space shows, Cartesian and without noise, under gains of x, y.
+
+    They are magnified, as nothing in the data tells: this is what no trajectory and no network can give back.
+    """
+    config = load_config(None, [f"acquisition.matrix=[{settings.matrix},{settings.matrix}]", *SETTINGS])
+    config = config.model_copy(update={"data": {**config.data, "n_test": settings.tests}})
+    test, n = plugins.build("data", config.data, config.acquisition, "test"), settings.matrix
+    at = torch.arange(n, dtype=torch.float64) - n // 2
+
+    def played(gain: float) -> Tensor:
+        phase = at[:, None, None] * (at[:, None] - (1 + gain) * at)  # of frequency, pixel that is shown, pixel
+        return torch.exp(2j * math.pi / n * phase).sum(0) / n
+
+    x, y = map(played, gains)
+    images = torch.stack([test[i] for i in range(settings.tests)]).to(torch.complex128)
+    shown, reference = root_sum_of_squares(y @ images @ x.T), root_sum_of_squares(images)
+    return float(metrics.psnr(shown, reference, 1.0).mean())
+
+
 def losses(found: Sequence[Row]) -> list[Row]:
     """Return what both trainings lose at the largest of each error; of either sign, where both lose most on average."""
     rows = []
@@ -160,10 +187,15 @@ def save(found: list[Row], settings: argparse.Namespace, facts: Row) -> None:
         f"--{name} {getattr(settings, name)}" for name in ("matrix", "images", "tests", "epochs", "seeds")
     )
     command = f"python -m benchmarks.robust {settings.believed.name} {settings.other.name} {numbers}"
-    result = {"command": command, "machine": facts, "rows": found, "losses": losses(found)}
+    whole = {f"{100 * x:+g} %, {100 * y:+g} %": of_all_of_kspace((x, y), settings) for x, y in GAINS}
+    result = {"command": command, "machine": facts, "rows": found, "losses": losses(found), "all_of_kspace": whole}
     settings.out.mkdir(parents=True, exist_ok=True)
     (settings.out / "robust.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8", newline="\n")
-    text = f"{table(COLUMNS, losses(found))}\n\n`{command}` with torch {version('torch')} on {facts['cpu']}.\n"
+    note = "; ".join(f"{psnr:.1f} dB at {gains}" for gains, psnr in whole.items())
+    note = f"All of k-space, without noise, under gains of x and y: {note}."
+    text = (
+        f"{table(COLUMNS, losses(found))}\n\n{note}\n\n`{command}` with torch {version('torch')} on {facts['cpu']}.\n"
+    )
     (settings.out / "robust.md").write_text(text, encoding="utf-8", newline="\n")
     say(text)
 
