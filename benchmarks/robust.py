@@ -1,9 +1,9 @@
 """What it is worth to train for a scan that goes otherwise than asked: delays, gains, and another site's response.
 
 Given are two responses in the format of the response ``girf``: the one that is believed, and that of the other site.
-For each pattern a trajectory and a network are learned on the embedded data without errors, and with all of them drawn
-anew in each step; both are then tested under errors of given sizes, of which the reconstruction knows nothing. Nothing
-is timed.
+For each pattern a trajectory and a network are learned on the embedded data without errors, under delays and the other
+response drawn anew in each step, and under gains too; all are then tested under errors of given sizes, of which the
+reconstruction knows nothing. What the JSON file of the same command holds is not measured again. Nothing is timed.
 """
 
 import argparse
@@ -42,19 +42,14 @@ CURVES: dict[str, tuple[str, float, Any]] = {
 }
 #: Gains of x and y for which it is told what all of k-space would show.
 GAINS = [(GAIN, GAIN), (-GAIN, -GAIN), (GAIN, 0.0), (-GAIN, 0.0)]
-WITHOUT, WITH = "without errors", "with errors"
-COLUMNS = {
-    "pattern": "start",
-    "seed": "seed",
-    "error": "error",
-    "plain_nominal": "trained without: no error, dB",
-    "plain": "with it, dB",
-    "robust_nominal": "trained with: no error, dB",
-    "robust": "with it, dB",
-    "plain_loss": "lost without, dB",
-    "robust_loss": "lost with, dB",
-    "part": "with / without",
-}
+#: Trainings, and the settings that each has beside the others'.
+WITHOUT = "without errors"
+_DELAY, _GAIN = f"perturbation.delay.spread={DELAY}", f"perturbation.gain.spread={GAIN}"
+_OTHER = "perturbation.girf={{path={other}, probability=0.5}}"
+TRAININGS = {WITHOUT: [], "under delays": [_DELAY, _OTHER], "under gains too": [_DELAY, _GAIN, _OTHER]}
+COLUMNS = {"pattern": "start", "seed": "seed", "error": "error"}
+COLUMNS |= {training: f"trained {training}, dB (lost)" for training in TRAININGS}
+COLUMNS |= {f"part {training}": f"loss {training} / without" for training in TRAININGS if training != WITHOUT}
 
 
 def main(arguments: Sequence[str] | None = None) -> list[Row]:
@@ -70,27 +65,42 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     options.add_argument("--out", type=Path, default=RESULTS, help="folder for the JSON and Markdown files")
     options.add_argument("--figure", type=Path, help="of the curves of the first seed")
     settings = options.parse_args(arguments)
-    facts, found = machine(), list[Row]()
+    facts, found = machine(), measured(settings)
+    known = {(row["seed"], row["pattern"], row["training"]) for row in found}
     for seed in range(settings.seeds):
         for pattern in SHOTS:
-            for training in (WITHOUT, WITH):
-                with tempfile.TemporaryDirectory() as folder:
-                    found += tested(pattern, training, seed, settings, Path(folder))
-            save(found, settings, facts)
+            for training in TRAININGS:
+                if (seed, pattern, training) not in known:
+                    with tempfile.TemporaryDirectory() as folder:
+                        found += tested(pattern, training, seed, settings, Path(folder))
+                    save(found, settings, facts)
     if settings.figure:
         draw([row for row in found if row["seed"] == 0], settings.figure)
     return losses(found)
 
 
+def command(settings: argparse.Namespace) -> str:
+    """Return the command that measures the same."""
+    numbers = " ".join(
+        f"--{name} {getattr(settings, name)}" for name in ("matrix", "images", "tests", "epochs", "seeds")
+    )
+    return f"python -m benchmarks.robust {settings.believed.name} {settings.other.name} {numbers}"
+
+
+def measured(settings: argparse.Namespace) -> list[Row]:
+    """Return the rows that the same command has measured before."""
+    path = settings.out / "robust.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return list(before["rows"]) if before.get("command") == command(settings) else []
+
+
 def tested(pattern: str, training: str, seed: int, settings: argparse.Namespace, folder: Path) -> list[Row]:
-    """Learn without errors or with, and return the PSNR (dB) under each error of the curves, and of the other site."""
+    """Learn in one of the TRAININGS, and return the PSNR (dB) under each error of the curves, and of the other site."""
     paths = {name: json.dumps(str(getattr(settings, name).resolve())) for name in ("believed", "other")}
     given = [f"acquisition.matrix=[{settings.matrix},{settings.matrix}]", f"acquisition.n_shots={SHOTS[pattern]}"]
     given += [f'init.kind="{pattern}"', f'response={{kind="girf", path={paths["believed"]}}}', f"seed={seed}"]
     given += [f"data.n_train={settings.images}", f"data.n_test={settings.tests}", f"training.epochs={settings.epochs}"]
-    if training == WITH:
-        given += [f"perturbation.delay.spread={DELAY}", f"perturbation.gain.spread={GAIN}"]
-        given += [f"perturbation.girf={{path={paths['other']}, probability=0.5}}"]
+    given += [setting.format(other=paths["other"]) for setting in TRAININGS[training]]
     config = load_config(None, [*given, *SETTINGS])
     optimize(config, folder / "run", device="cpu", baseline=False, quiet=True)
     run = TrainedRun.load(folder / "run")
@@ -136,27 +146,24 @@ def of_all_of_kspace(gains: Sequence[float], settings: argparse.Namespace) -> fl
 
 
 def losses(found: Sequence[Row]) -> list[Row]:
-    """Return what both trainings lose at the largest of each error; of either sign, where both lose most on average."""
+    """Return what each training loses at the largest of each error, of the sign with which they lose most in all."""
     rows = []
     for seed, pattern in dict.fromkeys((row["seed"], row["pattern"]) for row in found):
-        of = {
-            (row["training"], row["error"], row["size"]): row["psnr"]
-            for row in found
-            if (row["seed"], row["pattern"]) == (seed, pattern)
-        }
-        if (WITH, "none", 0.0) not in of:
-            continue
-        ends = {error: size for training, error, size in of if training == WITH and error != "none"}
-        for error, largest in ends.items():
+        these = [row for row in found if (row["seed"], row["pattern"]) == (seed, pattern)]
+        of = {(row["training"], row["error"], row["size"]): row["psnr"] for row in these}
+        trainings = list(dict.fromkeys(row["training"] for row in these))
+        for error, largest in {row["error"]: row["size"] for row in these}.items():
             sizes = [largest, -largest] if error in CURVES else [largest]
-            size = min(sizes, key=lambda x: of[WITHOUT, error, x] + of[WITH, error, x])
-            plain, robust = ((of[training, "none", 0.0], of[training, error, size]) for training in (WITHOUT, WITH))
-            row: Row = {"pattern": pattern, "seed": seed, "error": error}
-            if error in CURVES:
-                row["error"] += f", {size:+g} {CURVES[error][0]}"
-            row |= {"plain_nominal": plain[0], "plain": plain[1], "robust_nominal": robust[0], "robust": robust[1]}
-            row |= {"plain_loss": plain[0] - plain[1], "robust_loss": robust[0] - robust[1]}
-            rows.append(row | {"part": row["robust_loss"] / row["plain_loss"]})
+            size = min(sizes, key=lambda x: sum(of[training, error, x] for training in trainings))
+            shown = f"{error}, {size:+g} {CURVES[error][0]}" if error in CURVES else error
+            row: Row = {"pattern": pattern, "seed": seed, "error": shown}
+            lost = {training: of[training, "none", 0.0] - of[training, error, size] for training in trainings}
+            for training in trainings:
+                row[training] = f"{of[training, error, size]:.1f}"
+                if error != "none":
+                    row[training] += f" ({lost[training]:.1f})"
+                    row[f"part {training}"] = lost[training] / lost[WITHOUT]
+            rows.append(row)
     return rows
 
 
@@ -170,7 +177,7 @@ def draw(found: Sequence[Row], to: Path) -> None:
     )
     for row, pattern in zip(axes, patterns, strict=True):
         for axis, (error, (unit, *_)) in zip(row, CURVES.items(), strict=True):
-            for training, style in ((WITHOUT, "C0o-"), (WITH, "C1s-")):
+            for training, style in zip(TRAININGS, ("C0o-", "C2^-", "C1s-"), strict=True):
                 of = [p for p in found if (p["pattern"], p["training"], p["error"]) == (pattern, training, error)]
                 axis.plot([p["size"] for p in of], [p["psnr"] for p in of], style, ms=3, label=f"trained {training}")
             axis.set_xlabel(f"{error}, {unit}")
@@ -183,20 +190,21 @@ def draw(found: Sequence[Row], to: Path) -> None:
 
 def save(found: list[Row], settings: argparse.Namespace, facts: Row) -> None:
     """Write all that was measured as JSON, and the losses as a Markdown table."""
-    numbers = " ".join(
-        f"--{name} {getattr(settings, name)}" for name in ("matrix", "images", "tests", "epochs", "seeds")
-    )
-    command = f"python -m benchmarks.robust {settings.believed.name} {settings.other.name} {numbers}"
     whole = {f"{100 * x:+g} %, {100 * y:+g} %": of_all_of_kspace((x, y), settings) for x, y in GAINS}
-    result = {"command": command, "machine": facts, "rows": found, "losses": losses(found), "all_of_kspace": whole}
+    result = {
+        "command": command(settings),
+        "machine": facts,
+        "rows": found,
+        "losses": losses(found),
+        "all_of_kspace": whole,
+    }
     settings.out.mkdir(parents=True, exist_ok=True)
     (settings.out / "robust.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8", newline="\n")
     note = "; ".join(f"{psnr:.1f} dB at {gains}" for gains, psnr in whole.items())
     note = f"All of k-space, without noise, under gains of x and y: {note}."
-    text = (
-        f"{table(COLUMNS, losses(found))}\n\n{note}\n\n`{command}` with torch {version('torch')} on {facts['cpu']}.\n"
-    )
-    (settings.out / "robust.md").write_text(text, encoding="utf-8", newline="\n")
+    tail = f"`{command(settings)}` with torch {version('torch')} on {facts['cpu']}."
+    text = "\n\n".join([table(COLUMNS, losses(found)), note, tail])
+    (settings.out / "robust.md").write_text(text + "\n", encoding="utf-8", newline="\n")
     say(text)
 
 
