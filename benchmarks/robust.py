@@ -184,7 +184,7 @@ def draw(found: Sequence[Row], to: Path) -> None:
             axis.grid(alpha=0.3)
         row[0].set_ylabel(f"{pattern}: PSNR, dB")
     axes[0, 0].legend(fontsize=7)
-    figure.savefig(to, dpi=90)
+    figure.savefig(to, dpi=75)
     plt.close(figure)
 
 
