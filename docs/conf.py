@@ -86,6 +86,7 @@ USES = {
     "constraint": "In the config: the list `limits.constraints`, and `limits.options.NAME` for options.",
     "exporter": "On the command line: `trajdesign export --format`.",
     "logger": "On the command line: `trajdesign optimize --log`.",
+    "perturbation": "In the config: the tables `perturbation.NAME`; any number of them.",
     "sequence": "On the command line: `trajdesign export --sequence`, and `--set sequence.OPTION=VALUE`.",
 }
 

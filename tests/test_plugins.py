@@ -122,6 +122,7 @@ def test_resolving_writes_out_every_default_and_leaves_the_table_alone():
 TYPES = {
     "init": "interfaces.Init", "exporter": "type[interfaces.Format]", "data": "interfaces.DataSource",
     "response": "interfaces.ResponseModel", "logger": "interfaces.Logger",
+    "perturbation": "perturbation.Perturbation",
 }  # fmt: skip
 
 
@@ -135,7 +136,7 @@ def mypy(file, lines):
 
 
 def test_mypy_holds_every_plugin_against_its_kind(tmp_path):
-    lines = ["from trajdesign import interfaces, plugins"]
+    lines = ["from trajdesign import interfaces, plugins\nfrom trajdesign.physics import perturbation"]
     for kind, type_ in TYPES.items():
         for name in plugins.names(kind):
             module = f"trajdesign.{plugins.KINDS[kind][0]}.{name}"

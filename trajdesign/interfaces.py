@@ -1,4 +1,4 @@
-"""What plug-ins implement: four abstract classes and four call signatures. Read this file first.
+"""What plug-ins implement. Read this file first; that of perturbations alone is in `trajdesign.physics.perturbation`.
 
 A plug-in is one file in the folder of its kind, and its name in the config is the name of the file. Its options are the
 keyword-only parameters of its constructor or function, with their annotations and defaults; ``*args, **options`` stands

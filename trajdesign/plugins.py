@@ -39,6 +39,7 @@ KINDS: dict[str, tuple[str, str | None]] = {
     "data": ("data.sources", None),
     "response": ("physics.responses", None),
     "field": ("physics.fields", "FieldModel"),
+    "perturbation": ("physics.perturbations", None),
     "logger": ("learning.loggers", None),
     "sequence": ("sequences", None),
 }

@@ -58,6 +58,8 @@ GOOD = [
     {"start": [{"kind": "epi"}, {"kind": "spiral", "density": 2.0}]},
     {"response": {"kind": "eddy_currents", "amplitudes": [0.1], "time_constants": [0.1]}},
     {"limits": {"constraints": ["slew", "stimulation"], "options": {"stimulation": {"model": "xrm", "weight": 3}}}},
+    {"perturbation": {}},
+    {"perturbation": {"delay": {}, "lost_shot": {"shot": 2}, "mine:bumped": {"by": 3}}},
     {"training": {"normal": "toeplitz"}},
 ]
 BAD = [
@@ -79,6 +81,9 @@ BAD = [
     {"limits": {"constraints": ["slow"]}},
     {"limits": {"constraints": "slew"}},
     {"limits": {"options": {"slew": {"wait": 1}}}},
+    {"perturbation": {"delay": {"spred": 1e-6}}},
+    {"perturbation": {"girf": {}}},
+    {"perturbation": {"gain": 0.02}},
     {"training": {"epochs": 0}},
     {"training": {"workers": 1000}},
     {"training": {"precision": "float16"}},

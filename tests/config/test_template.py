@@ -18,7 +18,7 @@ def test_it_loads_as_the_default():
 
 def test_it_names_every_key_and_every_plugin():
     for key, field in Config.model_fields.items():
-        assert re.search(rf"^#?(\[{key}\]|{key} = )", TEXT, flags=re.MULTILINE), key
+        assert re.search(rf"^#?(\[{key}[].]|{key} = )", TEXT, flags=re.MULTILINE), key
         for inner in getattr(type(field.default), "model_fields", {}):
             assert re.search(rf"^#?(\[{key}\.{inner}\.|{inner} = )", TEXT, flags=re.MULTILINE), inner
     for kind in ("init", "parameterization", "reconstructor", "data", "response"):
@@ -26,6 +26,8 @@ def test_it_names_every_key_and_every_plugin():
             assert f'kind = "{name}"' in TEXT
     for name in plugins.names("constraint"):
         assert f"#[limits.options.{name}]" in TEXT
+    for name in plugins.names("perturbation"):
+        assert f"#[perturbation.{name}]" in TEXT
 
 
 def test_lines_are_short_and_plain():

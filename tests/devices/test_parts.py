@@ -15,6 +15,7 @@ from trajdesign.encoding.toeplitz import spectrum
 from trajdesign.errors import ResourceError
 from trajdesign.exporting.proof import export
 from trajdesign.physics import limits
+from trajdesign.physics.perturbation import Perturbations
 from trajdesign.physics.projection import project
 from trajdesign.physics.response import Response
 from trajdesign.reconstruction import coils, metrics
@@ -172,6 +173,19 @@ def test_responses(device, alike, trajectory, name, girf):
     for curve in curves:
         curve.square().sum().backward()
     alike(found.points.grad, expected.points.grad)
+
+
+@pytest.mark.parametrize("name", plugins.names("perturbation"))
+def test_perturbations(device, alike, trajectory, kernels, name, girf):
+    perturbations = Perturbations({name: {"girf": girf, "lost_shot": {"probability": 1.0}}.get(name, {})})
+    *believed, leaves = both(device, kernels)
+    seen = []
+    for encoding, points in zip(believed, leaves, strict=True):
+        truly = perturbations.encoding(trajectory.with_points(points), Response({}), 3, encoding)
+        seen.append(truly.forward(images().to(points.device)))
+        seen[-1].abs().square().sum().backward()
+    alike(*seen)
+    alike(*(points.grad for points in leaves))
 
 
 def test_a_trajectory_as_file_fit_and_summary(device, alike, trajectory, tmp_path):

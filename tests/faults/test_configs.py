@@ -111,7 +111,9 @@ def test_any_value_is_taken_or_refused_in_one_sentence(n):
     volume(VALUES, check_value, n)
 
 
-@pytest.mark.parametrize("kind", [k for k in plugins.KINDS if k not in ("constraint", "exporter", "sequence")])
+@pytest.mark.parametrize(
+    "kind", [k for k in plugins.KINDS if k not in ("constraint", "exporter", "sequence", "perturbation")]
+)
 def test_a_slip_in_an_option_of_any_plugin(kind):
     for name in plugins.names(kind):
         model = plugins.options(plugins.find(kind, name))

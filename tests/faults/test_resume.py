@@ -26,6 +26,7 @@ VARIANTS = {
         "response.time_constants=[1e-4]",
         "start.angle=golden",
     ],
+    "perturbations": ["perturbation={delay={}, drift={}, lost_shot={}, gain={gains=[0.01], spread=0.01}}"],
     "readers": ["training.workers=2", "training.slices_at_once=1"],
 }
 

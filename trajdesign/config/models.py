@@ -21,6 +21,12 @@ _PLUGIN_TABLES = ("init", "parameterization", "reconstructor", "data")
 OPTIONAL_TABLES = ("response", "field")
 
 
+def _options(kind: str, name: str, given: Table, within: str) -> Table:
+    """Return the options, checked and whole, of a plug-in that is named by the key of its table `within` another."""
+    resolved = plugins.resolve(kind, {**given, "kind": name}, at=f"{within}.{name}")
+    return {key: value for key, value in resolved.items() if key != "kind"}
+
+
 class _Table(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True, validate_default=True)
 
@@ -62,11 +68,8 @@ class Limits(_Table):
             if name not in names:
                 plugins.find("constraint", name)  # a name that is no constraint has its own sentence
                 raise ConfigError(f"limits.options.{name} is given, but limits.constraints does not name {name!r}.")
-        resolved = {
-            name: plugins.resolve("constraint", {**options.get(name, {}), "kind": name}, at=f"limits.options.{name}")
-            for name in names
-        }
-        return {name: {key: resolved[name][key] for key in resolved[name] if key != "kind"} for name in options}
+        resolved = {name: _options("constraint", name, options.get(name, {}), "limits.options") for name in names}
+        return {name: resolved[name] for name in options}
 
     @property
     def tables(self) -> dict[str, Table]:
@@ -143,6 +146,9 @@ class Config(_Table):
     one with the best validation goes on. A start without ``kind`` is the init with other options. ``response`` is what
     the gradient system makes of what is played, in training and test; without it the system is perfect. ``field`` is
     the static field of the objects, another for each image and step, in training and test; without it there is none.
+
+    ``perturbation.NAME`` holds the options of the perturbation of that name: what goes otherwise in a scan than was
+    asked, unknown to the reconstruction, another in each step of the training; validation and test are without.
     """
 
     name: str = ""
@@ -153,6 +159,7 @@ class Config(_Table):
     start: Table | list[Table] = {}
     response: Table = {}
     field: Table = {}
+    perturbation: dict[str, Table] = {}
     parameterization: Table = {"kind": "neural_ode"}
     limits: Limits = Limits()
     reconstructor: Table = {"kind": "unet"}
@@ -177,6 +184,11 @@ class Config(_Table):
     def _resolve(cls, table: Table, info: pydantic.ValidationInfo) -> Table:
         kind = str(info.field_name)
         return plugins.resolve(kind, table) if table or kind not in OPTIONAL_TABLES else {}
+
+    @pydantic.field_validator("perturbation")
+    @classmethod
+    def _resolve_perturbations(cls, tables: dict[str, Table]) -> dict[str, Table]:
+        return {name: _options("perturbation", name, table, "perturbation") for name, table in tables.items()}
 
     @pydantic.field_validator("start")
     @classmethod

@@ -42,6 +42,8 @@ def schema() -> Schema:
     properties["start"] = {"anyOf": [start, {"type": "array", "items": start}]}
     for key in models.OPTIONAL_TABLES:
         properties[key] = {"anyOf": [{"maxProperties": 0}, _plugin(key)]}
+    known = {name: _options("perturbation", name) for name in plugins.names("perturbation")}
+    properties["perturbation"] = {"type": "object", "properties": known}
     return {"$schema": "http://json-schema.org/draft-07/schema#", **document, "title": "trajdesign config"}
 
 

@@ -27,6 +27,9 @@ _USES = {
     "reconstructor": "What makes the image.",
     "data": "The images.",
 }
+_PERTURBATION = """\
+# What goes otherwise in a scan than was asked, unknown to the reconstruction: another in each step of the training;
+# validation and test are without. Of these take any."""
 _START = """\
 # Where learning starts if not there: another init, or without a kind the same with other options. Of several, each a
 # table [[start]], the one goes on that validates best after the part training.trial of the steps.
@@ -43,6 +46,8 @@ def template() -> str:
             parts.append("\n".join(_plugin_table(key, field.get_default().get("kind"))))
         elif key == "start":
             parts.append(_START)
+        elif key == "perturbation":
+            parts.append("\n".join(_perturbations()))
         elif not isinstance(field.default, (str, int)):
             parts.append("\n".join(_table(key, type(field.default))))
     return "\n".join(parts)
@@ -81,12 +86,18 @@ def _table(key: str, model: type[Any]) -> Iterator[str]:
             yield from _line(name, value, explained.get(name, ""), commented=name in by_profile)
     if key == "limits":
         for name in plugins.names("constraint"):
-            yield from (
-                "",
-                f"#[limits.options.{name}]  # {_summary('constraint', name)}",
-            )
+            yield from ("", f"#[limits.options.{name}]  # {_summary('constraint', name)}")
             yield from _options("constraint", name, commented=True)
     yield ""
+
+
+def _perturbations() -> Iterator[str]:
+    """Yield the lines of all perturbations, as comments."""
+    yield _PERTURBATION
+    for name in plugins.names("perturbation"):
+        yield f"#[perturbation.{name}]  # {_summary('perturbation', name)}"
+        yield from _options("perturbation", name, commented=True)
+        yield ""
 
 
 def _plugin_table(key: str, default: str | None) -> Iterator[str]:

@@ -14,6 +14,7 @@ from trajdesign.errors import ConfigError, InputError
 from trajdesign.interfaces import Reconstructor
 from trajdesign.learning.results import StageResult
 from trajdesign.physics.field import StaticField
+from trajdesign.physics.perturbation import Perturbations
 from trajdesign.physics.response import Response
 from trajdesign.reconstruction import coils, metrics
 from trajdesign.reconstruction.coils import root_sum_of_squares
@@ -35,12 +36,15 @@ def evaluate(
     config: Config,
     ranks: Ranks | None = None,
     watch: Callable[[int, int], None] = lambda *_: None,
+    perturbations: Perturbations | None = None,
 ) -> StageResult:
     """Reconstruct every image of a set and compare it with its root sum of squares.
 
     Images without signal (`trajdesign.reconstruction.metrics.has_signal`) and copies of earlier ones do not count.
     Without `ranks`, which share the work, this process does it all, on the network's device. `watch` is told after
-    every batch how many images of how many are done by this process.
+    every batch how many images of how many are done by this process. With
+    `perturbations` each image is a scan of its own, which goes otherwise than asked: those that the config has are for
+    the training alone.
 
     Raises
     ------
@@ -50,16 +54,22 @@ def evaluate(
     if ranks is None:
         ranks = Ranks(device=next((p.device for p in network.parameters()), torch.device("cpu")))
     field = static_field(config)
-    encoding = encoding_of(config, Response(config.response)(trajectory), field, ranks.device)
+    response = Response(config.response)
+    encoding = encoding_of(config, response(trajectory), field, ranks.device)
     n_images: int = len(dataset)  # type: ignore[arg-type]
     seeds = draw_seeds(n_images, torch.Generator().manual_seed(config.seed))
     scores: list[tuple[float, float, float, bool, float]] = []
     marks: list[copies.Mark] = []
     network.eval()
-    for batch, coil_images in _batches(dataset, config, ranks):
+    for batch, coil_images in _batches(dataset, config, ranks, None if perturbations is None else 1):
         images = coil_images.to(ranks.device, non_blocking=True)
         fields = None if field is None else field.maps(seeds[list(batch)])
-        image, reference = reconstruct(images, encoding, network, config.training, seeds[list(batch)], field=fields)
+        sampled_by = None
+        if perturbations is not None:
+            sampled_by = perturbations.encoding(trajectory, response, int(seeds[batch[0]]), encoding)
+        image, reference = reconstruct(
+            images, encoding, network, config.training, seeds[list(batch)], field=fields, sampled_by=sampled_by
+        )
         columns = [metrics.psnr(image, reference, 1.0).clamp(max=_MOST_PSNR), metrics.ssim(image, reference, 1.0)]
         columns += [metrics.nrmse(image, reference), metrics.has_signal(reference)]
         columns += [metrics.fingerprints(coil_images)]
@@ -78,10 +88,12 @@ def evaluate(
     return StageResult(n, left_out, sum(psnr) / n, sum(ssim) / n, sum(nrmse) / n, psnr, ssim, nrmse, prints)
 
 
-def _batches(dataset: Dataset[Tensor], config: Config, ranks: Ranks) -> Iterator[tuple[Sequence[int], Tensor]]:
+def _batches(
+    dataset: Dataset[Tensor], config: Config, ranks: Ranks, n_at_once: int | None = None
+) -> Iterator[tuple[Sequence[int], Tensor]]:
     """Yield the numbers of this rank's images, and the images (batch, coil, y, x), batch by batch."""
     own = ranks.shard(range(len(dataset)))  # type: ignore[arg-type]
-    n_at_once = config.training.slices_at_once or config.training.batch_size
+    n_at_once = n_at_once or config.training.slices_at_once or config.training.batch_size
     indices = [own[i : i + n_at_once] for i in range(0, len(own), n_at_once)]
     yield from zip(indices, prefetch.stream(dataset, indices, seed=config.seed, device=ranks.device), strict=True)
 
@@ -197,17 +209,24 @@ def reconstruct(
     seeds: Tensor | None = None,
     spectra: Sequence[Tensor] = (),
     field: Tensor | None = None,
+    sampled_by: Encoding | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Sample and reconstruct coil images (batch, coil, y, x); returns image and reference (batch, 1, y, x).
 
     `settings` say the noise, the coil maps and the precision. `seeds` (batch,) are those of each image's noise; without
     them the noise is another each time. `spectra` are those of each slice, where they are known: see `Encoding.normal`.
-    `field` (batch, term, y, x) is the static field of each image: see `Encoding.in_field`.
+    `field` (batch, term, y, x) is the static field of each image: see `Encoding.in_field`. `sampled_by`
+    is what truly samples, where that is not the `encoding` that the reconstruction believes in.
     """
     if seeds is None:
         seeds = draw_seeds(len(coil_images), torch.default_generator)
-    images = encoding.measured(coil_images, field, spectra)
-    encoding = encoding.known(field)
+    if sampled_by is None:
+        images = encoding.measured(coil_images, field, spectra)
+        encoding = encoding.known(field)
+    else:
+        kspace = (sampled_by if field is None else sampled_by.in_field(field)).forward(coil_images)
+        encoding = encoding.known(field)
+        images = encoding.coil_images(encoding.weights * kspace)
     if settings.noise:
         images = images + _adjoint_noise(images, encoding, settings.noise, seeds)
     return from_adjoint(images, coil_images, encoding, network, settings, seeds), root_sum_of_squares(coil_images)

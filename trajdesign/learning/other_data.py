@@ -65,6 +65,7 @@ class Evaluation:
             "run": str(self.run),
             "data": tables["data"],
             "field": tables["field"],
+            "perturbation": tables["perturbation"],
             "training": {key: tables["training"][key] for key in MAY_CHANGE},
             "n_coils": len(self.test[0]),
             "images": getattr(self.test, "places", None),
@@ -101,7 +102,8 @@ def score(
         tell(f"Testing what was trained ({name}) on {progress.count(test)} ...")
         started = time.perf_counter()
         trajectory = one.trajectory.with_points(one.trajectory.points.to(ranks.device))
-        result = evaluate(trajectory, one.network.to(ranks.device), test, config, ranks, partial(watch, name))
+        network, told = one.network.to(ranks.device), partial(watch, name)
+        result = evaluate(trajectory, network, test, config, ranks, told, one.perturbations)
         one.network.cpu().eval()
         if not all(math.isfinite(result.mean(key)) for key in KEYS):
             raise DivergedError(f"a test image as the {name} network shows it is not finite.")
@@ -112,10 +114,11 @@ def score(
 
 
 def settings(of_run: Config, overrides: Sequence[str]) -> Config:
-    """Return the config of a run with other test data, static fields, noise, coil maps or batches.
+    """Return the config of a run with other test data, static fields, perturbations, noise, coil maps or batches.
 
     Another ``data.kind`` starts from the defaults of that source, and keeps nothing of the run's but
     ``patient_pattern``. Else other ``data.test`` files keep all options but those that divide the training files.
+    Perturbations are those that are asked for, and none of the training's.
 
     Raises
     ------
@@ -127,11 +130,11 @@ def settings(of_run: Config, overrides: Sequence[str]) -> Config:
         table, _, option = key.partition(".")
         if option in _OF_TRAINING and table == "data":
             raise ConfigError(f"{key} is of the training, which is over; the images to evaluate on are data.test.")
-        is_known = (table == "data" and option) or (table == "training" and option in MAY_CHANGE) or table == "field"
-        if not is_known:
+        is_known = (table == "data" and option) or (table == "training" and option in MAY_CHANGE)
+        if not is_known and table not in ("field", "perturbation"):
             raise ConfigError(
                 f"{key} cannot be set for an evaluation, because that would be another run; what can are the options "
-                f"of data and field, and of training {', '.join(MAY_CHANGE)}."
+                f"of data, field and perturbation, and of training {', '.join(MAY_CHANGE)}."
             )
     tables = of_run.to_dict()
     return from_tables(
@@ -139,6 +142,7 @@ def settings(of_run: Config, overrides: Sequence[str]) -> Config:
             **tables,
             "data": _data(of_run.data, asked.get("data", {})),
             "field": _field(of_run.field, asked.get("field")),
+            "perturbation": asked.get("perturbation", {}),
             "training": {**tables["training"], **asked.get("training", {})},
         }
     )

@@ -18,6 +18,7 @@ from trajdesign.learning.evaluation import draw_seeds, encoding_of, reconstruct,
 from trajdesign.learning.results import FIXED, LEARNED
 from trajdesign.learning.state import JointState
 from trajdesign.physics import limits
+from trajdesign.physics.perturbation import Perturbations
 from trajdesign.physics.projection import Projection
 from trajdesign.physics.response import Response
 from trajdesign.reconstruction import metrics
@@ -45,6 +46,7 @@ class Joint:
         table = config.parameterization if self.learns else {"kind": FIXED}
         self.parameterization = plugins.build("parameterization", table, initial)
         self.response, self.field = Response(config.response), static_field(config)
+        self.perturbations = Perturbations(config.perturbation) if config.perturbation else None
         scanner = config.scanner
         self.projection = Projection(constraints_of(config, scanner), initial, config.limits.iterations)
         penalised = replace(scanner, limit_norm="axis") if config.limits.penalty_norm == "axis" else scanner
@@ -182,20 +184,27 @@ class Joint:
                 self.weights = self.encoding.followed_weights(self.weights)
             self.encoding.weights = self.weights
         encoding = self.encoding
+        sampling = None  # the batch is one scan
+        if self.perturbations is not None:
+            (seed,) = draw_seeds(1, self.noise).tolist()
+            sampling = self.perturbations.encoding(trajectory.with_points(k), self.response, seed, encoding)
         # for the whole batch, so that neither parts nor ranks change what is computed
         cut = encoding.cut(self.ranks.size * len(coil_images) * coil_images.shape[1])
+        sampled = None if sampling is None else sampling.cut(0)
         for start in range(0, len(coil_images), n_at_once):
             part = slice(start, start + n_at_once)
             images = coil_images[part].to(device, non_blocking=True)
             field = None if self.field is None else self.field.maps(seeds[part])
-            is_kept = field is None and cut.normal_by != "chain"
+            is_kept = field is None and sampling is None and cut.normal_by != "chain"
             spectra = self.spectra.of(numbers[part], coil_images[part], device) if is_kept else []
-            image, reference = reconstruct(images, cut, self.network, settings, seeds[part], spectra, field)
+            image, reference = reconstruct(images, cut, self.network, settings, seeds[part], spectra, field, sampled)
             loss = metrics.image_loss(image, reference, settings.ssim_weight, 1.0) * (len(images) / len(coil_images))
             if loss.requires_grad:
                 loss.backward()
             total += loss.detach()
         encoding.carry_on(cut)
+        if sampling is not None and sampled is not None:
+            sampling.carry_on(sampled)
         return total, torch.zeros_like(k) if k.grad is None else k.grad
 
     def _descend(self, loss: Tensor) -> None:

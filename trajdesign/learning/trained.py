@@ -14,6 +14,7 @@ from trajdesign.interfaces import Reconstructor
 from trajdesign.learning.evaluation import draw_seeds, encoding_of, from_adjoint, static_field
 from trajdesign.learning.run_folder import RunFolder
 from trajdesign.physics.field import StaticField
+from trajdesign.physics.perturbation import Perturbations
 from trajdesign.physics.response import Response
 from trajdesign.trajectory import Trajectory
 
@@ -24,7 +25,8 @@ class TrainedRun:
 
     `trajectory` is what the scanner is told to play in a `stage`, ``fixed`` or ``learned``; `acting` is what the
     gradient system makes of that, and `encoding` the operator on it. The `network` is in evaluation mode. `field` holds
-    the static fields that it was trained under, if any.
+    the static fields that it was trained under, if any, and `perturbations` what is to go otherwise than asked where it
+    is tested.
     """
 
     config: Config
@@ -34,6 +36,7 @@ class TrainedRun:
     network: Reconstructor
     encoding: Encoding
     field: StaticField | None = None
+    perturbations: Perturbations | None = None
 
     @classmethod
     def load(cls, run: Path | str, stage: str | None = None) -> "TrainedRun":
@@ -58,9 +61,17 @@ class TrainedRun:
         return cls(config, stage or stages[-1], trajectory, acting, network.eval(), encoding, field)
 
     def under(self, config: Config) -> "TrainedRun":
-        """Return it with the data, noise, coil maps and static fields of another config, as it was learned."""
+        """Return it with the data, noise, coil maps, fields and perturbations of another config, as it was learned."""
         field = static_field(config)
-        return replace(self, config=config, encoding=encoding_of(config, self.acting, field), field=field)
+        perturbations = Perturbations(config.perturbation) if config.perturbation else None
+        encoding = encoding_of(config, self.acting, field)
+        return replace(self, config=config, encoding=encoding, field=field, perturbations=perturbations)
+
+    def sampled_by(self, seed: int) -> Encoding | None:
+        """Return what truly samples in a scan, where that goes otherwise than asked; None where it does not."""
+        if self.perturbations is None:
+            return None
+        return self.perturbations.encoding(self.trajectory, Response(self.config.response), seed, self.encoding)
 
     def promised(self, coil_images: Tensor) -> Tensor:
         """Return the image (1, 1, y, x) of what training would sample of an object (coil, y, x)."""

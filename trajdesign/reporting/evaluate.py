@@ -43,9 +43,10 @@ def evaluate(
         Run folder.
     overrides
         ``"a.b=value"`` each, as of `trajdesign.load_config`: options of ``data``, as ``data.test``; ``training.noise``,
-        ``training.coil_maps``, ``training.batch_size``, ``training.slices_at_once``. Without any it is the run's own
-        test. Another ``data.kind`` starts from the defaults of that source, and keeps nothing of the run's but
-        ``patient_pattern``. With the same one all options stay, but for those that divide the training files.
+        ``training.coil_maps``, ``training.batch_size``, ``training.slices_at_once``; of ``field``; and perturbations,
+        of which those of the training are none. Without any it is the run's own test. Another ``data.kind`` starts from
+        the defaults of that source, and keeps nothing of the run's but ``patient_pattern``. With the same one all
+        options stay, but for those that divide the training files.
     out
         Folder to write: ``evaluation.json`` (`Evaluation.tables`) and ``reconstruction.png``, the middle image that
         counts as each stage shows it. Nothing is written without it.

@@ -260,7 +260,10 @@ def _shown_by(
         for part, network in networks.items():
             field = None if one.field is None else one.field.maps(seeds)
             settings = one.config.training
-            image, reference = reconstruct(coil_images, one.encoding, network, settings, seeds, field=field)
+            sampled_by = one.sampled_by(int(seeds[0]))
+            image, reference = reconstruct(
+                coil_images, one.encoding, network, settings, seeds, field=field, sampled_by=sampled_by
+            )
             images[part] = image[0, 0].numpy()
             scores[part] = {
                 "PSNR": float(metrics.psnr(image, reference, 1.0)),

@@ -1,0 +1,1 @@
+"""What goes otherwise in a scan than was asked: one file a perturbation."""
