@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from trajdesign import plugins
 from trajdesign.acquisition import Acquisition, unplayable
 from trajdesign.errors import ConfigError, LimitError
-from trajdesign.interfaces import Constraint, Finding
+from trajdesign.finding import Finding
+from trajdesign.interfaces import Constraint
 from trajdesign.scanner import Scanner
 from trajdesign.tolerances import FILE_ROUNDING, ROUNDING
 from trajdesign.trajectory import Trajectory

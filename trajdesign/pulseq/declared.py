@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from trajdesign.interfaces import Finding
+from trajdesign.finding import Finding
 from trajdesign.pulseq import coherence
 from trajdesign.pulseq.checks import SAME_TIME, count_of, counted
 from trajdesign.pulseq.reader.sequence import SeqFile
