@@ -163,7 +163,7 @@ class Constraint(ABC):
     """
 
     #: The limit is on the norm of this derivative of k over the raster, so that `Projection` can enforce it;
-    #: None for limits of another form, which are penalised and checked but not projected onto.
+    #: None for limits of another form: equalities (`vanishing`), and what is penalised and checked but not projected.
     derivative: ClassVar[int | None] = None
     #: Part of the limit that the digits of a file may add to a waveform exactly at it; `limits.check` allows it.
     rounding: ClassVar[float] = ROUNDING
@@ -189,6 +189,25 @@ class Constraint(ABC):
     @abstractmethod
     def measure(self, trajectory: Trajectory) -> Tensor:
         """Return the values that the limit bounds (shot, time), in `unit`, differentiable."""
+
+    @classmethod
+    def is_enforced(cls) -> bool:
+        """Whether `Projection` keeps the limit."""
+        return cls.derivative is not None or cls.vanishing is not Constraint.vanishing
+
+    def vanishing(self, like: Trajectory) -> Tensor | None:
+        """Return what `Projection` makes zero, if the limit is an equality: sums of a shot's control points.
+
+        Their weights (sum, point) are the same for all shots and axes, of trajectories that start from `like`.
+        """
+        return None
+
+    def check_start(self, start: Trajectory) -> Finding:
+        """Return the check of a trajectory that learning may start from; an equality may be mended by the projection.
+
+        It may raise a `ConfigError` that says why the trajectory can never keep the limit.
+        """
+        return self.check(start, self.rounding)
 
     @property
     def name(self) -> str:

@@ -159,7 +159,7 @@ class Joint:
         """
         penalty = weighted = torch.zeros(())
         for limit in self.penalised:
-            excess = limit.penalty(played if limit.derivative is None else wanted)
+            excess = limit.penalty(wanted if limit.is_enforced() else played)
             penalty = penalty + excess
             weighted = weighted + excess * (self.config.limits.weight if limit.weight is None else limit.weight)
         return penalty, weighted

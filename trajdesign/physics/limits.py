@@ -54,7 +54,7 @@ def without(ignored: list[str], more: Iterable[str] = ()) -> list[str]:
 
 def enforceable(names: list[str]) -> list[str]:
     """Return those of the constraints that a projection can enforce; the others lean on learning by penalty alone."""
-    return [name for name in names if plugins.find("constraint", name).derivative is not None]
+    return [name for name in names if plugins.find("constraint", name).is_enforced()]
 
 
 def unseen(names: Iterable[str]) -> list[str]:
@@ -98,6 +98,15 @@ def require(trajectory: Trajectory, names: list[str] | None = None, options: Opt
     It raises a `LimitError` otherwise; the sentence names each broken limit and its worst place.
     """
     return _kept(trajectory.name, check(trajectory, names, options))
+
+
+def require_start(start: Trajectory, names: list[str], options: Options | None = None) -> None:
+    """Refuse a trajectory from which learning cannot start, as it breaks a limit or can never keep one.
+
+    It raises a `LimitError`, or a `ConfigError` for an equality that is too far; see `Constraint.check_start`.
+    """
+    found = constraints(start.acquisition, start.scanner, names, options)
+    _kept(start.name, [constraint.check_start(start) for constraint in found])
 
 
 def check_whole(
