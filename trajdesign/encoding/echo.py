@@ -10,8 +10,12 @@ from trajdesign.trajectory import Trajectory, spline_weights
 #: A shot passes the centre where it comes within half a sample of a Cartesian grid, 1/FOV.
 PASSING = 0.5
 
+#: What counts as at the centre itself, 1/FOV: the digits of a file add less.
+EXACT = 1e-6
+
 _FINE = 20  # places a raster at which a passage is looked for
-_EXACT = 1e-12  # of 1/FOV: rounding
+_SAMPLE_STEPS = 8  # between samples
+_ROUNDING = 1e-12  # of 1/FOV
 _STEPS = 60  # of Gauss and Newton: each halves what is left even where k leaves the centre from rest
 
 
@@ -34,19 +38,26 @@ class EchoTimes:
     def of_samples(cls, k: NDArray[np.floating], dwell: float, fov: tuple[float, ...]) -> "EchoTimes":
         """Return those of samples k (shot, sample, dim), 1/m, `dwell` apart.
 
-        Between samples |k|^2 is taken as the parabola through the nearest one and its two neighbours, as of a straight
-        line at constant speed. Of samples that are equally near, as of a shot that rests, the first counts.
+        Between samples k is taken as the parabola through the nearest one and its two neighbours, and |k| at the vertex
+        that Gauss and Newton find on it. Of samples that are equally near, as of a shot that rests, the first counts.
         """
-        square = np.square(np.nan_to_num(k, nan=np.inf) * np.array(fov)).sum(axis=-1)
-        shots, nearest = np.arange(len(square)), square.argmin(axis=1)
-        inner = nearest.clip(1, square.shape[1] - 2)
-        before, at, after = (square[shots, inner + i] for i in (-1, 0, 1))
-        bend = before - 2 * at + after
-        offset = np.divide(before - after, 2 * bend, out=np.zeros_like(bend), where=bend > 0)
-        is_inside = (inner == nearest) & (bend > 0)
-        place = np.where(is_inside, inner + offset, nearest)
-        lowest = np.where(is_inside, at - bend * offset**2 / 2, square[shots, nearest])
-        return cls(place * dwell, np.sqrt(lowest.clip(0.0)))
+        k = np.nan_to_num(k, nan=np.inf) * np.array(fov)
+        shots, nearest = np.arange(len(k)), np.square(k).sum(axis=-1).argmin(axis=1)
+        middle = nearest.clip(1, k.shape[1] - 2)
+        before, at, after = (k[shots, middle + i] for i in (-1, 0, 1))
+        slope, bend = (after - before) / 2, (before - 2 * at + after) / 2
+        place = (nearest - middle).astype(float)  # from the middle one, in samples
+        best, distance = place, np.linalg.norm(k[shots, nearest], axis=-1)
+        for _ in range(_SAMPLE_STEPS):
+            curve = at + slope * place[:, None] + bend * place[:, None] ** 2
+            speed = slope + 2 * bend * place[:, None]
+            steepness = np.square(speed).sum(axis=-1)
+            step = np.divide((curve * speed).sum(axis=-1), steepness, out=np.zeros_like(place), where=steepness > 0)
+            place = (place - step).clip(-1.0, 1.0)
+            found = np.linalg.norm(at + slope * place[:, None] + bend * place[:, None] ** 2, axis=-1)
+            is_nearer = found < distance
+            best, distance = np.where(is_nearer, place, best), np.where(is_nearer, found, distance)
+        return cls((middle + best) * dwell, distance)
 
     @classmethod
     def of(cls, trajectory: Trajectory) -> "EchoTimes":
@@ -130,7 +141,7 @@ def _refined(trajectory: Trajectory, time: float, last: float) -> Passage:
         part = time / raster - cell
         speed = gamma * ((1 - part) * gradient[:, cell] + part * gradient[:, cell + 1])
         steepness = float(np.square(speed).sum())
-        if steepness == 0.0 or best.distance < _EXACT:
+        if steepness == 0.0 or best.distance < _ROUNDING:
             break
         time -= float((k_at(trajectory, np.array([time]))[:, 0] * speed).sum()) / steepness
         time = min(max(time, 0.0), last)

@@ -50,7 +50,7 @@ class Echo(Constraint):
     @property
     def limit(self) -> float:
         """A millionth of 1/FOV: what a file's digits may add."""
-        return 1e-6
+        return echo.EXACT
 
     def measure(self, trajectory: Trajectory) -> Tensor:
         """Distance of k from the centre at the echo time (shot, 1)."""
