@@ -202,12 +202,12 @@ class Constraint(ABC):
         """
         return None
 
-    def check_start(self, start: Trajectory) -> Finding:
-        """Return the check of a trajectory that learning may start from; an equality may be mended by the projection.
+    def from_start(self, start: Trajectory) -> "Constraint":
+        """Return the limit on what is learned from a trajectory: itself, unless an option is taken from there.
 
-        It may raise a `ConfigError` that says why the trajectory can never keep the limit.
+        An equality need not hold there yet. It raises a `ConfigError` if the projection cannot mend it.
         """
-        return self.check(start, self.rounding)
+        return self
 
     @property
     def name(self) -> str:

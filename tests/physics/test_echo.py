@@ -274,6 +274,22 @@ def test_a_rosette_must_be_told_which_of_its_passages_is_meant():
     assert float(((result.points - rosette.points) * 0.22).abs().max()) < 0.1
 
 
+def test_what_is_learned_keeps_the_time_of_its_start():
+    radial = start("radial")
+    speed = radial.gradient[:, :1] * GAMMA
+    late = radial.with_points(radial.points - 20e-6 * speed)  # every shot by 20 us
+    [limit] = of(radial, "auto", ["echo"])
+    assert limit.check(late).time == pytest.approx(1.22e-3, abs=1e-11)
+    assert limit.check(late).ok
+    learned = limit.from_start(radial)
+    assert learned.time == pytest.approx(1.2e-3, abs=1e-11)
+    assert learned.check(radial).ok
+    assert learned.check(late).value == pytest.approx(float(speed.norm(dim=-1).max()) * 20e-6 * 0.22)
+    assert learned.from_start(radial).time == learned.time
+    for other in of(radial, 0.0, HARD):
+        assert other.from_start(radial) is other
+
+
 def test_starts_still_have_to_keep_the_other_limits():
     trajectory = start()
     fast = trajectory.with_points(trajectory.points * 3)

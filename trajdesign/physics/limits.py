@@ -85,9 +85,7 @@ def check(
     rounding
         Part of each limit that may be passed, where it is more than the constraint itself allows.
     """
-    wrong = unplayable(trajectory.acquisition, trajectory.scanner)
-    if wrong:
-        raise LimitError(f"{trajectory.name}: {wrong}")
+    _require_playable(trajectory)
     found = constraints(trajectory.acquisition, trajectory.scanner, names, options)
     return [constraint.check(trajectory, max(rounding, constraint.rounding)) for constraint in found]
 
@@ -103,10 +101,11 @@ def require(trajectory: Trajectory, names: list[str] | None = None, options: Opt
 def require_start(start: Trajectory, names: list[str], options: Options | None = None) -> None:
     """Refuse a trajectory from which learning cannot start, as it breaks a limit or can never keep one.
 
-    It raises a `LimitError`, or a `ConfigError` for an equality that is too far; see `Constraint.check_start`.
+    It raises a `LimitError`, or a `ConfigError` of an equality that it is too far from; see `Constraint.from_start`.
     """
-    found = constraints(start.acquisition, start.scanner, names, options)
-    _kept(start.name, [constraint.check_start(start) for constraint in found])
+    _require_playable(start)
+    found = [c.from_start(start) for c in constraints(start.acquisition, start.scanner, names, options)]
+    _kept(start.name, [c.check(start, c.rounding) for c in found if c.vanishing(start) is None])
 
 
 def check_whole(
@@ -141,6 +140,12 @@ def check_whole(
 def require_whole(gradient: NDArray[np.floating], scanner: Scanner, rounding: float = ROUNDING) -> None:
     """Refuse whole shots that break a limit of `check_whole`, by a `LimitError` that names the place."""
     _kept("the waveform", check_whole(gradient, 0, scanner, rounding))
+
+
+def _require_playable(trajectory: Trajectory) -> None:
+    wrong = unplayable(trajectory.acquisition, trajectory.scanner)
+    if wrong:
+        raise LimitError(f"{trajectory.name}: {wrong}")
 
 
 def _kept(name: str, findings: list[Finding]) -> list[Finding]:

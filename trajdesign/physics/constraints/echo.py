@@ -69,8 +69,11 @@ class Echo(Constraint):
         times = np.array([self._time_of(trajectory)])
         return Finding.worst(self.name, values, self.limit, self.unit, times, rounding)
 
-    def check_start(self, start: Trajectory) -> Finding:
-        """Return the check of a trajectory that need not keep the limit yet; it raises a `ConfigError` if it cannot."""
+    def from_start(self, start: Trajectory) -> "Echo":
+        """Return the limit at the time at which the start passes the centre; it raises a `ConfigError` if it does not.
+
+        So it does for a start that passes it several times, if no time is given.
+        """
         found = self.check(start, echo.PASSING / self.limit)
         if not found.ok:
             raise ConfigError(
@@ -79,16 +82,15 @@ class Echo(Constraint):
                 "mended. Take a pattern whose shots all pass the centre at one time (radial, spiral, rosette), or "
                 f"another limits.options.echo.time{self._named(start)}."
             )
-        self.vanishing(start)
-        return found
+        if self.time == "auto" and (n := len(echo.passages(start))) > 1:
+            raise ConfigError(
+                f"{start.name} passes the centre {n} times, so limits.options.echo.time must say when"
+                f"{self._named(start)}."
+            )
+        return Echo(self.acquisition, self.scanner, time=found.time - self._delay, weight=self.weight)
 
     def vanishing(self, like: Trajectory) -> Tensor:
         """Return the weights of the control points that make k at the echo time (1, point)."""
-        if self.time == "auto" and len(found := echo.passages(like)) > 1:
-            raise ConfigError(
-                f"{like.name} passes the centre {len(found)} times, so limits.options.echo.time must say when"
-                f"{self._named(like)}."
-            )
         return self._row(self._time_of(like))
 
     def _named(self, trajectory: Trajectory) -> str:
