@@ -35,8 +35,9 @@ class EchoTimes:
     distances: NDArray[np.float64]
 
     @classmethod
+    @np.errstate(invalid="ignore")  # of shots that are not finite
     def of_samples(cls, k: NDArray[np.floating], dwell: float, fov: tuple[float, ...]) -> "EchoTimes":
-        """Return those of samples k (shot, sample, dim), 1/m, `dwell` apart.
+        """Return those of samples k (shot, sample, dim), 1/m, `dwell` apart, three or more.
 
         Between samples k is taken as the parabola through the nearest one and its two neighbours, and |k| at the vertex
         that Gauss and Newton find on it. Of samples that are equally near, as of a shot that rests, the first counts.

@@ -38,6 +38,9 @@ _FEW_LINES = 0.1
 #: How near to the centre an echo comes, 1/FOV.
 _CENTRAL = 0.75
 
+#: Samples through which a parabola goes.
+_CURVED = 3
+
 #: ADC events whose k is looked at together.
 _AT_ONCE = 1024
 
@@ -122,6 +125,8 @@ def _echo_spread(file: SeqFile, starts: NDArray[np.floating], groups: list[NDArr
     for group in groups:
         counts = np.array([file.adcs[i].count for i in group.tolist()])
         alike = group[counts == counts[coherence.most(counts)]]
+        if file.adcs[int(alike[0])].count < _CURVED:
+            continue
         found = list[NDArray[np.floating]]()
         for part in np.array_split(alike, math.ceil(len(alike) / _AT_ONCE)):
             k = np.stack([file.k[i] for i in part.tolist()])

@@ -199,10 +199,10 @@ class Shots:
 def _centre(trajectory: Trajectory) -> float:
     """Return which sample is nearest to k = 0 over all shots; between samples, if all pass it there exactly."""
     sample = int(trajectory.k_adc.detach().square().sum(dim=(0, 2)).argmin())
-    passage = echo.passages(trajectory)[0]
-    exact = (passage.time - float(trajectory.adc_times[0])) / trajectory.acquisition.dwell
-    is_between = passage.distance <= echo.EXACT and 1e-6 < abs(exact - sample) < 1
-    return exact if is_between else sample
+    first, dwell = float(trajectory.adc_times[0]), trajectory.acquisition.dwell
+    exact = [(p.time - first) / dwell for p in echo.passages(trajectory) if p.distance <= echo.EXACT]
+    nearest = min(exact, key=lambda place: abs(place - sample), default=float(sample))
+    return sample if abs(nearest - sample) < RASTER_ROUNDING else nearest
 
 
 class Segments:
