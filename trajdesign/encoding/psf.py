@@ -106,7 +106,7 @@ class PsfReport:
             *((f"{name} (mm)", f"{1e3 * width:.3f}") for name, width in widths.items()),
             ("peak side lobe (dB)", f"{self.peak_side_lobe:.2f}"),
             ("integrated side lobes (dB)", f"{self.integrated_side_lobe:.2f}"),
-            ("echo time, after the first sample (ms)", f"{1e3 * float(np.median(self.echo.times)):.4f}"),
+            ("echo time (ms)", f"{1e3 * float(np.median(self.echo.times)):.4f}"),
             ("spread of the echo times (us)", f"{1e6 * self.echo.spread:.2f}"),
         ]
 
