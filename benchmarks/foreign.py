@@ -28,7 +28,7 @@ import pypulseq as pp
 
 from benchmarks.common import RESULTS, Row, say, table, version
 from trajdesign.errors import InputError
-from trajdesign.interfaces import Finding
+from trajdesign.finding import Finding
 from trajdesign.pulseq.checks import describe
 from trajdesign.pulseq.file_rules import inspect
 from trajdesign.pulseq.reader import player, sequence

@@ -144,6 +144,21 @@ def test_measure_fields_tests_a_study_with_and_without_a_field(tmp_path, capsys)
     assert capsys.readouterr().out.count("\n") == 4
 
 
+def test_echo_tells_what_the_files_keep(tmp_path, capsys):
+    script("echo").main(tmp_path, [*TINY, "data.n_train=4", "data.n_val=1", "data.n_test=2"])
+    rows = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [(start.strip(), kept.strip()) for start, kept, *_ in rows] == [
+        (start, kept) for start in ("radial", "spiral", "spiral, in-out") for kept in ("no", "yes")
+    ]
+    for (_, kept, psnr, _, distance, spread), name in zip(
+        rows, ["radial", "radial", "spiral", "spiral", "spiral-in-out", "spiral-in-out"], strict=True
+    ):
+        found = json.loads((tmp_path / f"{name}-{kept.strip()}" / "metrics.json").read_text())
+        assert float(psnr) == pytest.approx(found["learned"]["psnr"], abs=0.006)
+        assert (float(distance) < 1e-6) == (kept.strip() == "yes")
+        assert float(spread) >= 0
+
+
 def test_start_runs_the_whole_road_and_can_be_repeated(tmp_path, monkeypatch, capfd, in_process):
     start = script("start")
     monkeypatch.setattr(start, "run", in_process)

@@ -273,6 +273,7 @@ def test_fixed_has_nothing_to_learn():
 OPTIONS = {
     "stimulation": {"model": "xrm"},
     "acoustics": {"bands": [[590.0, 100.0], [1140.0, 220.0]], "limit": 1e-3, "repetition_time": 10e-3},
+    "echo": {"time": 595e-6},
 }
 
 

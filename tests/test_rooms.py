@@ -31,7 +31,7 @@ STAIRCASE = [
     "trajectory data",
     "acquisition",
     "scanner",
-    "files runtime units",
+    "finding files runtime units",
     "errors tolerances version",
 ]
 

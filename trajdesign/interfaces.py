@@ -22,6 +22,7 @@ from torch.utils.data import Dataset
 from trajdesign.acquisition import Acquisition
 from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import ConfigError, InputError
+from trajdesign.finding import Finding
 from trajdesign.scanner import Scanner
 from trajdesign.tolerances import ROUNDING
 from trajdesign.trajectory import Trajectory, point_times
@@ -149,69 +150,6 @@ class Parameterization(nn.Module, ABC):
         """
 
 
-@dataclass(frozen=True)
-class Finding:
-    """The worst value of a trajectory, or of a whole file, against one limit or rule."""
-
-    name: str
-    """Name of the limit or rule."""
-    value: float
-    """The worst value, in `unit`."""
-    limit: float | None
-    """What it is compared with; None if it is only reported."""
-    unit: str
-    """SI, or a count."""
-    where: str
-    """The place of the worst value, as text; empty if the whole is meant."""
-    ok: bool
-    """Whether the limit is kept; false for a value that is not a number."""
-    rule: Literal["at most", "at least", "multiple of", "equal to"] = "at most"
-    """How the value relates to the limit."""
-    is_advice: bool = False
-    """Whether breaking it is a warning: some scanners take such a file."""
-    shot: int | None = None
-    time: float = 0.0
-    """The place in a trajectory; the time is after the first gradient sample, s."""
-    n_violations: int = 0
-    """At how many times of all shots the limit is broken."""
-    rounding: float = ROUNDING
-    """Part of the limit that rounding alone may add."""
-
-    @classmethod
-    def worst(
-        cls, name: str, values: NDArray[np.floating], limit: float, unit: str, times: NDArray, rounding: float
-    ) -> "Finding":
-        """Return the worst of values (shot, time) against their largest allowed one; what is not finite is worst."""
-        finite = np.isfinite(values)
-        shot, index = divmod(int(np.where(finite, values, np.inf).argmax()), values.shape[1])
-        value = float(values[shot, index]) if finite[shot, index] else math.nan
-        time = float(times[index])
-        ok = value / limit - 1 <= rounding
-        n_violations = 0 if ok else int((~(values / limit - 1 <= ROUNDING)).sum())
-        where = f"shot {shot}, {time * 1e3:.3f} ms"
-        return cls(name, value, limit, unit, where, ok, "at most", False, shot, time, n_violations, rounding)
-
-    @property
-    def margin(self) -> float:
-        """The part of the limit that is left, negative where it is broken; not a number without a limit."""
-        return 1 - self.value / self.limit if self.limit else math.nan
-
-    @property
-    def verdict(self) -> Literal["ok", "reported", "warning", "broken"]:
-        """What a reader should make of it."""
-        if self.limit is None:
-            return "reported"
-        if self.ok:
-            return "ok"
-        return "warning" if self.is_advice else "broken"
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What JSON holds of it: of a trajectory the place as numbers, of a file as text."""
-        keys = "where ok rule is_advice verdict" if self.shot is None else "shot time n_violations rounding margin ok"
-        return {key: getattr(self, key) for key in ("name", "value", "limit", "unit", *keys.split())}
-
-
 class Constraint(ABC):
     """A limit on a trajectory. The base derives from `measure` both the training penalty and the hard check.
 
@@ -225,7 +163,7 @@ class Constraint(ABC):
     """
 
     #: The limit is on the norm of this derivative of k over the raster, so that `Projection` can enforce it;
-    #: None for limits of another form, which are penalised and checked but not projected onto.
+    #: None for limits of another form: equalities (`vanishing`), and what is penalised and checked but not projected.
     derivative: ClassVar[int | None] = None
     #: Part of the limit that the digits of a file may add to a waveform exactly at it; `limits.check` allows it.
     rounding: ClassVar[float] = ROUNDING
@@ -251,6 +189,25 @@ class Constraint(ABC):
     @abstractmethod
     def measure(self, trajectory: Trajectory) -> Tensor:
         """Return the values that the limit bounds (shot, time), in `unit`, differentiable."""
+
+    @classmethod
+    def is_enforced(cls) -> bool:
+        """Whether `Projection` keeps the limit."""
+        return cls.derivative is not None or cls.vanishing is not Constraint.vanishing
+
+    def vanishing(self, like: Trajectory) -> Tensor | None:
+        """Return what `Projection` makes zero, if the limit is an equality: sums of a shot's control points.
+
+        Their weights (sum, point) are the same for all shots and axes, of trajectories that start from `like`.
+        """
+        return None
+
+    def from_start(self, start: Trajectory) -> "Constraint":
+        """Return the limit on what is learned from a trajectory: itself, unless an option is taken from there.
+
+        An equality need not hold there yet. It raises a `ConfigError` if the projection cannot mend it.
+        """
+        return self
 
     @property
     def name(self) -> str:

@@ -193,7 +193,17 @@ def point_times(acquisition: Acquisition, scanner: Scanner) -> np.ndarray:
 
 @lru_cache(maxsize=16)
 def sampling_weights(acquisition: Acquisition, scanner: Scanner) -> tuple[Tensor, Tensor]:
-    """Quadratic B-spline weights that take control points to ADC samples.
+    """Return the `spline_weights` of the ADC samples."""
+    return spline_weights(_adc_times(acquisition, scanner), acquisition, scanner)
+
+
+def spline_weights(times: np.ndarray, acquisition: Acquisition, scanner: Scanner) -> tuple[Tensor, Tensor]:
+    """Quadratic B-spline weights that take control points to k at any times of the readout.
+
+    Parameters
+    ----------
+    times
+        After the first gradient sample (sample,), s.
 
     Returns
     -------
@@ -202,7 +212,7 @@ def sampling_weights(acquisition: Acquisition, scanner: Scanner) -> tuple[Tensor
     weights
         Their weights (3, sample), float64, non-negative, each column summing to one.
     """
-    u = _adc_times(acquisition, scanner) / scanner.gradient_raster
+    u = times / scanner.gradient_raster
     index = np.clip(np.floor(u + 1e-9), 0, n_points(acquisition, scanner) - 3).astype(np.int64)
     f = np.clip(u - index, 0.0, 1.0)
     weights = np.stack([(1 - f) ** 2 / 2, 0.5 + f - f**2, f**2 / 2])

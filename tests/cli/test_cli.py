@@ -361,6 +361,24 @@ def test_check_passes_what_was_learned(trajdesign, run):
     assert trajdesign("check", run / "initial.npz").code == 0
 
 
+def test_the_echo_times_of_the_shots_are_told(trajdesign, run, tmp_path):
+    trajectory = RunFolder(run).trajectory()
+    acquisition = trajectory.acquisition
+    distance = np.linalg.norm(trajectory.k_adc.numpy() * np.array(acquisition.fov), axis=-1)
+    nearest = distance.argmin(axis=1) * acquisition.dwell  # to half a sample
+    found = json.loads(trajdesign("check", run, "--json").out)
+    assert found["echo_time_s"] == pytest.approx(np.median(nearest), abs=0.51 * acquisition.dwell)
+    assert found["echo_time_spread_s"] == pytest.approx(np.ptp(nearest), abs=1.01 * acquisition.dwell)
+    assert 0 < found["echo_k_fov"] <= distance.min(axis=1).max() + 1e-9
+    said = f"Echo: {found['echo_time_s'] * 1e3:.4g} ms after the first sample, spread over the shots"
+    assert said in " ".join(trajdesign("check", run).out.split())
+    [measured] = json.loads(trajdesign("psf", run, "--out", tmp_path / "psf.png", "--json").out)["psf"]
+    assert {key: found[key] for key in ("echo_time_s", "echo_time_spread_s", "echo_k_fov")}.items() <= measured.items()
+    page = (run / "report.html").read_text()
+    assert "spread of the echo times (us)" in page
+    assert f"{found['echo_time_spread_s'] * 1e6:.2f}" in page
+
+
 def test_check_finds_what_is_broken_and_export_refuses_it(trajdesign, refused, run, tmp_path):
     trajectory = load(run / "trajectory.npz")
     k = trajectory.points.clone()

@@ -30,6 +30,7 @@ ACQUISITION = Acquisition((0.22, 0.2), (14, 12), 2, 100, 8e-6)
 NEEDED = {
     "acoustics": {"bands": [(600.0, 100.0)], "limit": 1e-4, "repetition_time": 10e-3},
     "stimulation": {"model": "xrm", "limit": 1e-3},
+    "echo": {"time": 200e-6},
     "delay": {"delays": [3e-6, -2e-6, 0.0]},
     "eddy_currents": {"amplitudes": [0.02, -0.005], "time_constants": [80e-6, 3e-3]},
 }

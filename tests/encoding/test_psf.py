@@ -150,6 +150,7 @@ def test_the_numbers_are_json_with_units_in_the_keys():
     assert set(numbers) == {
         "name", "voxel_x_m", "voxel_y_m", "fwhm_x_m", "fwhm_y_m", "fwhm_radial_m",
         "main_lobe_voxels", "peak_side_lobe_db", "integrated_side_lobe_db",
+        "echo_time_s", "echo_time_spread_s", "echo_k_fov",
     }  # fmt: skip
     assert numbers["fwhm_x_m"] == report.fwhm_x
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, LimitError, OutputError
 from trajdesign.exporting.proof import export
@@ -174,6 +175,38 @@ def test_nothing_is_left_of_what_breaks_a_limit(tmp_path, kind, name):
     with pytest.raises(LimitError, match="broken"):
         export(broken(kind), tmp_path / name, format=formats[name[-3:]], overwrite=True)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("dwell", [4e-6, 5e-6])  # with the centre at a sample, and half a us before one
+@pytest.mark.parametrize("version", ["1.5.0", "1.4.1"])
+def test_the_file_itself_passes_the_centre_at_the_echo_time(tmp_path, monkeypatch, version, dwell):
+    in_out = plugins.build(
+        "init", {"kind": "spiral", "in_out": True}, Acquisition(n_samples=800, dwell=dwell), Scanner()
+    )
+    options = {"pulseq_version": version}
+    for time in (400 * dwell - float(in_out.adc_times[0]), "auto"):
+        report = export(
+            in_out, tmp_path / "x.seq", options=options, constraints={"echo": {"time": time}}, overwrite=True
+        )
+        assert report["echo_k_fov"] < 2e-7
+    k = player.read(tmp_path / "x.seq").k  # which sample 400 is near, or at
+    at = np.array([shot[400, :2] for shot in k]) - in_out.k_adc[:, 400].numpy()
+    assert np.linalg.norm(at * 0.22, axis=1).max() == pytest.approx(report["echo_k_fov"], abs=1e-7)
+    assert "echo_k_fov" not in export(in_out, tmp_path / "y.seq", options=options)
+    with pytest.raises(LimitError, match=r"breaks 1 limit.*echo"):
+        export(in_out, tmp_path / "z.seq", options=options, constraints={"echo": {"time": 1e-3}})
+    without = export(in_out, tmp_path / "z.seq", options=options, constraints={"echo": {"time": 1e-3}}, ignore=["echo"])
+    assert "echo_k_fov" not in without
+    read_back = Pulseq.read_back
+
+    def shifted(self, path, trajectory):
+        read, facts = read_back(self, path, trajectory)
+        return {reader: k + 1e-5 / 0.22 for reader, k in read.items()}, facts
+
+    monkeypatch.setattr(Pulseq, "read_back", shifted)
+    with pytest.raises(LimitError, match=r"1\.4\de-05/FOV from the centre at the echo time"):
+        export(in_out, tmp_path / "w.seq", options=options, constraints={"echo": {"time": "auto"}})
+    assert not (tmp_path / "w.seq").exists()
 
 
 TEMPLATE = """

@@ -587,6 +587,45 @@ def test_a_compiled_network_is_the_same_network(monkeypatch, tmp_path, kind):
 # --- runs that cannot be ---
 
 
+ECHO = ["limits.constraints=['extent','gradient','receiver','slew','echo']", "limits.options.echo.time=auto"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sample"),
+    [
+        ([], 64),  # a radial start
+        (["init.kind=spiral"], 0),
+        (["parameterization.kind=samples"], 64),
+        (["limits.method=penalty"], 64),
+        (["init.kind=rosette", "init.petals=2", "limits.options.echo.time=512e-6"], 64),
+    ],
+)
+def test_every_shot_passes_the_centre_at_the_echo_time_after_learning(tmp_path, overrides, sample):
+    config = tiny(*ECHO, "training.trajectory_rate=0.03", *overrides)
+    optimize(config, tmp_path, quiet=True)
+    folder = RunFolder(tmp_path)
+    learned, start = folder.trajectory(), folder.trajectory("initial")
+    at_echo = (learned.k_adc[:, sample] * 0.22).norm(dim=-1)
+    assert float(at_echo.max()) < 1e-6
+    assert float((learned.k_adc - start.k_adc).norm(dim=-1).max() * 0.22) > 0.1
+    found = json.loads((tmp_path / "metrics.json").read_text())["limits"]
+    assert found["ok"]
+    assert found["constraints"]["echo"]["value"] < 1e-6
+    assert export(learned, tmp_path / "x.seq", constraints=config.limits.tables)["echo_k_fov"] < 1e-6
+
+
+def test_starts_that_cannot_pass_the_centre_are_refused_before_anything_is_written(tmp_path):
+    for kind in ("cartesian", "epi"):
+        with pytest.raises(ConfigError, match=f"{kind} cannot keep the limit 'echo'.*/FOV from the centre"):
+            optimize(tiny(f"init.kind={kind}", *ECHO), tmp_path / "run", quiet=True)
+    # what is not learned is not moved onto the centre either
+    overrides = ["init.kind=rosette", "init.petals=2", "parameterization.kind=fixed"]
+    rosette = tiny(*overrides, *ECHO, "limits.options.echo.time=512e-6")
+    with pytest.raises(LimitError, match=r"rosette breaks 1 limit.*echo"):
+        optimize(rosette, tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_cannot_be_played_ends_before_anything_is_written(tmp_path):
     with pytest.raises(LimitError, match="radial") as caught:
         optimize(load_config(None, ["acquisition.n_samples=16"]), tmp_path / "run", device="cpu")

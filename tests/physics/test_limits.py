@@ -7,7 +7,7 @@ import torch
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, LimitError
-from trajdesign.interfaces import Finding
+from trajdesign.finding import Finding
 from trajdesign.physics import limits
 from trajdesign.scanner import Scanner
 from trajdesign.trajectories.inits.spiral import spiral

@@ -6,6 +6,7 @@ from copy import copy
 import foreign
 import pypulseq as pp
 import pytest
+import torch
 from test_player import signed
 from test_sequences import PATTERNS, pattern
 
@@ -181,6 +182,20 @@ def test_the_echo_time_that_is_measured_is_the_one_that_was_planted(tmp_path, mo
     where = found_in(tmp_path / "y.seq", Scanner())["echo times off TE"].where
     measured, told = (float(word) for word in re.search(r"(\S+) ms where TE is (\S+) ms", where).groups())
     assert (measured, told) == pytest.approx((right * 1e3 + 1, right * 1e3), abs=2e-3)
+
+
+@pytest.mark.parametrize("late", [0.0, 0.7e-6, 6e-6])
+def test_the_spread_of_the_echo_times_is_the_one_that_was_planted(tmp_path, late):
+    radial = pattern("radial", Scanner(), n_shots=SHOTS)
+    speed = radial.gradient[:, :1] * radial.scanner.gamma
+    delay = torch.zeros(SHOTS, 1, 1, dtype=torch.float64)
+    delay[3] = late  # of one shot
+    path = tmp_path / "x.seq"
+    report = export(radial.with_points(0.95 * (radial.points - delay * speed)), path, options={"sequence": TWO})
+    check = found_in(path, Scanner())["echo time spread"]
+    assert (check.unit, check.verdict) == ("s", "reported")
+    assert check.value == pytest.approx(late, abs=1e-9)
+    assert float(re.search(r"around (\S+) ms", check.where)[1]) == pytest.approx(report["te"] * 1e3, abs=1e-5)
 
 
 @pytest.mark.parametrize("profile", ["siemens", "ge", "philips"])

@@ -210,6 +210,29 @@ def test_the_spin_echo_forms_when_the_centre_is_sampled(tmp_path):
     assert report["te"] == pytest.approx(0.02, abs=2 * scanner.block_raster)
 
 
+@pytest.mark.parametrize("name", ["gre_2d", "se_2d", "bssfp_2d"])
+def test_te_is_when_all_shots_pass_the_centre_between_two_samples(tmp_path, name):
+    scanner = Scanner()
+    radial = pattern("radial", scanner)
+    speed = radial.gradient[:, :1] * scanner.gamma
+    late = radial.with_points(0.98 * (radial.points - 1.3e-6 * speed))  # of 4 us from sample to sample
+    report = export(late, tmp_path / "x.seq", options={"sequence": {"kind": name}})
+    sequence = play(tmp_path / "x.seq", scanner)
+    k, _, excitations, refocusings, times = sequence.calculate_kspace()
+    k, times = k.reshape(3, -1, 400)[:2], times.reshape(-1, 400)
+    for shot in range(3):  # a line through the centre: its distance, signed, is 0 there
+        line = k[:, shot, -1] - k[:, shot, 0]
+        signed = line @ k[:, shot] / np.linalg.norm(line)
+        passed = np.interp(0.0, signed, times[shot])
+        assert (passed - times[shot]).min() != 0
+        before = [time for time in excitations if time < passed]
+        if name == "se_2d":  # what the block raster leaves
+            assert 2 * (refocusings[shot] - before[-1]) == pytest.approx(report["te"], abs=1e-9)
+            assert passed - before[-1] == pytest.approx(report["te"], abs=0.51 * scanner.block_raster)
+        else:
+            assert passed - before[-1] == pytest.approx(report["te"], abs=2e-9)
+
+
 def test_three_dimensions_meet_the_limits_as_vectors():
     scanner = Scanner(max_slew=120.0)
     trajectory = volume(scanner)

@@ -16,7 +16,8 @@ from rich.table import Table
 from trajdesign.errors import Interrupted, ResourceError
 
 if TYPE_CHECKING:
-    from trajdesign.interfaces import Finding, Progress
+    from trajdesign.finding import Finding
+    from trajdesign.interfaces import Progress
     from trajdesign.learning.results import Results, StageResult
     from trajdesign.pulseq.preflight import Item
     from trajdesign.studies.study import Cell

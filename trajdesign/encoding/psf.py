@@ -14,6 +14,7 @@ from scipy.ndimage import map_coordinates, maximum_filter
 from torch import Tensor
 
 from trajdesign.encoding.density import density_compensation
+from trajdesign.encoding.echo import EchoTimes
 from trajdesign.encoding.nufft import nufft_adjoint
 from trajdesign.encoding.operator import angular
 from trajdesign.errors import ConfigError, InputError
@@ -57,6 +58,8 @@ class PsfReport:
         Magnitude along x and y through the peak, over twice the FOV, and the distance of the values, m.
     radius, radial
         Mean magnitude over all directions (radius,), against the radius in voxels.
+    echo
+        When each shot passes the centre of k-space, on which the contrast depends.
     """
 
     name: str
@@ -75,6 +78,7 @@ class PsfReport:
     profile_step: tuple[float, ...]
     radius: np.ndarray
     radial: np.ndarray
+    echo: EchoTimes
 
     def __repr__(self) -> str:
         return f"PsfReport({self.name!r}: {', '.join(f'{name} {value}' for name, value in self.rows())})"
@@ -102,6 +106,8 @@ class PsfReport:
             *((f"{name} (mm)", f"{1e3 * width:.3f}") for name, width in widths.items()),
             ("peak side lobe (dB)", f"{self.peak_side_lobe:.2f}"),
             ("integrated side lobes (dB)", f"{self.integrated_side_lobe:.2f}"),
+            ("echo time (ms)", f"{1e3 * float(np.median(self.echo.times)):.4f}"),
+            ("spread of the echo times (us)", f"{1e6 * self.echo.spread:.2f}"),
         ]
 
     def to_dict(self) -> dict[str, str | float | None]:
@@ -110,6 +116,7 @@ class PsfReport:
         numbers |= {f"fwhm_{name}_m": getattr(self, f"fwhm_{name}") for name in ("x", "y", "radial")}
         numbers |= {"main_lobe_voxels": self.main_lobe, "peak_side_lobe_db": self.peak_side_lobe}
         numbers["integrated_side_lobe_db"] = self.integrated_side_lobe
+        numbers |= self.echo.facts
         return {"name": self.name, **{k: v if math.isfinite(v) else None for k, v in numbers.items()}}
 
 
@@ -167,6 +174,7 @@ def psf(trajectory: Trajectory, weights: Tensor | None = None) -> PsfReport:
         profile_step=tuple(v / _PROFILE_STEPS for v in voxel),
         radius=radius,
         radial=radial,
+        echo=EchoTimes.of(trajectory),
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from trajdesign import plugins
+from trajdesign.encoding import echo
 from trajdesign.errors import ConfigError, LimitError, ResourceError
 from trajdesign.files import untrusted
 from trajdesign.files.atomic import atomic_path
@@ -58,7 +59,8 @@ def export(
         ``format``, ``path``, what `compare` returns, and the exporter's facts: for Pulseq ``max_gradient`` (T/m) and
         ``max_slew`` (T/m/s) of the vector of all axes over the whole file, ``te``, ``tr``, ``duration`` (s), the cells
         of prephaser, readout and rewinder, ``timing_ok``, ``version``, ``md5``, ``sequence`` (the template as ``kind``,
-        and its options) and ``k_path``, and with a run ``is_noted``, whether it tells of the file.
+        and its options) and ``k_path``; with a run ``is_noted``, whether it tells of the file; and where `constraints`
+        name ``echo``, ``echo_k_fov``, the largest |k| of a shot at the echo time as the file plays it, in 1/FOV.
 
     Raises
     ------
@@ -94,6 +96,7 @@ def export(
         facts = exporter.write(deepcopy(trajectory), temporary)
         read, more = exporter.read_back(temporary, deepcopy(trajectory))
         report = {"format": format, "path": str(path), **compare(read, trajectory), **facts, **more}
+        report |= _echo(read, trajectory, constraints or {}, ignore or [], is_played=exporter.is_played)
         if k_file is not None:
             arrays = {"k_adc": next(iter(read.values()))}
             if response:
@@ -154,6 +157,40 @@ def compare(read: Mapping[str, np.ndarray], trajectory: Trajectory) -> dict[str,
         "k_error_fov_by_reader": largest,
         "reader_difference_fov": difference,
     }
+
+
+def _echo(
+    read: Mapping[str, np.ndarray],
+    trajectory: Trajectory,
+    options: limits.Options,
+    ignore: list[str],
+    *,
+    is_played: bool,
+) -> dict[str, float]:
+    """Return the constraint `echo` as a file keeps it: ``echo_k_fov``, the largest |k| of any shot then, in 1/FOV.
+
+    What a file's samples depart from the trajectory's is taken as straight between samples. It raises a `LimitError`
+    if a scanner's file breaks the limit; that of a format in single precision may.
+    """
+    if "echo" not in options or "echo" in ignore:
+        return {}
+    [constraint] = limits.constraints(trajectory.acquisition, trajectory.scanner, ["echo"], options)
+    time = constraint.check(trajectory).time
+    wanted, fov = trajectory.k_adc.detach().cpu().double().numpy(), np.array(trajectory.acquisition.fov)
+    at_echo, times = echo.k_at(trajectory, np.array([time]))[:, 0], trajectory.adc_times.numpy()
+    place = int(np.searchsorted(times, time).clip(1, len(times) - 1))
+    part = min(max((time - times[place - 1]) / (times[place] - times[place - 1]), 0.0), 1.0)
+    largest = 0.0
+    for reader, k in read.items():
+        off = (1 - part) * (k - wanted)[:, place - 1] + part * (k - wanted)[:, place]
+        distance = float(np.linalg.norm((at_echo + off) * fov, axis=-1).max())
+        if is_played and not distance <= constraint.limit:
+            raise LimitError(
+                f"{reader} reads k from the file that is {distance:.3g}/FOV from the centre at the echo time; allowed "
+                f"are {constraint.limit:g}/FOV."
+            )
+        largest = max(largest, distance)
+    return {"echo_k_fov": largest}
 
 
 def _save_k(path: Path, trajectory: Trajectory, k: dict[str, np.ndarray], report: Mapping[str, Any]) -> None:

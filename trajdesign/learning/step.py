@@ -48,9 +48,11 @@ class Joint:
         self.response, self.field = Response(config.response), static_field(config)
         self.perturbations = Perturbations(config.perturbation) if config.perturbation else None
         scanner = config.scanner
-        self.projection = Projection(constraints_of(config, scanner), initial, config.limits.iterations)
         penalised = replace(scanner, limit_norm="axis") if config.limits.penalty_norm == "axis" else scanner
-        self.penalised = constraints_of(config, penalised)
+        kept, self.penalised = (constraints_of(config, s) for s in (scanner, penalised))
+        if self.learns:
+            kept, self.penalised = ([limit.from_start(initial) for limit in each] for each in (kept, self.penalised))
+        self.projection = Projection(kept, initial, config.limits.iterations)
         groups = [
             {"params": list(self.parameterization.parameters()), "lr": config.training.trajectory_rate},
             {"params": list(self.network.parameters()), "lr": config.training.network_rate},
@@ -161,7 +163,7 @@ class Joint:
         """
         penalty = weighted = torch.zeros(())
         for limit in self.penalised:
-            excess = limit.penalty(played if limit.derivative is None else wanted)
+            excess = limit.penalty(wanted if limit.is_enforced() else played)
             penalty = penalty + excess
             weighted = weighted + excess * (self.config.limits.weight if limit.weight is None else limit.weight)
         return penalty, weighted

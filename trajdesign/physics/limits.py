@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from trajdesign import plugins
 from trajdesign.acquisition import Acquisition, unplayable
 from trajdesign.errors import ConfigError, LimitError
-from trajdesign.interfaces import Constraint, Finding
+from trajdesign.finding import Finding
+from trajdesign.interfaces import Constraint
 from trajdesign.scanner import Scanner
 from trajdesign.tolerances import FILE_ROUNDING, ROUNDING
 from trajdesign.trajectory import Trajectory
@@ -53,7 +54,7 @@ def without(ignored: list[str], more: Iterable[str] = ()) -> list[str]:
 
 def enforceable(names: list[str]) -> list[str]:
     """Return those of the constraints that a projection can enforce; the others lean on learning by penalty alone."""
-    return [name for name in names if plugins.find("constraint", name).derivative is not None]
+    return [name for name in names if plugins.find("constraint", name).is_enforced()]
 
 
 def unseen(names: Iterable[str]) -> list[str]:
@@ -84,9 +85,7 @@ def check(
     rounding
         Part of each limit that may be passed, where it is more than the constraint itself allows.
     """
-    wrong = unplayable(trajectory.acquisition, trajectory.scanner)
-    if wrong:
-        raise LimitError(f"{trajectory.name}: {wrong}")
+    _require_playable(trajectory)
     found = constraints(trajectory.acquisition, trajectory.scanner, names, options)
     return [constraint.check(trajectory, max(rounding, constraint.rounding)) for constraint in found]
 
@@ -97,6 +96,16 @@ def require(trajectory: Trajectory, names: list[str] | None = None, options: Opt
     It raises a `LimitError` otherwise; the sentence names each broken limit and its worst place.
     """
     return _kept(trajectory.name, check(trajectory, names, options))
+
+
+def require_start(start: Trajectory, names: list[str], options: Options | None = None) -> None:
+    """Refuse a trajectory from which learning cannot start, as it breaks a limit or can never keep one.
+
+    It raises a `LimitError`, or a `ConfigError` of an equality that it is too far from; see `Constraint.from_start`.
+    """
+    _require_playable(start)
+    found = [c.from_start(start) for c in constraints(start.acquisition, start.scanner, names, options)]
+    _kept(start.name, [c.check(start, c.rounding) for c in found if c.vanishing(start) is None])
 
 
 def check_whole(
@@ -131,6 +140,12 @@ def check_whole(
 def require_whole(gradient: NDArray[np.floating], scanner: Scanner, rounding: float = ROUNDING) -> None:
     """Refuse whole shots that break a limit of `check_whole`, by a `LimitError` that names the place."""
     _kept("the waveform", check_whole(gradient, 0, scanner, rounding))
+
+
+def _require_playable(trajectory: Trajectory) -> None:
+    wrong = unplayable(trajectory.acquisition, trajectory.scanner)
+    if wrong:
+        raise LimitError(f"{trajectory.name}: {wrong}")
 
 
 def _kept(name: str, findings: list[Finding]) -> list[Finding]:

@@ -19,11 +19,14 @@ class Projection:
     What the iterations leave over is removed exactly, by shrinking each shot, which no limit forbids. The result
     keeps every limit by `PROJECTION_MARGIN`, whatever the number of iterations.
 
+    An equality (`Constraint.vanishing`) is kept by every iterate: the inverse is that on the points which keep it. It
+    holds for sums of the control points, so a shot is then shrunk about the centre of k-space alone.
+
     The gradient passes straight through: d projected / d wanted is taken as the identity. The result is in double
     precision whatever comes in, for in single precision rounding alone can break a limit on the slew rate.
 
-    Constraints without a `Constraint.derivative` are left to their penalty. `like` is any trajectory of the acquisition
-    and scanner to come, and `n_iterations` are taken in every call.
+    Constraints that are not `Constraint.is_enforced` are left to their penalty. `like` is any trajectory of the
+    acquisition and scanner to come, for an equality the one to start from, and `n_iterations` are taken in every call.
     """
 
     def __init__(self, constraints: list[Constraint], like: Trajectory, n_iterations: int = 40) -> None:
@@ -38,6 +41,10 @@ class Projection:
             rows = bound.apply(identity[..., None])[..., 0].contiguous()
             system += bound.weight[0] * rows.T @ rows  # of axis 0, and of every other: see `_Bound.weight`
         self._inverse = torch.linalg.inv(system)
+        sums = [weights for c in constraints if (weights := c.vanishing(like)) is not None]
+        self._is_centred = bool(sums)
+        if sums:
+            self._inverse = _nulled(self._inverse, torch.cat(sums))
 
     def __call__(self, trajectory: Trajectory) -> Trajectory:
         """Return the nearest trajectory that keeps the limits; `trajectory` may be any finite one."""
@@ -70,7 +77,10 @@ class Projection:
         return k
 
     def _shrink(self, k: Tensor) -> Tensor:
-        """Shrink each shot about the centre of k-space until it is in bounds, and about its mean until it is slow."""
+        """Shrink each shot about the centre of k-space until it is in bounds, and about its mean until it is slow.
+
+        Where an equality holds it is shrunk about the centre both times, which leaves sums that are zero as they are.
+        """
         factor = torch.ones(k.shape[1], dtype=k.dtype)
         for bound in self._bounds:
             if not bound.derivative:
@@ -78,8 +88,14 @@ class Projection:
         for bound in self._bounds:
             if bound.derivative:
                 factor = torch.minimum(factor, 1 / bound.length(bound.apply(k)).amax(dim=(0, -1)))
-        mean = k.mean(dim=0, keepdim=True)
+        mean = torch.zeros_like(k[:1]) if self._is_centred else k.mean(dim=0, keepdim=True)
         return mean + factor[:, None] * (k - mean)
+
+
+def _nulled(inverse: Tensor, sums: Tensor) -> Tensor:
+    """Return the inverse of a quadratic form on the points k (point,) of which all `sums` (sum, point) @ k are zero."""
+    reach = inverse @ sums.T
+    return inverse - reach @ torch.linalg.solve(sums @ reach, reach.T)
 
 
 class _Bound:

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from trajdesign.interfaces import Finding
+from trajdesign.finding import Finding
 from trajdesign.pulseq.reader.sequence import SeqFile
 
 AXES = "xyz"

@@ -12,7 +12,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from trajdesign.interfaces import Finding
+from trajdesign.encoding.echo import EchoTimes
+from trajdesign.finding import Finding
 from trajdesign.pulseq import coherence
 from trajdesign.pulseq.checks import SAME_TIME, count_of, counted
 from trajdesign.pulseq.reader.sequence import SeqFile
@@ -36,6 +37,12 @@ _FEW_LINES = 0.1
 
 #: How near to the centre an echo comes, 1/FOV.
 _CENTRAL = 0.75
+
+#: Samples through which a parabola goes.
+_CURVED = 3
+
+#: ADC events whose k is looked at together.
+_AT_ONCE = 1024
 
 #: Directions of k that are compared each with each.
 _MOST_WAYS = 1024
@@ -83,6 +90,7 @@ def _times(file: SeqFile) -> Iterator[Finding]:
         file, "ADC events at another time", late,
         lambda i: f", {starts[i] * 1e3:.6g} ms after the excitation; usual are {usual[i] * 1e3:.6g} ms",
     )  # fmt: skip
+    yield _echo_spread(file, starts, members)
     if told := file.numbers("TE"):
         yield _echo_time(file, told, starts, members)
     if len(tr := file.numbers("TR")) == 1 and tr[0] > 0:
@@ -107,6 +115,28 @@ def _unrepeated(file: SeqFile, tr: float) -> NDArray[np.bool_]:
     near = [excitations[np.clip(place - n, 0, len(excitations) - 1)] for n in (0, 1)]
     found: NDArray[np.bool_] = is_inside & (np.abs(np.stack(near) - after).min(axis=0) > slack)
     return found
+
+
+def _echo_spread(file: SeqFile, starts: NDArray[np.floating], groups: list[NDArray[np.integer]]) -> Finding:
+    """Return how far apart after their excitation the events of one echo come nearest to the centre, at worst."""
+    fov = file.numbers("FOV")
+    scale = fov if len(fov) == 3 and min(fov) > 0 else (1.0, 1.0, 1.0)
+    widest, middle = 0.0, math.nan
+    for group in groups:
+        counts = np.array([file.adcs[i].count for i in group.tolist()])
+        alike = group[counts == counts[coherence.most(counts)]]
+        if file.adcs[int(alike[0])].count < _CURVED:
+            continue
+        found = list[NDArray[np.floating]]()
+        for part in np.array_split(alike, math.ceil(len(alike) / _AT_ONCE)):
+            k = np.stack([file.k[i] for i in part.tolist()])
+            found.append(starts[part] + EchoTimes.of_samples(k, file.adcs[int(part[0])].dwell, scale).times)
+        times = np.concatenate(found)
+        times = times[np.isfinite(times)]
+        if len(times) and (math.isnan(middle) or np.ptp(times) > widest):
+            widest, middle = float(np.ptp(times)), float(np.median(times))
+    where = "" if math.isnan(middle) else f"around {middle * 1e3:.6g} ms after the excitation"
+    return Finding("echo time spread", widest, None, "s", where, ok=True)
 
 
 def _echo_time(

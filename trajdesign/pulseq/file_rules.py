@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from trajdesign.errors import InputError
-from trajdesign.interfaces import Finding
+from trajdesign.finding import Finding
 from trajdesign.pulseq import coherence
 from trajdesign.pulseq.adc import DIVISOR, LONGEST, MOST_PIECES
 from trajdesign.pulseq.checks import AXES, SAME_TIME, at_time, counted, in_block, misfit, reported, worst_of

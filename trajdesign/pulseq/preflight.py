@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from trajdesign.interfaces import Finding
+from trajdesign.finding import Finding
 from trajdesign.pulseq.adc import DIVISOR, LONGEST, MOST_PIECES
 from trajdesign.pulseq.checks import AXES, ROUNDING, text
 from trajdesign.pulseq.reader.sequence import SeqFile

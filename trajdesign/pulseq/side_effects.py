@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trajdesign.interfaces import Finding
+from trajdesign.finding import Finding
 from trajdesign.physics.nerves import NORMAL_MODE, NerveModel, stimulation
 from trajdesign.physics.resonances import WINDOW, Band, combined, in_bands, sequence_spectrum
 from trajdesign.pulseq.reader.sequence import SeqFile

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from trajdesign.interfaces import Finding
+from trajdesign.finding import Finding
 from trajdesign.pulseq import coherence
 from trajdesign.pulseq.checks import counted
 from trajdesign.pulseq.reader.events import Envelope

@@ -13,7 +13,7 @@ from trajdesign.config import models as config_module
 from trajdesign.config import toml
 from trajdesign.config.models import Config
 from trajdesign.encoding.psf import PsfReport
-from trajdesign.interfaces import Finding
+from trajdesign.finding import Finding
 from trajdesign.learning.results import Results
 from trajdesign.physics import limits
 from trajdesign.reporting import drawing, page

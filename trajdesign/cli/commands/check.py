@@ -78,6 +78,7 @@ def _check_trajectory(
     path: Path, foreign: Foreign, options: ScannerOptions, quiet: bool, json: bool, ignore: list[str]
 ) -> bool:
     """Check the trajectory of a run or of an .npz file, and print every limit."""
+    from trajdesign.encoding.echo import EchoTimes
     from trajdesign.learning.run_folder import RunFolder
     from trajdesign.physics import limits
     from trajdesign.tolerances import FILE_ROUNDING
@@ -94,9 +95,10 @@ def _check_trajectory(
     ok = all(f.ok for f in findings)
     nucleus = options.nucleus_of(scanner, None if found is None else found.nucleus)
     is_assumed = nucleus["nucleus_from"] == "assumed"
+    echo = EchoTimes.of(trajectory)
     if json:
         scan = {"matrix": trajectory.acquisition.matrix, "fov": trajectory.acquisition.fov}
-        of = {**scan, **nucleus, "not_checked_by_run": by_run, **limits.summary(trajectory, findings)}
+        of = {**scan, **nucleus, "not_checked_by_run": by_run, **echo.facts, **limits.summary(trajectory, findings)}
         console.show_json("check", {"path": str(path), **of})
     elif not quiet:
         rows = [
@@ -107,6 +109,7 @@ def _check_trajectory(
         title = f"{trajectory.name}: limits ({scanner.limit_norm} norm, {scanner.nucleus})"
         headings = ("limit", "worst", "allowed", "unit", "margin", "shot", "time (ms)", "")
         console.show(title, headings, rows, left=("limit", "unit", ""))
+        console.say(f"Echo: {echo}.")
         if is_assumed:
             console.say(ASSUMED)
         if by_run:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pypulseq as pp
 
+from trajdesign.encoding import echo
 from trajdesign.errors import ConfigError, LimitError
 from trajdesign.pulseq import adc
 from trajdesign.pulseq.writer.bridges import ShotWaveforms
@@ -169,9 +170,8 @@ class Shots:
             system=sequence.system,
         )
         self.duration = waveforms.duration
-        centre = int(trajectory.k_adc.detach().square().sum(dim=(0, 2)).argmin())
-        #: From the start of the block to the sample nearest to k = 0 over all shots, s.
-        self.echo = waveforms.adc_start + (centre + 0.5) * acquisition.dwell
+        #: From the start of the block to the sample nearest to k = 0 over all shots, or where all pass it exactly, s.
+        self.echo = waveforms.adc_start + (_centre(trajectory) + 0.5) * acquisition.dwell
 
     def gradients(self, shot: int, prephaser: float = 1.0, rewinder: float = 1.0) -> list[SimpleNamespace]:
         """Return the gradient events of a shot, z scaled before the readout and after it."""
@@ -194,6 +194,15 @@ class Shots:
         adc = SimpleNamespace(**vars(self.adc))
         adc.phase_offset = phase % (2 * math.pi)
         return adc
+
+
+def _centre(trajectory: Trajectory) -> float:
+    """Return which sample is nearest to k = 0 over all shots; between samples, if all pass it there exactly."""
+    sample = int(trajectory.k_adc.detach().square().sum(dim=(0, 2)).argmin())
+    first, dwell = float(trajectory.adc_times[0]), trajectory.acquisition.dwell
+    exact = [(p.time - first) / dwell for p in echo.passages(trajectory) if p.distance <= echo.EXACT]
+    nearest = min(exact, key=lambda place: abs(place - sample), default=float(sample))
+    return sample if abs(nearest - sample) < RASTER_ROUNDING else nearest
 
 
 class Segments:
