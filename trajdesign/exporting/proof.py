@@ -60,7 +60,8 @@ def export(
         ``max_slew`` (T/m/s) of the vector of all axes over the whole file, ``te``, ``tr``, ``duration`` (s), the cells
         of prephaser, readout and rewinder, ``timing_ok``, ``version``, ``md5``, ``sequence`` (the template as ``kind``,
         and its options) and ``k_path``; with a run ``is_noted``, whether it tells of the file; and where `constraints`
-        name ``echo``, ``echo_k_fov``, the largest |k| of a shot at the echo time as the file plays it, in 1/FOV.
+        name ``echo``, ``echo_k_fov``, the largest distance of a shot from k = 0 at the echo time as the file plays it,
+        in 1/FOV.
 
     Raises
     ------
