@@ -40,7 +40,8 @@ class EchoTimes:
         """Return those of samples k (shot, sample, dim), 1/m, `dwell` apart, three or more.
 
         Between samples k is taken as the parabola through the nearest one and its two neighbours, and its distance from
-        0 at the vertex that Gauss and Newton find on it. Of samples that are equally near, as of a shot that rests, the first counts.
+        0 at the vertex that Gauss and Newton find on it. Of samples that are equally near, as of a shot that rests, the
+        first counts.
         """
         k = np.nan_to_num(k, nan=np.inf) * np.array(fov)
         shots, nearest = np.arange(len(k)), np.square(k).sum(axis=-1).argmin(axis=1)
