@@ -30,6 +30,7 @@ from trajdesign.measuring import (
 )
 from trajdesign.measuring import noise as noisy
 from trajdesign.measuring.assignment import Assigned
+from trajdesign.measuring.consistency import Residual
 from trajdesign.measuring.own_trajectory import by_own
 from trajdesign.measuring.preparing import Prepared
 from trajdesign.physics.response import Response
@@ -155,13 +156,8 @@ def reconstruct(
     view = geometry.View(tuple(map(float, shift)), float(rotate))
     if off_resonance is not None and (any(view.shift) or view.rotation):
         raise ConfigError("off_resonance: its pixels are those of an image that is neither shifted nor rotated.")
-    if k is not None and (run is not None or seq is not None):
-        raise ConfigError("k: it is for data without a run and a .seq file; leave one of them out.")
     is_own = run is None and seq is None and k is None
-    if not is_own and (matrix is not None or fov is not None):
-        raise ConfigError("matrix and fov: they are for a raw file's own trajectory; leave them out.")
-    if response is not None and run is None and seq is None:
-        raise ConfigError("response: k of this kind is as it acts already; it is for a run or a .seq file.")
+    _require_one_source(run=run, seq=seq, k=k, matrix=matrix, fov=fov, response=response)
     response = plugins.resolve("response", response) if response else response
     with ExitStack() as files:
         to = outputs.reserved(out, files, with_network=run is not None, overwrite=overwrite)
@@ -220,6 +216,24 @@ def reconstruct(
     return reconstructed
 
 
+def _require_one_source(
+    *,
+    run: Path | str | None,
+    seq: Path | str | None,
+    k: Path | str | None,
+    matrix: Sequence[int] | None,
+    fov: Sequence[float] | None,
+    response: plugins.Table | None,
+) -> None:
+    """Refuse options that tell k twice, or mean nothing where it comes from."""
+    if k is not None and (run is not None or seq is not None):
+        raise ConfigError("k: it is for data without a run and a .seq file; leave one of them out.")
+    if not (run is None and seq is None and k is None) and (matrix is not None or fov is not None):
+        raise ConfigError("matrix and fov: they are for a raw file's own trajectory; leave them out.")
+    if response is not None and run is None and seq is None:
+        raise ConfigError("response: k of this kind is as it acts already; it is for a run or a .seq file.")
+
+
 def _facts(measured: Measurement, found: Assigned) -> dict[str, Any]:
     n_frames, n_slices, n_coils, n_shots, n_samples = found.kspace.shape
     return {
@@ -270,11 +284,11 @@ def _solved(
 
 def _images(
     ready: Prepared, solvers: Sequence[solving.Solver]
-) -> tuple[dict[str, list[list[Tensor]]], dict[str, Any], dict[str, Any]]:
+) -> tuple[dict[str, list[list[Tensor]]], dict[str, Residual], dict[str, Residual]]:
     """Return the images of each frame and slice by each reconstruction, the residuals, and those promised."""
     images: dict[str, list[list[Tensor]]] = {}
-    sums: dict[str, Any] = {}
-    promised: dict[str, Any] = {}
+    sums: dict[str, Residual] = {}
+    promised: dict[str, Residual] = {}
     for number, frame in enumerate(ready.kspace):
         for solver, one, adjoint in zip(solvers, frame, ready.adjoints[number], strict=True):
             solved = solver.solved(adjoint)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -112,13 +112,15 @@ class Solver:
         return from_adjoint(images, coil_images, self.encoding, trained.network, quiet, seeds).float()
 
 
-def residuals(solver: Solver, kspace: Tensor, found: Mapping[str, tuple[Tensor, Tensor]], sums: dict[str, Any]) -> None:
+def residuals(
+    solver: Solver, kspace: Tensor, found: Mapping[str, tuple[Tensor, Tensor]], sums: dict[str, Residual]
+) -> None:
     """Add to the residual of each reconstruction what it leaves of k-space (coil, shot, sample)."""
     for name, (_, coil_images) in found.items():
         sums.setdefault(name, Residual()).add(solver.encoding, coil_images, kspace, scaled=name == "adjoint")
 
 
-def promises(solver: Solver, found: Mapping[str, tuple[Tensor, Tensor]], sums: dict[str, Any]) -> None:
+def promises(solver: Solver, found: Mapping[str, tuple[Tensor, Tensor]], sums: dict[str, Residual]) -> None:
     """Add to the residual of each reconstruction what it leaves of data that its own image gives, without noise."""
     for name in found.keys() - {"adjoint"}:
         kspace = solver.encoding.forward(found[name][1])[0]

@@ -1,8 +1,7 @@
 """Whether images explain what was measured, in numbers and sentences."""
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -10,6 +9,7 @@ from torch import Tensor
 from trajdesign.encoding.operator import Encoding
 from trajdesign.measuring import consistency, delays, noise
 from trajdesign.measuring.assignment import Assigned
+from trajdesign.measuring.consistency import Residual
 from trajdesign.measuring.places import k_and_dwell, near_one
 
 
@@ -38,7 +38,11 @@ def noise_parts(kspace: Tensor, level: float, n_parts: int) -> dict[str, list[fl
 
 
 def warnings(
-    found: Assigned, encodings: Sequence[Encoding], sums: dict[str, Any], promised: dict[str, Any], level: float
+    found: Assigned,
+    encodings: Sequence[Encoding],
+    sums: Mapping[str, Residual],
+    promised: Mapping[str, Residual],
+    level: float,
 ) -> list[str]:
     """Return what is wrong with the data, one sentence each."""
     every, middle = found.kspace.flatten(0, 1), found.kspace.shape[1] // 2
