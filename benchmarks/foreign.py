@@ -28,12 +28,11 @@ import pypulseq as pp
 
 from benchmarks.common import RESULTS, Row, say, table, version
 from trajdesign.errors import InputError
-from trajdesign.finding import Finding
 from trajdesign.pulseq.checks import describe
 from trajdesign.pulseq.file_rules import inspect
 from trajdesign.pulseq.reader import player, sequence
 from trajdesign.pulseq.writer import parts
-from trajdesign.scanner import Scanner
+from trajdesign.scanner import Finding, Scanner
 
 COLUMNS = {
     "file": "file",

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from benchmarks import common
 from trajdesign.acquisition import Acquisition
 from trajdesign.scanner import Scanner
-from trajdesign.tolerances import ROUNDING
 from trajdesign.trajectories.design import Bounds
 from trajdesign.trajectories.phase_plane import Path, fastest, spline_through
 from trajdesign.trajectories.retiming import path_residual, retime
 from trajdesign.trajectory import Trajectory, n_points
+from trajdesign.units import ROUNDING
 
 HARMONICS, POINTS = 8, 400
 COLUMNS = {

@@ -1,8 +1,10 @@
 import math
 import re
 
+import numpy as np
 import pytest
 
+from trajdesign import units
 from trajdesign.errors import ConfigError
 from trajdesign.units import GAMMA, plausible
 
@@ -69,3 +71,22 @@ def test_a_slip_of_the_unit_is_refused_and_named(quantity, slip, meant, word):
 def test_nonsense_is_refused(quantity, value):
     with pytest.raises(ConfigError, match=quantity):
         plausible(quantity, value)
+
+
+def test_the_tolerances_are_in_the_order_of_size():
+    values = [value for name, value in vars(units).items() if name.endswith(("ROUNDING", "MARGIN"))]
+    assert values == sorted(values)
+    assert values[0] > 0
+    assert values[-1] < 1
+
+
+def test_each_tolerance_has_room_for_what_it_is_for():
+    # half a unit in the last place: of doubles, of float32, of six digits whose first is 1
+    assert np.finfo(np.float64).eps / 2 < units.ROUNDING
+    assert np.finfo(np.float32).eps / 2 < units.WRITER_ROUNDING
+    assert units.FILE_ROUNDING > 0.5e-5
+    # a dwell time of the fastest receivers, 1 us, in whole ns
+    assert units.DWELL_ROUNDING > 0.5e-9 / 1e-6
+    # what keeps away from a limit still keeps it when a file has rounded it
+    for left in (units.PROJECTION_MARGIN, units.BRIDGE_MARGIN, units.DESIGN_MARGIN):
+        assert left > 2 * units.FILE_ROUNDING

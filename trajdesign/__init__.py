@@ -4,8 +4,6 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from trajdesign.version import __version__ as __version__
-
 if TYPE_CHECKING:
     from trajdesign.acquisition import Acquisition as Acquisition
     from trajdesign.config.models import Config as Config
@@ -56,10 +54,14 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("trajdesign")
     if name not in _HOMES:
         raise AttributeError(f"module 'trajdesign' has no attribute {name!r}")
     return getattr(importlib.import_module(f"trajdesign.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_HOMES, "__version__"})

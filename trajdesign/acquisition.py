@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from trajdesign.errors import ConfigError
 from trajdesign.scanner import Scanner
-from trajdesign.tolerances import RASTER_ROUNDING
-from trajdesign.units import plausible
+from trajdesign.units import RASTER_ROUNDING, plausible
 
 # What a dwell time may be off a raster, s.
 _SAME_TIME = 1e-10

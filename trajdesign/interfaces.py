@@ -22,10 +22,9 @@ from torch.utils.data import Dataset
 from trajdesign.acquisition import Acquisition
 from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import ConfigError, InputError
-from trajdesign.finding import Finding
-from trajdesign.scanner import Scanner
-from trajdesign.tolerances import ROUNDING
+from trajdesign.scanner import Finding, Scanner
 from trajdesign.trajectory import Trajectory, point_times
+from trajdesign.units import ROUNDING
 
 #: Of a penalty; beyond it nothing else is learned.
 _MOST_WEIGHT = 1e6

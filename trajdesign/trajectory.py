@@ -26,7 +26,7 @@ from trajdesign.acquisition import Acquisition
 from trajdesign.errors import InputError
 from trajdesign.files.atomic import atomic_path
 from trajdesign.scanner import Scanner
-from trajdesign.tolerances import RASTER_ROUNDING
+from trajdesign.units import RASTER_ROUNDING
 
 #: What `Trajectory.save` writes under ``format``.
 FORMAT = "trajdesign/1"

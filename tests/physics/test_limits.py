@@ -7,9 +7,8 @@ import torch
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, LimitError
-from trajdesign.finding import Finding
 from trajdesign.physics import limits
-from trajdesign.scanner import Scanner
+from trajdesign.scanner import Finding, Scanner
 from trajdesign.trajectories.inits.spiral import spiral
 from trajdesign.trajectory import Trajectory, n_points
 

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +24,6 @@ from trajdesign.cli.commands.report import report
 from trajdesign.cli.commands.scan import scan
 from trajdesign.cli.commands.study import study
 from trajdesign.runtime import interrupt
-from trajdesign.version import __version__
 
 _NO_READER = 141  # 128 + SIGPIPE, as a shell says of a command whose output nobody reads
 
@@ -43,7 +43,7 @@ app.command()(doctor)
 
 def _print_version(asked: bool) -> None:
     if asked:
-        console.say(f"trajdesign {__version__}")
+        console.say(f"trajdesign {version('trajdesign')}")
         raise typer.Exit
 
 

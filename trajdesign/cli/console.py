@@ -16,10 +16,10 @@ from rich.table import Table
 from trajdesign.errors import Interrupted, ResourceError
 
 if TYPE_CHECKING:
-    from trajdesign.finding import Finding
     from trajdesign.interfaces import Progress
     from trajdesign.learning.results import Results, StageResult
     from trajdesign.pulseq.preflight import Item
+    from trajdesign.scanner import Finding
     from trajdesign.studies.study import Cell
     from trajdesign.studies.tables import StudyTable
     from trajdesign.studies.training import Outcome

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trajdesign.errors import ResourceError, installing
-from trajdesign.version import __version__
 
 #: Extras of the package that only its developers need.
 _DEVELOPMENT = {"dev", "docs", "mrzero", "test"}
@@ -55,7 +54,7 @@ def examine() -> list[Diagnosis]:
 
 
 def _versions() -> Iterator[Diagnosis]:
-    yield Diagnosis("version", "trajdesign", f"{__version__} in {Path(__file__).parents[1]}")
+    yield Diagnosis("version", "trajdesign", f"{metadata.version('trajdesign')} in {Path(__file__).parents[1]}")
     yield Diagnosis("version", "Python", f"{platform.python_version()} at {sys.executable}")
     yield Diagnosis("version", "system", platform.platform())
 

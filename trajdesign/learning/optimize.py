@@ -35,7 +35,6 @@ from trajdesign.runtime import memory, processes, randomness
 from trajdesign.runtime.interrupt import Signals
 from trajdesign.runtime.processes import Ranks
 from trajdesign.trajectory import Trajectory, n_points
-from trajdesign.version import __version__
 
 
 def optimize(
@@ -232,9 +231,9 @@ def _last_state(
 
 def _circumstances(ranks: Ranks) -> dict[str, Any]:
     """Return what changes the rounding, beside the config."""
-    packages = {package: version(package) for package in ("torch", "finufft", "numpy")}
+    packages = {package: version(package) for package in ("trajdesign", "torch", "finufft", "numpy")}
     return {
-        "trajdesign": __version__, **packages,
+        **packages,
         "NUFFT": nufft.fastest(ranks.device),
         "device": ranks.device.type, "ranks": ranks.size, "threads": torch.get_num_threads(),
     }  # fmt: skip

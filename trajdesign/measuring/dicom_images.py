@@ -6,6 +6,7 @@ Nothing is invented: what neither the raw file nor the sequence tells stays empt
 import datetime
 import io
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
@@ -17,7 +18,6 @@ from trajdesign.errors import missing
 from trajdesign.measuring import image_geometry
 from trajdesign.measuring.assignment import Assigned
 from trajdesign.measuring.image_geometry import ImageGeometry
-from trajdesign.version import __version__
 
 # How a viewer shows a slice: the directions of its rows and of its columns, by the axis that is nearest to its normal.
 _SHOWN = {0: ((0, 1, 0), (0, 0, -1)), 1: ((1, 0, 0), (0, 0, -1)), 2: ((1, 0, 0), (0, 1, 0))}
@@ -103,7 +103,7 @@ def _of_protocol(protocol: Protocol) -> dict[str, Any]:
         "SpecificCharacterSet": "ISO_IR 192",
         "Modality": "MR",
         "Manufacturer": _line(protocol.system),
-        "SoftwareVersions": f"trajdesign {__version__}",
+        "SoftwareVersions": f"trajdesign {version('trajdesign')}",
         "ProtocolName": _line(protocol.name),
         "MagneticFieldStrength": protocol.field_strength,
         "PatientPosition": protocol.patient_position if protocol.patient_position in _POSITIONS else "",

@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 from trajdesign import plugins
 from trajdesign.acquisition import Acquisition, unplayable
 from trajdesign.errors import ConfigError, LimitError
-from trajdesign.finding import Finding
 from trajdesign.interfaces import Constraint
-from trajdesign.scanner import Scanner
-from trajdesign.tolerances import FILE_ROUNDING, ROUNDING
+from trajdesign.scanner import Finding, Scanner
 from trajdesign.trajectory import Trajectory
+from trajdesign.units import FILE_ROUNDING, ROUNDING
 
 Options = Mapping[str, Mapping[str, Any]]
 """The options of each constraint by its name, as in the config's tables ``[limits.options.NAME]``."""

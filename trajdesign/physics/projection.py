@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from trajdesign.interfaces import Constraint
-from trajdesign.tolerances import PROJECTION_MARGIN
 from trajdesign.trajectory import Trajectory
+from trajdesign.units import PROJECTION_MARGIN
 
 _OVER_RELAXATION = 1.6
 

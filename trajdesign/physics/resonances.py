@@ -21,7 +21,7 @@ from torch import Tensor
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.files import untrusted
 from trajdesign.physics.siemens_asc import read_asc
-from trajdesign.tolerances import ROUNDING
+from trajdesign.units import ROUNDING
 
 #: Window of a whole sequence, s, and points of its spectrum for each of the window's own: as Pulseq's toolboxes.
 WINDOW, _OVERSAMPLING = 50e-3, 3

@@ -6,8 +6,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from trajdesign.finding import Finding
 from trajdesign.pulseq.reader.sequence import SeqFile
+from trajdesign.scanner import Finding
 
 AXES = "xyz"
 

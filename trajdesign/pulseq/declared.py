@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trajdesign.encoding.echo import EchoTimes
-from trajdesign.finding import Finding
 from trajdesign.pulseq import coherence
 from trajdesign.pulseq.checks import SAME_TIME, count_of, counted
 from trajdesign.pulseq.reader.sequence import SeqFile
 from trajdesign.pulseq.slabs import slices
-from trajdesign.scanner import Scanner
+from trajdesign.scanner import Finding, Scanner
 
 #: Labels that change what a scanner does with an ADC event or its gradients; those of one kind of scan have one value.
 _FLAGS = ("NOROT", "NOPOS", "NOSCL", "ONCE")

@@ -9,14 +9,13 @@ import math
 import numpy as np
 
 from trajdesign.errors import InputError
-from trajdesign.finding import Finding
 from trajdesign.pulseq import coherence
 from trajdesign.pulseq.adc import DIVISOR, LONGEST, MOST_PIECES
 from trajdesign.pulseq.checks import AXES, SAME_TIME, at_time, counted, in_block, misfit, reported, worst_of
 from trajdesign.pulseq.declared import declared
 from trajdesign.pulseq.reader.sequence import SeqFile
-from trajdesign.scanner import Scanner
-from trajdesign.tolerances import DWELL_ROUNDING
+from trajdesign.scanner import Finding, Scanner
+from trajdesign.units import DWELL_ROUNDING
 
 #: More samples than any ADC event has.
 _UNSPLIT = 2**31

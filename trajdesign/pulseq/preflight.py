@@ -12,11 +12,10 @@ from typing import Literal
 
 import numpy as np
 
-from trajdesign.finding import Finding
 from trajdesign.pulseq.adc import DIVISOR, LONGEST, MOST_PIECES
 from trajdesign.pulseq.checks import AXES, ROUNDING, text
 from trajdesign.pulseq.reader.sequence import SeqFile
-from trajdesign.scanner import Interpreter, Scanner
+from trajdesign.scanner import Finding, Interpreter, Scanner
 
 Mark = Literal["ok", "look", "unknown"]
 

@@ -8,11 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trajdesign.finding import Finding
 from trajdesign.physics.nerves import NORMAL_MODE, NerveModel, stimulation
 from trajdesign.physics.resonances import WINDOW, Band, combined, in_bands, sequence_spectrum
 from trajdesign.pulseq.reader.sequence import SeqFile
-from trajdesign.scanner import Scanner
+from trajdesign.scanner import Finding, Scanner
 from trajdesign.units import plausible
 
 #: A file is taken in parts of so much, s; nerves have forgotten what lies longer back than the overlap.

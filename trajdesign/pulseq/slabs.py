@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from trajdesign.finding import Finding
 from trajdesign.pulseq import coherence
 from trajdesign.pulseq.checks import counted
 from trajdesign.pulseq.reader.events import Envelope
 from trajdesign.pulseq.reader.sequence import SeqFile
+from trajdesign.scanner import Finding
 
 #: What a slice may be off its place, m, and the factor by which it may be thinner or thicker than it is said to be.
 _SAME_PLACE, _SAME_THICKNESS = 1e-4, 1.5

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import math
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from PIL import Image
 
 from trajdesign.physics import limits
 from trajdesign.reporting import drawing
-from trajdesign.version import __version__
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _DIGITS = 6
@@ -49,7 +49,7 @@ def render(name: str, data: Any, **shown: Any) -> str:
     style = _text("report.css")
     return environment.get_template(f"{name}.html").render(
         shown,
-        version=__version__,
+        version=version("trajdesign"),
         # safe: files of the package
         script=markupsafe.Markup(script),
         style=markupsafe.Markup(style),

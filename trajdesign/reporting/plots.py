@@ -23,8 +23,8 @@ from trajdesign.physics.constraints.slew import Slew
 from trajdesign.physics.resonances import Band
 from trajdesign.pulseq.side_effects import Exposure
 from trajdesign.reporting import drawing
-from trajdesign.tolerances import ROUNDING
 from trajdesign.trajectory import Trajectory, point_times
+from trajdesign.units import ROUNDING
 
 _LIMIT = "#B2182B"
 _METADATA: dict[str, dict[str, None]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}

@@ -13,11 +13,10 @@ from trajdesign.config import models as config_module
 from trajdesign.config import toml
 from trajdesign.config.models import Config
 from trajdesign.encoding.psf import PsfReport
-from trajdesign.finding import Finding
 from trajdesign.learning.results import Results
 from trajdesign.physics import limits
 from trajdesign.reporting import drawing, page
-from trajdesign.scanner import Scanner
+from trajdesign.scanner import Finding, Scanner
 from trajdesign.trajectory import Trajectory
 
 _WIDEST = 512  # pixels of the image of a point spread function; of a wider one the largest pixels are kept

@@ -12,8 +12,8 @@ from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, LimitError
 from trajdesign.physics import limits
 from trajdesign.scanner import LimitNorm, Scanner
-from trajdesign.tolerances import DESIGN_MARGIN, EXTENT_ROUNDING
 from trajdesign.trajectory import Trajectory, point_times
+from trajdesign.units import DESIGN_MARGIN, EXTENT_ROUNDING
 
 
 @dataclass(frozen=True)

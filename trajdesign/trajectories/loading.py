@@ -14,11 +14,10 @@ from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.interfaces import Samples
 from trajdesign.scanner import Scanner, with_nucleus
-from trajdesign.tolerances import RASTER_ROUNDING
 from trajdesign.trajectories import foreign_files
 from trajdesign.trajectories.fitting import fit, fit_residual
 from trajdesign.trajectory import Trajectory, n_points
-from trajdesign.units import plausible
+from trajdesign.units import RASTER_ROUNDING, plausible
 
 _K_UNITS = ("1/m", "rad/m", "1/fov", "normalized")
 # Residual of a fit, in 1/FOV, beyond which it is another trajectory; a tenth is hardly to be seen in an image.

@@ -14,11 +14,10 @@ from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, InputError, LimitError
 from trajdesign.physics.nerves import NORMAL_MODE, NerveModel, nerve_model, stimulation
 from trajdesign.scanner import Scanner
-from trajdesign.tolerances import PROJECTION_MARGIN, RASTER_ROUNDING
 from trajdesign.trajectories.design import Bounds, feasible, inside
 from trajdesign.trajectories.phase_plane import Path, Traversal, fastest, spline_through
 from trajdesign.trajectory import Trajectory, n_points, not_finite
-from trajdesign.units import plausible
+from trajdesign.units import PROJECTION_MARGIN, RASTER_ROUNDING, plausible
 
 # From rest, the first step of the control points may be as long as the limit on the acceleration, which the fastest
 # traversal reaches this part of a raster after its first raster: (1 + _HEAD)**2 / 2 = 1.

@@ -81,7 +81,7 @@ def _check_trajectory(
     from trajdesign.encoding.echo import EchoTimes
     from trajdesign.learning.run_folder import RunFolder
     from trajdesign.physics import limits
-    from trajdesign.tolerances import FILE_ROUNDING
+    from trajdesign.units import FILE_ROUNDING
 
     trajectory, found = open_trajectory(path, foreign, options)
     scanner = trajectory.scanner

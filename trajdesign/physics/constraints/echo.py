@@ -9,11 +9,10 @@ from torch import Tensor
 from trajdesign.acquisition import Acquisition
 from trajdesign.encoding import echo
 from trajdesign.errors import ConfigError
-from trajdesign.finding import Finding
 from trajdesign.interfaces import Constraint
-from trajdesign.scanner import Scanner
-from trajdesign.tolerances import ROUNDING
+from trajdesign.scanner import Finding, Scanner
 from trajdesign.trajectory import Trajectory, n_points, spline_weights
+from trajdesign.units import ROUNDING
 
 
 class Echo(Constraint):

@@ -3,8 +3,8 @@
 from torch import Tensor
 
 from trajdesign.interfaces import Constraint
-from trajdesign.tolerances import FILE_ROUNDING
 from trajdesign.trajectory import Trajectory
+from trajdesign.units import FILE_ROUNDING
 
 
 class Extent(Constraint):

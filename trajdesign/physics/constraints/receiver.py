@@ -3,8 +3,8 @@
 from torch import Tensor
 
 from trajdesign.interfaces import Constraint
-from trajdesign.tolerances import DWELL_ROUNDING
 from trajdesign.trajectory import Trajectory
+from trajdesign.units import DWELL_ROUNDING
 
 
 class Receiver(Constraint):

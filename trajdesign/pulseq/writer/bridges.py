@@ -25,8 +25,8 @@ from scipy import sparse
 from trajdesign.errors import ConfigError, LimitError
 from trajdesign.physics import limits
 from trajdesign.scanner import LimitNorm, Scanner
-from trajdesign.tolerances import BRIDGE_MARGIN, RASTER_ROUNDING
 from trajdesign.trajectory import Trajectory, not_finite
+from trajdesign.units import BRIDGE_MARGIN, RASTER_ROUNDING
 
 #: What a solution may be beyond the limits of a bridge: a tenth of what a bridge leaves.
 _TOLERANCE = 1 + 0.1 * BRIDGE_MARGIN

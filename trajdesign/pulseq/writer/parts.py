@@ -14,9 +14,8 @@ from trajdesign.errors import ConfigError, LimitError
 from trajdesign.pulseq import adc
 from trajdesign.pulseq.writer.bridges import ShotWaveforms
 from trajdesign.scanner import Scanner
-from trajdesign.tolerances import RASTER_ROUNDING, WRITER_ROUNDING
 from trajdesign.trajectory import Trajectory
-from trajdesign.units import plausible
+from trajdesign.units import RASTER_ROUNDING, WRITER_ROUNDING, plausible
 
 #: Increment of the phase in RF spoiling, degrees (Zur et al., MRM 1991, doi:10.1002/mrm.1910210210).
 RF_SPOILING_DEG = 117.0

@@ -13,8 +13,8 @@ from trajdesign.files import untrusted
 from trajdesign.interfaces import Format, Samples
 from trajdesign.physics import limits
 from trajdesign.scanner import told_nucleus
-from trajdesign.tolerances import RASTER_ROUNDING, WRITER_ROUNDING
 from trajdesign.trajectory import Trajectory
+from trajdesign.units import RASTER_ROUNDING, WRITER_ROUNDING
 
 _VERSION, _VERSIONS = 5.1, (4.1, 4.2, 5.0, 5.1)
 _RECONSTRUCTION = 1.1

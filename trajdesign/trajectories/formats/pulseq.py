@@ -19,8 +19,8 @@ from trajdesign.pulseq.declared import declared
 from trajdesign.pulseq.reader import player, sequence
 from trajdesign.pulseq.response import k_of_file, phase_of_file
 from trajdesign.scanner import Scanner
-from trajdesign.tolerances import WRITER_ROUNDING
 from trajdesign.trajectory import MAX_K_ERROR_FOV, Trajectory
+from trajdesign.units import WRITER_ROUNDING
 
 #: Phase across the slice that may be left during the readout, turns.
 _MOST_TURNS = 1e-3
