@@ -18,13 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import trajdesign as td
 from trajdesign import plugins
-from trajdesign.acquisition import Acquisition
 from trajdesign.encoding.density import density_compensation
 from trajdesign.encoding.operator import angular
 from trajdesign.reconstruction.coils import root_sum_of_squares
-from trajdesign.scanner import Scanner
-from trajdesign.trajectory import Trajectory
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
@@ -64,7 +62,7 @@ class Problem:
     """One physics step: coil images sampled, reconstructed and compared with their root sum of squares."""
 
     size: Size
-    trajectory: Trajectory
+    trajectory: td.Trajectory
     weights: Tensor
     """Density compensation (shot, sample), a constant."""
     coil_images: Tensor
@@ -82,7 +80,7 @@ class Problem:
         images, reference = self.coil_images.cpu().to(torch.complex128), self.reference.cpu().double()
         return replace(self, weights=self.weights.cpu().double(), coil_images=images, reference=reference)
 
-    def moved(self, step: int) -> Trajectory:
+    def moved(self, step: int) -> td.Trajectory:
         """Return the trajectory of a step, a leaf of the graph: it turns a little from one to the next."""
         angle = torch.tensor(1e-3 * step, dtype=torch.float64)
         turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()]).view(2, 2)
@@ -91,8 +89,8 @@ class Problem:
 
 def build(size: Size, device: str = "cpu") -> Problem:
     """Return a problem of a size: radial spokes, simulated brains and coils."""
-    acquisition = Acquisition(matrix=(size.matrix, size.matrix), n_shots=size.shots, n_samples=size.samples)
-    trajectory = plugins.build("init", {"kind": "radial"}, acquisition, Scanner())
+    acquisition = td.Acquisition(matrix=(size.matrix, size.matrix), n_shots=size.shots, n_samples=size.samples)
+    trajectory = plugins.build("init", {"kind": "radial"}, acquisition, td.Scanner())
     distinct = min(size.batch, 4)
     data = plugins.build("data", {"kind": "phantom", "n_train": distinct, "n_coils": size.coils}, acquisition, "train")
     images = torch.stack([data[i % distinct] for i in range(size.batch)]).to(device)

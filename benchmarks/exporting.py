@@ -10,11 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import trajdesign as td
 from benchmarks.common import Row, Size, alternate, machine, parse, parser, save, say, timing
 from trajdesign import plugins
-from trajdesign.acquisition import Acquisition
-from trajdesign.exporting.proof import export
-from trajdesign.scanner import Scanner
 
 COLUMNS = {
     "pattern": "pattern",
@@ -39,14 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     facts = machine("cpu")
     size = settings.size
     n_shots = size.shots if settings.quick else 32
-    acquisition = Acquisition((0.22, 0.22), (size.matrix, size.matrix), n_shots, size.samples, 4e-6)
+    acquisition = td.Acquisition((0.22, 0.22), (size.matrix, size.matrix), n_shots, size.samples, 4e-6)
     with tempfile.TemporaryDirectory() as folder:
         ways, rows = {}, []
         for pattern, table in PATTERNS.items():
-            trajectory = plugins.build("init", table, acquisition, Scanner())
+            trajectory = plugins.build("init", table, acquisition, td.Scanner())
             for version in FORMATS:
                 file = Path(folder) / "x.seq"
-                write = partial(export, trajectory, file, options={"pulseq_version": version}, overwrite=True)
+                write = partial(td.export, trajectory, file, options={"pulseq_version": version}, overwrite=True)
                 row: Row = {"pattern": pattern, "version": version, "shots": n_shots}
                 rows.append(row | {"max_k_error_fov": write()["max_k_error_fov"]})
                 ways[f"{pattern}, {version}"] = lambda _, write=write: write()

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import trajdesign as td
 from benchmarks.common import Row, Size, alternate, machine, parse, parser, save, timing
 from trajdesign import plugins
-from trajdesign.config.models import Config
-from trajdesign.encoding.operator import Encoding, angular
+from trajdesign.encoding.operator import angular
 from trajdesign.learning.step import Joint
 from trajdesign.physics.field import StaticField
 from trajdesign.runtime.processes import Ranks
@@ -62,11 +62,11 @@ def _rows(ways: dict[str, Any], settings: Any) -> list[Row]:
     ]
 
 
-def _config(settings: Any, tables: dict[str, Any]) -> Config:
+def _config(settings: Any, tables: dict[str, Any]) -> td.Config:
     size = settings.size
     matrix = {"matrix": (size.matrix, size.matrix), "n_shots": size.shots, "n_samples": size.samples}
     training = {"batch_size": size.batch, "field_terms": settings.terms, **tables.get("training", {})}
-    return Config(acquisition=matrix, init={"kind": "spiral"}, field=tables.get("field", {}), training=training)
+    return td.Config(acquisition=matrix, init={"kind": "spiral"}, field=tables.get("field", {}), training=training)
 
 
 def _joint(settings: Any, tables: dict[str, Any]) -> Joint:
@@ -87,7 +87,7 @@ def _encodings(settings: Any, images: Tensor) -> dict[str, Any]:
     run = _config(settings, TRAININGS["step, map given"])
     field = StaticField(run.field, run.acquisition, settings.terms)
     trajectory = plugins.build("init", run.init, run.acquisition, run.scanner)
-    encoding = Encoding(trajectory, normal="chain", segments=field.segments).in_field(field.maps([0]))
+    encoding = td.Encoding(trajectory, normal="chain", segments=field.segments).in_field(field.maps([0]))
     omega = angular(trajectory).flatten(0, 1).numpy().astype(np.float32)
     plain = mrinufft.get_operator("finufft")(omega, images.shape[2:], n_coils=images.shape[1], squeeze_dims=False)
     b0 = field.model.draw(0)[0].numpy().astype(np.float32)

@@ -19,17 +19,15 @@ from typing import Any
 
 import torch
 
+import trajdesign as td
 from benchmarks import common, memory, physics, step
 from benchmarks.common import Row, Size, difference, machine, parse, parser, say, synchronize, timing
 from trajdesign import plugins
 from trajdesign.cli import doctor
-from trajdesign.config.models import Config
 from trajdesign.encoding import nufft
-from trajdesign.encoding.operator import Encoding, angular
-from trajdesign.learning.optimize import optimize
+from trajdesign.encoding.operator import angular
 from trajdesign.learning.run_folder import RunFolder
 from trajdesign.learning.step import Joint
-from trajdesign.physics import limits
 from trajdesign.reconstruction import metrics
 from trajdesign.reconstruction.coils import root_sum_of_squares
 from trajdesign.runtime import processes
@@ -214,7 +212,7 @@ def learned(settings: argparse.Namespace) -> Row:
     with tempfile.TemporaryDirectory() as folder:
         whole, broken = Path(folder) / "whole", Path(folder) / "broken"
         started = time.perf_counter()
-        found = optimize(config, whole, device=settings.device)
+        found = td.optimize(config, whole, device=settings.device)
         seconds = time.perf_counter() - started
 
         def end(at: Any) -> None:
@@ -222,19 +220,19 @@ def learned(settings: argparse.Namespace) -> Row:
                 os.kill(os.getpid(), signal.SIGTERM)
 
         try:
-            optimize(config, broken, device=settings.device, report=end)
+            td.optimize(config, broken, device=settings.device, report=end)
         except SystemExit as left:
             if left.code != 128 + signal.SIGTERM:
                 raise RuntimeError(f"the run that was asked to leave left with {left.code}") from None
         said: list[str] = []
-        optimize(config, broken, device=settings.device, resume=True, say=said.append)
+        td.optimize(config, broken, device=settings.device, resume=True, say=said.append)
         runs = [RunFolder(path).trajectory() for path in (whole, broken)]
         farthest = float((runs[0].points - runs[1].points).abs().max()) * max(runs[0].acquisition.fov)
         if not any("Going on with" in sentence for sentence in said):
             raise RuntimeError(f"the run did not go on: {said}")
         if not farthest < 0.05:
             raise RuntimeError(f"the run that went on ended {farthest:.3g}/FOV from the one without a break")
-        findings = [vars(finding) | {"ok": finding.ok} for finding in limits.check(runs[0])]
+        findings = [vars(finding) | {"ok": finding.ok} for finding in td.check(runs[0])]
     if not all(finding["ok"] for finding in findings):
         raise RuntimeError(f"the learned trajectory breaks a limit: {findings}")
     scores = {
@@ -243,7 +241,7 @@ def learned(settings: argparse.Namespace) -> Row:
     return {**scores, "seconds": seconds, "resumed_distance_fov": farthest, "limits": findings}
 
 
-def _config(settings: argparse.Namespace, **training: Any) -> Config:
+def _config(settings: argparse.Namespace, **training: Any) -> td.Config:
     """Return a run of the problem's size, with the default parameterization and a projection onto the limits."""
     size = settings.size
     tables: Row = {
@@ -251,7 +249,7 @@ def _config(settings: argparse.Namespace, **training: Any) -> Config:
         "data": {"kind": "phantom", "n_train": 2 * size.batch, "n_val": 2, "n_test": 2, "n_coils": size.coils},
         "training": {"batch_size": size.batch, **training},
     }
-    return Config(**tables)
+    return td.Config(**tables)
 
 
 def _training(settings: argparse.Namespace) -> tuple[Joint, torch.Tensor]:
@@ -273,7 +271,7 @@ def _step_by_part(joint: Joint, images: torch.Tensor, clock: "_Clock") -> None:
         trajectory = joint.projection(wanted)
     with clock("density and transfer function"):
         k = trajectory.points.detach().requires_grad_()
-        encoding = Encoding(trajectory.with_points(k), device=device, normal="toeplitz")
+        encoding = td.Encoding(trajectory.with_points(k), device=device, normal="toeplitz")
         encoding.weights = joint.weights = encoding.followed_weights(joint.weights)
         cut = encoding.cut(images.shape[0] * images.shape[1])
     with clock("encode"):

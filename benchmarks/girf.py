@@ -18,13 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 
+import trajdesign as td
 from benchmarks.common import RESULTS, Row, say, table, version
-from trajdesign.config.models import load_config
-from trajdesign.exporting.proof import export
-from trajdesign.exporting.virtual_scan import scan
-from trajdesign.learning.optimize import optimize
 from trajdesign.learning.run_folder import RunFolder
-from trajdesign.measuring.reconstruct import reconstruct
 from trajdesign.reconstruction import metrics
 
 COLUMNS = {
@@ -68,10 +64,10 @@ def compare(pattern: str, name: str, systems: dict[str, str], settings: argparse
     given = [f"acquisition.matrix=[{settings.matrix},{settings.matrix}]", f"acquisition.n_shots={SHOTS[pattern]}"]
     given += [f'init.kind="{pattern}"', f'response={{kind="girf", path="{own["path"]}"}}', "data.n_val=8"]
     given += [f"data.n_train={settings.images}", "data.n_test=8", f"training.epochs={settings.epochs}", *SETTINGS]
-    optimize(load_config(None, given), folder / "run", device="cpu", baseline=False, quiet=True)
+    td.optimize(td.load_config(None, given), folder / "run", device="cpu", baseline=False, quiet=True)
     run = RunFolder(folder / "run")
-    export(run.trajectory(), run.path / "x.seq", options={"sequence": {"n_dummies": 2}}, response=own)
-    scanned = scan(run.path / "x.seq", run=run.path, out=folder / "scan", noise=NOISE)
+    td.export(run.trajectory(), run.path / "x.seq", options={"sequence": {"n_dummies": 2}}, response=own)
+    scanned = td.scan(run.path / "x.seq", run=run.path, out=folder / "scan", noise=NOISE)
     reference = torch.from_numpy(scanned.reference)[None, None]
     ways: dict[str, tuple[Any, str | None]] = {"k as told": ({}, None), "its own response": (own, None)}
     if (reduced := _diagonal(own["path"], folder / "diagonal.npz")) is not None:
@@ -82,7 +78,7 @@ def compare(pattern: str, name: str, systems: dict[str, str], settings: argparse
     rows, right = list[Row](), np.load(run.path / "x_k.npz")["k_actual"]
     for number, (known, (response, delay)) in enumerate(ways.items()):
         to = folder / str(number)
-        found = reconstruct(folder / "scan" / "raw.h5", run=run.path, response=response, delay=delay, out=to)
+        found = td.reconstruct(folder / "scan" / "raw.h5", run=run.path, response=response, delay=delay, out=to)
         row: Row = {"pattern": pattern, "system": name, "known": known}
         row["residual"] = found.facts["residual"]["cg_sense"]["total"]
         row["delay"], row["n_warnings"] = found.facts["delay"]["axes"], len(found.facts["warnings"])
@@ -109,7 +105,7 @@ def _diagonal(path: str, to: Path) -> Path | None:
 
 def _k(run: RunFolder, response: Any, to: Path) -> np.ndarray:
     """Return k of the exported file as a response makes it (shot, sample, dim), 1/m."""
-    export(run.trajectory(), to, options={"sequence": {"n_dummies": 2}}, response=response)
+    td.export(run.trajectory(), to, options={"sequence": {"n_dummies": 2}}, response=response)
     arrays = np.load(to.with_name(f"{to.stem}_k.npz"))
     return np.asarray(arrays["k_actual" if response else "k_adc"])
 

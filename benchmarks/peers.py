@@ -17,15 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import trajdesign as td
 from benchmarks.common import Problem, say
 from trajdesign.encoding import nufft
-from trajdesign.encoding.operator import Encoding, angular
+from trajdesign.encoding.operator import angular
 from trajdesign.encoding.spectrum_cache import SpectrumCache
 from trajdesign.learning.step import slices_at_once
 from trajdesign.reconstruction.coils import root_sum_of_squares
-from trajdesign.trajectory import Trajectory
 
-Way = Callable[[Trajectory, Tensor], Tensor]
+Way = Callable[[td.Trajectory, Tensor], Tensor]
 
 #: Relative tolerance of the peers' finufft: that of ours.
 TOLERANCE = 3e-5
@@ -37,14 +37,14 @@ class Ours:
     def __init__(self, weights: Tensor, normal: str = "auto") -> None:
         self.weights, self.normal = weights, normal
 
-    def __call__(self, trajectory: Trajectory, images: Tensor) -> Tensor:
+    def __call__(self, trajectory: td.Trajectory, images: Tensor) -> Tensor:
         """Return A^H W A of coil images."""
         return self.encoding(trajectory, images).normal(images)
 
-    def encoding(self, trajectory: Trajectory, images: Tensor) -> Encoding:
+    def encoding(self, trajectory: td.Trajectory, images: Tensor) -> td.Encoding:
         """Return the operator at a trajectory."""
         settings: dict[str, Any] = {"dtype": images.real.dtype, "device": images.device, "normal": self.normal}
-        return Encoding(trajectory, weights=self.weights, **settings)
+        return td.Encoding(trajectory, weights=self.weights, **settings)
 
 
 class OursInTraining(Ours):
@@ -54,7 +54,7 @@ class OursInTraining(Ours):
         super().__init__(weights)
         self.spectra = SpectrumCache(sys.maxsize)
 
-    def step(self, problem: Problem, trajectory: Trajectory, images: Tensor) -> Tensor:
+    def step(self, problem: Problem, trajectory: td.Trajectory, images: Tensor) -> Tensor:
         """Take a physics step; returns the image (batch, 1, y, x)."""
         encoding = self.encoding(trajectory, images)
         cut = encoding.cut(images.shape[0] * images.shape[1])
@@ -76,7 +76,7 @@ class TorchKbNufft(Ours):
     def __init__(self, weights: Tensor) -> None:
         super().__init__(weights, normal="chain")
 
-    def __call__(self, trajectory: Trajectory, images: Tensor) -> Tensor:
+    def __call__(self, trajectory: td.Trajectory, images: Tensor) -> Tensor:
         """See `Ours`; the gradient is computed by the same kernel."""
         with nufft.using("torchkbnufft"):
             return super().__call__(trajectory, images)
@@ -85,7 +85,7 @@ class TorchKbNufft(Ours):
 class TorchKbNufftCoils(TorchKbNufft):
     """The same, one coil after the other."""
 
-    def __call__(self, trajectory: Trajectory, images: Tensor) -> Tensor:
+    def __call__(self, trajectory: td.Trajectory, images: Tensor) -> Tensor:
         """See `Ours`."""
         with nufft.using("torchkbnufft"):
             encoding = self.encoding(trajectory, images)
@@ -103,7 +103,7 @@ class MriNufft:
         self.weights = problem.weights.flatten()
         self.sample = self.image = self._make(problem)
 
-    def __call__(self, trajectory: Trajectory, images: Tensor) -> Tensor:
+    def __call__(self, trajectory: td.Trajectory, images: Tensor) -> Tensor:
         """See `Ours`."""
         # its first axis is the first of the array
         points = angular(trajectory).to(self.weights).flatten(0, 1).flip(-1)
@@ -167,7 +167,7 @@ class PytorchFinufft:
         # with its default order of modes the image would be taken as one shifted by half its size
         self.options = {"eps": TOLERANCE, "modeord": 0, "upsampfac": 1.25, "nthreads": torch.get_num_threads()}
 
-    def __call__(self, trajectory: Trajectory, images: Tensor) -> Tensor:
+    def __call__(self, trajectory: td.Trajectory, images: Tensor) -> Tensor:
         """See `Ours`."""
         points = angular(trajectory).to(self.weights).flatten(0, 1).flip(-1).T.contiguous()
         samples = self.type2(points, images.flatten(0, 1), isign=-1, **self.options)

@@ -19,10 +19,7 @@ from scipy import interpolate
 
 import trajdesign as td
 from trajdesign import plugins
-from trajdesign.acquisition import Acquisition
 from trajdesign.errors import InputError
-from trajdesign.scanner import Scanner
-from trajdesign.trajectory import Trajectory
 
 #: Pixels of the objects along an axis; k of a simulated curve is integrated in steps, s.
 FINE, _STEP = 128, 1e-7
@@ -58,14 +55,14 @@ class Scan:
     _kept: dict[float, NDArray[np.complex128]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
-    def acquisition(self) -> Acquisition:
+    def acquisition(self) -> td.Acquisition:
         """What is told of the scan."""
-        return Acquisition((self.fov, self.fov), (self.n, self.n), self.n_shots, self.n_samples)
+        return td.Acquisition((self.fov, self.fov), (self.n, self.n), self.n_shots, self.n_samples)
 
     @property
-    def trajectory(self) -> Trajectory:
+    def trajectory(self) -> td.Trajectory:
         """What is played."""
-        return plugins.build("init", dict(self.init), self.acquisition, Scanner())
+        return plugins.build("init", dict(self.init), self.acquisition, td.Scanner())
 
     def kspace(self, late: float = 0.0) -> NDArray[np.complex64]:
         """Return the samples (coil, shot, sample) of gradients that act later by `late`, s."""
@@ -92,7 +89,7 @@ class Scan:
         return {"raw": folder / "raw.npy", "k": folder / "raw_k.npz"}
 
 
-def k_played(trajectory: Trajectory, late: float) -> NDArray[np.float64]:
+def k_played(trajectory: td.Trajectory, late: float) -> NDArray[np.float64]:
     """Return k (shot, sample, 2), 1/m, when the receiver samples, of gradients that act later by `late`, s.
 
     The gradient, straight between its samples, is integrated; before the first and after the last it goes on as it is.
@@ -122,7 +119,7 @@ def signal(images: NDArray[np.complex128], k_fov: NDArray[np.float64]) -> NDArra
 def coil_images(what: int | Path, n_coils: int) -> NDArray[np.complex128]:
     """Return fine coil images (coil, y, x): of a simulated head, or of a file of fully sampled k-space."""
     if isinstance(what, int):
-        fine = Acquisition(matrix=(FINE, FINE), n_shots=1)
+        fine = td.Acquisition(matrix=(FINE, FINE), n_shots=1)
         of_set = plugins.build("data", {"kind": "phantom", "n_coils": n_coils, "seed": what // 40}, fine, "test")
         return of_set[what % 40].numpy().astype(np.complex128)
     kspace = np.fft.ifftshift(np.load(what)["kspace"][:n_coils].astype(np.complex128), axes=(1, 2))

@@ -20,13 +20,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+import trajdesign as td
 from benchmarks import common
-from trajdesign.acquisition import Acquisition
-from trajdesign.scanner import Scanner
 from trajdesign.trajectories.design import Bounds
 from trajdesign.trajectories.phase_plane import Path, fastest, spline_through
-from trajdesign.trajectories.retiming import path_residual, retime
-from trajdesign.trajectory import Trajectory, n_points
+from trajdesign.trajectories.retiming import path_residual
+from trajdesign.trajectory import n_points
 from trajdesign.units import ROUNDING
 
 HARMONICS, POINTS = 8, 400
@@ -53,20 +52,20 @@ Way = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 class Setting:
     """The scanner, and what is to be encoded."""
 
-    acquisition: Acquisition
-    scanner: Scanner
+    acquisition: td.Acquisition
+    scanner: td.Scanner
 
     @property
     def bounds(self) -> Bounds:
         """The limits, without a margin."""
         return Bounds.of(self.acquisition, self.scanner, 0.0)
 
-    def trajectory(self, k: NDArray[np.float64]) -> Trajectory:
+    def trajectory(self, k: NDArray[np.float64]) -> td.Trajectory:
         """Return control points (point, dim) as a trajectory of one shot."""
         acquisition = self.acquisition
         while n_points(acquisition, self.scanner) < len(k):
-            acquisition = Acquisition(acquisition.fov, acquisition.matrix, 1, acquisition.n_samples + 1)
-        return Trajectory(torch.from_numpy(k[None]), acquisition, self.scanner)
+            acquisition = td.Acquisition(acquisition.fov, acquisition.matrix, 1, acquisition.n_samples + 1)
+        return td.Trajectory(torch.from_numpy(k[None]), acquisition, self.scanner)
 
 
 def random_path(seed: int, setting: Setting, least_radius: float) -> NDArray[np.float64]:
@@ -99,7 +98,7 @@ def mrarbgrad(setting: Setting, k: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def ours(setting: Setting, tolerance: float, k: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return our control points."""
-    return retime(k[None], setting.acquisition, setting.scanner, tolerance=tolerance).points[0].numpy()
+    return td.retime(k[None], setting.acquisition, setting.scanner, tolerance=tolerance).points[0].numpy()
 
 
 def measure(setting: Setting, paths: list[NDArray[np.float64]], ways: dict[str, Way], label: str) -> list[common.Row]:
@@ -158,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> list[common.Row]:
         common.say("MRArbGrad is not installed (pip install mrarbgrad): skipped.")
     rows: list[common.Row] = []
     for dims in (2, 3):
-        setting = Setting(Acquisition((0.22,) * dims, (matrix,) * dims, 1, 10), Scanner())
+        setting = Setting(td.Acquisition((0.22,) * dims, (matrix,) * dims, 1, 10), td.Scanner())
         ways: dict[str, Way] = {"MRArbGrad": partial(mrarbgrad, setting)} if has_peer else {}
         ways |= {f"ours, tolerance {t:g}/FOV": partial(ours, setting, t) for t in (1e-2, 1e-3)}
         for label, radius in (("smooth", 1 / 0.22), ("any", 0.0)):

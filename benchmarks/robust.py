@@ -18,11 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import trajdesign as td
 from benchmarks.common import RESULTS, Row, machine, say, table, version
 from trajdesign import plugins
-from trajdesign.config.models import load_config
 from trajdesign.learning.evaluation import evaluate
-from trajdesign.learning.optimize import optimize
 from trajdesign.learning.trained import TrainedRun
 from trajdesign.physics.perturbation import Perturbations
 from trajdesign.reconstruction import metrics
@@ -101,8 +100,8 @@ def tested(pattern: str, training: str, seed: int, settings: argparse.Namespace,
     given += [f'init.kind="{pattern}"', f'response={{kind="girf", path={paths["believed"]}}}', f"seed={seed}"]
     given += [f"data.n_train={settings.images}", f"data.n_test={settings.tests}", f"training.epochs={settings.epochs}"]
     given += [setting.format(other=paths["other"]) for setting in TRAININGS[training]]
-    config = load_config(None, [*given, *SETTINGS])
-    optimize(config, folder / "run", device="cpu", baseline=False, quiet=True)
+    config = td.load_config(None, [*given, *SETTINGS])
+    td.optimize(config, folder / "run", device="cpu", baseline=False, quiet=True)
     run = TrainedRun.load(folder / "run")
     test = plugins.build("data", config.data, config.acquisition, "test")
 
@@ -130,7 +129,7 @@ def of_all_of_kspace(gains: Sequence[float], settings: argparse.Namespace) -> fl
 
     They are magnified, as nothing in the data tells: this is what no trajectory and no network can give back.
     """
-    config = load_config(None, [f"acquisition.matrix=[{settings.matrix},{settings.matrix}]", *SETTINGS])
+    config = td.load_config(None, [f"acquisition.matrix=[{settings.matrix},{settings.matrix}]", *SETTINGS])
     config = config.model_copy(update={"data": {**config.data, "n_test": settings.tests}})
     test, n = plugins.build("data", config.data, config.acquisition, "test"), settings.matrix
     at = torch.arange(n, dtype=torch.float64) - n // 2

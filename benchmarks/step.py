@@ -12,11 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import trajdesign as td
 from benchmarks.common import Row, Size, alternate, machine, parse, parser, save, say, timing
 from benchmarks.peers import TorchKbNufftCoils
 from trajdesign import plugins
-from trajdesign.config.models import Config, Training
-from trajdesign.encoding.operator import Encoding
 from trajdesign.learning.step import Joint
 from trajdesign.reconstruction import metrics
 from trajdesign.reconstruction.coils import root_sum_of_squares
@@ -82,12 +81,12 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
 def training_options(options: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Add the options of what is trained."""
     options.add_argument("--images", nargs="+", help="NIfTI or NumPy files to train on, instead of the phantoms")
-    options.add_argument("--trajectory-rate", type=float, default=Training().trajectory_rate)
+    options.add_argument("--trajectory-rate", type=float, default=td.Config().training.trajectory_rate)
     options.add_argument("--network-rate", type=float, default=1e-4)
     return options
 
 
-def config(settings: argparse.Namespace, ode: dict[str, Any]) -> Config:
+def config(settings: argparse.Namespace, ode: dict[str, Any]) -> td.Config:
     """Return the run of a step."""
     size = settings.size
     data: dict[str, Any] = {"kind": "phantom", "n_train": DISTINCT * size.batch, "n_coils": size.coils}
@@ -105,7 +104,7 @@ def config(settings: argparse.Namespace, ode: dict[str, Any]) -> Config:
             "network_rate": settings.network_rate,
         },
     }
-    return Config(**tables)
+    return td.Config(**tables)
 
 
 def draw(settings: argparse.Namespace) -> list[Tensor]:
@@ -155,7 +154,7 @@ class Paper:
         parts, run = self.joint, self.joint.config
         trajectory = parts.parameterization()
         penalty = sum((c.penalty(trajectory) for c in parts.penalised), start=torch.zeros(()))
-        self.weights = Encoding(trajectory, device=images.device).followed_weights(self.weights)
+        self.weights = td.Encoding(trajectory, device=images.device).followed_weights(self.weights)
         start = root_sum_of_squares(TorchKbNufftCoils(self.weights)(trajectory, images))
         image = torch.relu(start + parts.network.correction(start))
         loss = metrics.image_loss(image, root_sum_of_squares(images), run.training.ssim_weight)
