@@ -4,11 +4,8 @@ import math
 from dataclasses import dataclass
 
 from trajdesign.errors import ConfigError
-from trajdesign.scanner import Scanner
 from trajdesign.units import RASTER_ROUNDING, plausible
 
-# What a dwell time may be off a raster, s.
-_SAME_TIME = 1e-10
 # More than any scanner has; what fits into memory is asked where it is needed.
 _MOST_PIXELS, _MOST = 4096, 2**20
 
@@ -97,25 +94,3 @@ class Acquisition:
         """
         start = (gradient_raster - self.dwell) / 2
         return (math.ceil(start / rf_raster - RASTER_ROUNDING) * rf_raster) - start
-
-
-def unplayable(acquisition: Acquisition, scanner: Scanner) -> str:
-    """Return a sentence on why a scanner cannot sample as the acquisition says; empty if it can."""
-    dwell, raster = acquisition.dwell, scanner.adc_raster
-    if not _is_multiple(dwell, raster):
-        near = [f"{m * raster:.9g}" for m in (math.floor(dwell / raster), math.ceil(dwell / raster)) if m]
-        return (
-            f"the dwell time of {dwell:.9g} s is no multiple of the scanner's ADC raster of {raster:.9g} s; "
-            f"the nearest {'is' if len(near) == 1 else 'are'} {' and '.join(near)} s."
-        )
-    if not _is_multiple(scanner.gradient_raster, scanner.rf_raster):
-        return (
-            f"the gradient raster of {scanner.gradient_raster:.9g} s is no multiple of the RF raster of "
-            f"{scanner.rf_raster:.9g} s, on which ADC events start."
-        )
-    return ""
-
-
-def _is_multiple(time: float, raster: float) -> bool:
-    n = round(time / raster)
-    return n > 0 and abs(time - n * raster) <= _SAME_TIME

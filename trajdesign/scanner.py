@@ -14,6 +14,9 @@ from trajdesign.units import GAMMA, ROUNDING, nucleus_of, plausible, same_nucleu
 
 LimitNorm = Literal["vector", "axis"]
 
+# What a time may be off a raster, s.
+_SAME_TIME = 1e-10
+
 
 @dataclass(frozen=True)
 class Scanner:
@@ -85,6 +88,27 @@ class Scanner:
                 f"gamma is {self.gamma * 1e-6:.6g} MHz/T, and that of the nucleus {self.nucleus} "
                 f"{GAMMA[self.nucleus] * 1e-6:.6g} MHz/T; {remedy}."
             )
+
+    def unplayable(self, dwell: float) -> str:
+        """Return a sentence on why ADC samples cannot be so far apart, s, on these rasters; empty if they can."""
+        raster = self.adc_raster
+        if not _is_multiple(dwell, raster):
+            near = [f"{m * raster:.9g}" for m in (math.floor(dwell / raster), math.ceil(dwell / raster)) if m]
+            return (
+                f"the dwell time of {dwell:.9g} s is no multiple of the scanner's ADC raster of {raster:.9g} s; "
+                f"the nearest {'is' if len(near) == 1 else 'are'} {' and '.join(near)} s."
+            )
+        if not _is_multiple(self.gradient_raster, self.rf_raster):
+            return (
+                f"the gradient raster of {self.gradient_raster:.9g} s is no multiple of the RF raster of "
+                f"{self.rf_raster:.9g} s, on which ADC events start."
+            )
+        return ""
+
+
+def _is_multiple(time: float, raster: float) -> bool:
+    n = round(time / raster)
+    return n > 0 and abs(time - n * raster) <= _SAME_TIME
 
 
 @dataclass(frozen=True)

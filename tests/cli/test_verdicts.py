@@ -15,7 +15,7 @@ import pypulseq as pp
 import pytest
 
 from trajdesign import export, load
-from trajdesign.acquisition import Acquisition, unplayable
+from trajdesign.acquisition import Acquisition
 from trajdesign.cli import app
 from trajdesign.config import models
 from trajdesign.errors import ConfigError, InputError, LimitError
@@ -450,7 +450,7 @@ def test_a_dwell_time_off_the_raster_of_the_receiver_is_refused_at_once(profile,
     assert (code, "ADC raster" in err) == (4, True)
     with pytest.raises(LimitError, match="ADC raster"):
         export(trajectory, tmp_path / "x.seq")
-    assert unplayable(replace(SMALL, dwell=4e-6), scanner) == ""
+    assert scanner.unplayable(4e-6) == ""
 
 
 def test_sentences_name_the_file_and_the_table(trajdesign, tmp_path):

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pydantic
 
 from trajdesign import errors, plugins
-from trajdesign.acquisition import Acquisition, unplayable
+from trajdesign.acquisition import Acquisition
 from trajdesign.config.toml import Table, change, flattened, kinds_first, read_toml, without_none
 from trajdesign.errors import ConfigError
 from trajdesign.files import untrusted
@@ -201,7 +201,7 @@ class Config(_Table):
 
     @pydantic.model_validator(mode="after")
     def _require_playable(self) -> "Config":
-        wrong = unplayable(self.acquisition, self.scanner)
+        wrong = self.scanner.unplayable(self.acquisition.dwell)
         if wrong:
             raise ConfigError(f"config acquisition.dwell: {wrong}")
         return self

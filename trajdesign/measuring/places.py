@@ -1,6 +1,6 @@
 """Where in k-space the samples of a measurement lie: by the run, by the file that was played, or by k of an export."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
 from trajdesign.data.measured.measurement import Measurement
 from trajdesign.encoding.operator import Encoding
@@ -52,7 +51,7 @@ def by_file(
     seq: Path | None,
     trained: TrainedRun | None,
     run: Path | str | None,
-    response: plugins.Table,
+    response: Mapping[str, Any],
 ) -> tuple[Assigned, list[Encoding]]:
     """Return the samples in their places, and the encoding of each slice, under a response of the gradient system.
 

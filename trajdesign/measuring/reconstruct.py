@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trajdesign import plugins
 from trajdesign.data.measured import reading
 from trajdesign.data.measured.measurement import Measurement
 from trajdesign.errors import ConfigError
@@ -158,7 +157,7 @@ def reconstruct(
         raise ConfigError("off_resonance: its pixels are those of an image that is neither shifted nor rotated.")
     is_own = run is None and seq is None and k is None
     _require_one_source(run=run, seq=seq, k=k, matrix=matrix, fov=fov, response=response)
-    response = plugins.resolve("response", response) if response else response
+    response = Response(response).table if response else response
     with ExitStack() as files:
         to = outputs.reserved(out, files, with_network=run is not None, overwrite=overwrite)
         trained = None if run is None else TrainedRun.load(run, stage)
@@ -223,7 +222,7 @@ def _require_one_source(
     k: Path | str | None,
     matrix: Sequence[int] | None,
     fov: Sequence[float] | None,
-    response: plugins.Table | None,
+    response: Mapping[str, Any] | None,
 ) -> None:
     """Refuse options that tell k twice, or mean nothing where it comes from."""
     if k is not None and (run is not None or seq is not None):

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trajdesign import plugins
-from trajdesign.acquisition import Acquisition, unplayable
+from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, LimitError
 from trajdesign.interfaces import Constraint
 from trajdesign.scanner import Finding, Scanner
@@ -136,13 +136,29 @@ def check_whole(
     return findings
 
 
+def check_file(
+    trajectory: Trajectory,
+    gradient: NDArray[np.floating] | None,
+    before: int,
+    names: list[str] | None = None,
+    options: Options | None = None,
+) -> list[Finding]:
+    """Return the findings of `check` for what a file plays, and where it holds whole shots those of `check_whole`.
+
+    The digits of such a file may add to what it plays.
+    """
+    if gradient is None:
+        return check(trajectory, names, options)
+    return check(trajectory, names, options, FILE_ROUNDING) + check_whole(gradient, before, trajectory.scanner)
+
+
 def require_whole(gradient: NDArray[np.floating], scanner: Scanner, rounding: float = ROUNDING) -> None:
     """Refuse whole shots that break a limit of `check_whole`, by a `LimitError` that names the place."""
     _kept("the waveform", check_whole(gradient, 0, scanner, rounding))
 
 
 def _require_playable(trajectory: Trajectory) -> None:
-    wrong = unplayable(trajectory.acquisition, trajectory.scanner)
+    wrong = trajectory.scanner.unplayable(trajectory.acquisition.dwell)
     if wrong:
         raise LimitError(f"{trajectory.name}: {wrong}")
 

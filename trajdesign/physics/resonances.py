@@ -15,12 +15,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.files import untrusted
 from trajdesign.physics.siemens_asc import read_asc
+from trajdesign.scanner import Finding
 from trajdesign.units import ROUNDING
 
 #: Window of a whole sequence, s, and points of its spectrum for each of the window's own: as Pulseq's toolboxes.
@@ -56,6 +59,21 @@ class Band:
     def frequencies(self, step: float) -> Tensor:
         """Return frequencies from edge to edge, at most a step apart (frequency,), Hz, float64."""
         return torch.linspace(self.low, self.high, 1 + math.ceil(self.bandwidth / step), dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """What a whole file does to nerves, and to the resonances of the coil."""
+
+    #: The gradient where nerves respond most: raster centres (time,), s, and values (time, 3), T/m.
+    times: NDArray[np.floating]
+    gradient: NDArray[np.floating]
+    #: Response of the nerves there (time,), in parts of the limit.
+    response: NDArray[np.floating]
+    #: Amplitude of all axes together in the worst window (frequency,), T/m, at each of the frequencies, Hz.
+    frequencies: NDArray[np.floating]
+    spectrum: NDArray[np.floating]
+    checks: list[Finding]
 
 
 def read_bands(path: Path | str) -> list[Band]:

@@ -19,6 +19,8 @@ class Response:
     """
 
     def __init__(self, table: plugins.Table) -> None:
+        #: The table with every default written out.
+        self.table = plugins.resolve("response", table) if table else {}
         self.is_perfect = not table
         self._model = plugins.bind("response", table, 2) if table else None
 

@@ -2,35 +2,19 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from trajdesign.physics.nerves import NORMAL_MODE, NerveModel, stimulation
-from trajdesign.physics.resonances import WINDOW, Band, combined, in_bands, sequence_spectrum
+from trajdesign.physics.resonances import WINDOW, Band, Exposure, combined, in_bands, sequence_spectrum
 from trajdesign.pulseq.reader.sequence import SeqFile
 from trajdesign.scanner import Finding, Scanner
 from trajdesign.units import plausible
 
 #: A file is taken in parts of so much, s; nerves have forgotten what lies longer back than the overlap.
 _PART, _OVERLAP = 5.0, 0.2
-
-
-@dataclass(frozen=True)
-class Exposure:
-    """What a file does."""
-
-    #: The gradient where nerves respond most: raster centres (time,), s, and values (time, 3), T/m.
-    times: np.ndarray
-    gradient: np.ndarray
-    #: Response of the nerves there (time,), in parts of the limit.
-    response: np.ndarray
-    #: Amplitude of all axes together in the worst window (frequency,), T/m, at each of the frequencies, Hz.
-    frequencies: np.ndarray
-    spectrum: np.ndarray
-    checks: list[Finding]
 
 
 def expose(

@@ -20,8 +20,7 @@ from trajdesign.files.atomic import atomic_path
 from trajdesign.physics.constraints.gradient import Gradient
 from trajdesign.physics.constraints.receiver import Receiver
 from trajdesign.physics.constraints.slew import Slew
-from trajdesign.physics.resonances import Band
-from trajdesign.pulseq.side_effects import Exposure
+from trajdesign.physics.resonances import Band, Exposure
 from trajdesign.reporting import drawing
 from trajdesign.trajectory import Trajectory, point_times
 from trajdesign.units import ROUNDING

@@ -1,7 +1,7 @@
 """Trajectories from files: what `Trajectory.save` wrote, and samples of other programs, fitted onto the raster."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,48 @@ def require_complete(found: Samples, path: Path | str) -> None:
         raise InputError(
             f"{path} is not a trajdesign file; to read sampled k from elsewhere, give --k-unit, --dwell and --fov."
         )
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What was made of a file that another program wrote: the trajectory, and its residual as `load_sampled` has it."""
+
+    trajectory: Trajectory
+    residual: tuple[float, float]
+    samples: Samples
+
+
+def opened(path: Path, settings: Mapping[str, Any], given: Given = _NOTHING) -> Trajectory | Fitted:
+    """Read a file of any program, complete or explained.
+
+    Parameters
+    ----------
+    path
+        The file; a `Trajectory` is of one that trajdesign wrote.
+    settings
+        What is given of the `Scanner` that samples are fitted for.
+    given
+        What the file does not say itself.
+
+    Raises
+    ------
+    ConfigError, InputError
+        As `load_sampled` does, and if the fit is not the file's trajectory.
+    """
+    found = foreign_files.read(path)
+    if isinstance(found, Trajectory):
+        return found
+    if not found.is_complete:
+        if found.unit is None and given.k_unit is None:
+            if given != _NOTHING:
+                raise ConfigError("--dwell, --fov and --matrix describe a foreign file; give its --k-unit too.")
+            require_complete(found, path)
+        if given.dwell is None or given.fov is None:
+            raise ConfigError(
+                f"{path} does not say its dwell time and field of view; give --dwell (s) and --fov (m) too."
+            )
+    trajectory, residual = placed(found, path, Scanner(**with_nucleus(settings, found.nucleus, path)), given)
+    return Fitted(require_close(trajectory, residual, path), residual, found)
 
 
 def load_sampled(path: Path | str, scanner: Scanner, given: Given = _NOTHING) -> tuple[Trajectory, tuple[float, float]]:

@@ -156,12 +156,6 @@ class ScannerOptions(Options):
 
         return models.interpreter(self.profile or toml.parse_options(self.scanner or []).get("profile"))
 
-    def of_file(self, told: Mapping[str, Any], path: Path) -> "Scanner":
-        """Return the scanner that a file which tells no more than its nucleus is meant for."""
-        from trajdesign.scanner import Scanner, with_nucleus
-
-        return Scanner(**with_nucleus(self.settings(), told, path))
-
     def nucleus_of(self, scanner: "Scanner", told: Mapping[str, Any] | None) -> dict[str, Any]:
         """Return the nucleus, and where it is from if a file tells `told` of it; None is a file of ours, which does."""
         source = "options" if self.settings().keys() & {"nucleus", "gamma"} else "assumed"
@@ -260,35 +254,24 @@ def open_trajectory(path: Path, foreign: Foreign, scanner: ScannerOptions) -> "t
     found
         What was read of a file that is not ours, whose fit is reported on stderr.
     """
-    from trajdesign.interfaces import Samples
     from trajdesign.learning import run_folder
-    from trajdesign.trajectories import foreign_files, loading
+    from trajdesign.trajectories import loading
+    from trajdesign.trajectory import Trajectory
 
-    found = run_folder.load(path) if path.is_dir() else foreign_files.read(path)
-    if not isinstance(found, Samples):
-        foreign.refuse(f"{path} says it itself; the option describes foreign files.")
-        note_unsealed(path)
-        return scanner.over(found, path), None
-    if not found.is_complete:
-        if found.unit is None and foreign.k_unit is None:
-            if foreign != Foreign():
-                raise ConfigError("--dwell, --fov and --matrix describe a foreign file; give its --k-unit too.")
-            loading.require_complete(found, path)
-        if foreign.dwell is None or foreign.fov is None:
-            raise ConfigError(
-                f"{path} does not say its dwell time and field of view; give --dwell (s) and --fov (m) too."
-            )
     given = loading.Given(
         foreign.k_unit,
         None if foreign.fov is None else _numbers("--fov", foreign.fov, float),
         foreign.dwell,
         None if foreign.matrix is None else _numbers("--matrix", foreign.matrix, int),
     )
-    trajectory, residual = loading.placed(found, path, scanner.of_file(found.nucleus, path), given)
-    loading.require_close(trajectory, residual, path)
-    if not found.is_complete:
-        _note_fit(path, trajectory, residual, foreign)
-    return trajectory, found
+    found = run_folder.load(path) if path.is_dir() else loading.opened(path, scanner.settings(), given)
+    if isinstance(found, Trajectory):
+        foreign.refuse(f"{path} says it itself; the option describes foreign files.")
+        note_unsealed(path)
+        return scanner.over(found, path), None
+    if not found.samples.is_complete:
+        _note_fit(path, found.trajectory, found.residual, foreign)
+    return found.trajectory, found.samples
 
 
 def _note_fit(path: Path, trajectory: "Trajectory", residual: tuple[float, float], foreign: Foreign) -> None:

@@ -1,6 +1,5 @@
 """``trajdesign check``."""
 
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -81,17 +80,13 @@ def _check_trajectory(
     from trajdesign.encoding.echo import EchoTimes
     from trajdesign.learning.run_folder import RunFolder
     from trajdesign.physics import limits
-    from trajdesign.units import FILE_ROUNDING
 
     trajectory, found = open_trajectory(path, foreign, options)
     scanner = trajectory.scanner
     tables = RunFolder(path).config().limits.tables if path.is_dir() else {}
     by_run = limits.unseen([*tables, "gradient", "slew"]) if path.is_dir() else []
-    whole = None if found is None else found.gradient
-    rounding = 0.0 if whole is None else FILE_ROUNDING
-    findings = limits.check(trajectory, limits.without(ignore, tables), tables, rounding)
-    if found is not None and whole is not None:
-        findings += limits.check_whole(whole, found.before, scanner)
+    whole, before = (None, 0) if found is None else (found.gradient, found.before)
+    findings = limits.check_file(trajectory, whole, before, limits.without(ignore, tables), tables)
     ok = all(f.ok for f in findings)
     nucleus = options.nucleus_of(scanner, None if found is None else found.nucleus)
     is_assumed = nucleus["nucleus_from"] == "assumed"
@@ -125,43 +120,25 @@ def _check_trajectory(
 
 def _check_file(path: Path, options: ScannerOptions, asked: _Exposure, quiet: bool, json: bool) -> bool:
     """Check a whole Pulseq file, and print every rule and what a console minds beside them."""
-    from trajdesign.physics import resonances
-    from trajdesign.physics.nerves import nerve_model
-    from trajdesign.pulseq import file_rules
-    from trajdesign.pulseq.preflight import preflight
-    from trajdesign.pulseq.reader.player import read
-    from trajdesign.pulseq.side_effects import expose
+    from trajdesign.pulseq.inspection import inspected
     from trajdesign.reporting import plots
 
-    ringing = [] if asked.bands is None else resonances.parse_bands(asked.bands)
-    model = nerve_model(asked.nerves or "whole")
-    file = read(path, signed=False)
-    told = file.nucleus(path)
-    scanner = options.of_file(told, path)
-    nucleus = options.nucleus_of(scanner, told)
-    exposure = expose(
-        file,
-        scanner,
-        model,
-        nerve_limit=0.8 if asked.nerve_limit is None else asked.nerve_limit,
-        is_own_coil=asked.nerves is not None,
-        bands=ringing,
-        band_limit=math.inf if asked.band_limit is None else asked.band_limit,
-    )
-    checks = [*file_rules.inspect(file, scanner), *exposure.checks]
-    minded = preflight(file, checks, scanner, options.interpreter())
+    found = inspected(
+        path, options.settings(), options.interpreter(),
+        nerves=asked.nerves, nerve_limit=asked.nerve_limit, bands=asked.bands, band_limit=asked.band_limit,
+    )  # fmt: skip
     if asked.out is not None:
-        plots.save(plots.exposure_figure(exposure, ringing), asked.out)
-    ok = not any(check.verdict == "broken" for check in checks)
+        plots.save(plots.exposure_figure(found.exposure, found.bands), asked.out)
+    scanner, nucleus = found.scanner, options.nucleus_of(found.scanner, found.told)
     if json:
         figure = None if asked.out is None else str(asked.out)
-        lists = {"checks": [check.facts for check in checks], "preflight": [asdict(item) for item in minded]}
-        console.show_json("check", {"path": str(path), "ok": ok, **nucleus, "figure": figure, **lists})
+        lists = {"checks": [check.facts for check in found.checks], "preflight": [asdict(i) for i in found.preflight]}
+        console.show_json("check", {"path": str(path), "ok": found.ok, **nucleus, "figure": figure, **lists})
     elif not quiet:
-        console.show_checks(f"{path}, {scanner.nucleus} (gamma {scanner.gamma * 1e-6:.6g} MHz/T)", checks)
-        console.show_preflight(minded)
+        console.show_checks(f"{path}, {scanner.nucleus} (gamma {scanner.gamma * 1e-6:.6g} MHz/T)", found.checks)
+        console.show_preflight(found.preflight)
         if nucleus["nucleus_from"] == "assumed":
             console.say(ASSUMED)
-        if ok:
+        if found.ok:
             console.suggest(("scan", path, "--out", path.with_suffix("")))
-    return ok
+    return found.ok
