@@ -22,12 +22,14 @@ from torch.utils.data import Dataset
 from trajdesign.acquisition import Acquisition
 from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import ConfigError, InputError
-from trajdesign.scanner import Finding, Scanner
+from trajdesign.scanner import Finding, Nucleus, Scanner
 from trajdesign.trajectory import Trajectory, point_times
 from trajdesign.units import ROUNDING
 
 #: Of a penalty; beyond it nothing else is learned.
 _MOST_WEIGHT = 1e6
+# Shortest T2*, s.
+_SHORTEST = 1e-5
 
 
 class Init(Protocol):
@@ -59,13 +61,24 @@ class ResponseModel(Protocol):
 class FieldModel(ABC):
     """Static fields of objects, made from an `Acquisition`: of each image one, drawn when it is sampled.
 
-    ``start`` is the time from the excitation, or from a spin echo, to the first sample, s, over which they act.
     ``frequencies`` and ``rates`` are the lowest and highest off-resonance, Hz, and rate of decay R2*, 1/s, of all.
+
+    Parameters
+    ----------
+    t2_star
+        T2* of all voxels, s; without it nothing decays.
+    start
+        From the excitation, or a spin echo, to the first sample, s; negative before the echo.
     """
 
-    start: float
     frequencies: tuple[float, float]
-    rates: tuple[float, float]
+
+    def __init__(self, *, t2_star: float | None = None, start: float = 0.0) -> None:
+        if t2_star is not None and not (t2_star >= _SHORTEST and math.isfinite(t2_star)):
+            raise ConfigError(f"field.t2_star is {t2_star:g} s; it is {_SHORTEST:g} s at least.")
+        self.start = start
+        self.rate = 0.0 if t2_star is None else 1 / t2_star
+        self.rates = (self.rate, self.rate)
 
     @abstractmethod
     def draw(self, seed: int) -> tuple[Tensor, Tensor | float]:
@@ -270,7 +283,7 @@ class Samples:
     raster
         The gradient raster, s, where `k` are control points on it and not samples.
     nucleus
-        ``nucleus`` and ``gamma`` of a `Scanner`, where the file tells.
+        Of the `Scanner`, where the file tells.
     gradient
         Of whole shots (shot, cell, dim), T/m, where the file has more of them than the readout.
     before
@@ -283,7 +296,7 @@ class Samples:
     fov: tuple[float, ...] | None = None
     matrix: tuple[int, ...] | None = None
     raster: float | None = None
-    nucleus: dict[str, Any] = field(default_factory=dict)
+    nucleus: Nucleus = field(default_factory=Nucleus)
     gradient: NDArray[np.float64] | None = None
     before: int = 0
 
@@ -311,11 +324,11 @@ class Format(ABC):
     reads: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
-    def write(self, trajectory: Trajectory, path: Path) -> dict[str, Any]:
+    def write(self, trajectory: Trajectory, path: Path) -> Mapping[str, object]:
         """Write `trajectory` to `path`, and return facts about the file for the report."""
 
     @abstractmethod
-    def read_back(self, path: Path, trajectory: Trajectory) -> tuple[dict[str, NDArray], dict[str, Any]]:
+    def read_back(self, path: Path, trajectory: Trajectory) -> tuple[dict[str, NDArray], Mapping[str, object]]:
         """Read what `write` made of `trajectory`, by other code than wrote it.
 
         Returns

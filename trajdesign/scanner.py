@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -209,8 +209,15 @@ class Finding:
         return {key: getattr(self, key) for key in ("name", "value", "limit", "unit", *keys.split())}
 
 
-def told_nucleus(nucleus: str | None, gamma: float | None) -> dict[str, Any]:
-    """Return ``nucleus`` and ``gamma`` of a `Scanner` from what a file says of them; nothing if it says neither.
+class Nucleus(TypedDict, total=False):
+    """Which spins a file says that it is for, in the words of a `Scanner`; empty if it does not say."""
+
+    nucleus: str
+    gamma: float
+
+
+def told_nucleus(nucleus: str | None, gamma: float | None) -> Nucleus:
+    """Return the nucleus from what a file says of it and of gamma.
 
     It raises a `ConfigError` if the nucleus or the number is none, or they are of two nuclei.
     """
@@ -224,7 +231,7 @@ def told_nucleus(nucleus: str | None, gamma: float | None) -> dict[str, Any]:
     return {"nucleus": told.nucleus, "gamma": told.gamma}
 
 
-def with_nucleus(given: Mapping[str, Any], told: Mapping[str, Any], path: Path | str) -> dict[str, Any]:
+def with_nucleus(given: Mapping[str, Any], told: Nucleus, path: Path | str) -> dict[str, Any]:
     """Return the settings of a `Scanner` that are given, with the nucleus that a file tells (`told_nucleus`).
 
     It raises a `ConfigError` if another one is given.

@@ -269,7 +269,7 @@ def steps(*, quiet: bool, verbose: bool = False) -> Iterator[Callable[["Progress
         return
     columns = ("{task.description:8}", bars.BarColumn(), bars.MofNCompleteColumn(), "{task.fields[facts]}")
     with bars.Progress(*columns, bars.TimeRemainingColumn(), console=console) as display:
-        tasks: dict[str, Any] = {}
+        tasks: dict[str, bars.TaskID] = {}
 
         def watch(p: "Progress") -> None:
             if p.stage not in tasks:
@@ -287,7 +287,7 @@ def images(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
     console = Console(stderr=True)
     columns = ("{task.description:8}", bars.BarColumn(), bars.MofNCompleteColumn(), bars.TimeRemainingColumn())
     with bars.Progress(*columns, console=console, disable=quiet or not _is_lively(console)) as display:
-        tasks: dict[str, Any] = {}
+        tasks: dict[str, bars.TaskID] = {}
 
         def watch(stage: str, done: int, n_images: int) -> None:
             if stage not in tasks:

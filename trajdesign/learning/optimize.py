@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -229,7 +228,7 @@ def _last_state(
     return state
 
 
-def _circumstances(ranks: Ranks) -> dict[str, Any]:
+def _circumstances(ranks: Ranks) -> dict[str, str | int]:
     """Return what changes the rounding, beside the config."""
     packages = {package: version(package) for package in ("trajdesign", "torch", "finufft", "numpy")}
     return {

@@ -42,8 +42,8 @@ class JointState:
 
     settled: bool
     k: Tensor
-    parameterization: dict[str, Any]
-    network: dict[str, Any]
+    parameterization: dict[str, Tensor]
+    network: dict[str, Tensor]
     optimizer: dict[str, Any]
     anneal: dict[str, Any]
     projection: Any
@@ -88,7 +88,7 @@ class RunState:
     stage: str = ""
     results: Results
     history: list[Validation] = field(default_factory=list)
-    circumstances: dict[str, Any] = field(default_factory=dict)
+    circumstances: dict[str, str | int] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     images: dict[str, list[float]] = field(default_factory=dict)
     tried: list[dict[str, float]] = field(default_factory=list)

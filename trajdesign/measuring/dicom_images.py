@@ -19,6 +19,9 @@ from trajdesign.measuring import image_geometry
 from trajdesign.measuring.assignment import Assigned
 from trajdesign.measuring.image_geometry import ImageGeometry
 
+_Pixels = NDArray[np.float32]
+_Attributes = dict[str, str | float | list[str] | list[float] | None]
+
 # How a viewer shows a slice: the directions of its rows and of its columns, by the axis that is nearest to its normal.
 _SHOWN = {0: ((0, 1, 0), (0, 0, -1)), 1: ((1, 0, 0), (0, 0, -1)), 2: ((1, 0, 0), (0, 1, 0))}
 _LARGEST = 2**16 - 1
@@ -79,7 +82,7 @@ def encoded(
     study = {"StudyInstanceUID": generate_uid(None), "FrameOfReferenceUID": generate_uid(None)}
     for series, (name, stack) in enumerate(images.items(), start=1):
         low, top = min(0.0, float(stack.min())), float(stack.max())
-        shared = {
+        shared: _Attributes = {
             **_of_protocol(protocol),
             **study,
             "SeriesInstanceUID": generate_uid(None),
@@ -92,11 +95,12 @@ def encoded(
             for number, image in enumerate(slices):
                 shared["InstanceNumber"] = frame * len(slices) + number + 1
                 shared["TemporalPositionIdentifier"] = frame + 1
-                placed = _placed(image, geometry, number)
-                yield f"{name}/{of_frame}s{number:03d}.dcm", _file(shared | placed, low, (top - low) or 1.0)
+                pixels, placed = _placed(image, geometry, number)
+                file = _file(pixels, shared | placed, low, (top - low) or 1.0)
+                yield f"{name}/{of_frame}s{number:03d}.dcm", file
 
 
-def _of_protocol(protocol: Protocol) -> dict[str, Any]:
+def _of_protocol(protocol: Protocol) -> _Attributes:
     """Return attributes of every file."""
     return {
         **dict.fromkeys(_EMPTY),
@@ -114,7 +118,7 @@ def _of_protocol(protocol: Protocol) -> dict[str, Any]:
     }
 
 
-def _placed(image: NDArray[np.float32], geometry: ImageGeometry, number: int) -> dict[str, Any]:
+def _placed(image: _Pixels, geometry: ImageGeometry, number: int) -> tuple[_Pixels, _Attributes]:
     """Return the pixels of a slice as they are shown, and where they lie."""
     ways = geometry.directions
     normal = np.cross(ways[:, 0], ways[:, 1])
@@ -128,8 +132,7 @@ def _placed(image: NDArray[np.float32], geometry: ImageGeometry, number: int) ->
         pixel[axis] = 0 if sign > 0 else geometry.matrix[axis] - 1
     position = geometry.at(*pixel)
     across, down = (sign * ways[:, axis] for axis, sign in zip(along, signs, strict=True))
-    return {
-        "pixels": shown,
+    return shown, {
         "ImagePositionPatient": position.tolist(),
         "ImageOrientationPatient": [*across.tolist(), *down.tolist()],
         "PixelSpacing": [float(geometry.steps[along[1]]), float(geometry.steps[along[0]])],
@@ -139,18 +142,17 @@ def _placed(image: NDArray[np.float32], geometry: ImageGeometry, number: int) ->
     }
 
 
-def _file(attributes: dict[str, Any], low: float, span: float) -> bytes:
-    """Return a file of its attributes and ``pixels`` from `low` on, which keep 1/65535 of `span`."""
+def _file(pixels: _Pixels, attributes: _Attributes, low: float, span: float) -> bytes:
+    """Return a file of its attributes, and of pixels from `low` on, which keep 1/65535 of `span`."""
     from pydicom import Dataset, dcmwrite
     from pydicom.dataset import FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
     data, now = Dataset(), datetime.datetime.now()
-    pixels = attributes.pop("pixels")
     slope, intercept = _short(span / _LARGEST), _short(low)
     stored = np.rint((pixels - float(intercept)) / float(slope)).clip(0, _LARGEST).astype("<u2")
     # linear as it stands: the older rule asks for a width of 1 at least, and data may be of any size
-    window = {"WindowCenter": low + span / 2, "WindowWidth": span, "VOILUTFunction": "LINEAR_EXACT"}
+    window: _Attributes = {"WindowCenter": low + span / 2, "WindowWidth": span, "VOILUTFunction": "LINEAR_EXACT"}
     for name, value in (attributes | window).items():
         if isinstance(value, list) and isinstance(value[0], float):
             value = [_short(one) for one in value]

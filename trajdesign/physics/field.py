@@ -1,6 +1,5 @@
 """The static field of each object that is sampled in training: what of it an encoding takes."""
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -16,8 +15,8 @@ from trajdesign.interfaces import FieldModel
 _N_DRAWN, _N_BINS = 32, 201
 # What terms leave where their number is not given, as a part of a voxel's signal.
 _TOLERANCE = 1e-3
-# The shortest T2*, s, and the largest field strength, T.
-_SHORTEST, _STRONGEST = 1e-5, 25.0
+# The largest field strength, T.
+_STRONGEST = 25.0
 
 
 class StaticField:
@@ -61,12 +60,3 @@ def in_hz(value: float, tesla: float | None, gamma: float) -> float:
     if not 0 < tesla <= _STRONGEST:
         raise ConfigError(f"field.tesla is {tesla:g}; magnets have up to {_STRONGEST:g} T.")
     return value * 1e-6 * gamma * tesla
-
-
-def rate_of(t2_star: float | None) -> float:
-    """Return the rate of decay, 1/s, of T2*, s."""
-    if t2_star is None:
-        return 0.0
-    if not (t2_star >= _SHORTEST and math.isfinite(t2_star)):
-        raise ConfigError(f"field.t2_star is {t2_star:g} s; it is {_SHORTEST:g} s at least.")
-    return 1 / t2_star

@@ -13,7 +13,7 @@ from trajdesign.pulseq import file_rules
 from trajdesign.pulseq.preflight import Item, preflight
 from trajdesign.pulseq.reader import player
 from trajdesign.pulseq.side_effects import expose
-from trajdesign.scanner import Finding, Interpreter, Scanner, with_nucleus
+from trajdesign.scanner import Finding, Interpreter, Nucleus, Scanner, with_nucleus
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Inspection:
     """
 
     scanner: Scanner
-    told: Mapping[str, Any]
+    told: Nucleus
     exposure: Exposure
     bands: list[Band]
     checks: list[Finding]

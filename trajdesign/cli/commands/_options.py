@@ -14,7 +14,7 @@ from trajdesign.errors import ConfigError
 
 if TYPE_CHECKING:
     from trajdesign.interfaces import Samples
-    from trajdesign.scanner import Interpreter, Scanner
+    from trajdesign.scanner import Interpreter, Nucleus, Scanner
     from trajdesign.trajectory import Trajectory
 
 #: Tables of the config that name a plug-in.
@@ -156,7 +156,7 @@ class ScannerOptions(Options):
 
         return models.interpreter(self.profile or toml.parse_options(self.scanner or []).get("profile"))
 
-    def nucleus_of(self, scanner: "Scanner", told: Mapping[str, Any] | None) -> dict[str, Any]:
+    def nucleus_of(self, scanner: "Scanner", told: "Nucleus | None") -> dict[str, str | float]:
         """Return the nucleus, and where it is from if a file tells `told` of it; None is a file of ours, which does."""
         source = "options" if self.settings().keys() & {"nucleus", "gamma"} else "assumed"
         source = "file" if told is None or told else source
@@ -173,7 +173,7 @@ class ScannerOptions(Options):
         from trajdesign.scanner import Scanner, with_nucleus
 
         own = trajectory.scanner
-        told = {"nucleus": own.nucleus, "gamma": own.gamma}
+        told: Nucleus = {"nucleus": own.nucleus, "gamma": own.gamma}
         other = Scanner(**{**asdict(own), **with_nucleus(self.settings(), told, path)})
         name = self.profile or "the scanner that is given"
         remedy = f"learn it again with scanner.profile={self.profile}" if self.profile else "learn it again for that"

@@ -9,7 +9,6 @@ from trajdesign.data.grid import fourier_resize, slice_shape
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.files.arrays import read_npy
 from trajdesign.interfaces import FieldModel
-from trajdesign.physics.field import rate_of
 
 # Beyond any shim of a head, Hz: in rad/s, or of another field strength.
 _LARGEST = 5000.0
@@ -25,10 +24,6 @@ class Maps(FieldModel):
         field of view, and are brought onto the matrix as images are.
     scale
         Factor of all maps: 3 / 7 makes maps of 3 T of those of 7 T, 0.15915 Hz of rad/s.
-    t2_star
-        T2* of all voxels, s; without it nothing decays.
-    start
-        From the excitation, or a spin echo, to the first sample, s; negative before the echo.
     """
 
     def __init__(
@@ -42,12 +37,10 @@ class Maps(FieldModel):
     ) -> None:
         if not files:
             raise ConfigError("field.files is empty; maps need one file at least.")
-        self.start = start
+        super().__init__(t2_star=t2_star, start=start)
         self.maps = torch.cat([_read(file, scale, acquisition) for file in files])
         low, high = (float(end) for end in torch.aminmax(self.maps))
         self.frequencies = (low, high)
-        self.rate = rate_of(t2_star)
-        self.rates = (self.rate, self.rate)
 
     def draw(self, seed: int) -> tuple[Tensor, Tensor | float]:
         """See `FieldModel.draw`."""

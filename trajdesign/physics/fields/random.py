@@ -10,7 +10,7 @@ from torch import Tensor
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError
 from trajdesign.interfaces import FieldModel
-from trajdesign.physics.field import in_hz, rate_of
+from trajdesign.physics.field import in_hz
 from trajdesign.units import GAMMA
 
 # Half-waves over the field of view of the smooth part, and width of a hot spot, as a part of the field of view.
@@ -31,10 +31,6 @@ class Random(FieldModel):
         The same of the hot spot, of either sign.
     tesla
         Field strength, T, that makes Hz of ppm; hydrogen.
-    t2_star
-        T2* of all voxels, s; without it nothing decays.
-    start
-        From the excitation, or a spin echo, to the first sample, s; negative before the echo.
     """
 
     def __init__(
@@ -49,12 +45,11 @@ class Random(FieldModel):
     ) -> None:
         if amplitude < 0 or hot_spot < 0:
             raise ConfigError(f"field.amplitude is {amplitude:g}, hot_spot {hot_spot:g}; neither is negative.")
-        self.acquisition, self.start = acquisition, start
+        super().__init__(t2_star=t2_star, start=start)
+        self.acquisition = acquisition
         self.amplitude, self.hot_spot = (in_hz(value, tesla, GAMMA["1H"]) for value in (amplitude, hot_spot))
         most = self.amplitude + self.hot_spot
         self.frequencies = (-most, most)
-        self.rate = rate_of(t2_star)
-        self.rates = (self.rate, self.rate)
 
     def draw(self, seed: int) -> tuple[Tensor, Tensor | float]:
         """See `FieldModel.draw`."""

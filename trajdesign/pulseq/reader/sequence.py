@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import compress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from trajdesign.pulseq.reader.events import SAME_TIME, Gradient, Pulse
 from trajdesign.pulseq.reader.extensions import SoftDelay
 from trajdesign.pulseq.reader.kspace import Adc, KSpace
 from trajdesign.pulseq.reader.parser import MOST_POINTS, number
-from trajdesign.scanner import told_nucleus
+from trajdesign.scanner import Nucleus, told_nucleus
 
 #: Straight pieces that are taken at once.
 _PART = 2**16
@@ -122,8 +122,8 @@ class SeqFile:
         except ValueError:
             return ()
 
-    def nucleus(self, path: Path | str) -> dict[str, Any]:
-        """Return ``nucleus`` and ``gamma`` of a `Scanner` from the definitions of the file, where they are there.
+    def nucleus(self, path: Path | str) -> Nucleus:
+        """Return the nucleus and its gamma from the definitions of the file, where they are there.
 
         Raises
         ------

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pypulseq as pp
@@ -285,7 +285,7 @@ def add_definitions(
     segment = _longest_piece(sequence, adc.segment(acquisition.n_samples, acquisition.dwell, scanner.gradient_raster))
     positions = [round(position, 9) for position in slice_positions]
     stack = slice_thickness + (max(positions) - min(positions) if positions else 0.0)
-    definitions: dict[str, Any] = {
+    definitions: dict[str, str | float | list[float]] = {
         "Name": plain_text(trajectory.name),
         "FOV": [*acquisition.fov, stack][:3],
         "TE": te,

@@ -1,7 +1,7 @@
 """BART's ``.cfl`` and ``.hdr``: k at the ADC samples, for ``bart nufft`` and ``bart pics -t``."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ class Bart(Format):
     companion = ".hdr"
     reads = (".cfl",)
 
-    def write(self, trajectory: Trajectory, path: Path) -> dict[str, Any]:
+    def write(self, trajectory: Trajectory, path: Path) -> Mapping[str, object]:
         """Write the pair of files, and return the ``dimensions`` of the array."""
         array = to_bart(trajectory)
         path.write_bytes(array.astype("<c8").tobytes(order="F"))
@@ -32,7 +32,7 @@ class Bart(Format):
         path.with_suffix(self.companion).write_text(text, encoding="ascii", newline="\n")
         return {"dimensions": dimensions}
 
-    def read_back(self, path: Path, trajectory: Trajectory) -> tuple[dict[str, NDArray], dict[str, Any]]:
+    def read_back(self, path: Path, trajectory: Trajectory) -> tuple[dict[str, NDArray], Mapping[str, object]]:
         """Read the pair of files without `read_cfl`, and hold the one against the other."""
         _, dimensions = path.with_suffix(self.companion).read_text(encoding="ascii").splitlines()
         shape = tuple(map(int, dimensions.split()))[::-1]

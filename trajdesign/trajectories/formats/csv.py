@@ -1,7 +1,7 @@
 """Gradient waveforms as text: one row per sample, readable by every program."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ class Csv(Format):
 
     ending = ".csv"
 
-    def write(self, trajectory: Trajectory, path: Path) -> dict[str, Any]:
+    def write(self, trajectory: Trajectory, path: Path) -> Mapping[str, object]:
         """Write the table, and return ``n_rows``, its number of rows."""
         acquisition, scanner = trajectory.acquisition, trajectory.scanner
         axes = "xyz"[: acquisition.n_dims]
@@ -52,7 +52,7 @@ class Csv(Format):
             np.savetxt(stream, table, fmt=formats, delimiter=",", header="\n".join(header))
         return {"n_rows": len(table)}
 
-    def read_back(self, path: Path, trajectory: Trajectory) -> tuple[dict[str, NDArray], dict[str, Any]]:
+    def read_back(self, path: Path, trajectory: Trajectory) -> tuple[dict[str, NDArray], Mapping[str, object]]:
         """Read the gradients, and integrate them from the first k."""
         scanner, n_dims = trajectory.scanner, trajectory.acquisition.n_dims
         try:

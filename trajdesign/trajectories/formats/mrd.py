@@ -4,7 +4,7 @@ import contextlib
 import io
 import warnings
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +46,7 @@ class Mrd(Format):
     def __init__(self, *, field_strength: float = 3.0, slice_thickness: float = 5e-3) -> None:
         self.field_strength, self.slice_thickness = field_strength, slice_thickness
 
-    def write(self, trajectory: Trajectory, path: Path) -> dict[str, Any]:
+    def write(self, trajectory: Trajectory, path: Path) -> Mapping[str, object]:
         """Write header and trajectory, and return ``n_acquisitions``; options that are not positive are refused."""
         acquisition = trajectory.acquisition
         no_signal = np.zeros((1, acquisition.n_samples), dtype=np.complex64)
@@ -56,7 +56,7 @@ class Mrd(Format):
         write(path, readouts, acquisition, trajectory.scanner, **options)
         return {"n_acquisitions": acquisition.n_shots}
 
-    def read_back(self, path: Path, trajectory: Trajectory) -> tuple[dict[str, NDArray], dict[str, Any]]:
+    def read_back(self, path: Path, trajectory: Trajectory) -> tuple[dict[str, NDArray], Mapping[str, object]]:
         """Read the file, and hold its header against the trajectory."""
         ismrmrd = _library()
         with contextlib.closing(ismrmrd.Dataset(io.BytesIO(path.read_bytes()), create_if_needed=False)) as file:

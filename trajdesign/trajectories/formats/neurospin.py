@@ -1,8 +1,8 @@
 """Gradients (``.bin``) for NeuroSpin's arbitrary-gradient sequence on Siemens scanners, as mri-nufft reads them."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -46,7 +46,7 @@ class Neurospin(Format):
     def __init__(self, *, bridge_slew: float = 0.7) -> None:
         self.bridge_slew = bridge_slew
 
-    def write(self, trajectory: Trajectory, path: Path) -> dict[str, Any]:
+    def write(self, trajectory: Trajectory, path: Path) -> Mapping[str, object]:
         """Write whole shots, and return the samples of each part: ``n_prephaser``, ``n_readout``, ``n_rewinder``.
 
         Raises
@@ -86,7 +86,7 @@ class Neurospin(Format):
         path.write_bytes(content.astype("<f4").tobytes())  # numpy's tofile does not say that a disk is full
         return {"n_prephaser": shots.n_prephaser, "n_readout": shots.n_readout, "n_rewinder": shots.n_rewinder}
 
-    def read_back(self, path: Path, trajectory: Trajectory) -> tuple[dict[str, NDArray], dict[str, Any]]:
+    def read_back(self, path: Path, trajectory: Trajectory) -> tuple[dict[str, NDArray], Mapping[str, object]]:
         """Read the file as any of the format, and hold the whole shots against the limits."""
         try:
             found = self.read(path)

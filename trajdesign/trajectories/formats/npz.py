@@ -5,8 +5,8 @@ trajdesign writes, tells the two apart.
 """
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -52,12 +52,12 @@ class Npz(Format):
     ending = ".npz"
     reads = (".npz", ".npy")
 
-    def write(self, trajectory: Trajectory, path: Path) -> dict[str, Any]:
+    def write(self, trajectory: Trajectory, path: Path) -> Mapping[str, object]:
         """Save the trajectory, and return ``n_points``, the control points of a shot."""
         trajectory.save(path)
         return {"n_points": trajectory.points.shape[1]}
 
-    def read_back(self, path: Path, trajectory: Trajectory) -> tuple[dict[str, NDArray], dict[str, Any]]:
+    def read_back(self, path: Path, trajectory: Trajectory) -> tuple[dict[str, NDArray], Mapping[str, object]]:
         """Read the file as any of our own."""
         try:
             loaded = _own(read_npz(path), path)

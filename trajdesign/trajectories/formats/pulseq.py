@@ -62,7 +62,7 @@ class Pulseq(Format):
     sequence: str | dict[str, Any] = "gre_2d"
     pulseq_version: Literal["1.5.0", "1.4.1"] = "1.5.0"
 
-    def write(self, trajectory: Trajectory, path: Path) -> dict[str, Any]:
+    def write(self, trajectory: Trajectory, path: Path) -> Mapping[str, object]:
         """Write the file, and return its ``version``, ``md5``, and ``sequence``: the template as ``kind``, and options.
 
         Raises
@@ -93,7 +93,7 @@ class Pulseq(Format):
             written.replace(path)
         return {"version": self.pulseq_version, "md5": md5, "sequence": table}
 
-    def read_back(self, path: Path, trajectory: Trajectory) -> tuple[dict[str, NDArray], dict[str, Any]]:
+    def read_back(self, path: Path, trajectory: Trajectory) -> tuple[dict[str, NDArray], Mapping[str, object]]:
         """Read the file with two independent readers, and check all that needs no trajectory.
 
         The largest gradient and slew rate among the facts are those of the vectors of all axes, over the whole file.
