@@ -194,7 +194,7 @@ def show_study(table: "StudyTable", out: Path) -> None:
     say(f"Tables: {out / 'table.md'}, table.csv, table.json. Figures: {out / 'figures'}.")
 
 
-def show_scan(path: Path, out: Path, facts: dict[str, Any]) -> None:
+def show_scan(path: Path, out: Path, facts: Mapping[str, Any]) -> None:
     """Print what ``scan.json`` holds."""
     from trajdesign.exporting.virtual_scan import LABELS
 

@@ -231,7 +231,7 @@ def _facts_of_file(
 
 
 def _departure(
-    played: sequence.SeqFile, slices: list[NDArray[np.integer]], scanner: Scanner, facts: dict[str, Any]
+    played: sequence.SeqFile, slices: list[NDArray[np.integer]], scanner: Scanner, facts: Mapping[str, Any]
 ) -> str | None:
     """Return one sentence that says why a file does not play a run, None if it does; k is as the file tells it."""
     path, run = facts["path"], facts["run"]
@@ -274,7 +274,7 @@ def _departure(
     return None
 
 
-def _remark(facts: dict[str, Any]) -> str | None:
+def _remark(facts: Mapping[str, Any]) -> str | None:
     """Return what the response does to a file that plays the run, if training did not reckon with it."""
     found = []
     if facts["max_k_error_fov"] > MAX_K_ERROR_FOV:

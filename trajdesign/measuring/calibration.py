@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -138,9 +138,18 @@ def wanted(
     return scan
 
 
+class CoilMaps(TypedDict):
+    """How the coil maps of CG-SENSE and of the network are made, and of how many lines of which calibration."""
+
+    cg_sense: str
+    network: str | None
+    calibration: str | None
+    lines: int | None
+
+
 def described(
     scan: Calibration | None, coil_maps: str | None, trained: TrainedRun | None, acquisition: Acquisition
-) -> tuple[dict[str, Any], list[str]]:
+) -> tuple[CoilMaps, list[str]]:
     """Return how the coil maps are made and from what, and a sentence if they are not those of training.
 
     Those of CG-SENSE are made of a calibration as asked, or else as in training, or else as of a prescan.
@@ -149,12 +158,12 @@ def described(
     if scan is None:
         return {"cg_sense": "self", "network": network, "calibration": None, "lines": None}, []
     of_training, n_lines = network in ("prescan", "espirit"), scan.n_lines(acquisition)
-    kind = coil_maps or (network if of_training else "prescan")
+    kind = coil_maps or (network if network and of_training else "prescan")
     few = [
         f"the calibration has {n_lines} lines, training's coil maps were of {MOST_LINES}: the network's are not quite "
         "those that it has learned with."
     ]
-    told = {"cg_sense": kind, "network": network, "calibration": str(scan.path), "lines": n_lines}
+    told: CoilMaps = {"cg_sense": kind, "network": network, "calibration": str(scan.path), "lines": n_lines}
     return told, few if of_training and n_lines < min(MOST_LINES, *acquisition.matrix) else []
 
 

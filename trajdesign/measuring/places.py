@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -118,9 +118,18 @@ def _without(found: Assigned, factor: NDArray[np.complexfloating]) -> Assigned:
     return replace(found, kspace=kspace if stack is None else torch.from_numpy(stack.slices(kspace.numpy())))
 
 
+class Delay(TypedDict):
+    """How much later than told the gradients of each axis (x, y) act, s, by what, and what was tried for it."""
+
+    axes: list[float]
+    by: str | None
+    tried: NotRequired[list[float]]
+    criterion: NotRequired[list[float]]
+
+
 def delay_of(
     found: Assigned, encodings: Sequence[Encoding], delay: str | Sequence[float] | None, shift: Sequence[float]
-) -> dict[str, Any]:
+) -> Delay:
     """Return the delay of each axis, s, and how it was found, of an image whose centre lies at a shift, m."""
     if delay is None:
         return {"axes": [0.0, 0.0], "by": None}

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -174,7 +174,7 @@ def reconstruct(
         if noise is not None:
             samples, dwell = noisy.scanned(noise)
             found = replace(found, noise=samples, noise_dwell=dwell)
-        facts = {
+        facts: dict[str, Any] = {
             "raw": str(raw),
             "kind": measured.kind,
             "run": None if run is None else str(run),
@@ -233,7 +233,41 @@ def _require_one_source(
         raise ConfigError("response: k of this kind is as it acts already; it is for a run or a .seq file.")
 
 
-def _facts(measured: Measurement, found: Assigned) -> dict[str, Any]:
+class _Measured(TypedDict):
+    """Numbers of a measurement, as ``reconstruct.json`` holds them."""
+
+    n_frames: int
+    n_slices: int
+    n_averages: int
+    n_coils: int
+    n_shots: int
+    n_samples: int
+    oversampling: int
+    dwell: float | None
+    dwell_of_raw: float | None
+    readout: float
+    matrix: tuple[int, ...]
+    fov: tuple[float, ...]
+    n_noise_samples: int
+    system: str
+
+
+class _Solved(TypedDict):
+    """What images leave unexplained, as ``reconstruct.json`` holds it."""
+
+    brightness: float
+    prewhitened: bool
+    n_virtual_coils: int
+    kept_by_compression: float
+    residual: dict[str, dict[str, object]]
+    promised: dict[str, float]
+    promised_parts: dict[str, dict[str, object]]
+    noise: float
+    noise_parts: dict[str, list[float]]
+    warnings: list[str]
+
+
+def _facts(measured: Measurement, found: Assigned) -> _Measured:
     n_frames, n_slices, n_coils, n_shots, n_samples = found.kspace.shape
     return {
         "n_frames": n_frames,
@@ -255,7 +289,7 @@ def _facts(measured: Measurement, found: Assigned) -> dict[str, Any]:
 
 def _solved(
     found: Assigned, ready: Prepared, solvers: Sequence[solving.Solver]
-) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:
+) -> tuple[dict[str, NDArray[np.float32]], _Solved]:
     """Return the images (frame, slice, y, x) by each reconstruction, and what they leave unexplained."""
     images, sums, promised = _images(ready, solvers)
     whole = {

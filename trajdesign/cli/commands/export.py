@@ -1,5 +1,6 @@
 """``trajdesign export``."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -97,7 +98,7 @@ def _options(settings: list[str], pulseq_version: str | None, sequence: str | No
     return options
 
 
-def _show(path: Path, out: Path, trajectory: "Trajectory", facts: dict[str, Any], profile: str | None) -> None:
+def _show(path: Path, out: Path, trajectory: "Trajectory", facts: Mapping[str, Any], profile: str | None) -> None:
     """Print what was read back of a file that was written."""
     from trajdesign.config import models
 

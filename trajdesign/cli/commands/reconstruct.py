@@ -1,6 +1,6 @@
 """``trajdesign reconstruct``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -132,7 +132,7 @@ def _two(option: str, text: str, which: str, kind: Callable[[str], _Number]) -> 
     return [x, y]
 
 
-def _show(raw: Path, out: Path, facts: dict[str, Any]) -> None:
+def _show(raw: Path, out: Path, facts: Mapping[str, Any]) -> None:
     """Print what ``reconstruct.json`` holds."""
     from trajdesign.measuring.solving import LABELS
 
