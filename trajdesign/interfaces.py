@@ -44,7 +44,7 @@ class Init(Protocol):
 
 
 class ResponseModel(Protocol):
-    """Function in ``physics/responses/``: what acts when a gradient is played, linear and differentiable."""
+    """Function in ``physics/responses/``: what acts when a gradient is played, differentiable."""
 
     def __call__(
         self, gradient: Tensor, raster: float, /, *args: Any, **options: Any
@@ -52,7 +52,8 @@ class ResponseModel(Protocol):
         """Return the actual gradient (..., sample, axis), T/m, of samples `raster` apart (s).
 
         A model that knows the field (..., sample), T, which arises at the isocentre too, returns both. The field turns
-        the phase of all samples alike: training, which reckons with it exactly, does not see it.
+        the phase of all samples alike: training, which reckons with it exactly, does not see it. One that depends on
+        the place has the option ``position``, the middle of the image (3,), m; a file's slices are asked for theirs.
         """
         ...
 

@@ -18,6 +18,7 @@ from trajdesign.files.atomic import atomic_path
 from trajdesign.interfaces import Format
 from trajdesign.learning.run_folder import Export, RunFolder
 from trajdesign.physics import limits
+from trajdesign.physics.response import Response
 from trajdesign.trajectory import MAX_K_ERROR_FOV, Trajectory, not_finite
 
 
@@ -61,7 +62,7 @@ def export(
         of prephaser, readout and rewinder, ``timing_ok``, ``version``, ``md5``, ``sequence`` (the template as ``kind``,
         and its options) and ``k_path``; with a run ``is_noted``, whether it tells of the file; and where `constraints`
         name ``echo``, ``echo_k_fov``, the largest distance of a shot from k = 0 at the echo time as the file plays it,
-        in 1/FOV.
+        in 1/FOV; and a ``remark`` if k and phase leave much out of a response.
 
     Raises
     ------
@@ -102,6 +103,8 @@ def export(
             arrays = {"k_adc": next(iter(read.values()))}
             if response:
                 arrays |= exporter.actual(temporary, trajectory, response)
+                if remark := Response(response).remark(trajectory):
+                    report["remark"] = remark
             _save_k(k_file, trajectory, arrays, report)
             report["k_path"] = str(k_path)
     if run is not None and "sequence" in report:

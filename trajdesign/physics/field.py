@@ -16,8 +16,10 @@ from trajdesign.interfaces import FieldModel
 _N_DRAWN, _N_BINS = 32, 201
 # What terms leave where their number is not given, as a part of a voxel's signal.
 _TOLERANCE = 1e-3
-# The shortest T2*, s, and the largest field strength, T.
-_SHORTEST, _STRONGEST = 1e-5, 25.0
+_SHORTEST = 1e-5  # T2*, s
+
+#: The largest field strength, T.
+STRONGEST = 25.0
 
 
 class StaticField:
@@ -58,8 +60,8 @@ def in_hz(value: float, tesla: float | None, gamma: float) -> float:
     """Return an off-resonance in Hz, of Hz, or of ppm at a field strength, T; gamma in Hz/T."""
     if tesla is None:
         return value
-    if not 0 < tesla <= _STRONGEST:
-        raise ConfigError(f"field.tesla is {tesla:g}; magnets have up to {_STRONGEST:g} T.")
+    if not 0 < tesla <= STRONGEST:
+        raise ConfigError(f"field.tesla is {tesla:g}; magnets have up to {STRONGEST:g} T.")
     return value * 1e-6 * gamma * tesla
 
 
