@@ -598,7 +598,10 @@ ECHO = ["limits.constraints=['extent','gradient','receiver','slew','echo']", "li
         (["parameterization.kind=samples"], 64),
         (["limits.method=penalty"], 64),
         (["init.kind=rosette", "init.petals=2", "limits.options.echo.time=512e-6"], 64),
-        (["init.kind=spiral", "init.in_out=true", "limits.options.echo.moment=true"], 64),
+        (
+            ["init.kind=spiral", "init.in_out=true", "limits.options.echo={time=512e-6, moment=true}"],
+            64,
+        ),
     ],
 )
 def test_every_shot_passes_the_centre_at_the_echo_time_after_learning(tmp_path, overrides, sample):

@@ -378,5 +378,5 @@ def test_starts_that_wind_about_the_centre_can_keep_the_moment():
         assert kept[-1].moment
         assert kept[-1].time == pytest.approx({"spiral": 1.2e-3, "rosette": 1.2e-3, "radial": 0}[kind], abs=1e-11)
         assert float(((result.points - trajectory.points) * 0.22).norm(dim=-1).max()) < 7
-    with pytest.raises(ConfigError, match=r"radial cannot keep limits.options.echo.moment: .* 15.93/FOV .* 6.4/FOV"):
+    with pytest.raises(ConfigError, match=r"radial cannot keep limits.options.echo.moment: .* 15.93/FOV .* 8/FOV"):
         limits.require_start(start(), ALL, {"echo": {"time": "auto", "moment": True}})

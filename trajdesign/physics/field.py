@@ -16,9 +16,9 @@ from trajdesign.interfaces import FieldModel
 _N_DRAWN, _N_BINS = 32, 201
 # What terms leave where their number is not given, as a part of a voxel's signal.
 _TOLERANCE = 1e-3
-_SHORTEST = 1e-5  # T2*, s
 
-#: The largest field strength, T.
+#: The shortest T2*, s, and the largest field strength, T.
+SHORTEST = 1e-5
 STRONGEST = 25.0
 
 
@@ -69,6 +69,6 @@ def rate_of(t2_star: float | None) -> float:
     """Return the rate of decay, 1/s, of T2*, s."""
     if t2_star is None:
         return 0.0
-    if not (t2_star >= _SHORTEST and math.isfinite(t2_star)):
-        raise ConfigError(f"field.t2_star is {t2_star:g} s; it is {_SHORTEST:g} s at least.")
+    if not (t2_star >= SHORTEST and math.isfinite(t2_star)):
+        raise ConfigError(f"field.t2_star is {t2_star:g} s; it is {SHORTEST:g} s at least.")
     return 1 / t2_star

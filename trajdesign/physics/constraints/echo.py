@@ -17,7 +17,7 @@ from trajdesign.tolerances import ROUNDING
 from trajdesign.trajectory import Trajectory, integral_weights, n_points, spline_weights
 
 # Mean of k until the echo, in parts of k_max, that the projection takes from a start; a spoke's is a half.
-_MOST_MOMENT = 0.2
+_MOST_MOMENT = 0.25
 
 
 class Echo(Constraint):
