@@ -1,10 +1,12 @@
 """2D spin echo on any trajectory: 90 degrees, 180 degrees between crushers, and the whole shot after that.
 
-The sample nearest to k = 0 is taken when the spin echo forms.
+The spin echo forms at the sample nearest to k = 0, or when all shots pass it between two: blocks begin on their raster,
+but the excitation in its block on the finer one of RF pulses, of which half is left at most.
 """
 
 import math
 from functools import partial
+from types import SimpleNamespace
 
 import pypulseq as pp
 
@@ -75,21 +77,26 @@ def build(
     common = partial(
         parts.slice_pulse, scanner, slice_thickness=slice_thickness, duration=rf_duration, slew=bridge_slew
     )
-    excitation, refocusing = common(flip_angle_deg=90), common(flip_angle_deg=180, use="refocusing")
+    refocusing = common(flip_angle_deg=180, use="refocusing")
     crusher = crusher_cycles / slice_thickness
-    # the refocusing pulse turns the first crusher against the second, which is part of the prephaser
-    before = pp.make_trapezoid(
-        "z", area=crusher - excitation.after, max_slew=bridge_slew * sequence.system.max_slew, system=sequence.system
-    )
     waveforms = bridges.design(
         trajectory, gz_prephaser=crusher, gz_rewinder=spoiler_cycles / slice_thickness, bridge_slew=bridge_slew
     )
     shots, segment = parts.Shots(sequence, trajectory, waveforms), parts.Segments(scanner)
 
-    crushing = parts.ceil(pp.calc_duration(before), raster)
-    to_pulse = excitation.duration - excitation.centre + crushing + refocusing.centre
+    def excited(late: float) -> tuple[parts.Pulse, SimpleNamespace, float, float]:
+        """Return a late excitation, the first crusher and how long it takes, and the time between the pulses, s."""
+        pulse = common(flip_angle_deg=90, late=late)
+        # the refocusing pulse turns the first crusher against the second, which is part of the prephaser
+        area, slew = crusher - pulse.after, bridge_slew * sequence.system.max_slew
+        before = pp.make_trapezoid("z", area=area, max_slew=slew, system=sequence.system)
+        crushing = parts.ceil(pp.calc_duration(before), raster)
+        return pulse, before, crushing, pulse.duration - pulse.centre + crushing + refocusing.centre
+
     to_echo = refocusing.duration - refocusing.centre + shots.echo
-    shortest = 2 * (to_pulse + max(0.0, parts.ceil(to_echo - to_pulse, raster)))
+    steps = round((excited(0.0)[-1] - to_echo) / scanner.rf_raster) % max(1, round(raster / scanner.rf_raster))
+    excitation, before, crushing, to_pulse = excited(steps * scanner.rf_raster)
+    shortest = 2 * (to_pulse + max(0.0, round((to_echo - to_pulse) / raster) * raster))
     _, te = parts.wait("te", te, shortest, 2 * raster)
     wait_pulse = round(te / 2 - to_pulse, 9)
     wait_echo = round(round((te / 2 - to_echo) / raster) * raster, 9)

@@ -28,8 +28,8 @@ from trajdesign.units import ROUNDING
 
 #: Of a penalty; beyond it nothing else is learned.
 _MOST_WEIGHT = 1e6
-# Shortest T2*, s.
-_SHORTEST = 1e-5
+#: Shortest T2*, s.
+SHORTEST_T2_STAR = 1e-5
 
 
 class Init(Protocol):
@@ -45,7 +45,7 @@ class Init(Protocol):
 
 
 class ResponseModel(Protocol):
-    """Function in ``physics/responses/``: what acts when a gradient is played, linear and differentiable."""
+    """Function in ``physics/responses/``: what acts when a gradient is played, differentiable."""
 
     def __call__(
         self, gradient: Tensor, raster: float, /, *args: Any, **options: Any
@@ -53,7 +53,8 @@ class ResponseModel(Protocol):
         """Return the actual gradient (..., sample, axis), T/m, of samples `raster` apart (s).
 
         A model that knows the field (..., sample), T, which arises at the isocentre too, returns both. The field turns
-        the phase of all samples alike: training, which reckons with it exactly, does not see it.
+        the phase of all samples alike: training, which reckons with it exactly, does not see it. One that depends on
+        the place has the option ``position``, the middle of the image (3,), m; a file's slices are asked for theirs.
         """
         ...
 
@@ -74,8 +75,8 @@ class FieldModel(ABC):
     frequencies: tuple[float, float]
 
     def __init__(self, *, t2_star: float | None = None, start: float = 0.0) -> None:
-        if t2_star is not None and not (t2_star >= _SHORTEST and math.isfinite(t2_star)):
-            raise ConfigError(f"field.t2_star is {t2_star:g} s; it is {_SHORTEST:g} s at least.")
+        if t2_star is not None and not (t2_star >= SHORTEST_T2_STAR and math.isfinite(t2_star)):
+            raise ConfigError(f"field.t2_star is {t2_star:g} s; it is {SHORTEST_T2_STAR:g} s at least.")
         self.start = start
         self.rate = 0.0 if t2_star is None else 1 / t2_star
         self.rates = (self.rate, self.rate)

@@ -217,3 +217,17 @@ def spline_weights(times: np.ndarray, acquisition: Acquisition, scanner: Scanner
     f = np.clip(u - index, 0.0, 1.0)
     weights = np.stack([(1 - f) ** 2 / 2, 0.5 + f - f**2, f**2 / 2])
     return torch.from_numpy(index), torch.from_numpy(weights)
+
+
+def integral_weights(time: float, acquisition: Acquisition, scanner: Scanner) -> Tensor:
+    """Return the weights (point,) that take control points to the integral of k from the first gradient sample on.
+
+    It is up to a `time` after that, s, and exact; the weights are in s.
+    """
+    raster = scanner.gradient_raster
+    weights = torch.zeros(n_points(acquisition, scanner), dtype=torch.float64)
+    cell = min(int(time / raster + RASTER_ROUNDING), len(weights) - 3)
+    for index, f in [*((i, 1.0) for i in range(cell)), (cell, time / raster - cell)]:
+        parts = [(1 - (1 - f) ** 3) / 6, f / 2 + f**2 / 2 - f**3 / 3, f**3 / 6]
+        weights[index : index + 3] += raster * torch.tensor(parts, dtype=torch.float64)
+    return weights

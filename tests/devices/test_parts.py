@@ -31,6 +31,7 @@ NEEDED = {
     "acoustics": {"bands": [(600.0, 100.0)], "limit": 1e-4, "repetition_time": 10e-3},
     "stimulation": {"model": "xrm", "limit": 1e-3},
     "echo": {"time": 200e-6},
+    "concomitant": {"tesla": 3.0, "position": [0.02, -0.01, 0.05], "axes": [0.8, 0.0, 0.6, 0.0, 1.0, 0.0]},
     "delay": {"delays": [3e-6, -2e-6, 0.0]},
     "eddy_currents": {"amplitudes": [0.02, -0.005], "time_constants": [80e-6, 3e-3]},
 }
@@ -169,7 +170,7 @@ def test_responses(device, alike, trajectory, name, girf):
     found, expected = learnable(trajectory, device), learnable(trajectory)
     curves = [Response(table)(t).points for t in (found, expected)]
     alike(*curves)
-    if name == "girf":
+    if name in ("girf", "concomitant"):
         alike(*(Response(table).phase(t) for t in (found, expected)))
     for curve in curves:
         curve.square().sum().backward()

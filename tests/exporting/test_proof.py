@@ -1,5 +1,6 @@
 """From a trajectory to a file and back, in every format, and nothing left behind by what breaks a limit."""
 
+import itertools
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, LimitError, OutputError
 from trajdesign.exporting.proof import export
 from trajdesign.physics import limits
+from trajdesign.physics.projection import project
 from trajdesign.pulseq.reader import player
 from trajdesign.pulseq.writer import parts
 from trajdesign.scanner import Scanner
@@ -389,3 +391,31 @@ def test_a_seq_file_has_lf_where_the_system_has_other_lines(tmp_path, monkeypatc
 def test_the_module_imports_no_pypulseq():
     code = "import sys, trajdesign.exporting.proof, trajdesign.cli.app; sys.exit('pypulseq' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("version", ["1.5.0", "1.4.1"])
+def test_the_file_itself_nulls_the_first_moment_of_the_readout(tmp_path, version):
+    options = {"echo": {"time": "auto", "moment": True}}
+    in_out = plugins.build("init", {"kind": "spiral", "in_out": True}, Acquisition(n_samples=800), Scanner())
+    names = ["extent", "gradient", "receiver", "slew", "echo"]
+    constraints = limits.constraints(in_out.acquisition, in_out.scanner, names, options)
+    nulled = project(in_out, [constraint.from_start(in_out) for constraint in constraints])
+    report = export(nulled, tmp_path / "x.seq", options={"pulseq_version": version}, constraints=options)
+    assert max(report["echo_k_fov"], report["echo_moment_fov"]) < 1e-6
+    file = player.read(tmp_path / "x.seq")
+    echo = 400 * in_out.acquisition.dwell
+    cells = int(file.numbers("PrephaserCells")[0])
+    for adc, told in zip(file.adcs, file.k, strict=True):
+        first, end = adc.clock + (cells + 0.5) * 10e-6, adc.times[400]  # the first gradient sample of the readout
+        assert first == pytest.approx(adc.times[0], abs=1e-9)
+        # the integral of G t: of straight lines, so Simpson's rule is exact in each of them
+        edges = np.unique(np.append(np.arange(first, end, 10e-6), end))
+        moments = np.zeros(3)
+        for a, b in itertools.pairwise(edges):
+            g = file.gradient_at(np.array([a, (a + b) / 2, b - 1e-12]))
+            moments += (b - a) / 6 * (g[0] * (a - end) + 4 * g[1] * ((a + b) / 2 - end) + g[2] * (b - end))
+        # about the echo it is what the area before the readout makes, as if it were played when the readout starts
+        assert np.linalg.norm(told[400, :2]) * 0.22 < 1e-6
+        assert (moments + told[0] * (first - end))[:2] / echo * 0.22 == pytest.approx(0, abs=1e-6)
+    with pytest.raises(LimitError, match=r"breaks 1 limit.*echo"):
+        export(in_out, tmp_path / "y.seq", constraints=options)

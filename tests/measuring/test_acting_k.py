@@ -201,3 +201,41 @@ def test_the_command_names_a_response_and_its_options(whole, tmp_path):
         assert words in str(result.exception)
     with pytest.raises(ConfigError, match="response: k of this kind"):
         reconstruct(folder / "scan" / "raw.h5", k=folder / "run" / "x_k.npz", response={}, out=tmp_path / "c")
+
+
+#: Far from the isocentre of a weak magnet, so that the small object of these tests shows it.
+AWAY = {"kind": "concomitant", "tesla": 0.5, "position": [0.0, 0.0, 0.3], "axes": [0.8, 0, -0.6, 0, 1, 0]}
+
+
+def test_concomitant_fields_are_scanned_and_reconstructed(plain, tmp_path):
+    folder, _ = plain
+    run = folder / "run"
+    facts = virtual_scan.scan(run / "x.seq", run=run, out=tmp_path / "scan", response=AWAY).facts
+    assert "linear over the slice" in facts["remark"]
+    assert facts["left_out_rad"] > 0.1
+    wanted, _ = images(folder, tmp_path / "wanted")
+    found = reconstruct(tmp_path / "scan" / "raw.h5", run=run, out=tmp_path / "known", response=AWAY)
+    told = reconstruct(tmp_path / "scan" / "raw.h5", run=run, out=tmp_path / "told")
+    known, ignored = (nrmse(one.images["cg_sense"][0, 0], wanted["cg_sense"]) for one in (found, told))
+    assert known < 0.02 < 10 * known < ignored
+    sentences = [[w for w in one.facts["warnings"] if "linear over the slice" in w] for one in (found, told)]
+    assert [len(one) for one in sentences] == [1, 0]
+
+
+def test_slices_at_their_places_are_each_reconstructed_there(plain, tmp_path):
+    folder, _ = plain
+    axial, run = {**AWAY, "axes": [1, 0, 0, 0, 1, 0]}, RunFolder(folder / "run")
+    options = {"sequence": {"kind": "gre_2d", "n_slices": 3, "slice_gap": 40e-3}}
+    facts = export(run.trajectory(), tmp_path / "x.seq", options=options, response=axial)
+    assert "remark" not in facts  # in an axial slice the field is the same everywhere
+    virtual_scan.scan(tmp_path / "x.seq", run=run.path, out=tmp_path / "scan", response=axial)
+    virtual_scan.scan(tmp_path / "x.seq", run=run.path, out=tmp_path / "plain")
+    raw, still = (reading.read(tmp_path / name / "raw.h5").events for name in ("scan", "plain"))
+    assert nrmse(raw, still) > 0.1
+    options = {"run": run.path, "seq": tmp_path / "x.seq"}
+    wanted = reconstruct(tmp_path / "plain" / "raw.h5", out=tmp_path / "a", **options).images["cg_sense"][0]
+    found = reconstruct(tmp_path / "scan" / "raw.h5", out=tmp_path / "b", response=axial, **options).images["cg_sense"][
+        0
+    ]
+    assert len(found) == 3
+    assert all(nrmse(found[i], wanted[i]) < 0.01 for i in range(3))

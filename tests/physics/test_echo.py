@@ -1,5 +1,6 @@
 """Every shot passes the centre at the echo time; the oracles add up the gradient, or solve the cone program."""
 
+import itertools
 import math
 
 import clarabel
@@ -42,8 +43,8 @@ def wild(seed, scanner=None, *, scale=1.0, smooth=1.0, n_samples=100, n_shots=2,
     return Trajectory(torch.from_numpy(k), acquisition, scanner)
 
 
-def of(trajectory, time, names=ALL):
-    options = {"echo": {"time": time}} if "echo" in names else {}
+def of(trajectory, time, names=ALL, **more):
+    options = {"echo": {"time": time, **more}} if "echo" in names else {}
     return limits.constraints(trajectory.acquisition, trajectory.scanner, names, options)
 
 
@@ -62,6 +63,19 @@ def integral(points, raster, time):
         slope = (gradient[:, whole + 1] - gradient[:, whole]) / raster
         k = k + gradient[:, whole] * part + slope * part**2 / 2
     return k
+
+
+def mean_until(points, raster, time):
+    """The mean of k from the first gradient sample until a time, by Gauss' rule in pieces on which k is a parabola."""
+    nodes, weights = np.polynomial.legendre.leggauss(3)
+    edges = np.append(np.arange(0.0, time, raster), time)
+    pieces = itertools.pairwise(edges)
+    at = [
+        ((a + b) / 2 + node * (b - a) / 2, weight * (b - a) / 2)
+        for a, b in pieces
+        for node, weight in zip(nodes, weights, strict=True)
+    ]
+    return sum(weight * integral(points, raster, when) for when, weight in at) / time
 
 
 def margins(trajectory):
@@ -305,3 +319,64 @@ def test_it_is_enforced_but_not_asked_of_every_scanner():
     assert math.isnan(
         limits.check(wild(0).with_points(wild(0).points * math.nan), ["echo"], {"echo": {"time": "auto"}})[0].value
     )
+
+
+# --- the first moment ---
+
+
+@pytest.mark.parametrize("raster", [4e-6, 10e-6])
+@pytest.mark.parametrize("time", [11e-6, 93.7e-6, 213e-6, 396e-6])
+def test_the_moment_is_the_mean_of_k_until_the_echo(time, raster):
+    trajectory = wild(4, Scanner(gradient_raster=raster), fov=(0.22, 0.3))
+    [limit] = of(trajectory, time, ["echo"], moment=True)
+    points = trajectory.points.numpy()
+    rows = integral(points, raster, time), mean_until(points, raster, time)
+    wanted = np.stack([np.linalg.norm(row * [0.22, 0.3], axis=1) for row in rows], axis=1)
+    assert limit.measure(trajectory).numpy() == pytest.approx(wanted, rel=1e-10)
+    k = trajectory.points.clone().requires_grad_()
+    limit.penalty(trajectory.with_points(k)).backward()
+    direction = torch.randn(k.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    ends = [float(limit.penalty(trajectory.with_points(k.detach() + sign * 1e-4 * direction))) for sign in (1, -1)]
+    assert float((k.grad * direction).sum()) == pytest.approx((ends[0] - ends[1]) / 2e-4, rel=1e-5)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 2**31),
+    scale=st.sampled_from([1e-3, 0.5, 1.0, 3.0, 1e3]),
+    smooth=st.sampled_from([0.0, 1.0, 2.0, 4.0]),
+    norm=st.sampled_from(["vector", "axis"]),
+    n_iterations=st.sampled_from([1, 3, 40]),
+    part=st.floats(0.03, 1.0),
+)
+def test_limits_echo_and_moment_are_kept_whatever_comes(seed, scale, smooth, norm, n_iterations, part):
+    trajectory = wild(seed, Scanner(limit_norm=norm), scale=scale, smooth=smooth)
+    time = part * 99 * 4e-6
+    result = Projection(of(trajectory, time, moment=True), trajectory, n_iterations)(trajectory)
+    for found in (integral, mean_until):
+        assert np.abs(found(result.points.numpy(), 10e-6, time)).max() * 0.22 <= 1e-9
+    for name, margin in margins(result).items():
+        assert margin >= 0.99e-4, f"{name}: {margin:.3g}"
+    assert all(f.ok for f in limits.check(result, ALL, {"echo": {"time": time, "moment": True}}))
+    only = Projection(of(trajectory, time), trajectory, n_iterations)(trajectory)
+    with pytest.raises(LimitError, match="echo"):
+        limits.require(only, ["echo"], {"echo": {"time": time, "moment": True}})
+
+
+def test_starts_that_wind_about_the_centre_can_keep_the_moment():
+    for kind, more, time in (
+        ("spiral", {"in_out": True}, "auto"),
+        ("rosette", {"petals": 4}, 1.2e-3),
+        ("radial", {"centre_out": True}, "auto"),  # nothing is played before
+    ):
+        trajectory = start(kind, **more)
+        options = {"echo": {"time": time, "moment": True}}
+        limits.require_start(trajectory, ALL, options)
+        kept = [limit.from_start(trajectory) for limit in of(trajectory, time, moment=True)]
+        result = Projection(kept, trajectory, 2000)(trajectory)
+        assert all(limit.check(result).ok for limit in kept)
+        assert kept[-1].moment
+        assert kept[-1].time == pytest.approx({"spiral": 1.2e-3, "rosette": 1.2e-3, "radial": 0}[kind], abs=1e-11)
+        assert float(((result.points - trajectory.points) * 0.22).norm(dim=-1).max()) < 7
+    with pytest.raises(ConfigError, match=r"radial cannot keep limits.options.echo.moment: .* 15.93/FOV .* 8/FOV"):
+        limits.require_start(start(), ALL, {"echo": {"time": "auto", "moment": True}})

@@ -14,6 +14,7 @@ from trajdesign.errors import ConfigError, InputError
 from trajdesign.learning.evaluation import encoding_of, reconstruct, static_field
 from trajdesign.learning.trained import TrainedRun
 from trajdesign.physics.field import StaticField
+from trajdesign.scanner import Scanner
 from trajdesign.units import GAMMA
 
 ACQUISITION = Acquisition((0.22, 0.22), (24, 20), 4, 100, 1e-5)
@@ -72,6 +73,71 @@ def test_terms_leave_a_thousandth_of_what_each_field_turns():
     t = (3e-3 + 1e-5 * torch.arange(100, dtype=torch.float64))[None, :, None, None]
     f = torch.stack([field.model.draw(int(seed))[0] for seed in seeds])[:, None]
     assert float((found - torch.exp(-2j * torch.pi * f * t - t / 0.02)).abs().max()) < 1e-3
+
+
+def waves(n_maps, seed):
+    """Return smooth maps within +-1 (map, 20, 24)."""
+    y, x = np.meshgrid(np.arange(20) / 20, np.arange(24) / 24, indexing="ij")
+    phases = np.random.default_rng(seed).uniform(0, 2 * np.pi, (n_maps, 2, 1, 1))
+    return np.cos(2 * np.pi * x + phases[:, 0]) * np.cos(2 * np.pi * y + phases[:, 1])
+
+
+@pytest.mark.parametrize("start", [2e-3, -0.6e-3])  # after the excitation, and about a spin echo
+def test_measured_t2_star_decays_as_the_sum_over_pixels_says(tmp_path, start):
+    f, t2_star = 80 * waves(3, 1), 0.006 * 4 ** waves(3, 2)  # from 1.5 to 24 ms
+    for part, which in (("a", slice(0, 2)), ("b", slice(2, 3))):
+        np.save(tmp_path / f"{part}.npy", f[which])
+        np.save(tmp_path / f"{part}_t2_star.npy", t2_star[which])
+    names = [[str(tmp_path / f"{part}{end}.npy") for part in "ab"] for end in ("", "_t2_star")]
+    table = {"kind": "maps", "files": names[0], "t2_star": names[1], "start": start}
+    field = StaticField(table, ACQUISITION)
+    assert field.model.rates == pytest.approx((1 / t2_star.max(), 1 / t2_star.min()))
+    k = plugins.build("init", {"kind": "radial"}, ACQUISITION, Scanner())
+    image = torch.randn(1, 1, 20, 24, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
+    encoding = Encoding(k, dtype=torch.float64, segments=field.segments)
+    y, x = np.meshgrid((np.arange(20) - 10) * 0.22 / 20, (np.arange(24) - 12) * 0.22 / 24, indexing="ij")
+    turns = np.einsum("sad,dyx->sayx", k.k_adc.numpy(), np.stack([x, y]))
+    t = (start + 1e-5 * np.arange(100))[:, None, None]
+    seen = set()
+    for seed in range(20):
+        drawn, rate = field.model.draw(seed)
+        [number] = [i for i in range(3) if np.allclose(f[i], drawn, atol=1e-9)]
+        assert rate.numpy() == pytest.approx(1 / t2_star[number])  # the one beside it
+        seen.add(number)
+        factor = np.exp(-2j * np.pi * (turns + f[number] * t) - np.abs(t) / t2_star[number])
+        wanted = np.einsum("sayx,yx->sa", factor, image[0, 0].numpy())
+        found = encoding.in_field(field.maps([seed])).forward(image)[0, 0].numpy()
+        assert np.linalg.norm(found - wanted) < 1e-3 * np.linalg.norm(wanted)
+    assert seen == {0, 1, 2}
+
+
+def test_where_t2_star_is_not_told_nothing_decays(tmp_path):
+    whole = np.full((40, 48), 0.02)
+    whole[:, :12] = 0
+    np.save(tmp_path / "map.npy", np.zeros((40, 48)))
+    np.save(tmp_path / "t2_star.npy", whole)
+    table = {"kind": "maps", "files": [str(tmp_path / "map.npy")], "t2_star": [str(tmp_path / "t2_star.npy")]}
+    model = plugins.build("field", table, ACQUISITION)
+    _, rate = model.draw(0)
+    assert model.rates == (0, 50)
+    assert float(rate.min()) == 0
+    assert float(rate.max()) == 50
+    assert rate[10, 3] < 3  # but for what ringing leaves
+    assert rate[10, 15] == pytest.approx(50, abs=3)
+
+
+@pytest.mark.parametrize(("values", "error", "match"), [
+    (np.full((8, 8), 40.0), InputError, "in ms"), (np.full((8, 8), -0.01), InputError, "at least"),
+    (np.zeros((8, 8)), InputError, "at least"), (np.full((8, 8), 1e-7), InputError, "at least"),
+    (np.full((2, 8, 8), 0.04), InputError, "2 maps of T2"), (np.full((8, 8), np.nan), InputError, "finite"),
+    (None, ConfigError, "0 files, field.files 1"),
+])  # fmt: skip
+def test_what_is_no_t2_star_is_refused(tmp_path, values, error, match):
+    np.save(tmp_path / "map.npy", np.ones((8, 8)))
+    np.save(tmp_path / "t2_star.npy", np.ones(1) if values is None else values)
+    names = [] if values is None else [str(tmp_path / "t2_star.npy")]
+    with pytest.raises(error, match=match):
+        plugins.build("field", {"kind": "maps", "files": [str(tmp_path / "map.npy")], "t2_star": names}, ACQUISITION)
 
 
 TINY = {

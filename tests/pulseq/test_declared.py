@@ -1,5 +1,6 @@
 """What files play against what they say: faults in templates, by the numbers that were planted."""
 
+import math
 import re
 from copy import copy
 
@@ -196,6 +197,56 @@ def test_the_spread_of_the_echo_times_is_the_one_that_was_planted(tmp_path, late
     assert (check.unit, check.verdict) == ("s", "reported")
     assert check.value == pytest.approx(late, abs=1e-9)
     assert float(re.search(r"around (\S+) ms", check.where)[1]) == pytest.approx(report["te"] * 1e3, abs=1e-5)
+
+
+GE_LIKE = {"gradient_raster": 4e-6, "rf_raster": 2e-6, "adc_raster": 2e-6, "block_raster": 4e-6}
+
+
+@pytest.mark.parametrize(
+    ("scanner", "late", "left"),
+    [
+        (Scanner(), 0.0, 0.0),  # the centre is at a sample, on the raster of pulses of 1 us
+        (Scanner(), 1.3e-6, 0.3e-6),
+        (Scanner(), 6.8e-6, 0.2e-6),
+        (Scanner(), -4.6e-6, 0.4e-6),
+        (Scanner(**GE_LIKE), 0.3e-6, 0.3e-6),  # of 2 us
+        (Scanner(**GE_LIKE), 2.9e-6, 0.9e-6),
+    ],
+)
+@pytest.mark.parametrize("te", [None, 30e-3])
+def test_a_spin_echo_meets_the_centre_to_half_a_raster_of_pulses(tmp_path, scanner, late, left, te):
+    radial = pattern("radial", scanner, n_shots=SHOTS)
+    shifted = radial.with_points(0.9 * (radial.points - late * radial.gradient[:, :1] * scanner.gamma))
+    report = export(shifted, tmp_path / "x.seq", options={"sequence": {"kind": "se_2d", "te": te}})
+    check = found_in(tmp_path / "x.seq", scanner)["spin echo off k = 0"]
+    assert (check.unit, check.verdict) == ("s", "reported")
+    assert check.value == pytest.approx(left, abs=2e-9)
+    assert te is None or report["te"] == pytest.approx(te, abs=2 * scanner.block_raster)
+
+
+@pytest.mark.parametrize("late", [0.0, 10e-6, -250e-6])
+def test_a_spin_echo_off_the_centre_is_told_as_it_was_planted(tmp_path, late):
+    system, sequence = pp.Opts(), pp.Sequence()
+    for angle, phase, wait, use in ((90, 0, 4e-3, "excitation"), (180, 90, 1e-3 + late, "refocusing")):
+        pulse = pp.make_block_pulse(
+            math.radians(angle), duration=200e-6, phase_offset=math.radians(phase), use=use, system=system
+        )
+        sequence.add_block(pulse, pp.make_delay(wait))
+    readout = pp.make_trapezoid("x", flat_area=1000, flat_time=4e-3, rise_time=200e-6, system=system)
+    lead = pp.make_trapezoid("x", area=-readout.area / 2, duration=700e-6, system=system)
+    adc = pp.make_adc(401, dwell=10e-6, delay=200e-6 - 5e-6, system=system)
+    sequence.add_block(lead, pp.make_delay(900e-6))
+    sequence.add_block(readout, adc)
+    sequence.write(str(tmp_path / "x.seq"))
+    check = found_in(tmp_path / "x.seq", Scanner())["spin echo off k = 0"]
+    # the pulses are 4 ms apart, and the second 4 ms before k = 0, but for what is late
+    assert check.value == pytest.approx(abs(late), abs=2e-8)  # digits of the file
+    assert check.verdict == "reported"
+
+
+def test_without_a_refocusing_pulse_there_is_no_spin_echo_to_be_off(tmp_path):
+    export(pattern("radial", Scanner(), n_shots=SHOTS), tmp_path / "x.seq", options={"sequence": TWO})
+    assert "spin echo off k = 0" not in found_in(tmp_path / "x.seq", Scanner())
 
 
 @pytest.mark.parametrize("profile", ["siemens", "ge", "philips"])

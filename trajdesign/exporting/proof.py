@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 from trajdesign import plugins
-from trajdesign.encoding import echo
 from trajdesign.errors import ConfigError, LimitError, ResourceError
 from trajdesign.files import untrusted
 from trajdesign.files.atomic import atomic_path
 from trajdesign.interfaces import Format
 from trajdesign.learning.run_folder import Export, RunFolder
 from trajdesign.physics import limits
+from trajdesign.physics.response import Response
 from trajdesign.trajectory import MAX_K_ERROR_FOV, Trajectory, not_finite
 
 
@@ -61,7 +61,8 @@ def export(
         of prephaser, readout and rewinder, ``timing_ok``, ``version``, ``md5``, ``sequence`` (the template as ``kind``,
         and its options) and ``k_path``; with a run ``is_noted``, whether it tells of the file; and where `constraints`
         name ``echo``, ``echo_k_fov``, the largest distance of a shot from k = 0 at the echo time as the file plays it,
-        in 1/FOV.
+        in 1/FOV, and with its ``moment`` ``echo_moment_fov``, that of the mean of k until then; and a ``remark`` if k
+        and phase leave much out of a response.
 
     Raises
     ------
@@ -102,6 +103,8 @@ def export(
             arrays = {"k_adc": next(iter(read.values()))}
             if response:
                 arrays |= exporter.actual(temporary, trajectory, response)
+                if remark := Response(response).remark(trajectory):
+                    report["remark"] = remark
             _save_k(k_file, trajectory, arrays, report)
             report["k_path"] = str(k_path)
     if run is not None and "sequence" in report:
@@ -170,28 +173,32 @@ def _echo(
 ) -> dict[str, float]:
     """Return the constraint `echo` as a file keeps it: ``echo_k_fov``, the largest |k| of any shot then, in 1/FOV.
 
-    What a file's samples depart from the trajectory's is taken as straight between samples. It raises a `LimitError`
-    if a scanner's file breaks the limit; that of a format in single precision may.
+    With its ``moment`` also ``echo_moment_fov``, that of the mean until then. What a file's samples depart from the
+    trajectory's is taken as straight between samples. It raises a `LimitError` if a scanner's file breaks the limit;
+    that of a format in single precision may.
     """
     if "echo" not in options or "echo" in ignore:
         return {}
     [constraint] = limits.constraints(trajectory.acquisition, trajectory.scanner, ["echo"], options)
-    time = constraint.check(trajectory).time
+    time, sums = constraint.check(trajectory).time, constraint.vanishing(trajectory)
     wanted, fov = trajectory.k_adc.detach().cpu().double().numpy(), np.array(trajectory.acquisition.fov)
-    at_echo, times = echo.k_at(trajectory, np.array([time]))[:, 0], trajectory.adc_times.numpy()
+    exact = torch.einsum("rp,spd->rsd", sums, trajectory.points.detach().cpu().double()).numpy()
+    times = trajectory.adc_times.numpy()
     place = int(np.searchsorted(times, time).clip(1, len(times) - 1))
     part = min(max((time - times[place - 1]) / (times[place] - times[place - 1]), 0.0), 1.0)
-    largest = 0.0
+    largest = dict.fromkeys(("echo_k_fov", "echo_moment_fov")[: len(exact)], 0.0)
     for reader, k in read.items():
-        off = (1 - part) * (k - wanted)[:, place - 1] + part * (k - wanted)[:, place]
-        distance = float(np.linalg.norm((at_echo + off) * fov, axis=-1).max())
-        if is_played and not distance <= constraint.limit:
-            raise LimitError(
-                f"{reader} reads k from the file that is {distance:.3g}/FOV from the centre at the echo time; allowed "
-                f"are {constraint.limit:g}/FOV."
-            )
-        largest = max(largest, distance)
-    return {"echo_k_fov": largest}
+        off = k - wanted
+        both = (1 - part) * off[:, place - 1] + part * off[:, place], off[:, : place + 1].mean(axis=1)
+        for (name, so_far), at_echo, more in zip(largest.items(), exact, both, strict=False):
+            distance = float(np.linalg.norm((at_echo + more) * fov, axis=-1).max())
+            if is_played and not distance <= constraint.limit:
+                raise LimitError(
+                    f"{reader} reads k from the file that{'' if name == 'echo_k_fov' else ', on average until then,'} "
+                    f"is {distance:.3g}/FOV from the centre at the echo time; allowed are {constraint.limit:g}/FOV."
+                )
+            largest[name] = max(so_far, distance)
+    return largest
 
 
 def _save_k(path: Path, trajectory: Trajectory, k: dict[str, np.ndarray], report: Mapping[str, Any]) -> None:

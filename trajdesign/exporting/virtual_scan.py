@@ -35,10 +35,10 @@ from trajdesign.exporting.reception import (
 from trajdesign.files.atomic import atomic_path
 from trajdesign.learning.results import to_json
 from trajdesign.learning.trained import TrainedRun
-from trajdesign.physics.response import Response
+from trajdesign.physics.response import Response, remark_on
 from trajdesign.pulseq import coherence
 from trajdesign.pulseq.reader import player, sequence
-from trajdesign.pulseq.response import k_of_file
+from trajdesign.pulseq.response import k_of_file, left_out_of_file
 from trajdesign.reconstruction import metrics
 from trajdesign.reconstruction.coils import root_sum_of_squares
 from trajdesign.reporting import plots
@@ -79,6 +79,7 @@ class Scanned:
         gradient system (``max_told_k_error_fov``) and after it (``max_k_error_fov``). ``is_of_run`` says whether the
         file plays the run; if not, ``departure`` is the sentence that says why. Else ``remark`` says what the response
         to the gradients before the readout changes, also the phase across the slice (``turns_across_slice``, cycles).
+        It says too if concomitant fields turn spins by more than the scan simulates: ``left_out_rad`` is that phase.
     """
 
     image: NDArray[np.floating]
@@ -182,6 +183,7 @@ def scan(
             **_facts_of_file(told, path, slices, acquisition),
             **{"t2_star": t2_star, "t2": t2, "noise": noise, "noise_correlation": noise_correlation, "seed": seed},
             "response": None if response is None else dict(response),
+            "left_out_rad": left_out_of_file(told, acting, acquisition.fov),
             "off_resonance": [float(np.min(off_resonance)), float(np.max(off_resonance))],
         }
         promised = None
@@ -207,6 +209,8 @@ def scan(
             departure = _departure(told, slices, trained.trajectory.scanner, scanned.facts)
             remark = _remark(scanned.facts) if departure is None else None
             scanned.facts.update(is_of_run=departure is None, departure=departure, remark=remark)
+        remarks = (scanned.facts.get("remark"), remark_on(facts["left_out_rad"]))
+        scanned.facts["remark"] = " ".join(filter(None, remarks)) or None
         of = Scanner(**told.nucleus(path))
         calibration = raw_data.calibration(whole, physics, coil_images, acquisition, acting)
         readouts = raw_data.readouts(whole, played, slices, signals, calibration, receiver, seed + len(slices))

@@ -101,6 +101,8 @@ def optimize(
             data = _require_possible(config, [initial, *starts], ranks)
             is_new = not (resume and folder.is_finished)
             prints = look_at(data, config, ranks, say if ranks.is_first else lambda _: None) if is_new else {}
+            if ranks.is_first and (remark := Response(config.response).remark(starts[-1])):
+                say(remark)
         with lock.one_writer(folder.path) if ranks.is_first else contextlib.nullcontext():
             goes_on = ranks.is_first and resume and folder.reopen(config)
             if goes_on and folder.is_finished:

@@ -20,9 +20,9 @@ from trajdesign.learning.run_folder import RunFolder
 from trajdesign.learning.trained import TrainedRun
 from trajdesign.measuring import assignment, delays, geometry, solving
 from trajdesign.measuring.assignment import Assigned
-from trajdesign.physics.response import Response
+from trajdesign.physics.response import Response, remark_on
 from trajdesign.pulseq.reader import player
-from trajdesign.pulseq.response import k_of_file, phase_of_file
+from trajdesign.pulseq.response import k_of_file, left_out_of_file, phase_of_file
 from trajdesign.trajectory import MAX_K_ERROR_FOV
 
 #: What is asked of who gives nothing that tells it.
@@ -82,6 +82,16 @@ def by_file(
         factors = [np.exp(-1j * reception.stacked(phases, events)).mean(axis=1) for events in found.events]
         found = _without(found, np.stack(factors))
     return found, [solving.encoding_at(place, found.acquisition) for place in places]
+
+
+def left_out(found: Assigned, trained: TrainedRun | None, acting: Response) -> list[str]:
+    """Return the sentence on what the encodings leave out of a response, if that is much."""
+    if found.played is not None:
+        remark = remark_on(left_out_of_file(found.played, acting, found.acquisition.fov))
+    else:
+        remark = None if trained is None else acting.remark(trained.trajectory)
+    of_stack = "Concomitant fields are taken as those in the middle slice: partitions have no position of their own."
+    return [*([remark] if remark else []), *([of_stack] if acting.is_local and found.stack else [])]
 
 
 def by_k(measured: Measurement, path: Path) -> tuple[Assigned, list[Encoding]]:

@@ -193,6 +193,7 @@ def reconstruct(
         if late["axes"] != [0.0, 0.0]:
             encodings = places.delayed(found, encodings, late["axes"])
         acting = Response(response or {})
+        left_out = places.left_out(found, trained, acting)
         scan = calibrating.wanted(measured, found, coil_maps, calibration, calibration_seq, acting, late["axes"])
         kspace, encodings = geometry.shown(found.kspace, encodings, view)
         found = replace(found, kspace=kspace, view=view)
@@ -209,7 +210,7 @@ def reconstruct(
         ]
         images, told = _solved(found, ready, solvers)
         facts |= told
-        facts["warnings"] += few
+        facts["warnings"] += few + left_out
         reconstructed = Reconstructed(images, facts)
         outputs.write(to, images, facts, found, measured)
     return reconstructed

@@ -15,8 +15,8 @@ from trajdesign.interfaces import FieldModel
 _N_DRAWN, _N_BINS = 32, 201
 # What terms leave where their number is not given, as a part of a voxel's signal.
 _TOLERANCE = 1e-3
-# The largest field strength, T.
-_STRONGEST = 25.0
+#: The largest field strength, T.
+STRONGEST = 25.0
 
 
 class StaticField:
@@ -57,6 +57,6 @@ def in_hz(value: float, tesla: float | None, gamma: float) -> float:
     """Return an off-resonance in Hz, of Hz, or of ppm at a field strength, T; gamma in Hz/T."""
     if tesla is None:
         return value
-    if not 0 < tesla <= _STRONGEST:
-        raise ConfigError(f"field.tesla is {tesla:g}; magnets have up to {_STRONGEST:g} T.")
+    if not 0 < tesla <= STRONGEST:
+        raise ConfigError(f"field.tesla is {tesla:g}; magnets have up to {STRONGEST:g} T.")
     return value * 1e-6 * gamma * tesla

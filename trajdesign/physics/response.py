@@ -1,12 +1,17 @@
 """From the gradients that are played to those that act: the response of the gradient system."""
 
+import itertools
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from trajdesign import plugins
 from trajdesign.trajectory import Trajectory, sampling_weights
+
+#: A phase that varies over the field of view, and that nothing reckons with, is told beyond this, rad.
+_MOST_LEFT_OUT = 0.1
 
 
 class Response:
@@ -23,6 +28,19 @@ class Response:
         self.table = plugins.resolve("response", table) if table else {}
         self.is_perfect = not table
         self._model = plugins.bind("response", table, 2) if table else None
+        self._table = plugins.resolve("response", table) if table else {}
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is another one at another place: its model has the option ``position``."""
+        return "position" in self._table
+
+    def at(self, place: Sequence[float]) -> "Response":
+        """Return the response `place` away, m along x, y and z of the sequence, from where it holds."""
+        if not self.is_local:
+            return self
+        position = [middle + away for middle, away in zip(self._table["position"], place, strict=True)]
+        return Response({**self._table, "position": position})
 
     def acting(self, played: Tensor, raster: float) -> tuple[Tensor, Tensor | None]:
         """Return what acts when a gradient (..., sample, axis), T/m, is played in steps of `raster`, s.
@@ -67,3 +85,40 @@ class Response:
         turns = torch.nn.functional.pad(field.cumsum(dim=1) * (scanner.gamma * scanner.gradient_raster), (1, 0))
         index, weights = sampling_weights(trajectory.acquisition, scanner)  # as of k: field is in straight lines too
         return 2 * math.pi * sum((turns[:, index + i] * weights[i].to(turns) for i in range(3)), start=torch.zeros(()))
+
+    def left_out(self, fov: Sequence[float], phase: Callable[["Response"], Tensor | None]) -> float:
+        """Return the largest phase in the field of view, rad, that is linear in place nowhere, so neither phase nor k.
+
+        It is of second order: the mean of the phases at opposite corners, less that in the middle.
+
+        Parameters
+        ----------
+        fov
+            Of each axis, m.
+        phase
+            Of all samples under a response.
+        """
+        middle = phase(self) if self.is_local else None
+        if middle is None:
+            return 0.0
+        largest = 0.0
+        for signs in itertools.product((-0.5, 0.5), repeat=len(fov) - 1):
+            corner = [sign * extent for sign, extent in zip((*signs, 0.5), fov, strict=True)] + [0.0] * (3 - len(fov))
+            ends = [phase(self.at([sign * part for part in corner])) for sign in (1, -1)]
+            rest = sum((end for end in ends if end is not None), start=torch.zeros(())) / 2 - middle
+            largest = max(largest, float(rest.abs().max()))
+        return largest
+
+    def remark(self, trajectory: Trajectory) -> str | None:
+        """Return a sentence on what a trajectory's encoding leaves out of the response; None if that is little."""
+        return remark_on(self.left_out(trajectory.acquisition.fov, lambda response: response.phase(trajectory)))
+
+
+def remark_on(left_out: float) -> str | None:
+    """Return a sentence on a phase that is left out, rad; None if it is small."""
+    if not left_out > _MOST_LEFT_OUT:
+        return None
+    return (
+        f"Concomitant fields turn spins in the corners of the field of view by up to {left_out:.2g} rad beyond what is "
+        f"linear over the slice: nothing here reckons with that, and more than {_MOST_LEFT_OUT:g} rad may blur them."
+    )

@@ -12,9 +12,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from trajdesign.encoding.echo import EchoTimes
+from trajdesign.encoding.echo import PASSING, EchoTimes
 from trajdesign.pulseq import coherence
-from trajdesign.pulseq.checks import SAME_TIME, count_of, counted
+from trajdesign.pulseq.checks import SAME_TIME, count_of, counted, in_block
 from trajdesign.pulseq.reader.sequence import SeqFile
 from trajdesign.pulseq.slabs import slices
 from trajdesign.scanner import Finding, Scanner
@@ -89,7 +89,7 @@ def _times(file: SeqFile) -> Iterator[Finding]:
         file, "ADC events at another time", late,
         lambda i: f", {starts[i] * 1e3:.6g} ms after the excitation; usual are {usual[i] * 1e3:.6g} ms",
     )  # fmt: skip
-    yield _echo_spread(file, starts, members)
+    yield from _echoes(file, starts, members)
     if told := file.numbers("TE"):
         yield _echo_time(file, told, starts, members)
     if len(tr := file.numbers("TR")) == 1 and tr[0] > 0:
@@ -116,11 +116,16 @@ def _unrepeated(file: SeqFile, tr: float) -> NDArray[np.bool_]:
     return found
 
 
-def _echo_spread(file: SeqFile, starts: NDArray[np.floating], groups: list[NDArray[np.integer]]) -> Finding:
-    """Return how far apart after their excitation the events of one echo come nearest to the centre, at worst."""
+def _echoes(file: SeqFile, starts: NDArray[np.floating], groups: list[NDArray[np.integer]]) -> Iterator[Finding]:
+    """Yield how far apart after their excitation the events of one echo come nearest to the centre, at worst.
+
+    And, of those after a refocusing pulse that pass it, how far in time from the spin echo.
+    """
     fov = file.numbers("FOV")
     scale = fov if len(fov) == 3 and min(fov) > 0 else (1.0, 1.0, 1.0)
     widest, middle = 0.0, math.nan
+    refocused, off = coherence.acting(file)[1] >= 0, np.full(len(starts), np.nan)
+    turned = coherence.dephasing(file) if refocused.any() else [np.full(1, np.nan)] * len(starts)
     for group in groups:
         counts = np.array([file.adcs[i].count for i in group.tolist()])
         alike = group[counts == counts[coherence.most(counts)]]
@@ -129,13 +134,21 @@ def _echo_spread(file: SeqFile, starts: NDArray[np.floating], groups: list[NDArr
         found = list[NDArray[np.floating]]()
         for part in np.array_split(alike, math.ceil(len(alike) / _AT_ONCE)):
             k = np.stack([file.k[i] for i in part.tolist()])
-            found.append(starts[part] + EchoTimes.of_samples(k, file.adcs[int(part[0])].dwell, scale).times)
+            nearest = EchoTimes.of_samples(k, file.adcs[int(part[0])].dwell, scale)
+            found.append(starts[part] + nearest.times)
+            is_echo = refocused[part] & (nearest.distances <= PASSING)
+            first = np.array([turned[i][0] for i in part.tolist()])  # since a spin echo
+            off[part] = np.where(is_echo, np.abs(first + nearest.times), np.nan)
         times = np.concatenate(found)
         times = times[np.isfinite(times)]
         if len(times) and (math.isnan(middle) or np.ptp(times) > widest):
             widest, middle = float(np.ptp(times)), float(np.median(times))
     where = "" if math.isnan(middle) else f"around {middle * 1e3:.6g} ms after the excitation"
-    return Finding("echo time spread", widest, None, "s", where, ok=True)
+    yield Finding("echo time spread", widest, None, "s", where, ok=True)
+    if np.isfinite(off).any():
+        worst = int(np.nanargmax(off))
+        where = in_block(file, [file.adcs[worst].index])(0)
+        yield Finding("spin echo off k = 0", float(off[worst]), None, "s", where, ok=True)
 
 
 def _echo_time(

@@ -105,9 +105,11 @@ def _show(path: Path, out: Path, trajectory: "Trajectory", facts: Mapping[str, A
     rows = [
         (key, f"{value:.6g}" if isinstance(value, float) else str(value), _UNITS.get(key, ""))
         for key, value in facts.items()
-        if not isinstance(value, dict)
+        if not isinstance(value, dict) and key != "remark"
     ]
     console.show(f"{out}, as read back", ("fact", "value", "unit"), rows, left=("fact", "unit"))
+    if "remark" in facts:
+        console.say(facts["remark"])
     if untrusted.ending(out) == ".seq":
         by_its_run = ("--reconstruct", path) if path.is_dir() else ()
         check = "check", out, *models.options_of(trajectory.scanner, profile)

@@ -4,6 +4,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from trajdesign.acquisition import Acquisition
@@ -11,8 +12,11 @@ from trajdesign.encoding import echo
 from trajdesign.errors import ConfigError
 from trajdesign.interfaces import Constraint
 from trajdesign.scanner import Finding, Scanner
-from trajdesign.trajectory import Trajectory, n_points, spline_weights
+from trajdesign.trajectory import Trajectory, integral_weights, n_points, spline_weights
 from trajdesign.units import ROUNDING
+
+# Mean of k until the echo, in parts of k_max, that the projection takes from a start; a spoke's is a half.
+_MOST_MOMENT = 0.25
 
 
 class Echo(Constraint):
@@ -20,11 +24,18 @@ class Echo(Constraint):
 
     Where learning starts each shot must pass the centre within 0.5/FOV then; the projection moves it onto it.
 
+    With `moment` the integral of k from the first gradient sample to the echo is 0 too: then the readout gives spins
+    that flow no phase until the echo. It is the first moment of all that is played since the excitation, with k from 0
+    at its first sample; what a prephaser does before is its own.
+
     Parameters
     ----------
     time
         When, s after the first ADC sample; ``"auto"`` is when all shots of the trajectory, at the start of learning
         that of its start, pass the centre together.
+    moment
+        Whether the mean of k over the time until then is also 0, to a millionth of 1/FOV; of an echo within the first
+        raster cell nothing is asked.
     """
 
     unit = "1/FOV"
@@ -35,6 +46,7 @@ class Echo(Constraint):
         scanner: Scanner,
         *,
         time: float | Literal["auto"],
+        moment: bool = False,
         weight: float | None = None,
     ) -> None:
         super().__init__(acquisition, scanner, weight=weight)
@@ -44,7 +56,7 @@ class Echo(Constraint):
             raise ConfigError(
                 f"echo: time is {time:g} s after the first sample; the last one is {last:g} s after it. Is it in ms?"
             )
-        self.time = time
+        self.time, self.moment = time, moment
 
     @property
     def limit(self) -> float:
@@ -52,9 +64,9 @@ class Echo(Constraint):
         return echo.EXACT
 
     def measure(self, trajectory: Trajectory) -> Tensor:
-        """Distance of k from the centre at the echo time (shot, 1)."""
-        row = self._row(self._time_of(trajectory)).to(trajectory.points)
-        k = torch.einsum("rp,spd->srd", row, trajectory.points)
+        """Distance of k from the centre at the echo time, and of its mean until then (shot, 1 or 2)."""
+        rows = self._rows(self._time_of(trajectory)).to(trajectory.points)
+        k = torch.einsum("rp,spd->srd", rows, trajectory.points)
         return torch.linalg.vector_norm(k * k.new_tensor(self.acquisition.fov), dim=-1)
 
     def penalty(self, trajectory: Trajectory) -> Tensor:
@@ -63,17 +75,21 @@ class Echo(Constraint):
         return torch.nn.functional.threshold(excess, ROUNDING, 0.0).mean() * self.limit / trajectory.points.shape[1]
 
     def check(self, trajectory: Trajectory, rounding: float = ROUNDING) -> Finding:
-        """Return the shot that is farthest from the centre at the echo time."""
-        values = self.measure(trajectory).detach().double().cpu().numpy()
-        times = np.array([self._time_of(trajectory)])
-        return Finding.worst(self.name, values, self.limit, self.unit, times, rounding)
+        """Return the shot that is, or whose mean is, farthest from the centre at the echo time."""
+        return self._worst(trajectory, self.measure(trajectory), rounding)
+
+    def _worst(self, trajectory: Trajectory, values: Tensor, rounding: float) -> Finding:
+        found: NDArray[np.float64] = values.detach().double().cpu().numpy()
+        times = np.full(found.shape[1], self._time_of(trajectory))
+        return Finding.worst(self.name, found, self.limit, self.unit, times, rounding)
 
     def from_start(self, start: Trajectory) -> "Echo":
         """Return the limit at the time at which the start passes the centre; it raises a `ConfigError` if it does not.
 
         So it does for a start that passes it several times, if no time is given.
         """
-        found = self.check(start, echo.PASSING / self.limit)
+        measured = self.measure(start)
+        found = self._worst(start, measured[:, :1], echo.PASSING / self.limit)
         if not found.ok:
             raise ConfigError(
                 f"{start.name} cannot keep the limit 'echo': {(found.time - self._delay) * 1e3:.4g} ms after its first "
@@ -86,11 +102,20 @@ class Echo(Constraint):
                 f"{start.name} passes the centre {n} times, so limits.options.echo.time must say when"
                 f"{self._named(start)}."
             )
-        return Echo(self.acquisition, self.scanner, time=found.time - self._delay, weight=self.weight)
+        most = _MOST_MOMENT / 2 * min(self.acquisition.matrix)  # 1/FOV: k_max is half the matrix
+        moment = self._worst(start, measured[:, 1:], most / self.limit) if measured.shape[1] > 1 else found
+        if not moment.ok:
+            raise ConfigError(
+                f"{start.name} cannot keep limits.options.echo.moment: the mean of k until the echo is "
+                f"{moment.value:.4g}/FOV in shot {moment.shot}, and {most:.4g}/FOV can be mended. Take a pattern that "
+                "winds about the centre before (spiral with in_out, rosette), or no moment."
+            )
+        time = found.time - self._delay
+        return Echo(self.acquisition, self.scanner, time=time, moment=self.moment, weight=self.weight)
 
     def vanishing(self, like: Trajectory) -> Tensor:
-        """Return the weights of the control points that make k at the echo time (1, point)."""
-        return self._row(self._time_of(like))
+        """Return the weights of the control points that make k at the echo time, and its mean (1 or 2, point)."""
+        return self._rows(self._time_of(like))
 
     def _named(self, trajectory: Trajectory) -> str:
         """Return when a trajectory passes the centre, as a remark."""
@@ -105,8 +130,10 @@ class Echo(Constraint):
             return echo.passages(trajectory)[0].time
         return max(0.0, self.time + self._delay)
 
-    def _row(self, time: float) -> Tensor:
+    def _rows(self, time: float) -> Tensor:
         index, weights = spline_weights(np.array([time]), self.acquisition, self.scanner)
         row = torch.zeros(1, n_points(self.acquisition, self.scanner), dtype=torch.float64)
         row[0, index[0] : index[0] + 3] = weights[:, 0]
-        return row
+        if not self.moment or time < self.scanner.gradient_raster:
+            return row
+        return torch.cat([row, integral_weights(time, self.acquisition, self.scanner)[None] / time])

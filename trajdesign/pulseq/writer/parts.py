@@ -84,6 +84,7 @@ def slice_pulse(
     slew: float = 1.0,
     use: Literal["excitation", "refocusing"] = "excitation",
     shape: Literal["sinc", "half"] = "sinc",
+    late: float = 0.0,
 ) -> Pulse:
     """Return a Hann-windowed sinc pulse of time-bandwidth product 4 and its slice gradient, or the first half of one.
 
@@ -101,6 +102,9 @@ def slice_pulse(
     shape
         ``"half"`` ends at the sinc's peak, for two excitations with opposite gradients that are added
         (Pauly et al., 1989; Robson et al., 2003, doi:10.1097/00004728-200311000-00001).
+    late
+        By how much later than it could the pulse begins, on a slice gradient that lasts as much longer, s; a multiple
+        of the RF raster.
     """
     require_plausible(slab=slice_thickness, rf_duration=duration)
     if use == "excitation":
@@ -127,6 +131,17 @@ def slice_pulse(
         use=use,
         system=limits,
     )
+    if late:
+        rf.delay += late
+        gz = pp.make_trapezoid(
+            "z",
+            amplitude=gz.amplitude,
+            rise_time=gz.rise_time,
+            flat_time=gz.flat_time + ceil(late, limits.grad_raster_time),
+            fall_time=gz.fall_time,
+            delay=gz.delay,
+            system=limits,
+        )
     centre = rf.delay + rf.center
     flat_start = gz.delay + gz.rise_time
     return Pulse(

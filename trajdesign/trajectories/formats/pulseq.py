@@ -167,7 +167,10 @@ class Pulseq(Format):
         return {name: _once(of[..., : acquisition.n_dims], acquisition) for name, of in read.items()}, facts
 
     def actual(self, path: Path, trajectory: Trajectory, response: Mapping[str, Any]) -> dict[str, NDArray]:
-        """Return k and phase of the shots as the gradient system's response to the whole file makes them."""
+        """Return k and phase of the shots as the gradient system's response to the whole file makes them.
+
+        Of several slices they are those of the first.
+        """
         played, acting = player.read(path), Response(response)
         events = _events_of_shots(played, trajectory.acquisition)[:, 0]
         found = {"k_actual": _of(k_of_file(played, acting), events)[..., : trajectory.acquisition.n_dims]}
