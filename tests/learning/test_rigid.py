@@ -118,6 +118,19 @@ def test_where_a_bound_holds_it_shrinks_the_shot_as_little_as_it_must():
     assert float(found[0].abs().max()) == pytest.approx((1 - 2e-4) * k_max, rel=1e-9)
 
 
+def test_a_limit_that_the_start_is_beyond_is_passed_no_further():
+    far = start("radial").with_points(1.2 * start("radial").points)
+    model = spread(rigid(far), 1.0)
+    extent = limits.constraints(far.acquisition, far.scanner, ["extent"])[0]
+    before, after = (extent.measure(trajectory).amax(1).detach() for trajectory in (far, model()))
+    assert float(before.max()) == pytest.approx(1.2)
+    assert bool((after <= before.clamp_min(1) * (1 + 1e-12)).all())
+    model.angles.data[:] = math.pi
+    is_beyond = before > 1
+    assert 0 < int(is_beyond.sum()) < 5
+    torch.testing.assert_close(model().points[is_beyond], -far.points[is_beyond], rtol=0, atol=1e-10)
+
+
 @pytest.mark.parametrize("pattern", ["radial", "spiral"])
 @pytest.mark.parametrize("what", ["rotation", "scale", "shift"])
 def test_a_step_moves_the_outermost_point_as_far_as_other_parameterizations_do(pattern, what):

@@ -87,7 +87,7 @@ def evaluate(
     n, prints, people = len(counted), [values[-1] for values in found], getattr(dataset, "people", None)
     if people is not None:
         people = [person for person, is_one in zip(people, counts, strict=True) if is_one]
-    means = (sum(values) / n for values in (psnr, ssim, nrmse))
+    means = sum(psnr) / n, sum(ssim) / n, sum(nrmse) / n
     return StageResult(n, left_out, *means, psnr, ssim, nrmse, prints, people=people)
 
 

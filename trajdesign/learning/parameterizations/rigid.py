@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from trajdesign.errors import ConfigError
 from trajdesign.interfaces import Parameterization
 from trajdesign.physics import limits
-from trajdesign.tolerances import PROJECTION_MARGIN
+from trajdesign.tolerances import DWELL_ROUNDING, PROJECTION_MARGIN
 from trajdesign.trajectory import Trajectory
 
 
@@ -21,7 +21,8 @@ class Rigid(Parameterization):
     k and of its differences, which a smaller shot keeps all the more. So a shot that would pass one (a line that turns
     its ends out of k-space, a larger or a shifted shot, any where the limits hold for each axis) is shrunk about the
     centre of k-space until it is two of the projection's margins below it. The gradient takes this factor as constant.
-    Only limits that are set tighter than the scanner's own, and an echo time with `shift`, are left to the projection.
+    Only limits that are set tighter than the scanner's own, and an echo time with `shift`, are left to the projection;
+    and one that the start is beyond, because nobody asked for it, may be passed as far.
 
     Parameters
     ----------
@@ -40,8 +41,12 @@ class Rigid(Parameterization):
         If nothing is to be learned.
     """
 
+    bounds: Tensor
     planes: Tensor
     k_max: Tensor
+    angles: Tensor | None
+    sizes: Tensor | None
+    shifts: Tensor | None
 
     def __init__(self, initial: Trajectory, *, rotation: bool = True, scale: bool = False, shift: bool = False) -> None:
         super().__init__(initial)
@@ -62,6 +67,9 @@ class Rigid(Parameterization):
         every = limits.constraints(initial.acquisition, initial.scanner)
         self.limits = [limit for limit in every if limit.derivative is not None]
         self.to(initial.points.device)
+        loads = self._loads(initial.points)
+        bound = torch.full_like(loads, 1 - 2 * PROJECTION_MARGIN)
+        self.register_buffer("bounds", torch.where(loads > 1 + DWELL_ROUNDING, loads, bound))
 
     def forward(self) -> Trajectory:
         """See `Parameterization.forward`."""
@@ -73,11 +81,11 @@ class Rigid(Parameterization):
         if self.shifts is not None:
             k = k + self.shifts * self.k_max
         is_moved = (k != self.initial.points).any(2, keepdim=True).any(1, keepdim=True)
-        return self.initial.with_points(torch.where(is_moved, k * self._shrinking(k), k))
+        factor = (self.bounds / self._loads(k)).amin(0).clamp_max(1.0)
+        return self.initial.with_points(torch.where(is_moved, k * factor[:, None, None], k))
 
     @torch.no_grad()
-    def _shrinking(self, k: Tensor) -> Tensor:
-        """Return the factor by which each shot must shrink (shot, 1, 1), at most 1."""
+    def _loads(self, k: Tensor) -> Tensor:
+        """Return the part of each limit that each shot takes (limit, shot)."""
         moved = self.initial.with_points(k)
-        loads = torch.stack([limit.measure(moved).amax(1) / limit.limit for limit in self.limits])
-        return ((1 - 2 * PROJECTION_MARGIN) / loads.amax(0)).clamp_max(1.0)[:, None, None]
+        return torch.stack([limit.measure(moved).amax(1) / limit.limit for limit in self.limits])
