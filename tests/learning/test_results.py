@@ -105,6 +105,14 @@ def test_what_older_versions_did_not_write_stays_unknown():
     assert "fingerprints" not in found.tables()
 
 
+@pytest.mark.parametrize(("key", "wrong"), [("people", [0, 0]), ("ssim_list", []), ("psnr_list", [1.0, 2.0])])
+def test_lists_of_different_numbers_of_images_are_not_paired(key, wrong):
+    tables = json.loads(WHOLE)
+    tables["learned"][key] = wrong
+    with pytest.raises(InputError, match="different numbers of images"):
+        _ = Results.from_tables(tables).over_fixed
+
+
 def test_json_is_strict():
     assert to_json({"a": (math.nan, -math.inf, 0.1), 1: None}) == json.dumps(
         {"a": [None, None, 0.1], "1": None}, indent=2

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from trajdesign.errors import InputError
 from trajdesign.learning import bootstrap
 from trajdesign.reconstruction import metrics
 
@@ -133,8 +134,14 @@ class StageResult:
         return self.beside(reference, {key: metrics.wilcoxon_p(*pair) for key, pair in pairs.items()})
 
     def beside(self, reference: "StageResult", wilcoxon_p: dict[str, float]) -> Comparison:
-        """Return the comparison with another result on the same images, of which the p are known."""
+        """Return the comparison with another result on the same images, of which the p are known.
+
+        It raises an `InputError` if the lists are of different numbers of images.
+        """
         people = reference.people if self.people is None else self.people
+        lists = [people or self.psnr_list, *(one.values(key) for one in (self, reference) for key in TESTED)]
+        if len({len(values) for values in lists}) > 1:
+            raise InputError("the lists of results are of different numbers of images; they cannot be paired.")
         gains = [np.subtract(self.values(key), reference.values(key)) for key in TESTED]
         low, high = (dict(zip(TESTED, end, strict=True)) for end in bootstrap.interval(gains, people).tolist())
         n_people = None if people is None else len(set(people))
