@@ -95,7 +95,8 @@ class DataSource(Protocol):
     Each item is the complex coil images (coil, y, x) of one slice, complex64, scaled so that the largest root sum of
     squares of its volume is one: that is the data range of the metrics, as in fastMRI. A volume is all slices of one
     contrast in one file; an image that stands alone is its own. If the dataset has an attribute ``origin``, like
-    ``"2 people"`` or ``"5 files"``, `trajdesign.optimize` says of whom the images are.
+    ``"2 people"`` or ``"5 files"``, `trajdesign.optimize` says of whom the images are. An attribute ``people`` has a
+    number for each image, that of its person, or is None: then results are sure of a gain as far as people differ.
     """
 
     def __call__(

@@ -451,8 +451,10 @@ def test_evaluate_tests_a_run_on_other_data(trajdesign, refused, run, tmp_path):
     assert result.code == 0, result.err
     lines = result.out.splitlines()
     assert lines[0] == f"{run}: 3 slices of 1 file (n = 3)"
-    assert [line.split()[0] for line in lines[2:6]] == ["fixed", "learned", "gain", "Wilcoxon"]
+    assert [line.split()[0] for line in lines[2:7]] == ["fixed", "learned", "gain", "Wilcoxon", "95"]
     kept = json.loads((out / "evaluation.json").read_text())
+    ends = (f"{kept['over_fixed'][end]['psnr']:+.2f}" for end in ("ci_low", "ci_high"))
+    assert lines[6].startswith(f"95 % over slices, people unknown  {' to '.join(ends)}")
     refused(5, *words, mentions=["evaluation.json exists already", "--force"])
     document = json.loads(trajdesign(*words, "--json", "--force").out)
     assert document["schema"] == "trajdesign.evaluate/1"
@@ -513,13 +515,16 @@ def test_compare_pairs_the_images_of_runs(trajdesign, refused, run, tmp_path):
     result = trajdesign("compare", f"{run}:fixed", run, "--out", out)
     assert result.code == 0, result.err
     metrics = json.loads((run / "metrics.json").read_text())
-    for words in ("first run", "gain", f"{metrics['learned']['psnr']:.2f}", "ok"):
+    for words in ("first run", "gain", f"{metrics['learned']['psnr']:.2f}", "ok", "95 % over slices, people unknown"):
         assert words in result.out
     assert out.read_bytes().startswith(b"\x89PNG")
     document = json.loads(trajdesign("compare", f"{run}:fixed", run, "--json").out)
     assert document["figure"] is None
     assert [row["run"] for row in document["runs"]] == ["first run:fixed", "first run"]
-    assert document["runs"][1]["over_first"]["wilcoxon_p"] == metrics["wilcoxon_p"]
+    over = document["runs"][1]["over_first"]
+    assert over["wilcoxon_p"] == metrics["wilcoxon_p"]
+    assert over["ci_low"]["psnr"] < over["gain"]["psnr"] < over["ci_high"]["psnr"]
+    assert f"{over['ci_low']['psnr']:+.2f} to {over['ci_high']['psnr']:+.2f}" in result.out
     refused(2, "compare", f"{run}:both", mentions=["no stage 'both'"])
     refused(2, "compare", run, "--out", tmp_path / "a.xyz", mentions=["xyz"])
     refused(3, "compare", run, tmp_path / "none", mentions=["none"])

@@ -14,6 +14,7 @@ from trajdesign.data.sources.fastmri import fastmri
 from trajdesign.data.sources.images import images
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.learning.evaluation import evaluate, look_at
+from trajdesign.learning.results import StageResult
 from trajdesign.runtime.processes import Ranks
 
 ACQUISITION = Acquisition(matrix=(16, 16))
@@ -192,6 +193,37 @@ def test_objects_neighbours_and_blank_slices_are_no_copies(tmp_path):
     config = load_config(None, ["acquisition.matrix=[16,16]", "data.n_train=30", "data.n_val=5", "data.n_test=5"])
     data = {split: plugins.build("data", config.data, ACQUISITION, split) for split in ("train", "val", "test")}
     assert [len(prints) for prints in look_at(data, config, Ranks()).values()] == [30, 5, 5]
+
+
+@pytest.mark.parametrize("kind", ["images", "fastmri"])
+def test_an_image_has_the_number_of_its_person_and_no_name(tmp_path, kind):
+    dtype = complex if kind == "fastmri" else np.float32
+    names = ["sub-2_a", "sub-2_b", "sub-7", "sub-9"]
+    for number, name in enumerate(names):
+        write(tmp_path / f"{name}.h5", objects(number).astype(dtype))
+    write(tmp_path / "sub-7.h5", objects(7)[:4].astype(dtype))
+    # who is 9 by name is 2 by the header
+    write(tmp_path / "sub-9.h5", objects(9)[:2].astype(dtype), patient_id="sub-02")
+    files = [str(tmp_path / f"{name}.h5") for name in names]
+    found = plugins.build("data", {"kind": kind, "test": files}, ACQUISITION, "test").people
+    one, other = found[0], found[18]
+    assert found == [one] * 18 + [other] * 4 + [one] * 2
+    assert {one, other} == {0, 1}
+    write(tmp_path / "other.h5", objects(8).astype(dtype))
+    files.append(str(tmp_path / "other.h5"))
+    assert plugins.build("data", {"kind": kind, "test": files}, ACQUISITION, "test").people is None
+
+
+def test_results_keep_whose_the_images_are_that_count(tmp_path):
+    volumes = {"sub-1": heads(4), "sub-2": heads(3, 5)}
+    volumes["sub-2"][1] = volumes["sub-1"][2]  # a copy, which does not count
+    files = [saved(tmp_path / f"{name}.npy", volume) for name, volume in volumes.items()]
+    config = load_config(None, ["acquisition.matrix=[16,16]", "reconstructor.kind=adjoint", "training.normal=chain"])
+    trajectory = plugins.build("init", config.init, config.acquisition, config.scanner)
+    network = plugins.build("reconstructor", config.reconstructor)
+    found = evaluate(trajectory, network, images(ACQUISITION, "test", test=files), config)
+    assert (found.left_out, found.people) == ([5], [0, 0, 0, 0, 1, 1])
+    assert StageResult.from_tables(found.tables()).people == found.people
 
 
 def test_a_copy_within_the_test_counts_once(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 import scipy.stats
 
 from trajdesign.errors import InputError
+from trajdesign.learning import bootstrap
 from trajdesign.learning.results import KEYS, Comparison, Results, StageResult, to_json
 
 
@@ -36,9 +37,28 @@ def test_the_comparison_is_paired():
         expected = scipy.stats.wilcoxon(one.values(key), other.values(key)).pvalue
         assert found.wilcoxon_p[key] == pytest.approx(expected)
     assert Comparison({"psnr": 1.234}, {"psnr": 0.0314}).text("psnr") == "+1.23 (3e-02)"
-    assert one.over(one) == Comparison(dict.fromkeys(KEYS, 0.0), {"psnr": 1.0, "ssim": 1.0})
+    nothing = {"psnr": 0.0, "ssim": 0.0}
+    assert one.over(one) == Comparison(dict.fromkeys(KEYS, 0.0), {"psnr": 1.0, "ssim": 1.0}, nothing, nothing)
     with pytest.raises(InputError, match="cannot be paired"):
         one.over(result(2, n=11))
+
+
+def test_the_interval_is_over_the_people_that_the_results_are_of():
+    people = [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]
+    one, other = result(1, people=people), result(2, people=people)
+    found = one.over(other)
+    gains = [np.subtract(one.values(key), other.values(key)) for key in ("psnr", "ssim")]
+    low, high = bootstrap.interval(gains, people)
+    for end, expected in ((found.ci_low, low), (found.ci_high, high)):
+        assert end == {"psnr": expected[0], "ssim": expected[1]}
+    assert (found.n_people, found.resampled) == (3, "3 people and their slices")
+    assert found.interval("ssim") == f"{low[1]:+.3f} to {high[1]:+.3f}"
+    assert one.over(result(2)) == found, "as an older run beside it does not tell"
+    unknown = result(1).over(result(2))
+    assert (unknown.n_people, unknown.resampled) == (None, "slices, people unknown")
+    alone = result(1, people=[4] * 12).over(result(2))
+    assert (alone.n_people, alone.resampled) == (1, "slices of 1 person")
+    assert alone.ci_low == unknown.ci_low != found.ci_low
 
 
 @pytest.mark.parametrize(
@@ -67,7 +87,9 @@ def test_what_was_written_is_written_again_key_by_key():
     results = Results.from_tables(tables)
     assert to_json(results.tables()) == json.dumps(tables, indent=2)
     assert results.last is results.stages["learned"]
-    assert results.over_fixed == Comparison(dict.fromkeys(KEYS, 0.0), {"psnr": 1.0, "ssim": 0.5})
+    over = results.over_fixed
+    assert (over.gain, over.wilcoxon_p) == (dict.fromkeys(KEYS, 0.0), {"psnr": 1.0, "ssim": 0.5})
+    assert np.isnan([*over.ci_low.values(), *over.ci_high.values()]).all(), "one image has no interval"
     del tables["fixed"], tables["starts"], tables["wilcoxon_p"]
     alone = Results.from_tables(tables)
     assert to_json(alone.tables()) == json.dumps(tables, indent=2)
@@ -81,6 +103,14 @@ def test_what_older_versions_did_not_write_stays_unknown():
     found = Results.from_tables(tables).last
     assert (found.left_out, found.fingerprints, found.n_skipped) == ([], None, None)
     assert "fingerprints" not in found.tables()
+
+
+@pytest.mark.parametrize(("key", "wrong"), [("people", [0, 0]), ("ssim_list", []), ("psnr_list", [1.0, 2.0])])
+def test_lists_of_different_numbers_of_images_are_not_paired(key, wrong):
+    tables = json.loads(WHOLE)
+    tables["learned"][key] = wrong
+    with pytest.raises(InputError, match="different numbers of images"):
+        _ = Results.from_tables(tables).over_fixed
 
 
 def test_json_is_strict():

@@ -83,6 +83,9 @@ def test_every_row_has_the_numbers_of_the_runs(done):
             if key != "nrmse":
                 p = scipy.stats.wilcoxon(a, b).pvalue
                 assert row["over_fixed"]["wilcoxon_p"][key] == pytest.approx(p)
+                # of seven independent phantoms: as wide as their standard error has it
+                width = row["over_fixed"]["ci_high"][key] - row["over_fixed"]["ci_low"][key]
+                assert width == pytest.approx(2 * 1.96 * (a - b).std() / math.sqrt(7), rel=0.15)
         assert row["learned"]["violations"] == 0
         assert row["learned"]["seconds"] == learned["learned"]["seconds"]
         assert [step for step, _ in history] == [1, 2, 3, 4, 5]
@@ -145,6 +148,7 @@ def test_the_flat_table_is_the_same_table(done):
         assert float(line["fixed_psnr"]) == row["fixed"]["psnr"]
         assert float(line["over_fixed_wilcoxon_p_ssim"]) == row["over_fixed"]["wilcoxon_p"]["ssim"]
         assert float(line["over_strong_gain_nrmse"]) == row["over_strong"]["gain"]["nrmse"]
+        assert float(line["over_strong_ci_high_psnr"]) == row["over_strong"]["ci_high"]["psnr"]
         assert line["strong_cell"] == row["strong"]["cell"]
         assert not any("list" in key for key in line)
 
@@ -177,6 +181,9 @@ def test_the_table_for_people_says_the_same(done):
         cells_of_line = [row["axes"]["pattern"], str(row["axes"]["shots"])]
         cells_of_line.append(f"{row['fixed']['psnr']:.2f} ± {row['fixed']['psnr_sd']:.2f}")
         assert f"| {' | '.join(cells_of_line)} |" in text
+        over = row["over_strong"]
+        ends = f"{over['ci_low']['psnr']:+.2f} to {over['ci_high']['psnr']:+.2f}"
+        assert f"| {ends} | slices, people unknown |" in text
     widths = {line.count("|") for line in text.split("## samples")[1].split("##")[0].splitlines() if line}
     assert len(widths) == 1
 

@@ -156,8 +156,11 @@ def show_results(results: "Results") -> None:
         say(f"Not looked at, because limits.constraints leaves them out: {', '.join(limits['not_checked'])}.")
 
 
-def show_scores(results: "Results", title: str, took: str) -> None:
-    """Print how good each stage is, and what was gained; `took` is the heading of their seconds."""
+def show_scores(results: "Results", title: str, took: str, *, with_interval: bool = False) -> None:
+    """Print how good each stage is, and what was gained, with its interval or not.
+
+    `took` is the heading of their seconds.
+    """
     forms = {"psnr": ".2f", "ssim": ".4f", "nrmse": ".4f"}
     rows = [
         (stage, *(format(result.mean(key), form) for key, form in forms.items()), f"{result.seconds:.0f}")
@@ -166,6 +169,8 @@ def show_scores(results: "Results", title: str, took: str) -> None:
     if over := results.over_fixed:
         rows.append(("gain", *(format(over.gain[key], f"+{form}") for key, form in forms.items()), ""))
         rows.append(("Wilcoxon p", *(f"{over.wilcoxon_p[key]:.1e}" for key in ("psnr", "ssim")), "", ""))
+        if with_interval:
+            rows.append((f"95 % over {over.resampled}", *(over.interval(key) for key in ("psnr", "ssim")), "", ""))
     show(f"{title} ({images_of(results.last)})", ("", "PSNR (dB)", "SSIM", "NRMSE", took), rows)
 
 

@@ -100,17 +100,24 @@ class Splits:
             raise ConfigError(f"no images to {split} on: data.{split} is empty and data.{split}_fraction is 0.")
         return share
 
-    def origin(self, split: Split) -> str:
-        """Return of how many people a split's images are, or of how many files where one does not tell its patient."""
-        files = self.of(split)
+    def people(self, split: Split) -> dict[Path, int] | None:
+        """Return a number for the person of each file of a split, from 0; None where one does not tell its patient."""
+        names = {path: set(self._people(path)) for path in self.of(split)}
         found: list[set[str]] = []
-        for path in files:
-            names = set(self._people(path))
-            if not names:
-                return f"{len(files)} file{'s' if len(files) != 1 else ''}"
-            same = [others for others in found if others & names]
-            found = [others for others in found if not others & names] + [names.union(*same)]
-        return f"{len(found)} people" if len(found) != 1 else "1 person"
+        for one in names.values():
+            if not one:
+                return None
+            same = [others for others in found if others & one]
+            found = [others for others in found if not others & one] + [one.union(*same)]
+        return {path: next(n for n, every in enumerate(found) if one <= every) for path, one in names.items()}
+
+    def origin(self, split: Split, people: Mapping[Path, int] | None) -> str:
+        """Return of how many `people` a split's images are, or of how many files where these are not known."""
+        if people is None:
+            n_files = len(self.of(split))
+            return f"{n_files} file{'s' if n_files != 1 else ''}"
+        n_people = len(set(people.values()))
+        return f"{n_people} people" if n_people != 1 else "1 person"
 
 
 def refuse_leaks(files: Mapping[str, Sequence[Path]], patterns: Mapping[str, str]) -> None:

@@ -84,8 +84,11 @@ def evaluate(
         raise InputError(f"{_without_signal(range(n_images), n_images)}; there is nothing to compare.")
     counted = [values for (*values, _, _), is_one in zip(found, counts, strict=True) if is_one]
     psnr, ssim, nrmse = (list(values) for values in zip(*counted, strict=True))
-    n, prints = len(counted), [values[-1] for values in found]
-    return StageResult(n, left_out, sum(psnr) / n, sum(ssim) / n, sum(nrmse) / n, psnr, ssim, nrmse, prints)
+    n, prints, people = len(counted), [values[-1] for values in found], getattr(dataset, "people", None)
+    if people is not None:
+        people = [person for person, is_one in zip(people, counts, strict=True) if is_one]
+    means = sum(psnr) / n, sum(ssim) / n, sum(nrmse) / n
+    return StageResult(n, left_out, *means, psnr, ssim, nrmse, prints, people=people)
 
 
 def _batches(

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ class Evaluation:
 
     def tables(self) -> dict[str, Any]:
         """Return it as ``evaluation.json`` has it."""
-        tables = self.config.to_dict()
+        tables, over = self.config.to_dict(), self.results.over_fixed
         return {
             "run": str(self.run),
             "data": tables["data"],
@@ -71,6 +71,7 @@ class Evaluation:
             "images": getattr(self.test, "places", None),
             "is_unseen": self.is_unseen,
             **self.results.tables(),
+            **({} if over is None else {"over_fixed": asdict(over)}),
         }
 
 

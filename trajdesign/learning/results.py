@@ -6,12 +6,18 @@ import statistics
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import numpy as np
+
+from trajdesign.errors import InputError
+from trajdesign.learning import bootstrap
 from trajdesign.reconstruction import metrics
 
 #: The trainings that a run may have, in their order: of the network on the initial trajectory, and of both together.
 FIXED, LEARNED = STAGES = ("fixed", "learned")
 #: The metrics of a result.
 KEYS = ("psnr", "ssim", "nrmse")
+#: Those whose gains are tested.
+TESTED = KEYS[:2]
 
 _DIGITS = {"psnr": 2, "ssim": 3, "nrmse": 3}
 _SIGNIFICANT = 0.05
@@ -22,11 +28,16 @@ class Comparison:
     """A result less another one on the same images.
 
     `gain` is the difference of the mean of each metric, `wilcoxon_p` the p of the paired Wilcoxon signed-rank test of
-    PSNR and SSIM.
+    PSNR and SSIM, over the images. `ci_low` and `ci_high` are the ends of the 95 % confidence interval of their gains,
+    by a bootstrap of people and of the slices of each (`trajdesign.learning.bootstrap`); of slices alone with one
+    person, or where it is not known whose the images are (`n_people` is None).
     """
 
     gain: dict[str, float]
     wilcoxon_p: dict[str, float]
+    ci_low: dict[str, float] = field(default_factory=dict)
+    ci_high: dict[str, float] = field(default_factory=dict)
+    n_people: int | None = None
 
     @property
     def is_significant(self) -> bool:
@@ -37,6 +48,22 @@ class Comparison:
         """Return the gain in a metric and its p."""
         return f"{self.gain[key]:+.{_DIGITS[key]}f} ({self.wilcoxon_p[key]:.0e})"
 
+    def interval(self, key: str) -> str:
+        """Return the 95 % confidence interval of the gain in a metric."""
+        low, high = (f"{end[key]:+.{_DIGITS[key]}f}" for end in (self.ci_low, self.ci_high))
+        return f"{low} to {high}"
+
+    def texts(self) -> list[str]:
+        """Return the gain in PSNR with its p, its interval, and the same of SSIM."""
+        return [text for key in TESTED for text in (self.text(key), self.interval(key))]
+
+    @property
+    def resampled(self) -> str:
+        """What the interval is over."""
+        if self.n_people is None:
+            return "slices, people unknown"
+        return f"{self.n_people} people and their slices" if self.n_people > 1 else "slices of 1 person"
+
 
 @dataclass(frozen=True)
 class StageResult:
@@ -45,8 +72,8 @@ class StageResult:
     The `n` images that count have signal and are no copies; `left_out` are the numbers of the others, from 0. Beside
     the means (PSNR in dB) stand the values of each image. `fingerprints`
     (`trajdesign.reconstruction.metrics.fingerprints`) are of all images, `seconds` those of training and test, and
-    `n_skipped` counts the steps without a finite loss or gradient, which changed nothing. Older versions did not write
-    all of that.
+    `n_skipped` counts the steps without a finite loss or gradient, which changed nothing. `people` has for each image
+    that counts the number of its person, if the data tell. Older versions did not write all of that.
     """
 
     n: int
@@ -60,6 +87,7 @@ class StageResult:
     fingerprints: list[float] | None = None
     seconds: float = math.nan
     n_skipped: int | None = None
+    people: list[int] | None = None
 
     @classmethod
     def from_tables(cls, tables: dict[str, Any]) -> "StageResult":
@@ -102,11 +130,23 @@ class StageResult:
             If they are not of the same images.
         """
         metrics.require_same(self.fingerprints, reference.fingerprints)
-        pairs = {key: (self.values(key), reference.values(key)) for key in ("psnr", "ssim")}
-        return Comparison(
-            {key: self.mean(key) - reference.mean(key) for key in KEYS},
-            {key: metrics.wilcoxon_p(*pair) for key, pair in pairs.items()},
-        )
+        pairs = {key: (self.values(key), reference.values(key)) for key in TESTED}
+        return self.beside(reference, {key: metrics.wilcoxon_p(*pair) for key, pair in pairs.items()})
+
+    def beside(self, reference: "StageResult", wilcoxon_p: dict[str, float]) -> Comparison:
+        """Return the comparison with another result on the same images, of which the p are known.
+
+        It raises an `InputError` if the lists are of different numbers of images.
+        """
+        people = reference.people if self.people is None else self.people
+        lists = [people or self.psnr_list, *(one.values(key) for one in (self, reference) for key in TESTED)]
+        if len({len(values) for values in lists}) > 1:
+            raise InputError("the lists of results are of different numbers of images; they cannot be paired.")
+        gains = [np.subtract(self.values(key), reference.values(key)) for key in TESTED]
+        low, high = (dict(zip(TESTED, end, strict=True)) for end in bootstrap.interval(gains, people).tolist())
+        n_people = None if people is None else len(set(people))
+        gain = {key: self.mean(key) - reference.mean(key) for key in KEYS}
+        return Comparison(gain, wilcoxon_p, low, high, n_people)
 
 
 @dataclass
@@ -159,7 +199,7 @@ class Results:
         if len(self.stages) < len(STAGES):
             return None
         fixed, learned = (self.stages[stage] for stage in STAGES)
-        return Comparison({key: learned.mean(key) - fixed.mean(key) for key in KEYS}, self.wilcoxon_p)
+        return learned.beside(fixed, self.wilcoxon_p)
 
 
 def to_json(value: Any) -> str:

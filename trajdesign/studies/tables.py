@@ -268,13 +268,17 @@ _ROW_COLUMNS: dict[str, Callable[[Row], str]] = {
     "PSNR fixed": lambda row: row.fixed.result.spread("psnr"),
     "PSNR learned": lambda row: row.learned.result.spread("psnr"),
     "gain, dB (p)": lambda row: row.over_fixed.text("psnr"),
+    "95 %": lambda row: row.over_fixed.interval("psnr"),
     "SSIM fixed": lambda row: row.fixed.result.spread("ssim"),
     "SSIM learned": lambda row: row.learned.result.spread("ssim"),
     "gain (p)": lambda row: row.over_fixed.text("ssim"),
+    "95 % of SSIM": lambda row: row.over_fixed.interval("ssim"),
     "NRMSE fixed": lambda row: row.fixed.result.spread("nrmse"),
     "NRMSE learned": lambda row: row.learned.result.spread("nrmse"),
     "best fixed": lambda row: f"{row.strong.axes['pattern']}, {row.strong.result.psnr:.2f}",
     "gain over it, dB (p)": lambda row: row.over_strong.text("psnr"),
+    "95 % of that": lambda row: row.over_strong.interval("psnr"),
+    "95 % are over": lambda row: row.over_strong.resampled,
     "broken limits": lambda row: str(row.learned.violations),
     "plateau, dB": lambda row: f"{row.fixed.plateau:+.2f}, {row.learned.plateau:+.2f}",
     "training, s": lambda row: f"{row.fixed.result.seconds:.0f}, {row.learned.result.seconds:.0f}",
@@ -299,7 +303,7 @@ _FIXED_COLUMNS: dict[str, Callable[[FinishedCell], str]] = {
 }
 _LEGEND = (
     "Mean ± standard deviation over the test images that have signal, PSNR in dB; p of the paired Wilcoxon signed-rank "
-    "test. "
+    "test over the images. *95 %*: confidence interval of the mean gain by a bootstrap of people and their slices. "
     "*Best fixed*: of all fixed patterns with the same shots, classical ones included, the best by the PSNR of the "
     "validation images. *Plateau*: rise of that PSNR over the last fifth of the steps, fixed and learned."
 )

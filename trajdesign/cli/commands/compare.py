@@ -34,15 +34,16 @@ def compare(
         )
     elif not quiet:
         first = stages[0]
-        headings = ("", "PSNR (dB)", "SSIM", "NRMSE", "gain (dB, p)", "gain SSIM (p)", "limits")
+        headings = ("", "PSNR (dB)", "SSIM", "NRMSE", "gain (dB, p)", "95 %", "gain SSIM (p)", "95 %", "limits")
         shown = [
             (
                 row.stage.label,
                 *(row.stage.result.spread(key) for key in ("psnr", "ssim", "nrmse")),
-                *("" if row is rows[0] else row.over_first.text(key) for key in ("psnr", "ssim")),
+                *([""] * 4 if row is rows[0] else row.over_first.texts()),
                 ", ".join([*(row.broken_limits or ["ok"]), *(f"{name} not checked" for name in row.not_checked)]),
             )
             for row in rows
         ]
-        console.show(f"Test images ({console.images_of(first.result)}), compared with {first.label}", headings, shown)
+        title = f"Test images ({console.images_of(first.result)}), compared with {first.label}"
+        console.show(f"{title}; 95 % over {rows[-1].over_first.resampled}", headings, shown)
         console.suggest(("report", stages[-1].folder.path))

@@ -93,7 +93,10 @@ def fastmri(
             f"{counts[few]} has {few} coils and {counts[many]} has {many}, which do not fit into one batch; "
             f"set data.n_coils = {few} to compress them."
         )
-    return _KSpaces(acquisition, items, n_coils, cache_bytes, splits.origin(split))
+    people = splits.people(split)
+    dataset = _KSpaces(acquisition, items, n_coils, cache_bytes, splits.origin(split, people))
+    dataset.people = None if people is None else [people[volume.path] for volume, _ in items]
+    return dataset
 
 
 class _KSpaces(Dataset[Tensor]):
@@ -103,6 +106,7 @@ class _KSpaces(Dataset[Tensor]):
         self, acquisition: Acquisition, items: list[tuple[Volume, int]], n_coils: int, room: int, origin: str
     ) -> None:
         self.acquisition, self.items, self.n_coils, self.room, self.origin = acquisition, items, n_coils, room, origin
+        self.people: list[int] | None = None
         self.places = [f"{volume.path}, slice {number}" for volume, number in items]
         self.cache: dict[tuple[Volume, int], tuple[NDArray[np.complex64], float]] = {}
         self.peaks: dict[Volume, float] = {}

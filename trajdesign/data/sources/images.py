@@ -120,7 +120,9 @@ def images(
         transpose=(transpose, arrays),
         array=(bool(array), named),
     )
-    dataset = _Slices(n_coils, (seed, ("train", "val", "test").index(split)), splits.origin(split))
+    people = splits.people(split)
+    whose: list[int] = []
+    dataset = _Slices(n_coils, (seed, ("train", "val", "test").index(split)), splits.origin(split, people))
     n_weak = 0
     for path in files:
         if path.is_dir():
@@ -134,6 +136,9 @@ def images(
         n_weak += len(volume) - len(kept) if splits.files[split] else 0
         fitted = np.stack([np.maximum(fit_matrix(image, pixel, acquisition, str(path)), 0) for image in volume])
         dataset.add(fitted, volume, splits.share(kept, split, path), path)
+        if people is not None:
+            whose += [people[path]] * (len(dataset) - len(whose))
+    dataset.people = whose or None
     if not len(dataset):
         raise ConfigError(f"no slice to {split} on has enough signal; lower data.slices_min_signal.")
     if n_weak:
@@ -152,6 +157,7 @@ class _Slices(Dataset[Tensor]):
         self.magnitudes: list[NDArray[np.floating]] = []
         self.marks: list[Mark] = []
         self.places: list[str] = []
+        self.people: list[int] | None = None
         self.n_coils, self.stream, self.origin = n_coils, stream, origin
 
     def add(self, fitted: NDArray[np.floating], volume: NDArray, slices: Sequence[int], path: Path) -> None:
