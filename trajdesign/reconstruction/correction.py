@@ -86,7 +86,7 @@ def _join(first: Tensor, second: Tensor) -> Tensor:
 
 
 class _Joined(torch.autograd.Function):
-    """Concatenation whose gradients are no slices, from which bilinear interpolation goes back seven times as slowly."""
+    """Concatenation whose gradients are no slices, of which bilinear interpolation takes seven times as long."""
 
     @staticmethod
     def forward(ctx: Any, first: Tensor, second: Tensor) -> Tensor:
