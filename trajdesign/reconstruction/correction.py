@@ -75,7 +75,7 @@ class _OfOneChannel(nn.Conv2d):
             nn.functional.pad(part, (0, 0, 0, 0, 0, 1)).contiguous(memory_format=torch.channels_last)
             for part in (image, self.weight)
         )
-        return nn.functional.conv2d(image, weight, padding=self.padding)  # type: ignore[arg-type]
+        return nn.functional.conv2d(image, weight, padding=self.padding)
 
 
 def _join(first: Tensor, second: Tensor) -> Tensor:
