@@ -13,9 +13,9 @@ from trajdesign.encoding.toeplitz import fft_shape, spectrum
 
 @dataclass
 class _Seen:
-    """An image that a `SpectrumCache` has met: its SHA-256, and the bytes of its spectrum, 0 once it has changed."""
+    """An image that a `SpectrumCache` has met: its checksum, and the bytes of its spectrum, 0 once it has changed."""
 
-    sha256: str
+    checksum: str
     n_bytes: int
     spectrum: Tensor | None = None  # computed when the image comes again
 
@@ -23,8 +23,7 @@ class _Seen:
 class SpectrumCache:
     """The `trajdesign.encoding.toeplitz.spectrum` of images that come again, up to `n_bytes` in all.
 
-    The SHA-256 of an image, which takes some 3 percent of the time of its convolution, tells whether a single pixel has
-    changed, as by augmentation; the spectrum of such an image is not kept.
+    A checksum tells whether a single pixel has changed, as by augmentation; the spectrum of such an image is not kept.
     """
 
     def __init__(self, n_bytes: int) -> None:
@@ -41,8 +40,8 @@ class SpectrumCache:
         return known if len(known) == len(images) else []
 
     def state(self) -> dict[int, tuple[str, int]]:
-        """Return the SHA-256 of each image by its number, and the bytes that are kept of it; these change rounding."""
-        return {number: (seen.sha256, seen.n_bytes) for number, seen in self._seen.items()}
+        """Return the checksum of each image by its number, and the bytes that are kept of it; these change rounding."""
+        return {number: (seen.checksum, seen.n_bytes) for number, seen in self._seen.items()}
 
     def load_state(self, state: dict[int, tuple[str, int]]) -> None:
         """Reserve room for the spectra of the same images, for when they come again."""
@@ -59,8 +58,8 @@ class SpectrumCache:
             if n_bytes > self._room:
                 return None
             self._room -= n_bytes
-            seen = self._seen[number] = _Seen(_sha256(coil_images), n_bytes)
-        elif _sha256(coil_images) != seen.sha256:
+            seen = self._seen[number] = _Seen(_checksum(coil_images), n_bytes)
+        elif _checksum(coil_images) != seen.checksum:
             self._room += seen.n_bytes
             seen.n_bytes, seen.spectrum = 0, None
             return None
@@ -69,5 +68,7 @@ class SpectrumCache:
         return seen.spectrum
 
 
-def _sha256(images: Tensor) -> str:
-    return hashlib.sha256(images.detach().cpu().resolve_conj().contiguous().numpy().data).hexdigest()
+def _checksum(images: Tensor) -> str:
+    """Return the SHA-256 of the sums of all bits along the rows and the columns: a tenth of the time of that of all."""
+    bits = images.detach().resolve_conj().contiguous().view(torch.int64)
+    return hashlib.sha256(b"".join(bits.sum(axis).cpu().numpy().tobytes() for axis in (-1, -2))).hexdigest()

@@ -308,38 +308,39 @@ def _threads(n: int) -> ThreadPoolExecutor:
 def _correlate(halves: Iterator[Tensor], others: Iterable[Tensor], products: Tensor) -> Iterator[Tensor]:
     """Add to `products` (half, ..., 2) those of the parts of two spectra, summed over the batch; yield the first."""
     for half, other, product in zip(halves, others, products, strict=True):
-        product += (torch.view_as_real(half) * torch.view_as_real(other)).sum(dim=0)
+        for one, another in zip(torch.view_as_real(half), torch.view_as_real(other), strict=True):
+            product.addcmul_(one, another)
         yield half
 
 
 def _spread(images: Tensor, grid: tuple[int, ...]) -> Iterator[Tensor]:
     """Yield the halves of the spectrum of images (batch, ...) on a grid twice as fine as `grid`, in order."""
     padding = [side for n, size in zip(grid[::-1], images.shape[:0:-1], strict=True) for side in (0, n - size)]
-    return _split(torch.nn.functional.pad(images, padding) if any(padding) else images.clone(), len(grid))
+    return _split(torch.nn.functional.pad(images, padding) if any(padding) else images.clone(), 1)
 
 
-def _split(images: Tensor, n_dims: int) -> Iterator[Tensor]:
-    """Do `_spread` along the first `n_dims` axes of images, from the last one on; the images are overwritten."""
-    if not n_dims:
+def _split(images: Tensor, axis: int) -> Iterator[Tensor]:
+    """Do `_spread` from an axis of the images on, so that most FFTs are along the last; the images are overwritten."""
+    if axis == images.ndim:
         yield images
         return
-    odd = images * _modulation(images, n_dims)
+    odd = images * _modulation(images, axis)
     for half in (images, odd):
-        yield from _split(_fft(half, n_dims), n_dims - 1)
+        yield from _split(_fft(half, axis), axis + 1)
 
 
 def _collect(halves: Iterator[Tensor], shape: tuple[int, ...]) -> Tensor:
     """Undo `_spread`, but for a factor: return images (batch, ...) from all halves, which are overwritten."""
-    whole = _add(halves, len(shape) - 1)
+    whole = _add(halves, 1, len(shape))
     return whole[tuple(slice(n) for n in shape)]
 
 
-def _add(halves: Iterator[Tensor], n_dims: int) -> Tensor:
+def _add(halves: Iterator[Tensor], axis: int, n_axes: int) -> Tensor:
     """Undo `_split`, but for a factor."""
-    if not n_dims:
+    if axis == n_axes:
         return next(halves)
-    even, odd = (_fft(_add(halves, n_dims - 1), n_dims, inverse=True) for _ in range(2))
-    return even.addcmul_(odd, _modulation(odd, n_dims).conj())
+    even, odd = (_fft(_add(halves, axis + 1, n_axes), axis, inverse=True) for _ in range(2))
+    return even.addcmul_(odd, _modulation(odd, axis).conj())
 
 
 def _modulation(images: Tensor, axis: int) -> Tensor:
@@ -354,9 +355,9 @@ def _factor(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 def _fft(images: Tensor, axis: int, *, inverse: bool = False) -> Tensor:
-    """FFT along one axis, in place where that is possible."""
-    if images.device.type == "cpu":
-        # in place, and faster than torch's across the rows of an image
+    """FFT along one axis; the images may be overwritten."""
+    if images.device.type == "cpu" and axis < images.ndim - 1:
+        # in place, and faster than torch's across the rows of an image, but slower along them
         transform = scipy.fft.ifft if inverse else scipy.fft.fft
         return torch.from_numpy(transform(images.numpy(), None, axis, None, True))
     return torch.fft.ifft(images, dim=axis) if inverse else torch.fft.fft(images, dim=axis)
@@ -368,7 +369,7 @@ def _halves(n_dims: int) -> Iterator[tuple[tuple[slice, ...], float]]:
     The sign moves the origin of the kernel from the centre of the grid to its corner.
     """
     for odd in itertools.product((0, 1), repeat=n_dims):
-        yield tuple(slice(first, None, 2) for first in odd[::-1]), (-1) ** sum(odd) / 2**n_dims
+        yield tuple(slice(first, None, 2) for first in odd), (-1) ** sum(odd) / 2**n_dims
 
 
 @lru_cache(maxsize=8)

@@ -22,6 +22,7 @@ from trajdesign.physics.perturbation import Perturbations
 from trajdesign.physics.projection import Projection
 from trajdesign.physics.response import Response
 from trajdesign.reconstruction import metrics
+from trajdesign.runtime import memory
 from trajdesign.runtime.processes import Ranks
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory
@@ -34,6 +35,7 @@ class Joint:
     """Trajectory and network, and what follows them from step to step: projection, density, learning rates."""
 
     def __init__(self, config: Config, initial: Trajectory, stage: str, n_steps: int, ranks: Ranks) -> None:
+        memory.keep()
         torch.manual_seed(config.seed)
         self.config, self.stage, self.ranks = config, stage, ranks
         self.learns = stage == LEARNED

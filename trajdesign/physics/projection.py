@@ -70,7 +70,7 @@ class Projection:
         for _ in range(self.n_iterations):
             right = wanted.clone()
             for bound in self._bounds:
-                right += bound.weight * bound.adjoint(bound.copy - bound.dual)
+                bound.pull(right)
             k = (self._inverse @ right.flatten(1)).view_as(right)
             for bound in self._bounds:
                 bound.update(k)
@@ -114,17 +114,18 @@ class _Bound:
         # which makes the penalty on k, weight / limit^2, and so the system, the same for axes of different k_max
         weight = [3.0 if self.derivative else 0.1 * float(limit) ** 2 for limit in self.limit]
         self.weight = torch.tensor(weight, dtype=torch.float64)
+        self._back = (-1) ** self.derivative * self.weight / self.limit  # D^T is the differences of a padded array
         self.copy = self.dual = torch.empty(0)
 
     def apply(self, k: Tensor) -> Tensor:
         """D k (row, shot, dim) of k (point, shot, dim)."""
         return k.diff(n=self.derivative, dim=0) / self.limit if self.derivative else k / self.limit
 
-    def adjoint(self, values: Tensor) -> Tensor:
-        """D^T of values (row, shot, dim)."""
-        for _ in range(self.derivative):
-            values = -torch.nn.functional.pad(values, (0, 0, 0, 0, 1, 1)).diff(dim=0)
-        return values / self.limit
+    def pull(self, right: Tensor) -> None:
+        """Add weight D^T (copy - dual) to `right` (point, shot, dim)."""
+        padding = (0, 0, 0, 0, self.derivative, self.derivative)
+        values = torch.nn.functional.pad(self.copy - self.dual, padding).diff(n=self.derivative, dim=0)
+        right.addcmul_(values, self._back)
 
     def length(self, values: Tensor) -> Tensor:
         """Norm of values (row, shot, dim) in the sense of the limit: (row, shot, 1) or per axis."""
@@ -132,7 +133,7 @@ class _Bound:
 
     def clip(self, values: Tensor) -> Tensor:
         """Nearest values (row, shot, dim) within the limit."""
-        return values / self.length(values).clamp_min(1.0)
+        return values / self.length(values).clamp_min(1.0) if self.vector else values.clamp(-1.0, 1.0)
 
     def begin(self, k: Tensor) -> None:
         """Start from the last call's solution, or from k."""
@@ -142,9 +143,10 @@ class _Bound:
 
     def update(self, k: Tensor) -> None:
         """ADMM's second and third step."""
-        relaxed = _OVER_RELAXATION * self.apply(k) + (1 - _OVER_RELAXATION) * self.copy
-        self.copy = self.clip(relaxed + self.dual)
-        self.dual = self.dual + relaxed - self.copy
+        relaxed = self.apply(k).mul_(_OVER_RELAXATION).add_(self.copy, alpha=1 - _OVER_RELAXATION)
+        total = relaxed.add_(self.dual)
+        self.copy = self.clip(total)
+        self.dual = total.sub_(self.copy)
 
 
 def project(trajectory: Trajectory, constraints: list[Constraint], n_iterations: int = 2000) -> Trajectory:

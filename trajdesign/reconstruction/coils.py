@@ -130,10 +130,11 @@ class _RootSumOfSquares(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, coil_images: Tensor) -> Tensor:
-        power = torch.zeros_like(coil_images[:, :1].real)
-        for image in coil_images.split(1, dim=1):
-            power.addcmul_(image.real, image.real).addcmul_(image.imag, image.imag)
-        magnitude = (power + _TINY).sqrt_()
+        parts = torch.view_as_real(coil_images.resolve_conj())
+        power = torch.zeros_like(parts[:, :1])
+        for part in parts.split(1, dim=1):
+            power.addcmul_(part, part)
+        magnitude = (power[..., 0] + power[..., 1]).add_(_TINY).sqrt_()
         ctx.save_for_backward(coil_images, magnitude)
         return magnitude
 
