@@ -41,12 +41,13 @@ class LineChoice:
     """
 
     def __init__(self, images: Tensor, *, n_columns: int, noise: float = 0.0, seed: int = 0) -> None:
+        images = images.to(torch.complex128)  # in single precision errors would be off by per cents
         seeds = [seed + number for number in range(len(images))]
         maps = coils.smooth_maps(coils.calibration_scan(images, noise, seeds), images.shape[2:])
         parts = [_columns_with_signal(image, n_columns) for image in images]
         n_solved, n_coils, n_rows = sum(map(len, parts)), *images.shape[1:3]
         memory.require(
-            8 * n_solved * n_rows * (4 * n_rows + 3 * n_coils**2),
+            16 * n_solved * n_rows * (4 * n_rows + 3 * n_coils**2),
             f"{n_solved} columns of {n_rows} pixels and {n_coils} coils",
             "take fewer parameterization.n_images or n_columns",
         )
@@ -55,19 +56,24 @@ class LineChoice:
             torch.cat([one[:, :, part].permute(2, 0, 1) for one, part in zip(every, parts, strict=True)])
             for every in (maps, _transform(noisy), images)
         )
-        self.rows: list[int] = []
         self._image = torch.repeat_interleave(torch.tensor([len(part) for part in parts], device=images.device))
         self._maps, self._data = seen, data  # (column, coil, y), (column, coil, row)
         self._weight = seen.abs().square().sum(1)
         self._truth = (seen.conj() * whole).sum(1) / self._weight.clamp_min(_TINY)
-        identity = torch.eye(n_rows, dtype=seen.dtype, device=seen.device)
-        self._fourier = _transform(identity)  # (row, y)
-        self._inverse = (identity / _REGULARIZATION).repeat(len(seen), 1, 1)  # (column, y, y)
-        self._solution = torch.zeros_like(seen[:, 0])
-        # V_r^H P V_r of every row (column, row, coil, coil), at first that of P = 1 / regularization
-        gram = seen @ seen.mH / (n_rows * _REGULARIZATION)
-        self._gram = gram[:, None].repeat(1, n_rows, 1, 1)
+        self._fourier = _transform(torch.eye(n_rows, dtype=seen.dtype, device=seen.device))  # (row, y)
         self._eye = torch.eye(n_coils, dtype=seen.dtype, device=seen.device)
+        self._clear()
+
+    def _clear(self) -> None:
+        """Take all rows away."""
+        n_solved, _, n_rows = self._maps.shape
+        identity = torch.eye(n_rows, dtype=self._maps.dtype, device=self._maps.device)
+        self.rows: list[int] = []
+        self._inverse = (identity / _REGULARIZATION).repeat(n_solved, 1, 1)  # P (column, y, y)
+        self._solution = torch.zeros_like(self._maps[:, 0])
+        # V_r^H P V_r of every row (column, row, coil, coil), which without rows is the same for all
+        gram = self._maps @ self._maps.mH / (n_rows * _REGULARIZATION)
+        self._gram = gram[:, None].repeat(1, n_rows, 1, 1)
 
     def error(self) -> float:
         """Return the error of the present rows."""
@@ -75,35 +81,45 @@ class LineChoice:
 
     def errors(self, sign: int) -> Tensor:
         """Return the error (row,) with each row added, with ``sign = 1``, or taken away, with -1."""
-        left = (self._data - _transform(self._maps * self._solution[:, None], 2)).transpose(1, 2)
+        left = (self._data - _transform(self._maps * self._solution[:, None], -1)).transpose(1, 2)
         pulls = torch.linalg.solve(self._eye + sign * self._gram, left[..., None])[..., 0]
         changes = (pulls @ self._maps.conj()) * self._fourier.conj()  # V_r pull (column, row, y)
         return self._mean_log(self._solution[..., None] + sign * (self._inverse @ changes.mT))
 
-    def change(self, row: int, sign: int) -> None:
-        """Add a row, with ``sign = 1``, or take it away, with -1."""
+    def add(self, row: int) -> None:
+        """Sample one more row."""
         of_row = (self._maps * self._fourier[row]).mH  # V_r (column, y, coil)
         reach = self._inverse @ of_row
-        inner = self._eye + sign * (of_row.mH @ reach)
+        inner = torch.linalg.inv(self._eye + of_row.mH @ reach)
         left = self._data[:, :, row] - (of_row.mH @ self._solution[..., None])[..., 0]
-        self._solution = self._solution + sign * (reach @ torch.linalg.solve(inner, left[..., None]))[..., 0]
-        between = _transform(self._maps[..., None] * reach[:, None], 2).transpose(1, 2)  # V_s^H P V_r of every s
-        half = torch.linalg.solve(inner, reach.mH)
-        self._inverse = self._inverse - sign * (reach @ half)
-        self._gram = self._gram - sign * (between @ torch.linalg.solve(inner[:, None], between.mH))
-        self.rows = sorted([*self.rows, row]) if sign > 0 else [other for other in self.rows if other != row]
+        self._solution = self._solution + (reach @ (inner @ left[..., None]))[..., 0]
+        between = _transform(self._maps[..., None] * reach[:, None]).transpose(1, 2)  # V_s^H P V_r of every row s
+        self._inverse = self._inverse - reach @ (inner @ reach.mH)
+        self._gram = self._gram - between @ (inner[:, None] @ between.mH)
+        self.rows = sorted([*self.rows, row])
+
+    def drop(self, row: int) -> None:
+        """Sample a row no more.
+
+        The others are added anew: to take one out of the inverse would multiply its rounding by the square of one over
+        the regularization.
+        """
+        others = [other for other in self.rows if other != row]
+        self._clear()
+        for other in others:
+            self.add(other)
 
     def add_best(self) -> int:
         """Add the row that leaves the least error, and return it."""
         errors = self.errors(1)
         errors[self.rows] = math.inf
-        self.change(best := int(errors.argmin()), 1)
+        self.add(best := int(errors.argmin()))
         return best
 
     def drop_least(self) -> int:
-        """Take the row away without which the error is the least, and return it."""
+        """Drop the row without which the error is the least, and return it."""
         errors = self.errors(-1)
-        self.change(least := self.rows[int(errors[self.rows].argmin())], -1)
+        self.drop(least := self.rows[int(errors[self.rows].argmin())])
         return least
 
     def choose(self, n_rows: int, n_exchanges: int) -> list[int]:
