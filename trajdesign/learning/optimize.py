@@ -255,17 +255,17 @@ def _require_memory(config: Config) -> None:
 
 def _require_possible(config: Config, patterns: list[Trajectory], ranks: Ranks) -> dict[str, Dataset[Tensor]]:
     """Return the images, if everything can be built: before the folder is touched."""
-    parameterization = plugins.build("parameterization", config.parameterization, patterns[-1])
-    is_moved = any(True for _ in parameterization.parameters())
+    learns = config.parameterization["kind"] != FIXED
     for pattern in patterns:
-        # what no step moves is never moved onto the limits
-        require = limits.require_start if is_moved else limits.require
+        # what is not learned is never moved onto the limits
+        require = limits.require_start if learns else limits.require
         require(pattern, limits.enforceable(config.limits.constraints), config.limits.options)
     data = datasets(config)
     require_memory(data["train"][0].shape)
     ranks.require_shares(min(config.training.batch_size, len(data["train"])))  # type: ignore[arg-type]
     constraints_of(config, config.scanner)
     Response(config.response)(patterns[-1])
+    plugins.build("parameterization", config.parameterization, patterns[-1])
     plugins.build("reconstructor", config.reconstructor)
     return data
 
