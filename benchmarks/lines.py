@@ -113,8 +113,8 @@ def read(path: Path, acquisition: Acquisition) -> Tensor:
     if path.suffix != ".npz":
         return torch.stack([*fastmri(acquisition, "test", test=[str(path)])])
     with np.load(path) as file:
-        found = torch.from_numpy(measured_images(file["kspace"]))[None].to(torch.complex64)
-    return found / coils.root_sum_of_squares(found).max()
+        found = torch.from_numpy(measured_images(file["kspace"]))[None]
+    return (found / torch.linalg.vector_norm(found, dim=1).max()).to(torch.complex64)
 
 
 class Scans:

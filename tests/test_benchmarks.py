@@ -369,7 +369,9 @@ def test_learned_lines_beside_hand_made_ones(tmp_path):
     np.save(tmp_path / "sub-1.npy", images)
     np.save(tmp_path / "sub-2.npy", images[::2])
     kspace = np.fft.fftshift(np.fft.fft2(phantoms(Acquisition(matrix=(32, 32)), 1, 3)[0].numpy()), axes=(1, 2))
-    np.savez(tmp_path / "measured.npz", kspace=kspace)
+    np.savez(tmp_path / "measured.npz", kspace=1e-9 * kspace)
+    measured = lines.read(tmp_path / "measured.npz", Acquisition(matrix=(32, 32)))
+    assert float(measured.abs().square().sum(1).max()) == pytest.approx(1, abs=1e-5)
     files = ["--train", f"{tmp_path}/sub-1.npy", "--test", f"{tmp_path}/sub-2.npy"]
     files += ["--measured", f"{tmp_path}/measured.npz", "--out", str(tmp_path)]
     rows = lines.main([*files, "--matrix", "32", "--shots", "8", "--coils", "4", "--steps", "5", "--seeds", "1"])
