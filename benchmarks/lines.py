@@ -53,8 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     options.add_argument("--coils", type=int, default=8)
     options.add_argument("--noise", type=float, default=0.005, help="as training.noise")
     options.add_argument("--every", type=int, default=1, help="so many slices one is validated on")
-    options.add_argument("--steps", type=int, default=300, help="of the straight-through gradients")
+    options.add_argument("--columns", type=int, default=16, help="as parameterization.n_columns")
+    options.add_argument("--steps", type=int, default=300, help="of the straight-through gradients; 0 leaves them out")
     options.add_argument("--seeds", type=int, default=2, help="of hand-made random lines")
+    options.add_argument("--name", default="lines", help="of the files of results")
     options.add_argument("--out", type=Path, default=RESULTS, help="folder for the JSON and Markdown files")
     settings = options.parse_args(arguments)
     facts, rows = machine(), list[Row]()
@@ -65,7 +67,6 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     }
     # the noise of a line is the mean over its samples
     noise = settings.noise * math.sqrt(settings.matrix / acquisition.n_samples)
-    train = torch.stack([*splits["train"]])
     every = {"val": settings.every, "test": 1}
     sets = {name: Scans(torch.stack([*splits[name]])[::gap], noise) for name, gap in every.items()}
     sets |= {path.stem: Scans(read(path, acquisition), 0.0, of_head=True) for path in settings.measured}
@@ -77,11 +78,13 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
             value = sets["val"].psnr(found)
             if value > best.get(name, (-math.inf,))[0]:
                 best[name] = (value, table_, found)
-        lines = Lines(cartesian(asked, Scanner()))
+        lines = Lines(cartesian(asked, Scanner()), n_columns=settings.columns)
         lines.choose(splits["train"], settings.noise)
-        learned = straight_through(train, noise, shots, settings.steps)
         patterns = [(name, table_, found) for name, (_, table_, found) in best.items()]
-        patterns += [("learned, greedy", {}, rows_of(lines())), ("learned, straight-through", {}, learned)]
+        patterns.append(("learned, greedy", {}, rows_of(lines())))
+        if settings.steps:
+            learned = straight_through(torch.stack([*splits["train"]]), noise, shots, settings.steps)
+            patterns.append(("learned, straight-through", {}, learned))
         for name, table_, found in patterns:
             said = ", ".join(f"{key} {value}" for key, value in table_.items() if key != "spacing")
             scores = {key: scans.psnr(found) for key, scans in sets.items()}
@@ -200,9 +203,9 @@ def save(rows: Sequence[Row], measured: Sequence[str], facts: Row, settings: arg
     result = {"machine": facts, "settings": {key: str(value) for key, value in vars(settings).items()}}
     settings.out.mkdir(parents=True, exist_ok=True)
     text = json.dumps({**result, "columns": columns, "rows": [*rows]}, indent=1)
-    (settings.out / "lines.json").write_text(text + "\n", encoding="utf-8", newline="\n")
+    (settings.out / f"{settings.name}.json").write_text(text + "\n", encoding="utf-8", newline="\n")
     shown = [{key: f"{value:.2f}" if isinstance(value, float) else value for key, value in row.items()} for row in rows]
-    (settings.out / "lines.md").write_text(table(columns, shown) + "\n", encoding="utf-8", newline="\n")
+    (settings.out / f"{settings.name}.md").write_text(table(columns, shown) + "\n", encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":
