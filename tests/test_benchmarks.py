@@ -16,6 +16,7 @@ from benchmarks import (
     foreign,
     girf,
     in_vivo,
+    lines,
     memory,
     peers,
     physics,
@@ -26,7 +27,13 @@ from benchmarks import (
     step,
     tables,
 )
+from trajdesign.acquisition import Acquisition
+from trajdesign.data.sources.phantom import phantom
+from trajdesign.encoding.operator import Encoding
+from trajdesign.reconstruction.reconstructors.cg_sense import CGSense
+from trajdesign.scanner import Scanner
 from trajdesign.studies import study, training
+from trajdesign.trajectories.inits.cartesian import cartesian
 
 OURS = ["ours", "ours, toeplitz", "ours, chain"]
 
@@ -321,3 +328,59 @@ def test_a_slice_is_reconstructed_by_the_runs_of_a_study(tmp_path):
 def test_the_page_of_results_has_the_table_of_the_brain():
     page = (common.RESULTS.parents[1] / "docs" / "results.md").read_text()
     assert (common.RESULTS / "in_vivo.md").read_text() in page
+
+
+def phantoms(acquisition, n, n_coils=4):
+    return torch.stack([*phantom(acquisition, "train", n_train=n, n_val=1, n_test=1, n_coils=n_coils)])
+
+
+def test_lines_are_compared_by_the_error_of_cg_sense():
+    acquisition = Acquisition(matrix=(48, 48), n_shots=16, n_samples=500)
+    trajectory = cartesian(acquisition, Scanner(), spacing="poisson")
+    images = phantoms(acquisition, 2)
+    scans = lines.Scans(images, 0.0)
+    rows = lines.rows_of(trajectory)
+    encoding = Encoding(trajectory)
+    found = CGSense()(encoding.normal(images), encoding.with_maps(scans.maps))
+    wanted = -10 * (found - scans.reference).square().mean((1, 2, 3)).log10()
+    assert scans.psnr(rows) == pytest.approx(float(wanted.mean()), abs=1e-2)
+
+
+def test_straight_through_gradients_keep_the_budget_and_find_the_centre():
+    images = phantoms(Acquisition(matrix=(16, 16)), 4)
+    rows = lines.straight_through(images, 0.0, 4, steps=40)
+    assert len(set(rows)) == 4
+    assert 8 in rows
+    scans = lines.Scans(images, 0.0)
+    assert scans.psnr(rows) > scans.psnr([0, 4, 8, 12])
+
+
+@pytest.mark.parametrize("part", [0.1, 0.25, 0.9])
+def test_probabilities_are_rescaled_to_the_budget(part):
+    given = torch.rand(40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = lines.rescaled(given, part)
+    assert float(found.mean()) == pytest.approx(part)
+    assert 0 <= float(found.min()) <= float(found.max()) <= 1
+    assert found.argsort().equal(given.argsort())
+
+
+def test_learned_lines_beside_hand_made_ones(tmp_path):
+    images = phantoms(Acquisition(matrix=(32, 32)), 9, 1).abs()[:, 0].numpy()
+    np.save(tmp_path / "sub-1.npy", images)
+    np.save(tmp_path / "sub-2.npy", images[::2])
+    kspace = np.fft.fftshift(np.fft.fft2(phantoms(Acquisition(matrix=(32, 32)), 1, 3)[0].numpy()), axes=(1, 2))
+    np.savez(tmp_path / "measured.npz", kspace=1e-9 * kspace)
+    measured = lines.read(tmp_path / "measured.npz", Acquisition(matrix=(32, 32)))
+    assert float(measured.abs().square().sum(1).max()) == pytest.approx(1, abs=1e-5)
+    files = ["--train", f"{tmp_path}/sub-1.npy", "--test", f"{tmp_path}/sub-2.npy"]
+    files += ["--measured", f"{tmp_path}/measured.npz", "--out", str(tmp_path)]
+    rows = lines.main([*files, "--matrix", "32", "--shots", "8", "--coils", "4", "--steps", "5", "--seeds", "1"])
+    hand_made = ["uniform", "equispaced", "random", "poisson"]
+    assert [row["pattern"] for row in rows] == [*hand_made, "learned, greedy", "learned, straight-through"]
+    for row in rows:
+        assert len(set(row["rows"])) == row["shots"] == 8
+        assert set(row["rows"]) <= set(range(32))
+        assert {"val", "test", "measured"} <= set(row)
+    assert rows[0]["rows"] == list(range(0, 32, 4))
+    assert json.loads((tmp_path / "lines.json").read_text())["rows"] == rows
+    assert (tmp_path / "lines.md").read_text().startswith("| lines | pattern |")

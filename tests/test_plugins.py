@@ -20,6 +20,7 @@ from trajdesign.interfaces import Constraint, Samples
 from trajdesign.physics import limits
 from trajdesign.scanner import Scanner
 from trajdesign.trajectories import foreign_files
+from trajdesign.trajectories.inits.cartesian import cartesian
 from trajdesign.trajectories.inits.spiral import spiral
 from trajdesign.trajectory import Trajectory, n_points
 
@@ -207,17 +208,21 @@ def test_an_init_that_cannot_be_played_says_why(name):
 
 # --- parameterizations ---
 
+# no gradient moves these
+UNMOVED = ["fixed", "lines"]
+MOVED = [name for name in plugins.names("parameterization") if name not in UNMOVED]
+
 
 @pytest.mark.parametrize("name", plugins.names("parameterization"))
 def test_a_parameterization_reproduces_its_initial_trajectory_exactly(name):
-    initial = tiny()
+    initial = cartesian(tiny().acquisition, Scanner()) if name == "lines" else tiny()
     trajectory = plugins.build("parameterization", {"kind": name}, initial)()
     assert torch.equal(trajectory.points, initial.points)
     assert torch.equal(trajectory.k_adc, initial.k_adc)
     assert (trajectory.acquisition, trajectory.scanner) == (initial.acquisition, initial.scanner)
 
 
-@pytest.mark.parametrize("name", [n for n in plugins.names("parameterization") if n != "fixed"])
+@pytest.mark.parametrize("name", MOVED)
 def test_a_parameterization_passes_gradients_and_learns(name):
     torch.manual_seed(0)
     initial = tiny()
@@ -253,7 +258,7 @@ def test_a_parameterization_passes_gradients_and_learns(name):
     assert loss().item() < 0.5 * start.item()
 
 
-@pytest.mark.parametrize("name", [n for n in plugins.names("parameterization") if n != "fixed"])
+@pytest.mark.parametrize("name", MOVED)
 def test_a_parameterization_can_be_stored(name):
     torch.manual_seed(0)
     model = plugins.build("parameterization", {"kind": name}, tiny())
@@ -266,8 +271,10 @@ def test_a_parameterization_can_be_stored(name):
     assert not torch.equal(model().points, tiny().points)
 
 
-def test_fixed_has_nothing_to_learn():
-    assert not list(plugins.build("parameterization", {"kind": "fixed"}, tiny()).parameters())
+@pytest.mark.parametrize("name", UNMOVED)
+def test_what_no_gradient_moves_has_no_parameters(name):
+    initial = cartesian(tiny().acquisition, Scanner())
+    assert not list(plugins.build("parameterization", {"kind": name}, initial).parameters())
 
 
 # --- constraints ---

@@ -156,6 +156,13 @@ class Parameterization(nn.Module, ABC):
     def forward(self) -> Trajectory:
         """Return the trajectory of the present parameters, differentiable in them."""
 
+    def choose(self, images: Dataset[Tensor], noise: float) -> None:
+        """Choose, in place, what no gradient finds, by the training images (coil, y, x); nothing by default.
+
+        Called once before the first step, with ``training.noise``. What follows from it is kept in buffers: on other
+        ranks, and where a run goes on, these are loaded instead.
+        """
+
     def refine(self, progress: float) -> None:
         """Change the resolution of what is learned, in place and on the same curve; nothing by default.
 

@@ -19,6 +19,7 @@ VARIANTS = {
     "projection from the second epoch, noise": ["limits.from_epoch=1", "training.noise=0.02"],
     "levels of resolution": ["parameterization.kind=samples", "parameterization.decimation=4", "limits.method=penalty"],
     "rigid shots": ["parameterization={kind='rigid', scale=true, shift=true}"],
+    "chosen lines": ["parameterization.kind=lines", "parameterization.n_images=2", "init.kind=cartesian"],
     "some spectra kept": ["training.normal=toeplitz", "training.spectra_bytes=150000"],
     "random layer": ["reconstructor.kind=faults.tiny:Dropout"],
     "response, golden start": [

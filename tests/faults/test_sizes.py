@@ -103,6 +103,8 @@ HUGE = {
     "reconstructor.kind=unrolled reconstructor.steps=1000000000": 2,
     "parameterization.kind=neural_ode parameterization.hidden=1000000000": 2,
     "parameterization.kind=neural_ode parameterization.n_code=1000000000": 2,
+    "init.kind=cartesian parameterization.kind=lines parameterization.n_images=1000000000": 2,
+    "init.kind=cartesian parameterization.kind=lines parameterization.n_columns=1000000000": 2,
     "init.kind=spiral init.turns=1e300": 2,
     "init.kind=epi init.lines=1000000000": 2,
     "init.kind=rosette init.petals=1000000000": 2,

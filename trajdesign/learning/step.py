@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from trajdesign import plugins
 from trajdesign.config.models import Config
@@ -22,7 +23,7 @@ from trajdesign.physics.perturbation import Perturbations
 from trajdesign.physics.projection import Projection
 from trajdesign.physics.response import Response
 from trajdesign.reconstruction import metrics
-from trajdesign.runtime import memory
+from trajdesign.runtime import memory, randomness
 from trajdesign.runtime.processes import Ranks
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory
@@ -38,15 +39,16 @@ class Joint:
         memory.keep()
         torch.manual_seed(config.seed)
         self.config, self.stage, self.ranks = config, stage, ranks
-        self.learns = stage == LEARNED
         self.n_learning = max(1, n_steps - round(config.training.settle * n_steps))
         self.network = plugins.build("reconstructor", config.reconstructor).to(ranks.device)
         if config.training.compile:
             # its layers, not its own forward: there it calls the physics, which is no graph of layers
             for layers in self.network.children():
                 layers.compile()
-        table = config.parameterization if self.learns else {"kind": FIXED}
+        table = config.parameterization if stage == LEARNED else {"kind": FIXED}
         self.parameterization = plugins.build("parameterization", table, initial)
+        #: Whether steps move the trajectory; what they leave alone is not projected either.
+        self.learns = any(True for _ in self.parameterization.parameters())
         self.response, self.field = Response(config.response), static_field(config)
         self.perturbations = Perturbations(config.perturbation) if config.perturbation else None
         scanner = config.scanner
@@ -75,6 +77,17 @@ class Joint:
     def parameters(self) -> list[Tensor]:
         """What is learned now."""
         return [*self.parameterization.parameters(), *self.network.parameters()]
+
+    def choose(self, images: Dataset[Tensor]) -> None:
+        """Let the parameterization look at the training images, before the first step; the first rank's choice counts.
+
+        What an item draws at random depends on the seed of the run alone.
+        """
+        with randomness.drawn_from(self.config.seed):
+            if self.ranks.is_first:
+                self.parameterization.choose(images, self.config.training.noise)
+        [chosen] = self.ranks.gather([self.parameterization.state_dict()] if self.ranks.is_first else [])
+        self.parameterization.load_state_dict(chosen)
 
     def step(
         self, coil_images: Tensor, numbers: Sequence[int] = (), *, constrained: bool, asked: bool = False

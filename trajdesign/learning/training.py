@@ -78,11 +78,14 @@ class Trainer:
         validate_at = {max(1, round(n_steps * (i + 1) / settings.validations)) for i in range(settings.validations)}
         end = min(step for step in validate_at if step >= part * n_steps)
         joint, done = Joint(config, initial, stage, n_steps, ranks), Done()
-        if begun is not None:
+        started = time.perf_counter()
+        if begun is None:
+            joint.choose(self.data["train"])
+        else:
             with checkpoint.fitting():
                 done = begun.done
                 joint.load_state(begun.joint, done.step)
-        started = time.perf_counter() - done.seconds
+            started -= done.seconds
         order = itertools.islice(_order(n_images, batch_size, config.seed), done.step, end)
         shares, ahead = itertools.tee(map(ranks.shard, order))
         epochs = (step // steps_an_epoch for step in itertools.count(done.step))

@@ -136,3 +136,59 @@ def test_as_many_random_lines_as_rows_are_the_full_matrix():
     acquisition = Acquisition(matrix=(32, 32), n_shots=32)
     full, drawn = (cartesian(acquisition, Scanner(), spacing=s).points for s in ("uniform", "random"))
     assert full.equal(drawn)
+
+
+def rows(n_shots, **options):
+    """Return the lines of a matrix of 128 rows as whole numbers (shot,), 1/FOV."""
+    found = cartesian(Acquisition(n_shots=n_shots), Scanner(), **options).points.numpy()[:, 0, 1] * 0.22
+    np.testing.assert_allclose(found, found.round(), atol=1e-9)
+    return found.round().astype(int)
+
+
+@pytest.mark.parametrize("n_shots", [1, 2, 16, 32, 127])
+@pytest.mark.parametrize("centre", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("spacing", ["equispaced", "random", "poisson"])
+def test_lines_about_a_full_centre_are_as_many_rows_as_asked_for(spacing, centre, n_shots):
+    found = rows(n_shots, spacing=spacing, centre=centre)
+    assert len(set(found)) == n_shots
+    assert set(found) <= set(range(-64, 64))
+    n_central = max(1, int(centre * n_shots))
+    assert set(np.arange(n_central) - n_central // 2) <= set(found)
+
+
+def test_equispaced_lines_leave_the_same_gaps_but_for_one():
+    found = rows(32, spacing="equispaced", centre=0.25)
+    central = set(range(-4, 4))
+    others = np.array(sorted(set(found) - central))
+    # 24 of the 120 rows around the centre, of which the rows -4 to 3 are left out
+    position = np.where(others > 3, others - 8, others) + 64
+    assert (np.diff(position) == 5).all()
+    assert position[0] == 2
+
+
+def test_poisson_lines_follow_their_seed():
+    assert (rows(16, spacing="poisson", seed=3) == rows(16, spacing="poisson", seed=3)).all()
+    assert (rows(16, spacing="poisson", seed=3) != rows(16, spacing="poisson", seed=4)).any()
+
+
+@pytest.mark.parametrize("power", [0.0, 1.0])
+def test_poisson_lines_are_those_of_darts_at_the_radius_that_was_found(power):
+    found = rows(20, spacing="poisson", power=power, centre=0.1, seed=1)
+    order = np.random.default_rng(1).permutation(np.setdiff1d(np.arange(-64, 64), [-1, 0]))
+
+    def thrown(scale):
+        kept = [-1, 0]
+        for row in order:
+            if all(abs(row - other) >= scale * (abs(row) / 64) ** power for other in kept):
+                kept.append(row)
+        return kept
+
+    scales = 64 * 0.98 ** np.arange(400)
+    first = next(scale for scale in scales if len(thrown(scale)) >= 20)
+    assert sorted(thrown(first)[:20]) == found.tolist()
+
+
+@pytest.mark.parametrize("centre", [-0.1, 1.1, math.nan])
+def test_a_centre_that_is_no_part_is_refused(centre):
+    with pytest.raises(ConfigError, match=r"centre is .*; it lies between 0 and 1"):
+        cartesian(Acquisition(), Scanner(), spacing="random", centre=centre)

@@ -13,13 +13,17 @@ from trajdesign.trajectories.design import Bounds, feasible, line, require_2d, r
 from trajdesign.trajectories.traversal import Fastest, curve_through
 from trajdesign.trajectory import Trajectory, n_points
 
+# From one radius of Poisson lines to the next that is tried.
+_SHRINK = 0.98
+
 
 def cartesian(
     acquisition: Acquisition,
     scanner: Scanner,
     *,
-    spacing: Literal["uniform", "variable", "random"] = "uniform",
+    spacing: Literal["uniform", "variable", "equispaced", "random", "poisson"] = "uniform",
     power: float = 0.5,
+    centre: float = 0.25,
     seed: int = 0,
     wave: float = 0.0,
     focus: float = 1.0,
@@ -35,12 +39,17 @@ def cartesian(
         ``"uniform"``: lines evenly from -k_max; every line of the matrix if there are as many shots.
         ``"variable"``: the density of lines falls as ``|k_y| ** -power``, but never exceeds one line in
         1/FOV: around the centre lies a fully sampled band.
-        ``"random"``: lines of the matrix, a quarter of them side by side at the centre, and the others drawn
-        without repetition with the probability ``|k_y| ** -power``.
+        The others are lines of the matrix, some of them side by side at the centre. Around these lie
+        ``"equispaced"``: every so many of the other lines, whatever the power.
+        ``"random"``: lines drawn without repetition with the probability ``|k_y| ** -power``.
+        ``"poisson"``: lines drawn at random, but none closer to an earlier one than a radius that grows as
+        ``|k_y| ** power``: the largest one with which as many fit as there are shots.
     power
-        How fast the density of variable and random lines falls, 0 to 4; 0 is uniform.
+        How fast the density of variable, random and Poisson lines falls, 0 to 4; 0 is uniform.
+    centre
+        Which part of equispaced, random and Poisson lines lies side by side at the centre, 0 to 1; one does at least.
     seed
-        Seed of the random lines.
+        Seed of the random and Poisson lines.
     wave
         Amplitude of the waves along y, in parts of k_max, 0 to 1. The lines are spread over what it leaves.
     focus
@@ -52,6 +61,7 @@ def cartesian(
     n_shots, matrix = acquisition.n_shots, acquisition.matrix[1]
     for option, value, most in (
         ("power", power, 4),
+        ("centre", centre, 1),
         ("seed", seed, math.inf),
         ("wave", wave, 1),
     ):
@@ -60,7 +70,7 @@ def cartesian(
     if not 1 <= focus <= 2:
         raise ConfigError(f"cartesian: focus is {focus:g}; it lies between 1 and 2.")
     along = line(acquisition, scanner)
-    middle = (1 - wave) * _rows(spacing, n_shots, matrix, power, seed) / acquisition.fov[1]
+    middle = (1 - wave) * _rows(spacing, n_shots, matrix, power, centre, seed) / acquisition.fov[1]
     amplitude = wave * acquisition.k_max[1]
     if wave and focus > 1:
         path = _focused_wave(amplitude, focus, acquisition, scanner)
@@ -105,19 +115,39 @@ def _most_periods(amplitude: float, along: np.ndarray, acquisition: Acquisition,
     return angular / (math.pi * rate)
 
 
-def _rows(spacing: str, n_shots: int, matrix: int, power: float, seed: int) -> np.ndarray:
+def _rows(spacing: str, n_shots: int, matrix: int, power: float, centre: float, seed: int) -> np.ndarray:
     """Return k_y of each line (shot,), rising, in 1/FOV."""
     number = np.arange(n_shots) - n_shots // 2
     if spacing == "uniform" or n_shots >= matrix or (spacing == "variable" and power == 0):
         return number * matrix / n_shots
     if spacing == "variable":
         return np.sign(number) * _falling(np.abs(number), n_shots / 2, matrix / 2, power)
-    n_central = max(1, n_shots // 4)
+    n_central = max(1, int(centre * n_shots))
     central = np.arange(n_central) - n_central // 2
     others = np.setdiff1d(np.arange(matrix) - matrix // 2, central)
-    density = np.abs(others) ** -float(power)
-    drawn = np.random.default_rng(seed).choice(others, n_shots - n_central, replace=False, p=density / density.sum())
+    n_others = n_shots - n_central
+    if spacing == "equispaced":
+        drawn = others[((np.arange(n_others) + 0.5) * len(others) / max(n_others, 1)).astype(int)]
+    elif spacing == "random":
+        density = np.abs(others) ** -float(power)
+        drawn = np.random.default_rng(seed).choice(others, n_others, replace=False, p=density / density.sum())
+    else:
+        drawn = _apart(np.random.default_rng(seed).permutation(others), central, n_others, power)
     return np.sort(np.concatenate([central, drawn])).astype(float)
+
+
+def _apart(order: np.ndarray, central: np.ndarray, n: int, power: float) -> np.ndarray:
+    """Return the first `n` rows in a given order that keep their radius, the largest with which so many do."""
+    edge = np.abs(order).max()
+    scale = float(edge)
+    while True:
+        kept = central
+        for row in order:
+            if np.abs(kept - row).min() >= scale * (abs(row) / edge) ** power:
+                kept = np.append(kept, row)
+        if len(kept) >= n + len(central):
+            return kept[len(central) :][:n]
+        scale *= _SHRINK
 
 
 def _falling(number: np.ndarray, n_half: float, edge: float, power: float) -> np.ndarray:
