@@ -6,7 +6,9 @@ the excitation, so that no single NUFFT computes what is sampled. But over a rea
 .. math:: \exp(-2 \pi i f(r) t - R(r) |t|) \approx \sum_l b_l(t) c_l(r)
 
 holds with few terms. The best :math:`b_l` are the singular vectors of the factor over the histogram of f and R (Fessler
-et al., IEEE TSP 2005, doi:10.1109/TSP.2005.853152), and :math:`c_l` its least-squares coefficients.
+et al., IEEE TSP 2005, doi:10.1109/TSP.2005.853152), and :math:`c_l` its least-squares coefficients. They are taken of its
+real and imaginary part together, from the mean frequency on: that is as good where frequencies lie as often on either
+side of it.
 """
 
 import math
@@ -32,7 +34,8 @@ class Segments:
     Parameters
     ----------
     basis
-        b (term, sample), complex128, orthonormal.
+        b (term, sample), complex128, orthonormal; real but for a factor of each sample that all share, which lets
+        `trajdesign.encoding.mixing` do with real transfer functions.
     times
         t of each sample (sample,), s, float64; 0 at the excitation, or at a spin echo.
     frequencies, rates
@@ -118,9 +121,11 @@ def segments(
     r = torch.linspace(*rates, _N_RATES if rates[1] > rates[0] else 1, dtype=torch.float64)
     often = torch.ones(n_bins, dtype=torch.float64) if histogram is None else histogram.to(torch.float64)
     often = often / often.sum() + _FLOOR / n_bins
-    factors = _factor(f[:, None], r, times, (times[0] + times[-1]) / 2)
-    weighted = (factors * often.sqrt()[:, None, None]).flatten(0, 1)
-    vectors = torch.linalg.svd(weighted, full_matrices=False).Vh
+    middle, mean = (times[0] + times[-1]) / 2, (often * f).sum()
+    factors = _factor(f[:, None], r, times, middle)
+    turn = _factor(mean, torch.zeros_like(mean), times, middle)
+    weighted = (factors * turn.conj() * often.sqrt()[:, None, None]).flatten(0, 1)
+    vectors = torch.linalg.svd(torch.cat([weighted.real, weighted.imag]), full_matrices=False).Vh * turn
     counts: Sequence[int] = range(1, len(vectors) + 1) if n_terms is None else [n_terms]
     for n in counts:
         basis = vectors[:n]
