@@ -1,7 +1,7 @@
 """Spectra on a grid twice as fine, which linear convolutions need, as plain FFTs of the size of the images.
 
-The even and the odd frequencies of an axis are two FFTs of its length, the *halves*, so that the images are never padded
-to the doubled grid; n axes have 2^n choices of them.
+The even and the odd frequencies of an axis are two FFTs of its length, the *halves*, so that the images are never
+padded to the doubled grid; n axes have 2^n choices of them.
 """
 
 import itertools
@@ -31,7 +31,7 @@ def fft_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def parts(images: Tensor, spectra: Sequence[Tensor] = ()) -> list[Part]:
-    """Return in which parts images (batch, ...) are taken, and their spectra of consecutive images, if these are known."""
+    """Return in which parts images (batch, ...) are taken, with their spectra, of consecutive images, where known."""
     at_once = n_at_once(images.device, math.prod(images.shape[1:]))
     found: list[Part] = []
     first = 0
@@ -89,9 +89,7 @@ def spread(images: Tensor, grid: tuple[int, ...], *, overwrite: bool = False) ->
     padding = [side for n, size in zip(grid[::-1], images.shape[:0:-1], strict=True) for side in (0, n - size)]
     if any(padding):
         images = torch.nn.functional.pad(images, padding)
-    elif not overwrite:
-        images = images.clone()
-    return _split(images, len(grid))
+    return _split(images if any(padding) or overwrite else images.clone(), len(grid))
 
 
 def _split(images: Tensor, n_dims: int) -> Iterator[Tensor]:

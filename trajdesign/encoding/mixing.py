@@ -1,14 +1,14 @@
 r"""A^H W A of objects in a static field: convolutions of a few terms, which mix.
 
-Where the factor of a field is :math:`\sum_l b_l(t) c_l(r)` (`trajdesign.encoding.static_field`), who knows the field gets
+Where the factor of a field is :math:`\sum_l b_l(t) c_l(r)` (`trajdesign.encoding.static_field`), who knows it gets
 
 .. math:: A^H W A x = \sum_l \bar c_l \sum_m p_{lm} * (c_m x)
 
 with the kernels p (`trajdesign.encoding.toeplitz`) of the weights :math:`w \bar b_l b_m`, and who does not
 :math:`\sum_m p_m * (c_m x)` with those of :math:`w b_m`.
 
-The b are real but for a factor that all share, so the products :math:`\bar b_l b_m` are real, and the same in either order:
-n terms have n (n + 1) / 2 kernels, whose transfer functions are real, and one NUFFT makes two of them.
+The b are real but for a factor that all share, so the products :math:`\bar b_l b_m` are real, and the same in either
+order: n terms have n (n + 1) / 2 kernels, whose transfer functions are real, and one NUFFT makes two of them.
 """
 
 import collections
@@ -25,6 +25,8 @@ from trajdesign.encoding.nufft import Kernel, kernel, nufft_adjoint, positions, 
 
 #: For each term that comes out the transfer functions of the terms that go in, by their numbers.
 _Rows = Sequence[Sequence[int]]
+#: Coils of an image.
+_Place = tuple[int, slice]
 
 
 def mixing_function(omega: Tensor, weights: Tensor, basis: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -123,17 +125,24 @@ class _Transfers(torch.autograd.Function):
 
 
 class _Mixing(torch.autograd.Function):
-    """Image -> spectra of its terms -> mixed -> image; keeps nothing but its inputs."""
+    """Image -> spectra of its terms -> mixed -> image.
+
+    Where images are constants on a CPU, as what is measured in training is, the spectra are kept for the way back.
+    """
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, transfer: Tensor, maps: Tensor) -> Tensor:
         ctx.save_for_backward(images, transfer, maps)
         result, rows = torch.empty_like(images), _rows(transfer, maps)
-        back = maps.conj().resolve_conj() if len(rows) > 1 else None
+        back = maps.conj().resolve_conj() if not transfer.is_complex() else None
+        wants_images, wants_transfer, _ = ctx.needs_input_grad
+        ctx.kept = {} if wants_transfer and not wants_images and images.device.type == "cpu" else None
 
-        def work(own: list[tuple[int, slice]]) -> None:
+        def work(own: list[_Place]) -> None:
             for place in own:
-                terms = _spread(images[place], _of(maps, place), transfer)
+                terms: Iterable[Tensor] = _spread(images[place], _of(maps, place), transfer)
+                if ctx.kept is not None:
+                    terms = ctx.kept[place[0], place[1].start] = list(terms)
                 result[place] = _collect(_mixed(terms, transfer, rows), _of(back, place), images[place].shape)
 
         share(work, _parts(images, maps), images.device)
@@ -144,16 +153,18 @@ class _Mixing(torch.autograd.Function):
         images, transfer, maps = ctx.saved_tensors
         wants_images, wants_transfer, _ = ctx.needs_input_grad
         by_images, rows = torch.empty_like(images) if wants_images else None, _rows(transfer, maps)
-        out_of = maps if len(rows) > 1 else None
+        out_of = maps if not transfer.is_complex() else None
         back, adjoint = maps.conj().resolve_conj(), transfer.conj().resolve_conj() if wants_images else transfer
-        columns = list(zip(*rows, strict=True))
+        columns, kept = list(zip(*rows, strict=True)), ctx.kept or {}
 
-        def work(own: list[tuple[int, slice]]) -> Tensor | None:
+        def work(own: list[_Place]) -> Tensor | None:
             products = torch.zeros_like(transfer) if wants_transfer else None
             for place in own:
                 halves = _spread(grad[place], _of(out_of, place), transfer)
                 if products is not None:
-                    terms = _spread(images[place], _of(maps, place), transfer)
+                    terms = kept.pop((place[0], place[1].start), None)
+                    if terms is None:
+                        terms = _spread(images[place], _of(maps, place), transfer)
                     halves = _correlate(halves, terms, products, rows)
                 if by_images is not None:
                     mixed = _mixed(halves, adjoint, columns)
@@ -186,20 +197,20 @@ def _grid(transfer: Tensor) -> tuple[int, ...]:
     return tuple(transfer.shape[2:] if transfer.is_complex() else transfer.shape[2:-1])
 
 
-def _parts(images: Tensor, maps: Tensor) -> list[tuple[int, slice]]:
+def _parts(images: Tensor, maps: Tensor) -> list[_Place]:
     """Return which coils of which images are taken at once."""
     n_images, n_coils = images.shape[:2]
     at_once = n_at_once(images.device, math.prod(maps.shape[1:]))
     return [(i, slice(start, start + at_once)) for i in range(n_images) for start in range(0, n_coils, at_once)]
 
 
-def _of(maps: Tensor | None, place: tuple[int, slice]) -> Tensor | None:
+def _of(maps: Tensor | None, place: _Place) -> Tensor | None:
     """Return the maps (term, ...) of an image."""
     return None if maps is None else maps[place[0] if len(maps) > 1 else 0]
 
 
 def _spread(images: Tensor, maps: Tensor | None, transfer: Tensor) -> Iterator[Tensor]:
-    """Yield the halves (coil, term, ...) of images (coil, ...) times maps (term, ...); without maps they are one term."""
+    """Yield the halves (coil, term, ...) of images (coil, ...) times maps (term, ...); without maps of one term."""
     terms = images[:, None] if maps is None else images[:, None] * maps
     halves = spread(terms.flatten(0, 1), _grid(transfer), overwrite=maps is not None)
     return (half.unflatten(0, terms.shape[:2]) for half in halves)
@@ -218,7 +229,7 @@ def _collect(halves: Iterator[Tensor], maps: Tensor | None, shape: tuple[int, ..
     return total
 
 
-def _mixed(halves: Iterator[Tensor], transfer: Tensor, rows: _Rows) -> Iterator[Tensor]:
+def _mixed(halves: Iterable[Tensor], transfer: Tensor, rows: _Rows) -> Iterator[Tensor]:
     """Yield sums (coil, out, ...) over the terms of half spectra (coil, in, ...) times their transfer functions."""
     for half, functions in zip(halves, transfer.unbind(1), strict=True):
         result = half.new_empty((len(half), len(rows), *half.shape[2:]))
@@ -230,9 +241,7 @@ def _mixed(halves: Iterator[Tensor], transfer: Tensor, rows: _Rows) -> Iterator[
         yield result
 
 
-def _correlate(
-    halves: Iterator[Tensor], others: Iterable[Tensor], products: Tensor, rows: _Rows
-) -> Iterator[Tensor]:
+def _correlate(halves: Iterator[Tensor], others: Iterable[Tensor], products: Tensor, rows: _Rows) -> Iterator[Tensor]:
     """Add to `products`, as transfer functions, those of two spectra, summed over the coils; yield the first."""
     for half, other, product in zip(halves, others, products.unbind(1), strict=True):
         if products.is_complex():

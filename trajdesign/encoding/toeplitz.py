@@ -24,6 +24,7 @@ from torch import Tensor
 from trajdesign.encoding.halves import Part, collect, fft_shape, inside, parts, places, share, spread
 from trajdesign.encoding.nufft import Kernel, kernel, positions, require_finite
 
+
 def transfer_function(omega: Tensor, weights: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Return the transfer function of the normal operator of a trajectory, differentiable in omega and weights.
 
