@@ -23,7 +23,7 @@ import torch
 
 from benchmarks import peers
 from benchmarks.common import Row, Size, alternate, build, machine, parse, parser, save, timing
-from trajdesign.encoding.toeplitz import fft_shape
+from trajdesign.encoding.halves import fft_shape
 
 COLUMNS = {
     "what": "what",

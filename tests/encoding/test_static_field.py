@@ -115,7 +115,7 @@ def test_histogram_makes_few_terms_best_for_what_occurs():
     wanted = factor(f, torch.zeros_like(f), t)
     errors = []
     for often in (None, torch.histc(f, 201, -100, 100)):
-        terms = segments(t, (-100, 100), n_terms=3, histogram=often)
+        terms = segments(t, (-100, 100), n_terms=4, histogram=often)
         errors.append(distance(torch.einsum("blp,ls->bsp", terms.maps(f).flatten(2), terms.basis), wanted))
     assert errors[1] < 0.5 * errors[0]
 

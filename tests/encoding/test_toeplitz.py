@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from trajdesign.encoding import spectrum_cache, toeplitz
+from trajdesign.encoding import halves, spectrum_cache, toeplitz
 from trajdesign.errors import DivergedError
 
 # odd sizes, a prime that no FFT likes (it is padded), three dimensions
@@ -64,7 +64,7 @@ def test_each_gradient_alone_is_the_same(wanted):
 def test_images_taken_in_parts_are_the_same(monkeypatch):
     given = problem((9, 6), n_images=7)
     whole = results(ours, *given)
-    monkeypatch.setitem(toeplitz._PIXELS_AT_ONCE, "cpu", 2 * 54)
+    monkeypatch.setitem(halves.PIXELS_AT_ONCE, "cpu", 2 * 54)
     for a, b in zip(results(ours, *given), whole, strict=True):
         torch.testing.assert_close(a, b)
 
@@ -96,7 +96,7 @@ def test_the_transfer_function_is_real_and_of_a_fast_size():
     _, omega, weights, _ = problem((23, 5))
     transfer = toeplitz.transfer_function(omega, weights, (23, 5))
     assert transfer.dtype == torch.float64
-    assert transfer.shape == (4, *toeplitz.fft_shape((23, 5))) == (4, 24, 5)
+    assert transfer.shape == (4, *halves.fft_shape((23, 5))) == (4, 24, 5)
 
 
 def test_points_that_are_not_finite_are_refused():

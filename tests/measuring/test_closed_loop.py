@@ -89,6 +89,17 @@ def test_without_noise_the_image_is_that_of_the_scan(learned, tmp_path, name, ne
     assert found.facts["n_averages"] == (4 if name == "ute_2d" else 2)  # there of half pulses
 
 
+def test_fewer_lines_of_calibration_than_of_the_matrix_are_exact_too(tmp_path):
+    n, run = 32, tmp_path / "run"
+    settings = [*SETTINGS, *NETWORKS["unrolled"], f"acquisition.matrix=[{n},{n}]"]
+    optimize(load_config(None, settings), run, device="cpu", baseline=False)
+    seq = exported(run, "gre_2d", tmp_path / "x.seq", n_slices=1, n_averages=1)
+    virtual_scan.scan(seq, run=run, n_coils=N_COILS, out=tmp_path / "scan")
+    found = reconstruct(tmp_path / "scan" / "raw.h5", run=run, seq=seq, out=tmp_path / "out")
+    assert found.facts["coil_maps"]["lines"] == N < n
+    assert nrmse(found.images["network"][0, 0], np.load(tmp_path / "scan" / "image.npy")) < 1e-6
+
+
 def test_the_signature_tells_whether_the_file_is_an_export_of_the_run(learned, tmp_path):
     run, out = tmp_path / "run", {"out": tmp_path / "out", "overwrite": True}
     shutil.copytree(learned("unet"), run, ignore=shutil.ignore_patterns("exports.json"))

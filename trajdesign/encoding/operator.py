@@ -11,9 +11,10 @@ from torch import Tensor
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.encoding.density import density_compensation
+from trajdesign.encoding.mixing import blurring_function, mix, mixing_function
 from trajdesign.encoding.nufft import nufft, nufft_adjoint
 from trajdesign.encoding.static_field import Segments
-from trajdesign.encoding.toeplitz import convolve, mix, mixing_function, transfer_function
+from trajdesign.encoding.toeplitz import convolve, transfer_function
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.trajectory import Trajectory
 
@@ -106,24 +107,23 @@ class Encoding:
 
     @cached_property
     def mixing(self) -> Tensor:
-        """What `normal` needs of each pair of terms of a field: see `trajdesign.encoding.toeplitz.mixing_function`."""
-        return self._mixing(self.basis.conj())
+        """What `normal` needs of the terms of a field: see `trajdesign.encoding.mixing.mixing_function`."""
+        return mixing_function(*self._terms())
 
     @cached_property
     def blurring(self) -> Tensor:
         """The same for `measured` where the field is not known."""
-        return self._mixing(torch.ones_like(self.basis[:1]))
+        return blurring_function(*self._terms())
 
-    def _mixing(self, back: Tensor) -> Tensor:
-        products = (back[:, None] * self.basis)[:, :, None] * self.weights
-        return mixing_function(self.omega.flatten(0, 1), products.flatten(2), self.acquisition.image_shape)
+    def _terms(self) -> tuple[Tensor, Tensor, Tensor, tuple[int, ...]]:
+        basis = self.basis.repeat(1, len(self.omega))
+        return self.omega.flatten(0, 1), self.weights.flatten(), basis, self.acquisition.image_shape
 
     def with_maps(self, coil_maps: Tensor) -> "Encoding":
         """Return the encoding with other coil maps, for networks that apply `normal` often."""
         if self.normal_by != "chain":
-            _ = (
-                self.transfer if self.field is None else self.mixing
-            )  # made once, outside whatever part of a network is computed twice
+            # made once, outside whatever part of a network is computed twice
+            _ = self.transfer if self.field is None else self.mixing
         other = copy.copy(self)
         other.coil_maps = coil_maps
         return other
@@ -175,8 +175,7 @@ class Encoding:
         if self._method(coil_images.shape[0] * coil_images.shape[1]) == "chain":
             return self.adjoint(self.weights * self.forward(image))
         if self.field is not None:
-            mixed = mix(self._turned(coil_images).flatten(0, 1), self.mixing)
-            return self._combined(self._turned_back(mixed.unflatten(0, coil_images.shape[:2])))
+            return self._combined(mix(coil_images, self.mixing, self.field))
         flat = convolve(coil_images.flatten(0, 1), self.transfer, spectra)
         return self._combined(flat.view(coil_images.shape))
 
@@ -192,7 +191,7 @@ class Encoding:
             return there.normal(coil_images)
         if self._method(coil_images.shape[0] * coil_images.shape[1]) == "chain":
             return self.coil_images(self.weights * there.forward(coil_images))
-        return mix(there._turned(coil_images).flatten(0, 1), self.blurring).view(coil_images.shape)
+        return mix(coil_images, self.blurring, field.to(coil_images))
 
     def known(self, field: Tensor | None) -> "Encoding":
         """Return the encoding as who reconstructs knows it: in the field, or as if there were none."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trajdesign.encoding.toeplitz import fft_shape, spectrum
+from trajdesign.encoding.halves import fft_shape
+from trajdesign.encoding.toeplitz import spectrum
 
 
 @dataclass

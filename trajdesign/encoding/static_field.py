@@ -6,7 +6,9 @@ the excitation, so that no single NUFFT computes what is sampled. But over a rea
 .. math:: \exp(-2 \pi i f(r) t - R(r) |t|) \approx \sum_l b_l(t) c_l(r)
 
 holds with few terms. The best :math:`b_l` are the singular vectors of the factor over the histogram of f and R (Fessler
-et al., IEEE TSP 2005, doi:10.1109/TSP.2005.853152), and :math:`c_l` its least-squares coefficients.
+et al., IEEE TSP 2005, doi:10.1109/TSP.2005.853152), and :math:`c_l` its least-squares coefficients. Here they are the
+best of real vectors, once the factor is turned back by the mean frequency or that in the middle. Where frequencies lie
+as often on either side, these are as good as complex ones, and make less work: see `trajdesign.encoding.mixing`.
 """
 
 import math
@@ -32,7 +34,7 @@ class Segments:
     Parameters
     ----------
     basis
-        b (term, sample), complex128, orthonormal.
+        b (term, sample), complex128, orthonormal; real but for a factor of each sample that all share.
     times
         t of each sample (sample,), s, float64; 0 at the excitation, or at a spin echo.
     frequencies, rates
@@ -118,17 +120,28 @@ def segments(
     r = torch.linspace(*rates, _N_RATES if rates[1] > rates[0] else 1, dtype=torch.float64)
     often = torch.ones(n_bins, dtype=torch.float64) if histogram is None else histogram.to(torch.float64)
     often = often / often.sum() + _FLOOR / n_bins
-    factors = _factor(f[:, None], r, times, (times[0] + times[-1]) / 2)
+    middle = (times[0] + times[-1]) / 2
+    factors = _factor(f[:, None], r, times, middle)
     weighted = (factors * often.sqrt()[:, None, None]).flatten(0, 1)
-    vectors = torch.linalg.svd(weighted, full_matrices=False).Vh
-    counts: Sequence[int] = range(1, len(vectors) + 1) if n_terms is None else [n_terms]
+    turns = [_factor(start, torch.zeros(()), times, middle) for start in ((often * f).sum(), f[[0, -1]].mean())]
+    vectors = [_real_vectors(weighted * turn.conj()) * turn for turn in turns]
+    counts: Sequence[int] = range(1, vectors[0].shape[0] + 1) if n_terms is None else [n_terms]
     for n in counts:
-        basis = vectors[:n]
-        left = factors.flatten(0, 1) - (factors.flatten(0, 1) @ basis.conj().T) @ basis
-        error = float(left.abs().max())
+        basis = min((some[:n] for some in vectors), key=lambda some: float(_left(weighted, some).norm()))
+        error = float(_left(factors.flatten(0, 1), basis).abs().max())
         if n_terms is not None or error <= tolerance:
             return Segments(basis, times, frequencies, rates, error)
-    raise ConfigError(f"{len(vectors)} terms leave an error of {error:.2g}, more than {tolerance:.2g}.")
+    raise ConfigError(f"{n} terms leave an error of {error:.2g}, more than {tolerance:.2g}.")
+
+
+def _real_vectors(rows: Tensor) -> Tensor:
+    """Return the singular vectors (vector, sample) of rows (row, sample), complex, among those that are real."""
+    return torch.linalg.svd(torch.cat([rows.real, rows.imag]), full_matrices=False).Vh
+
+
+def _left(rows: Tensor, basis: Tensor) -> Tensor:
+    """Return what an orthonormal basis (vector, sample) leaves of rows (row, sample)."""
+    return rows - (rows @ basis.conj().T) @ basis
 
 
 def _factor(f: Tensor, r: Tensor, times: Tensor, middle: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Coil images of low resolution from a calibration scan: of events of the same Pulseq file, or of a file of its own."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +35,8 @@ from trajdesign.reconstruction.sense import conjugate_gradients
 MOST_LINES, FEWEST_LINES = 24, 8
 #: Of the fit to samples that may lie anywhere.
 _ITERATIONS = 20
+# How far from the grid, 1 / field of view, lines still are on it; the smallest singular value that is inverted.
+_ON_GRID, _SMALLEST = 1e-4, 1e-6
 # How far from a point of the grid a sample counts as that point's, 1 / field of view; a field of view is another one,
 # as a part of it; slices lie elsewhere, m.
 _NEAR, _SAME_FOV, _SAME_PLACE = 0.55, 1e-3, 1e-4
@@ -99,8 +102,12 @@ class Calibration:
         encodings: dict[bytes, Encoding] = {}
         images = []
         for samples, k in zip(kspace, self.k, strict=True):
+            data, central = samples[None].to(torch.complex128), _fitted_lines(k, acquisition, n_lines)
+            if central is not None:
+                images.append(_image(torch.einsum("nl,ms,bcls->bcnm", *central, data)))
+                continue
             encoding = encodings.setdefault(k.numpy().tobytes(), encoding_at(k, acquisition, torch.float64))
-            images.append(_fitted(samples[None].to(torch.complex128), encoding, n_lines))
+            images.append(_fitted(data, encoding, n_lines))
         return torch.cat(images)
 
 
@@ -318,7 +325,34 @@ def _fitted(kspace: Tensor, encoding: Encoding, n_lines: int) -> Tensor:
     images = conjugate_gradients(encoding.normal, right, _ITERATIONS)
     centre = calibration_scan(images, 0.0, [])
     rows, columns = (slice(max(0, n // 2 - n_lines // 2), n // 2 + (n_lines + 1) // 2) for n in centre.shape[2:])
-    shifted = torch.fft.ifftshift(centre[..., rows, columns], dim=(-2, -1))
+    return _image(centre[..., rows, columns])
+
+
+def _fitted_lines(k: Tensor, acquisition: Acquisition, n_lines: int) -> tuple[Tensor, Tensor] | None:
+    """Return what fits lines along x and samples in them, (y, line) and (x, sample), to the centre of k-space.
+
+    None if k (line, sample, 2) is no product of both, or lacks a point of the grid. At the edge of a truncated k-space
+    pixels that differ look almost alike, and conjugate gradients tell them apart too late; where all points of the
+    grid were sampled, the whole inverse tells, and no point is noisier than its sample.
+    """
+    cycles = k * torch.tensor(acquisition.fov, dtype=torch.float64)
+    x, y = cycles[0, :, 0], cycles[:, 0, 1]
+    if max(float((cycles[..., 0] - x).abs().max()), float((cycles[..., 1] - y[:, None]).abs().max())) > _ON_GRID:
+        return None
+    found = []
+    for own, n in zip((y, x), acquisition.image_shape, strict=True):
+        size = min(n, n_lines)
+        grid, pixels = (torch.arange(m, dtype=torch.float64) - m // 2 for m in (size, n))
+        if float((own[:, None] - grid).abs().min(dim=0).values.max()) > _ON_GRID:
+            return None
+        sampled, wanted = (torch.exp(-2j * math.pi / n * at[:, None] * pixels) for at in (own, grid))
+        found.append(wanted @ torch.linalg.pinv(sampled, rtol=_SMALLEST) / math.sqrt(n))
+    return found[0], found[1]
+
+
+def _image(centre: Tensor) -> Tensor:
+    """Return the image (..., y, x) of the centre of k-space."""
+    shifted = torch.fft.ifftshift(centre, dim=(-2, -1))
     return torch.fft.fftshift(torch.fft.ifft2(shifted, norm="ortho"), dim=(-2, -1)).to(torch.complex64)
 
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from trajdesign.errors import ConfigError
 from trajdesign.interfaces import Parameterization
 from trajdesign.physics import limits
-from trajdesign.tolerances import DWELL_ROUNDING, PROJECTION_MARGIN
 from trajdesign.trajectory import Trajectory
+from trajdesign.units import DWELL_ROUNDING, PROJECTION_MARGIN
 
 
 class Rigid(Parameterization):

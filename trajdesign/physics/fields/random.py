@@ -55,8 +55,8 @@ class Random(FieldModel):
         """See `FieldModel.draw`."""
         random = np.random.default_rng(seed)
         axes = [(np.arange(n) - n // 2) / n for n in self.acquisition.image_shape]
-        y, x = np.meshgrid(*axes, indexing="ij")
-        smooth = np.zeros_like(x)
+        y, x = np.meshgrid(*axes, indexing="ij", sparse=True)
+        smooth = np.zeros(self.acquisition.image_shape)
         for i, j in itertools.product(range(_MOST_WAVES + 1), repeat=2):
             if 0 < i + j <= _MOST_WAVES:
                 wave = np.cos(math.pi * i * (y + 0.5)) * np.cos(math.pi * j * (x + 0.5))

@@ -1,0 +1,155 @@
+"""Spectra on a grid twice as fine, which linear convolutions need, as plain FFTs of the size of the images.
+
+The even and the odd frequencies of an axis are two FFTs of its length, the *halves*, so that the images are never
+padded to the doubled grid; n axes have 2^n choices of them.
+"""
+
+import itertools
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import TypeVar
+
+import scipy.fft
+import torch
+from torch import Tensor
+
+#: Pixels that go through the FFTs at once: on a processor what fits into its cache, on a GPU what keeps it busy.
+PIXELS_AT_ONCE = {"cpu": 2**17, "cuda": 2**23}
+
+T = TypeVar("T")
+P = TypeVar("P")
+#: Which of the images, and the halves of their spectrum where it is known.
+Part = tuple[slice, list[Tensor] | None]
+
+
+def fft_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the sizes, at least those of the images, at which FFTs are fast."""
+    return tuple(scipy.fft.next_fast_len(n) for n in shape)
+
+
+def parts(images: Tensor, spectra: Sequence[Tensor] = ()) -> list[Part]:
+    """Return in which parts images (batch, ...) are taken, with their spectra, of consecutive images, where known."""
+    at_once = n_at_once(images.device, math.prod(images.shape[1:]))
+    found: list[Part] = []
+    first = 0
+    known: Sequence[Tensor | None] = spectra or [None]
+    for spectrum in known:
+        last = len(images) if spectrum is None else first + spectrum.shape[1]
+        for start in range(first, last, at_once):
+            stop = min(start + at_once, last)
+            halves = None if spectrum is None else list(spectrum[:, start - first : stop - first])
+            found.append((slice(start, stop), halves))
+        first = last
+    return found
+
+
+def n_at_once(device: torch.device, n_pixels: int) -> int:
+    """Return how many images of so many pixels go through the FFTs at once."""
+    return max(1, PIXELS_AT_ONCE.get(device.type, 2**23) // n_pixels)
+
+
+def share(work: Callable[[list[P]], T], parts: list[P], device: torch.device) -> list[T]:
+    """Call `work` on some of the parts; on a CPU several threads share them.
+
+    That is faster than to share every operation, and each thread's images stay in its cache.
+    """
+    n_threads = min(len(parts), torch.get_num_threads() if device.type == "cpu" else 1)
+    if n_threads == 1:
+        return [work(parts)]
+    return list(_threads(n_threads).map(torch.no_grad()(work), [parts[i::n_threads] for i in range(n_threads)]))
+
+
+@lru_cache(maxsize=4)
+def _threads(n: int) -> ThreadPoolExecutor:
+    """Return threads in each of which torch uses no other ones."""
+    before = torch.get_num_threads()
+    ready = threading.Barrier(n + 1)
+
+    def begin() -> None:
+        torch.set_num_threads(1)
+        torch.get_num_threads()  # settles it for this thread: otherwise its first operation would ask again
+        ready.wait()
+
+    pool = ThreadPoolExecutor(n, "toeplitz", begin)
+    for _ in range(n):
+        pool.submit(int)
+    ready.wait()
+    torch.set_num_threads(before)
+    return pool
+
+
+def spread(images: Tensor, grid: tuple[int, ...], *, overwrite: bool = False) -> Iterator[Tensor]:
+    """Yield the halves of the spectrum of images (batch, ...) on a grid twice as fine as `grid`, in order.
+
+    With `overwrite` the images may be lost.
+    """
+    padding = [side for n, size in zip(grid[::-1], images.shape[:0:-1], strict=True) for side in (0, n - size)]
+    if any(padding):
+        images = torch.nn.functional.pad(images, padding)
+    return _split(images if any(padding) or overwrite else images.clone(), 1)
+
+
+def _split(images: Tensor, axis: int) -> Iterator[Tensor]:
+    """Do `spread` from an axis of the images on, so that most FFTs are along the last; the images are overwritten."""
+    if axis == images.ndim:
+        yield images
+        return
+    odd = images * _modulation(images, axis)
+    for half in (images, odd):
+        yield from _split(_fft(half, axis), axis + 1)
+
+
+def collect(halves: Iterator[Tensor], shape: tuple[int, ...]) -> Tensor:
+    """Undo `spread`, but for a factor: return images (batch, ...) from all halves, which are overwritten."""
+    whole = _add(halves, 1, len(shape))
+    return whole[tuple(slice(n) for n in shape)]
+
+
+def _add(halves: Iterator[Tensor], axis: int, n_axes: int) -> Tensor:
+    """Undo `_split`, but for a factor."""
+    if axis == n_axes:
+        return next(halves)
+    even, odd = (_fft(_add(halves, axis + 1, n_axes), axis, inverse=True) for _ in range(2))
+    return even.addcmul_(odd, _modulation(odd, axis).conj())
+
+
+def _modulation(images: Tensor, axis: int) -> Tensor:
+    """exp(-i pi j / n) along an axis of n pixels: it moves the odd frequencies of 2 n to the n even ones."""
+    return _factor(images.shape[axis], images.dtype, images.device).view(-1, *[1] * (images.ndim - 1 - axis))
+
+
+@lru_cache(maxsize=16)
+def _factor(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    angle = torch.arange(n, dtype=torch.float64) * (-math.pi / n)
+    return torch.polar(torch.ones_like(angle), angle).to(device, dtype)
+
+
+def _fft(images: Tensor, axis: int, *, inverse: bool = False) -> Tensor:
+    """FFT along one axis; the images may be overwritten."""
+    if images.device.type == "cpu" and axis < images.ndim - 1:
+        # in place, and faster than torch's across the rows of an image, but slower along them
+        transform = scipy.fft.ifft if inverse else scipy.fft.fft
+        return torch.from_numpy(transform(images.numpy(), None, axis, None, True))
+    return torch.fft.ifft(images, dim=axis) if inverse else torch.fft.fft(images, dim=axis)
+
+
+def places(n_dims: int) -> Iterator[tuple[tuple[slice, ...], float]]:
+    """Yield where the frequencies of each choice of halves lie in a doubled spectrum, and their scale.
+
+    The sign moves the origin of the kernel from the centre of the grid to its corner.
+    """
+    for odd in itertools.product((0, 1), repeat=n_dims):
+        yield tuple(slice(first, None, 2) for first in odd), (-1) ** sum(odd) / 2**n_dims
+
+
+@lru_cache(maxsize=8)
+def inside(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """1 where a distance of the doubled grid occurs between two pixels, else 0."""
+    mask = torch.ones((), dtype=dtype, device=device)
+    for n, length in zip(shape, fft_shape(shape), strict=True):
+        distance = torch.arange(2 * length, device=device) - length
+        mask = mask[..., None] * (distance.abs() < n)
+    return mask
