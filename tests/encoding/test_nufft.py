@@ -332,7 +332,7 @@ def test_large_plans_are_exact_at_random_points(shape, dtype):
     omega = (torch.rand(2000, len(shape), generator=generator, dtype=torch.float64) * 2 - 1) * math.pi
     image = torch.randn(1, *shape, generator=generator, dtype=torch.complex128)
     values = torch.randn(1, 2000, generator=generator, dtype=torch.complex128)
-    bound = 6e-5 if dtype == torch.complex64 else 2e-13
+    bound = 1e-4 if dtype == torch.complex64 else 2e-13
     found = nufft(image.to(dtype), omega)[:, :20]
     assert relative(found, exact(image, omega[:20])) <= bound
     # the adjoint at some pixels: those sums, pixel by pixel
