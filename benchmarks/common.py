@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 import trajdesign as td
-from trajdesign import plugins
+from trajdesign.config import plugins
 from trajdesign.encoding.density import density_compensation
 from trajdesign.encoding.operator import angular
 from trajdesign.reconstruction.coils import root_sum_of_squares

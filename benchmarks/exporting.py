@@ -12,7 +12,7 @@ from typing import Any
 
 import trajdesign as td
 from benchmarks.common import Row, Size, alternate, machine, parse, parser, save, say, timing
-from trajdesign import plugins
+from trajdesign.config import plugins
 
 COLUMNS = {
     "pattern": "pattern",

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import trajdesign as td
 from benchmarks.common import Row, Size, alternate, machine, parse, parser, save, timing
-from trajdesign import plugins
+from trajdesign.config import plugins
 from trajdesign.encoding.operator import angular
 from trajdesign.learning.step import Joint
 from trajdesign.physics.field import StaticField

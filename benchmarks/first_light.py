@@ -22,8 +22,8 @@ import torch
 import trajdesign as td
 from benchmarks import common, memory, physics, step
 from benchmarks.common import Row, Size, difference, machine, parse, parser, say, synchronize, timing
-from trajdesign import plugins
 from trajdesign.cli import doctor
+from trajdesign.config import plugins
 from trajdesign.encoding import nufft
 from trajdesign.encoding.operator import angular
 from trajdesign.learning.run_folder import RunFolder

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import interpolate
 
 import trajdesign as td
-from trajdesign import plugins
+from trajdesign.config import plugins
 from trajdesign.errors import InputError
 
 #: Pixels of the objects along an axis; k of a simulated curve is integrated in steps, s.

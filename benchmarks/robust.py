@@ -20,7 +20,7 @@ from torch import Tensor
 
 import trajdesign as td
 from benchmarks.common import RESULTS, Row, machine, say, table, version
-from trajdesign import plugins
+from trajdesign.config import plugins
 from trajdesign.learning.evaluation import evaluate
 from trajdesign.learning.trained import TrainedRun
 from trajdesign.physics.perturbation import Perturbations

@@ -15,7 +15,7 @@ from torch import Tensor
 import trajdesign as td
 from benchmarks.common import Row, Size, alternate, machine, parse, parser, save, say, timing
 from benchmarks.peers import TorchKbNufftCoils
-from trajdesign import plugins
+from trajdesign.config import plugins
 from trajdesign.learning.step import Joint
 from trajdesign.reconstruction import metrics
 from trajdesign.reconstruction.coils import root_sum_of_squares

@@ -9,8 +9,9 @@ from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 
 import trajdesign
-from trajdesign import errors, plugins
+from trajdesign import errors
 from trajdesign.cli import app
+from trajdesign.config import plugins
 
 project = "trajdesign"
 author = "The trajdesign developers"

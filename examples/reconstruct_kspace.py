@@ -15,11 +15,11 @@ import torch
 
 from trajdesign.data.sources.fastmri import fastmri
 from trajdesign.errors import TrajdesignError
+from trajdesign.learning import compare
 from trajdesign.learning.evaluation import reconstruct
 from trajdesign.learning.trained import TrainedRun
 from trajdesign.reconstruction import metrics
 from trajdesign.reporting import plots
-from trajdesign.studies import compare
 
 
 @torch.no_grad()

@@ -17,9 +17,8 @@ import torch
 from PIL import Image, ImageSequence
 
 import trajdesign as td
-from trajdesign import plugins
 from trajdesign.cli import app
-from trajdesign.config import toml
+from trajdesign.config import plugins, toml
 from trajdesign.config.models import from_tables
 from trajdesign.config.toml import parse_options
 from trajdesign.learning.optimize import optimize

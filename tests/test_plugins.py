@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import trajdesign
-from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
+from trajdesign.config import plugins
 from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import ConfigError, InputError, LimitError
 from trajdesign.exporting.proof import export
@@ -137,7 +137,8 @@ def mypy(file, lines):
 
 
 def test_mypy_holds_every_plugin_against_its_kind(tmp_path):
-    lines = ["from trajdesign import interfaces, plugins\nfrom trajdesign.physics import perturbation"]
+    lines = ["from trajdesign import interfaces", "from trajdesign.config import plugins"]
+    lines += ["from trajdesign.physics import perturbation"]
     for kind, type_ in TYPES.items():
         for name in plugins.names(kind):
             module = f"trajdesign.{plugins.KINDS[kind][0]}.{name}"

@@ -15,8 +15,9 @@ import typer.main
 from docutils.utils.math.latex2mathml import tex2mathml
 
 import trajdesign as td
-from trajdesign import errors, plugins
+from trajdesign import errors
 from trajdesign.cli import app
+from trajdesign.config import plugins
 from trajdesign.config.models import load_config
 from trajdesign.studies import study
 

@@ -12,8 +12,8 @@ import pypulseq
 import pytest
 from faults.tiny import tiny
 
-from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
+from trajdesign.config import plugins
 from trajdesign.exporting.proof import export
 from trajdesign.learning.optimize import optimize
 from trajdesign.scanner import Scanner

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import trajdesign
-from trajdesign import plugins
+from trajdesign.config import plugins
 
 ROOT = Path(trajdesign.__file__).parent
 
@@ -24,8 +24,8 @@ STAIRCASE = [
     "learning",
     "trajectories",
     "pulseq",
-    "physics config",
-    "plugins reconstruction",
+    "physics",
+    "config reconstruction",
     "interfaces",
     "encoding",
     "trajectory data",
@@ -42,9 +42,9 @@ AS_FUNCTIONS = {
         for name in ("cg_sense", "unet", "unrolled")
     ),
     ("learning.evaluation", "reconstruction.reconstructors.adjoint"),
-    ("exporting.virtual_scan", "reconstruction.reconstructors.adjoint"),
-    ("exporting.raw_data", "trajectories.formats.mrd"),
-    ("exporting.virtual_scan", "trajectories.formats.mrd"),
+    ("measuring.virtual_scan", "reconstruction.reconstructors.adjoint"),
+    ("measuring.raw_data", "trajectories.formats.mrd"),
+    ("measuring.virtual_scan", "trajectories.formats.mrd"),
     ("reporting.plots", "physics.constraints.gradient"),
     ("reporting.plots", "physics.constraints.receiver"),
     ("reporting.plots", "physics.constraints.slew"),
@@ -71,7 +71,7 @@ ONLY_USERS = {
     "pydicom": {"data.dicom", "measuring.dicom_images"},
     "twixtools": {"data.measured.twix_blocks"},
     "nibabel": {"data.nifti", "measuring.outputs"},
-    "pydantic": {"config.models", "plugins"},
+    "pydantic": {"config.models", "config.plugins"},
 }
 #: Modules that read files which the program itself, or its system, has made.
 OWN_FILES = {

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from trajdesign.encoding.psf import psf as psf
     from trajdesign.exporting.network import export_network as export_network
     from trajdesign.exporting.proof import export as export
-    from trajdesign.exporting.virtual_scan import scan as scan
     from trajdesign.learning.optimize import optimize as optimize
     from trajdesign.learning.run_folder import load as load
     from trajdesign.measuring.reconstruct import reconstruct as reconstruct
+    from trajdesign.measuring.virtual_scan import scan as scan
     from trajdesign.physics.limits import check as check
     from trajdesign.physics.projection import project as project
     from trajdesign.reporting.evaluate import evaluate as evaluate
@@ -49,7 +49,7 @@ _HOMES = {
     "psf": "encoding.psf",
     "reconstruct": "measuring.reconstruct",
     "retime": "trajectories.retiming",
-    "scan": "exporting.virtual_scan",
+    "scan": "measuring.virtual_scan",
 }
 
 

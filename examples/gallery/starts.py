@@ -10,7 +10,7 @@ says how much of the limits of 50 mT/m and 200 T/m/s a pattern needs: what is le
 import matplotlib.pyplot as plt
 
 import trajdesign as td
-from trajdesign import plugins
+from trajdesign.config import plugins
 from trajdesign.reporting import drawing
 
 # %%

@@ -5,8 +5,8 @@ import pytest
 import torch
 from attacks.commands import command, require_one_line
 
-from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
+from trajdesign.config import plugins
 from trajdesign.config.models import load_config
 from trajdesign.errors import ConfigError, InputError, ResourceError
 from trajdesign.files import lock

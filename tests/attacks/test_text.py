@@ -11,8 +11,8 @@ import torch
 from attacks.commands import command, require_one_line
 from attacks.mutants import mutants, taken
 
-from trajdesign import plugins
 from trajdesign.cli.commands.scan import read_off_resonance
+from trajdesign.config import plugins
 from trajdesign.config.models import load_config
 from trajdesign.config.toml import read_toml, to_toml
 from trajdesign.errors import InputError

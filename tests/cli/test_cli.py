@@ -16,10 +16,11 @@ import pytest
 import torch
 from faults.tiny import resealed
 
-from trajdesign import __version__, plugins
+from trajdesign import __version__
 from trajdesign.acquisition import Acquisition
 from trajdesign.cli import app, doctor
 from trajdesign.cli.commands.scan import read_off_resonance
+from trajdesign.config import plugins
 from trajdesign.config.models import load_config, with_profile
 from trajdesign.errors import InputError
 from trajdesign.learning.run_folder import RunFolder

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from trajdesign import plugins
 from trajdesign.cli import doctor
+from trajdesign.config import plugins
 from trajdesign.encoding import nufft
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]

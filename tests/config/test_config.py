@@ -5,8 +5,7 @@ import tomli_w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trajdesign import plugins
-from trajdesign.config import models
+from trajdesign.config import models, plugins
 from trajdesign.config.models import Config, load_config
 from trajdesign.config.toml import parse_options
 from trajdesign.errors import ConfigError, InputError

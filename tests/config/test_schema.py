@@ -6,7 +6,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from trajdesign import plugins
+from trajdesign.config import plugins
 from trajdesign.config.models import from_tables, load_config
 from trajdesign.config.schema import schema
 from trajdesign.config.template import template

@@ -5,7 +5,7 @@ import tomllib
 
 import pytest
 
-from trajdesign import plugins
+from trajdesign.config import plugins
 from trajdesign.config.models import Config, from_tables, load_config
 from trajdesign.config.template import template
 

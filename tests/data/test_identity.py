@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from trajdesign import Acquisition, plugins
+from trajdesign import Acquisition
+from trajdesign.config import plugins
 from trajdesign.config.models import load_config
 from trajdesign.data.sources.fastmri import fastmri
 from trajdesign.data.sources.images import images

@@ -9,7 +9,8 @@ import ismrmrd
 import numpy as np
 import pytest
 
-from trajdesign import Acquisition, plugins
+from trajdesign import Acquisition
+from trajdesign.config import plugins
 from trajdesign.data.sources.fastmri import fastmri
 from trajdesign.errors import ConfigError, InputError
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
+from trajdesign.config import plugins
 from trajdesign.data.grid import center_fit, centered_fft, fit_matrix, fourier_resize
 from trajdesign.data.sources.fastmri import compress_coils, fastmri
 from trajdesign.data.sources.images import images

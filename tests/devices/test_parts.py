@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
+from trajdesign.config import plugins
 from trajdesign.encoding import nufft
 from trajdesign.encoding.density import density_compensation
 from trajdesign.encoding.operator import Encoding, angular

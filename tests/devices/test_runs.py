@@ -9,14 +9,14 @@ import torch
 from devices import pretend
 from faults.tiny import broken_off, sums, tiny
 
-from trajdesign import plugins
+from trajdesign.config import plugins
 from trajdesign.encoding import nufft
 from trajdesign.exporting.network import export_network
 from trajdesign.exporting.proof import export
-from trajdesign.exporting.virtual_scan import scan
 from trajdesign.learning.evaluation import evaluate
 from trajdesign.learning.optimize import datasets, optimize
 from trajdesign.learning.run_folder import RunFolder
+from trajdesign.measuring.virtual_scan import scan
 from trajdesign.reporting import report
 from trajdesign.reporting.evaluate import evaluate as evaluate_run
 

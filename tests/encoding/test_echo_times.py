@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy.optimize import minimize_scalar
 
-from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
+from trajdesign.config import plugins
 from trajdesign.encoding.echo import EchoTimes, k_at, passages
 from trajdesign.encoding.psf import psf
 from trajdesign.scanner import Scanner

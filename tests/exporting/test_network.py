@@ -9,7 +9,8 @@ import safetensors.numpy
 import torch
 
 import trajdesign
-from trajdesign import load_config, plugins
+from trajdesign import load_config
+from trajdesign.config import plugins
 from trajdesign.encoding.operator import Encoding, angular
 from trajdesign.errors import ConfigError, InputError, OutputError
 from trajdesign.learning.results import Results, StageResult

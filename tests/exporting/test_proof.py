@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
+from trajdesign.config import plugins
 from trajdesign.errors import ConfigError, LimitError, OutputError
 from trajdesign.exporting.proof import export
 from trajdesign.physics import limits
@@ -213,7 +213,7 @@ def test_the_file_itself_passes_the_centre_at_the_echo_time(tmp_path, monkeypatc
 
 TEMPLATE = """
 import numpy as np
-from trajdesign import plugins
+from trajdesign.config import plugins
 original = plugins.find("sequence", "gre_2d")
 
 

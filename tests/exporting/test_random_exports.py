@@ -37,7 +37,7 @@ BREAKS = ("slew", "gradient", "raster", "joint", "start or end", "nan", "inf")
 #: A thin slice needs more gradient than some of these scanners have for some nuclei.
 THICK = {"gre_2d": {"rf_duration": 8e-3, "slice_thickness": 0.02}, "gre_3d": {"rf_duration": 8e-3}}
 PLANTED = """
-from trajdesign import plugins
+from trajdesign.config import plugins
 
 
 def build(trajectory):

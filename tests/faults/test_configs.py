@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trajdesign import plugins
+from trajdesign.config import plugins
 from trajdesign.config.models import load_config
 from trajdesign.errors import ConfigError, InputError
 

@@ -8,7 +8,7 @@ import pytest
 from faults.test_surroundings import called
 from faults.tiny import TINY, tiny
 
-from trajdesign import plugins
+from trajdesign.config import plugins
 from trajdesign.errors import ResourceError
 from trajdesign.exporting.network import export_network
 from trajdesign.learning.optimize import optimize

@@ -9,13 +9,14 @@ import torch
 from scipy.ndimage import gaussian_filter
 from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio, structural_similarity
 
-from trajdesign import plugins
 from trajdesign.cli import console
+from trajdesign.config import plugins
 from trajdesign.config.models import load_config
 from trajdesign.data.sources.phantom import phantom
 from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import DivergedError, InputError
 from trajdesign.interfaces import Reconstructor
+from trajdesign.learning import compare
 from trajdesign.learning.evaluation import evaluate, look_at, reconstruct
 from trajdesign.learning.optimize import optimize
 from trajdesign.learning.run_folder import RunFolder
@@ -23,7 +24,6 @@ from trajdesign.reconstruction import metrics
 from trajdesign.reconstruction.coils import root_sum_of_squares
 from trajdesign.reporting import report
 from trajdesign.runtime.processes import Ranks
-from trajdesign.studies import compare
 
 
 @pytest.fixture

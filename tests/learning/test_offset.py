@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy.interpolate import CubicSpline
 
-from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
+from trajdesign.config import plugins
 from trajdesign.errors import ConfigError
 from trajdesign.learning.offset import natural_spline
 from trajdesign.learning.parameterizations.bspline import b_splines

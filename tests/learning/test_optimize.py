@@ -11,7 +11,7 @@ import pytest
 import scipy.stats
 import torch
 
-from trajdesign import plugins
+from trajdesign.config import plugins
 from trajdesign.config.models import load_config
 from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import ConfigError, DivergedError, InputError, LimitError, OutputError, ResourceError

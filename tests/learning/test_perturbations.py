@@ -9,8 +9,8 @@ from exact_sums import exact_adjoint, exact_forward, setup
 from faults.tiny import tiny
 
 import trajdesign as td
-from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
+from trajdesign.config import plugins
 from trajdesign.encoding.operator import Encoding
 from trajdesign.encoding.static_field import segments
 from trajdesign.errors import ConfigError, InputError

@@ -8,8 +8,8 @@ import torch
 from faults.tiny import tiny
 from scipy.spatial.transform import Rotation
 
-from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
+from trajdesign.config import plugins
 from trajdesign.errors import ConfigError
 from trajdesign.learning.optimize import optimize
 from trajdesign.learning.run_folder import RunFolder

@@ -7,17 +7,17 @@ import pytest
 import torch
 from faults.tiny import resealed, tiny
 
-from trajdesign import plugins
+from trajdesign.config import plugins
 from trajdesign.config.models import load_config
 from trajdesign.errors import ConfigError, InputError, OutputError
 from trajdesign.exporting.proof import export
-from trajdesign.exporting.virtual_scan import scan
+from trajdesign.learning import compare
 from trajdesign.learning.optimize import optimize
 from trajdesign.learning.results import Results, to_json
 from trajdesign.learning.run_folder import Export, RunFolder, load
 from trajdesign.learning.state import Validation
+from trajdesign.measuring.virtual_scan import scan
 from trajdesign.reporting import report
-from trajdesign.studies import compare
 from trajdesign.trajectories.inits.radial import radial
 
 

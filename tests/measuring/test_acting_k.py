@@ -7,16 +7,16 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from trajdesign import plugins
 from trajdesign.cli.app import app
+from trajdesign.config import plugins
 from trajdesign.config.models import load_config
 from trajdesign.data.measured import reading
 from trajdesign.encoding.nufft import nufft
 from trajdesign.errors import ConfigError
-from trajdesign.exporting import virtual_scan
 from trajdesign.exporting.proof import export
 from trajdesign.learning.optimize import optimize
 from trajdesign.learning.run_folder import RunFolder
+from trajdesign.measuring import virtual_scan
 from trajdesign.measuring.reconstruct import reconstruct
 from trajdesign.physics.response import Response
 

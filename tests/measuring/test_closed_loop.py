@@ -9,15 +9,14 @@ import pytest
 import torch
 
 from tests.measuring.test_reconstruct import nrmse
-from trajdesign import plugins
+from trajdesign.config import plugins
 from trajdesign.config.models import load_config
 from trajdesign.errors import InputError
-from trajdesign.exporting import virtual_scan
 from trajdesign.exporting.proof import export
 from trajdesign.learning.optimize import optimize
 from trajdesign.learning.run_folder import RunFolder
 from trajdesign.learning.trained import TrainedRun
-from trajdesign.measuring import solving
+from trajdesign.measuring import solving, virtual_scan
 from trajdesign.measuring.geometry import k_of
 from trajdesign.measuring.reconstruct import reconstruct
 from trajdesign.pulseq.reader import player

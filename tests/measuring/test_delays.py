@@ -8,8 +8,8 @@ import torch
 
 from benchmarks.measured import ghost, navigator
 from tests.real_data import real
-from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
+from trajdesign.config import plugins
 from trajdesign.config.models import load_config
 from trajdesign.encoding.nufft import nufft
 from trajdesign.errors import ConfigError

@@ -13,10 +13,10 @@ from benchmarks.planted import Scan
 from tests.real_data import real
 from trajdesign.config.models import load_config
 from trajdesign.errors import InputError
-from trajdesign.exporting import virtual_scan
 from trajdesign.exporting.proof import export
 from trajdesign.learning.optimize import optimize
 from trajdesign.learning.run_folder import RunFolder
+from trajdesign.measuring import virtual_scan
 
 RADIAL, SPIRAL, IN_OUT = {"kind": "radial"}, {"kind": "spiral"}, {"kind": "spiral", "in_out": True}
 ROSETTE, PROPELLER, LINES = {"kind": "rosette"}, {"kind": "propeller"}, {"kind": "cartesian"}

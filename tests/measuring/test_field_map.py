@@ -5,15 +5,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
 from trajdesign.cli.app import app
+from trajdesign.config import plugins
 from trajdesign.encoding.operator import Encoding
 from trajdesign.encoding.static_field import segments
 from trajdesign.errors import ConfigError, InputError
-from trajdesign.exporting import virtual_scan
 from trajdesign.exporting.proof import export
-from trajdesign.measuring import field_map
+from trajdesign.measuring import field_map, virtual_scan
 from trajdesign.measuring.reconstruct import reconstruct
 from trajdesign.scanner import Scanner
 

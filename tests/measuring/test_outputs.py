@@ -20,9 +20,8 @@ from trajdesign.data import dicom, nifti
 from trajdesign.data.measured import reading
 from trajdesign.data.measured.measurement import Measurement, Protocol, Slice
 from trajdesign.errors import OutputError, ResourceError
-from trajdesign.exporting import virtual_scan
 from trajdesign.exporting.proof import export
-from trajdesign.measuring import dicom_images, image_geometry, mrd_images, outputs
+from trajdesign.measuring import dicom_images, image_geometry, mrd_images, outputs, virtual_scan
 from trajdesign.measuring.assignment import Assigned
 from trajdesign.measuring.geometry import View
 from trajdesign.measuring.image_geometry import ImageGeometry

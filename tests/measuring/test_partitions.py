@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
+from trajdesign.config import plugins
 from trajdesign.data.measured.shapes import of_array
 from trajdesign.errors import InputError
 from trajdesign.exporting.proof import export

@@ -12,16 +12,16 @@ from scipy import interpolate
 from typer.testing import CliRunner
 
 from tests.real_data import real
-from trajdesign import plugins
 from trajdesign.cli.app import app
+from trajdesign.config import plugins
 from trajdesign.config.models import load_config
 from trajdesign.data.measured import reading
 from trajdesign.encoding.nufft import nufft
 from trajdesign.errors import ConfigError, InputError, OutputError
-from trajdesign.exporting import virtual_scan
 from trajdesign.exporting.proof import export
 from trajdesign.learning.optimize import optimize
 from trajdesign.learning.run_folder import RunFolder
+from trajdesign.measuring import virtual_scan
 from trajdesign.measuring.reconstruct import reconstruct
 
 N, N_SHOTS, N_COILS = 32, 6, 4

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from tests.measuring.test_reconstruct import N_COILS, N, nrmse, scanned
 from tests.real_data import real
-from trajdesign import plugins
 from trajdesign.cli.app import app
+from trajdesign.config import plugins
 from trajdesign.data.measured import reading
 from trajdesign.encoding.nufft import nufft
 from trajdesign.errors import ConfigError, InputError

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
+from trajdesign.config import plugins
 from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import ConfigError
 from trajdesign.physics.response import Response

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tests.real_data import real
-from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
+from trajdesign.config import plugins
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.physics.response import Response
 from trajdesign.scanner import Scanner

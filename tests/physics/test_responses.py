@@ -6,9 +6,8 @@ import pytest
 import torch
 from scipy.integrate import quad
 
-from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
-from trajdesign.config import models
+from trajdesign.config import models, plugins
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.exporting.proof import export
 from trajdesign.learning.optimize import optimize

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import trajdesign as td
-from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
+from trajdesign.config import plugins
 from trajdesign.config.models import from_tables
 from trajdesign.encoding.operator import Encoding
 from trajdesign.encoding.static_field import segments

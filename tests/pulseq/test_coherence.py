@@ -10,7 +10,7 @@ import pypulseq as pp
 import pytest
 from test_sequences import pattern
 
-from trajdesign import plugins
+from trajdesign.config import plugins
 from trajdesign.errors import LimitError
 from trajdesign.exporting.proof import export
 from trajdesign.pulseq import coherence

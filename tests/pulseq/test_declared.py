@@ -11,7 +11,7 @@ import torch
 from test_player import signed
 from test_sequences import PATTERNS, pattern
 
-from trajdesign import plugins
+from trajdesign.config import plugins
 from trajdesign.config.models import with_profile
 from trajdesign.errors import InputError, LimitError
 from trajdesign.exporting.proof import export

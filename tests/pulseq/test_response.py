@@ -4,8 +4,8 @@ import numpy as np
 import pypulseq as pp
 import pytest
 
-from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
+from trajdesign.config import plugins
 from trajdesign.exporting.proof import export
 from trajdesign.physics.response import Response
 from trajdesign.pulseq.reader import player

@@ -7,8 +7,8 @@ import pypulseq as pp
 import pytest
 import torch
 
-from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
+from trajdesign.config import plugins
 from trajdesign.config.models import with_profile
 from trajdesign.errors import ConfigError, LimitError
 from trajdesign.exporting.proof import export

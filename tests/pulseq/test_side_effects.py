@@ -8,9 +8,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
 from trajdesign.cli import app
+from trajdesign.config import plugins
 from trajdesign.exporting.proof import export
 from trajdesign.physics.nerves import nerve_model, stimulation
 from trajdesign.physics.resonances import Band

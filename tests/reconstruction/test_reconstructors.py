@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
+from trajdesign.config import plugins
 from trajdesign.data.receiver import coil_sensitivities
 from trajdesign.data.sources.phantom import phantom
 from trajdesign.encoding.operator import Encoding, angular

@@ -8,10 +8,10 @@ from faults.tiny import tiny
 from skimage.metrics import peak_signal_noise_ratio
 
 from trajdesign.errors import InputError
+from trajdesign.learning import compare
 from trajdesign.learning.optimize import optimize
 from trajdesign.learning.run_folder import RunFolder
 from trajdesign.reporting import report
-from trajdesign.studies import compare
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import json, pathlib, sys
 import torch.distributed as dist
-from trajdesign import plugins
+from trajdesign.config import plugins
 from trajdesign.config.models import load_config
 from trajdesign.learning.evaluation import evaluate
 from trajdesign.learning.optimize import datasets

@@ -11,7 +11,8 @@ import pypulseq
 import pytest
 
 import trajdesign
-from trajdesign import Acquisition, Scanner, plugins
+from trajdesign import Acquisition, Scanner
+from trajdesign.config import plugins
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.exporting.proof import export
 from trajdesign.files import arrays, untrusted

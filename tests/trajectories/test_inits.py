@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
+from trajdesign.config import plugins
 from trajdesign.errors import ConfigError, LimitError
 from trajdesign.scanner import Scanner
 from trajdesign.trajectories.inits.cartesian import cartesian

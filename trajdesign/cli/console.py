@@ -201,7 +201,7 @@ def show_study(table: "StudyTable", out: Path) -> None:
 
 def show_scan(path: Path, out: Path, facts: Mapping[str, Any]) -> None:
     """Print what ``scan.json`` holds."""
-    from trajdesign.exporting.virtual_scan import LABELS
+    from trajdesign.measuring.virtual_scan import LABELS
 
     rows = [
         (label, f"{facts[name]['psnr']:.2f}", f"{facts[name]['ssim']:.4f}", f"{facts[name]['nrmse']:.4f}")

@@ -232,7 +232,7 @@ def _corner() -> float:
 
 
 def _written() -> float:
-    from trajdesign import plugins
+    from trajdesign.config import plugins
     from trajdesign.exporting.proof import export
 
     radial = plugins.build("init", {"kind": "radial"}, *_small())

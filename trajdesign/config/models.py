@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 import pydantic
 
-from trajdesign import errors, plugins
+from trajdesign import errors
 from trajdesign.acquisition import Acquisition
+from trajdesign.config import plugins
 from trajdesign.config.toml import Table, change, flattened, kinds_first, read_toml, without_none
 from trajdesign.errors import ConfigError
 from trajdesign.files import untrusted

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
-from trajdesign.config import models
+from trajdesign.config import models, plugins
 from trajdesign.config.models import Config
 from trajdesign.scanner import Scanner
 from trajdesign.units import GAMMA

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
-from trajdesign import plugins
-from trajdesign.config import models
+from trajdesign.config import models, plugins
 from trajdesign.config.models import Config
 
 _WIDTH = 110

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from trajdesign import plugins
+from trajdesign.config import plugins
 from trajdesign.errors import ConfigError, LimitError, ResourceError
 from trajdesign.files import untrusted
 from trajdesign.files.atomic import atomic_path

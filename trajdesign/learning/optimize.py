@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from trajdesign import plugins
+from trajdesign.config import plugins
 from trajdesign.config.models import Config, from_tables
 from trajdesign.encoding import nufft
 from trajdesign.errors import DivergedError, InputError

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from trajdesign import plugins
+from trajdesign.config import plugins
 from trajdesign.config.models import Config, from_tables
 from trajdesign.config.toml import Table, flattened, kinds_first, parse_options
 from trajdesign.data import splits

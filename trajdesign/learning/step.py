@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from trajdesign import plugins
+from trajdesign.config import plugins
 from trajdesign.config.models import Config
 from trajdesign.encoding.operator import Encoding
 from trajdesign.encoding.spectrum_cache import SpectrumCache

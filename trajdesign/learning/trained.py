@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trajdesign import plugins
+from trajdesign.config import plugins
 from trajdesign.config.models import Config
 from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import ConfigError

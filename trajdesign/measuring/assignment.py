@@ -16,8 +16,7 @@ from torch import Tensor
 from trajdesign.acquisition import Acquisition
 from trajdesign.data.measured.measurement import Measurement
 from trajdesign.errors import InputError
-from trajdesign.exporting import reception
-from trajdesign.measuring import partitions
+from trajdesign.measuring import partitions, reception
 from trajdesign.measuring.geometry import View
 from trajdesign.measuring.partitions import Stack
 from trajdesign.pulseq import coherence

@@ -16,9 +16,8 @@ from trajdesign.data.measured import reading
 from trajdesign.data.measured.measurement import Measurement
 from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import ConfigError, InputError
-from trajdesign.exporting import reception
 from trajdesign.learning.trained import TrainedRun
-from trajdesign.measuring import assignment, delays
+from trajdesign.measuring import assignment, delays, reception
 from trajdesign.measuring.assignment import Assigned
 from trajdesign.measuring.geometry import View, centred
 from trajdesign.measuring.partitions import Stack

@@ -19,9 +19,8 @@ from trajdesign.acquisition import Acquisition
 from trajdesign.encoding.operator import Encoding
 from trajdesign.encoding.static_field import segments
 from trajdesign.errors import InputError
-from trajdesign.exporting import reception
 from trajdesign.files.arrays import read_npy
-from trajdesign.measuring import solving
+from trajdesign.measuring import reception, solving
 from trajdesign.measuring.assignment import Assigned
 from trajdesign.measuring.geometry import k_of
 from trajdesign.pulseq import coherence

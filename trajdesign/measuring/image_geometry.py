@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trajdesign.data.measured.measurement import Measurement
-from trajdesign.exporting import reception
+from trajdesign.measuring import reception
 from trajdesign.measuring.assignment import Assigned
 
 _TO_MM = 1e3

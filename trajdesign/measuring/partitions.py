@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import InputError
-from trajdesign.exporting.reception import distance, stacked
+from trajdesign.measuring.reception import distance, stacked
 from trajdesign.pulseq.reader.sequence import SeqFile
 from trajdesign.trajectory import MAX_K_ERROR_FOV
 

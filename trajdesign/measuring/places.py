@@ -14,11 +14,10 @@ from trajdesign.acquisition import Acquisition
 from trajdesign.data.measured.measurement import Measurement
 from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import ConfigError, InputError
-from trajdesign.exporting import reception
 from trajdesign.files.arrays import read_npz
 from trajdesign.learning.run_folder import RunFolder
 from trajdesign.learning.trained import TrainedRun
-from trajdesign.measuring import assignment, delays, geometry, solving
+from trajdesign.measuring import assignment, delays, geometry, reception, solving
 from trajdesign.measuring.assignment import Assigned
 from trajdesign.physics.response import Response, remark_on
 from trajdesign.pulseq.reader import player

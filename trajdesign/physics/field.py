@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
+from trajdesign.config import plugins
 from trajdesign.encoding.static_field import Segments, segments
 from trajdesign.errors import ConfigError
 from trajdesign.interfaces import FieldModel

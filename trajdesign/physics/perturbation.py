@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trajdesign import plugins
+from trajdesign.config import plugins
 from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import ConfigError
 from trajdesign.physics.response import Response

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from trajdesign import plugins
+from trajdesign.config import plugins
 from trajdesign.trajectory import Trajectory, sampling_weights
 
 #: A phase that varies over the field of view, and that nothing reckons with, is told beyond this, rad.

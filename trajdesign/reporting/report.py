@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trajdesign import plugins
-from trajdesign.config import toml
+from trajdesign.config import plugins, toml
 from trajdesign.encoding.psf import PsfReport, psf
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.files import atomic, untrusted
+from trajdesign.learning.compare import ComparedStage
 from trajdesign.learning.evaluation import draw_seeds, reconstruct
 from trajdesign.learning.other_data import Evaluation
 from trajdesign.learning.results import FIXED, StageResult
@@ -27,7 +27,6 @@ from trajdesign.reporting import plots, study_plots, webpage
 from trajdesign.reporting.webpage import Contents, ExampleImages
 from trajdesign.runtime import prefetch
 from trajdesign.studies import training
-from trajdesign.studies.compare import ComparedStage
 from trajdesign.studies.study import Cell, Study
 from trajdesign.studies.tables import Row, StudyTable
 from trajdesign.trajectory import Trajectory

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from trajdesign import plugins
 from trajdesign.config import models as config_module
-from trajdesign.config import toml
+from trajdesign.config import plugins, toml
 from trajdesign.config.models import Config
 from trajdesign.encoding.psf import PsfReport
 from trajdesign.learning.results import Results

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
+from trajdesign.config import plugins
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.files import untrusted
 from trajdesign.interfaces import Format, Samples

@@ -8,7 +8,8 @@ import pytest
 from mrinufft.trajectories import utils
 from scipy.spatial import cKDTree
 
-from trajdesign import Acquisition, Scanner, plugins
+from trajdesign import Acquisition, Scanner
+from trajdesign.config import plugins
 from trajdesign.errors import ConfigError, LimitError, ResourceError
 
 PLANE = Acquisition((0.24, 0.2), (64, 48), 4, 800, 4e-6)

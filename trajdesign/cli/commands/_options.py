@@ -25,7 +25,7 @@ def names_of(kind: str) -> Callable[[str], list[str]]:
     """Return what completes the name of a plug-in in a shell."""
 
     def complete(incomplete: str) -> list[str]:
-        from trajdesign import plugins
+        from trajdesign.config import plugins
 
         return [name for name in plugins.names(kind) if name.startswith(incomplete)]
 

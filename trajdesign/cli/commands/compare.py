@@ -19,7 +19,7 @@ def compare(
     json: Json = False,
 ) -> None:
     """Compare runs, image by image, with the first one on the same test set."""
-    from trajdesign.studies import compare as comparison
+    from trajdesign.learning import compare as comparison
 
     stages = comparison.open_stages(runs)
     rows = comparison.table(stages)

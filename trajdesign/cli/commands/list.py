@@ -6,7 +6,7 @@ from trajdesign.cli.commands._options import Json
 
 def list_(json: Json = False) -> None:
     """Show every plug-in, its options with their defaults, meanings and units, and the NUFFT backends here."""
-    from trajdesign import plugins
+    from trajdesign.config import plugins
     from trajdesign.encoding import nufft
     from trajdesign.runtime import processes
 

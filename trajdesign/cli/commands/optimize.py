@@ -62,7 +62,7 @@ def optimize(
     options = {"seed": seed, "training.precision": precision, "training.compile": compile_}
     settings = _settings(config, set_ or [], options, out, resume=resume)
     first = _is_first(settings, device, devices)
-    from trajdesign import plugins
+    from trajdesign.config import plugins
     from trajdesign.learning.optimize import optimize as run
 
     loggers = [plugins.find("logger", name)(out) for name in log or []] if first else []

@@ -53,7 +53,7 @@ def scan(
 ) -> None:
     """Scan an object with a written Pulseq file, reconstruct it, and compare with what was promised."""
     from trajdesign.errors import LimitError
-    from trajdesign.exporting.virtual_scan import scan as scan_object
+    from trajdesign.measuring.virtual_scan import scan as scan_object
 
     if not noise:
         of_noise = {"--seed": seed, "--noise-correlation": noise_correlation}

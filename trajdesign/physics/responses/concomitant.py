@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trajdesign import plugins
+from trajdesign.config import plugins
 from trajdesign.errors import ConfigError
 from trajdesign.physics.field import STRONGEST
 

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
+from trajdesign.config import plugins
 from trajdesign.errors import ConfigError, InputError, LimitError
 from trajdesign.interfaces import Format, Samples
 from trajdesign.physics.response import Response

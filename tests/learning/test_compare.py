@@ -8,10 +8,10 @@ import pytest
 
 from trajdesign.config.models import load_config
 from trajdesign.errors import ConfigError, InputError
+from trajdesign.learning import compare
 from trajdesign.learning.optimize import optimize
 from trajdesign.learning.results import KEYS, Results, StageResult
 from trajdesign.learning.run_folder import RunFolder
-from trajdesign.studies import compare
 
 TINY = [
     "acquisition.matrix=[32,32]",

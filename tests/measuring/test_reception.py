@@ -11,11 +11,11 @@ from test_sequences import pattern
 from test_virtual_scan import N, bloch, misfit, raw, run, signed  # noqa: F401
 from typer.testing import CliRunner
 
-from trajdesign import plugins
 from trajdesign.cli.app import app
+from trajdesign.config import plugins
 from trajdesign.errors import ConfigError, InputError, LimitError
 from trajdesign.exporting.proof import export
-from trajdesign.exporting.virtual_scan import scan
+from trajdesign.measuring.virtual_scan import scan
 from trajdesign.pulseq.reader import player
 from trajdesign.scanner import Scanner
 from trajdesign.trajectories.formats import pulseq

@@ -12,7 +12,7 @@ from torch import Tensor
 from trajdesign.acquisition import Acquisition
 from trajdesign.encoding.voxel_signal import receiver_noise
 from trajdesign.errors import ConfigError
-from trajdesign.exporting.reception import Reception
+from trajdesign.measuring.reception import Reception
 from trajdesign.physics.response import Response
 from trajdesign.pulseq import coherence
 from trajdesign.pulseq.reader.sequence import SeqFile

@@ -7,12 +7,12 @@ import pytest
 from test_sequences import PATTERNS, pattern
 from test_virtual_scan import N, misfit, raw, run  # noqa: F401
 
-from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
+from trajdesign.config import plugins
 from trajdesign.errors import ConfigError
 from trajdesign.exporting.proof import export
-from trajdesign.exporting.raw_data import ReceiverNoise
-from trajdesign.exporting.virtual_scan import scan
+from trajdesign.measuring.raw_data import ReceiverNoise
+from trajdesign.measuring.virtual_scan import scan
 from trajdesign.pulseq.writer import parts
 from trajdesign.scanner import Scanner
 

@@ -108,7 +108,7 @@ def find(kind: str, name: str) -> Any:
 
 def _sequences() -> dict[str, Path]:
     """Return the sequence templates: beside the modules in a wheel, beside the package in a checkout."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     folders = [folder for folder in (package / "sequences", package.parent / "sequences") if folder.is_dir()]
     return {file.stem: file for folder in reversed(folders) for file in folder.glob("*.py")}
 

@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 import torch
 
-from trajdesign import plugins
+from trajdesign.config import plugins
 from trajdesign.config.models import load_config
 from trajdesign.encoding.density import density_compensation
 from trajdesign.encoding.operator import Encoding, angular
 from trajdesign.errors import ConfigError, InputError, OutputError
 from trajdesign.exporting.proof import export
-from trajdesign.exporting.virtual_scan import scan
 from trajdesign.learning.evaluation import evaluate
 from trajdesign.learning.optimize import optimize
 from trajdesign.learning.run_folder import RunFolder
+from trajdesign.measuring.virtual_scan import scan
 from trajdesign.pulseq.reader import player
 from trajdesign.reconstruction.reconstructors.cg_sense import CGSense
 from trajdesign.trajectory import Trajectory

@@ -13,14 +13,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trajdesign import plugins
 from trajdesign.acquisition import Acquisition
+from trajdesign.config import plugins
 from trajdesign.encoding.density import density_compensation
 from trajdesign.encoding.nufft import nufft_adjoint
 from trajdesign.encoding.operator import angles
 from trajdesign.errors import ConfigError
-from trajdesign.exporting import raw_data
-from trajdesign.exporting.reception import (
+from trajdesign.files.atomic import atomic_path
+from trajdesign.learning.results import to_json
+from trajdesign.learning.trained import TrainedRun
+from trajdesign.measuring import raw_data
+from trajdesign.measuring.reception import (
     MOST_TURNS,
     Reception,
     acquisition_of,
@@ -32,9 +35,6 @@ from trajdesign.exporting.reception import (
     thickness,
     turns,
 )
-from trajdesign.files.atomic import atomic_path
-from trajdesign.learning.results import to_json
-from trajdesign.learning.trained import TrainedRun
 from trajdesign.physics.response import Response, remark_on
 from trajdesign.pulseq import coherence
 from trajdesign.pulseq.reader import player, sequence
