@@ -10,7 +10,6 @@ from typing import Literal
 
 import pypulseq as pp
 
-from trajdesign.errors import ConfigError
 from trajdesign.pulseq.writer import bridges, parts
 from trajdesign.pulseq.writer.calibration import add_calibration
 from trajdesign.trajectory import Trajectory
@@ -74,10 +73,8 @@ def build(
         flip_angle_deg=flip_angle_deg, slice_thickness=slice_thickness, tr=tr, n_averages=n_averages,
         n_dummies=n_dummies, spoiler_cycles=spoiler_cycles, bridge_slew=bridge_slew, rf_duration=rf_duration,
     )  # fmt: skip
+    parts.require_start_at_centre("ute_2d", trajectory)
     scanner, acquisition = trajectory.scanner, trajectory.acquisition
-    away = float(trajectory.k_adc[:, 0].detach().norm(dim=-1).max()) * max(acquisition.fov)
-    if away > 1:
-        raise ConfigError(f"ute_2d plays shots from the centre out; {trajectory.name} starts {away:.3g}/FOV away.")
     sequence = pp.Sequence(parts.system(scanner))
     usual = 1e-3 if pulse == "half" else 40e-6
     duration = usual if rf_duration is None else rf_duration

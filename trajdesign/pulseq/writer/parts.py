@@ -346,6 +346,13 @@ def require_dims(name: str, trajectory: Trajectory, *n_dims: int) -> None:
         raise ConfigError(f"{name} plays {wanted} trajectories; {trajectory.name} is {trajectory.acquisition.n_dims}D.")
 
 
+def require_start_at_centre(name: str, trajectory: Trajectory) -> None:
+    """Refuse shots that do not run from the centre of k-space outwards, by a `ConfigError`."""
+    away = float(trajectory.k_adc[:, 0].detach().norm(dim=-1).max()) * max(trajectory.acquisition.fov)
+    if away > 1:
+        raise ConfigError(f"{name} plays shots from the centre out; {trajectory.name} starts {away:.3g}/FOV away.")
+
+
 def require_plausible(longest_tr: float = math.inf, **options: float | None) -> None:
     """Refuse options of a sequence that are implausible in their unit, before they make a strange one.
 
