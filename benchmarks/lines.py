@@ -22,18 +22,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import trajdesign as td
 from benchmarks.common import RESULTS, Row, machine, say, table
 from benchmarks.in_vivo import coil_images as measured_images
 from benchmarks.in_vivo import head
-from trajdesign.acquisition import Acquisition
 from trajdesign.data.sources.fastmri import fastmri
 from trajdesign.data.sources.images import images
 from trajdesign.learning.parameterizations.lines import Lines
 from trajdesign.reconstruction import coils
 from trajdesign.reconstruction.sense import conjugate_gradients
-from trajdesign.scanner import Scanner
 from trajdesign.trajectories.inits.cartesian import cartesian
-from trajdesign.trajectory import Trajectory
 
 COLUMNS = {"shots": "lines", "pattern": "pattern", "options": "options", "val": "validation", "test": "test"}
 #: As the reconstructor ``cg_sense`` has them.
@@ -60,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     options.add_argument("--out", type=Path, default=RESULTS, help="folder for the JSON and Markdown files")
     settings = options.parse_args(arguments)
     facts, rows = machine(), list[Row]()
-    acquisition = Acquisition(matrix=(settings.matrix,) * 2, n_samples=500)
+    acquisition = td.Acquisition(matrix=(settings.matrix,) * 2, n_samples=500)
     splits = {
         split: images(acquisition, split, train=settings.train, test=settings.test, n_coils=settings.coils)
         for split in ("train", "val", "test")
@@ -71,14 +69,14 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     sets = {name: Scans(torch.stack([*splits[name]])[::gap], noise) for name, gap in every.items()}
     sets |= {path.stem: Scans(read(path, acquisition), 0.0, of_head=True) for path in settings.measured}
     for shots in settings.shots:
-        asked = Acquisition(matrix=acquisition.matrix, n_samples=500, n_shots=shots)
+        asked = td.Acquisition(matrix=acquisition.matrix, n_samples=500, n_shots=shots)
         best = {}
         for name, table_ in hand_made(settings.seeds):
-            found = rows_of(cartesian(asked, Scanner(), **table_))
+            found = rows_of(cartesian(asked, td.Scanner(), **table_))
             value = sets["val"].psnr(found)
             if value > best.get(name, (-math.inf,))[0]:
                 best[name] = (value, table_, found)
-        lines = Lines(cartesian(asked, Scanner()), n_columns=settings.columns)
+        lines = Lines(cartesian(asked, td.Scanner()), n_columns=settings.columns)
         lines.choose(splits["train"], settings.noise)
         patterns = [(name, table_, found) for name, (_, table_, found) in best.items()]
         patterns.append(("learned, greedy", {}, rows_of(lines())))
@@ -104,14 +102,14 @@ def hand_made(n_seeds: int) -> list[tuple[str, Row]]:
     return [("uniform", {}), *((str(options["spacing"]), options) for options in equispaced + drawn)]
 
 
-def rows_of(trajectory: Trajectory) -> list[int]:
+def rows_of(trajectory: td.Trajectory) -> list[int]:
     """Return the rows of the matrix on which straight lines lie, from 0."""
     acquisition = trajectory.acquisition
     rows = trajectory.points[:, 0, 1] * acquisition.fov[1] + acquisition.matrix[1] // 2
     return [round(row) for row in rows.tolist()]
 
 
-def read(path: Path, acquisition: Acquisition) -> Tensor:
+def read(path: Path, acquisition: td.Acquisition) -> Tensor:
     """Return measured coil images (1, coil, y, x), their largest root sum of squares one."""
     if path.suffix != ".npz":
         return torch.stack([*fastmri(acquisition, "test", test=[str(path)])])
