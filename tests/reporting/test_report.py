@@ -8,7 +8,7 @@ from faults.tiny import tiny
 from skimage.metrics import peak_signal_noise_ratio
 
 from trajdesign.errors import InputError
-from trajdesign.learning import compare
+from trajdesign.learning import compare, examples
 from trajdesign.learning.optimize import optimize
 from trajdesign.learning.run_folder import RunFolder
 from trajdesign.reporting import report
@@ -35,7 +35,7 @@ def images(n, seed):
 
 def test_the_image_of_the_report_has_the_score_that_the_run_has_of_it(trained):
     folder = RunFolder(trained / "run")
-    [example] = report._examples({"learned": (folder, "learned")}).values()
+    [example] = examples.of_stages({"learned": (folder, "learned")}).values()
     wanted = folder.results().last.psnr_list[2]
     assert example.scores["network"]["PSNR"] == pytest.approx(wanted, abs=0.01)
     found = peak_signal_noise_ratio(

@@ -21,12 +21,13 @@ from trajdesign.encoding.density import density_compensation
 from trajdesign.encoding.operator import angular
 from trajdesign.encoding.psf import psf
 from trajdesign.errors import ConfigError, InputError
+from trajdesign.learning.examples import Example
 from trajdesign.learning.optimize import optimize
 from trajdesign.learning.results import Results, StageResult
 from trajdesign.learning.run_folder import RunFolder
 from trajdesign.physics import limits
 from trajdesign.reporting import report, webpage
-from trajdesign.reporting.webpage import Contents, ExampleImages, render
+from trajdesign.reporting.webpage import Contents, render
 from trajdesign.scanner import Scanner
 from trajdesign.trajectories.inits.radial import radial
 from trajdesign.trajectories.inits.spiral import spiral
@@ -58,7 +59,7 @@ def invented(trajectory):
     """Return contents of a page about a trajectory that was not learned, with images of noise."""
     noise = np.random.default_rng(0).random((2, 128, 128))
     parts = {"adjoint": noise[1], "network": noise[1]}
-    example = ExampleImages(trajectory, noise[0], parts, {"adjoint": {}, "network": {}})
+    example = Example(trajectory, noise[0], parts, {"adjoint": {}, "network": {}})
     spread, found = psf(trajectory), limits.check(trajectory)
     result = StageResult(48, [], 30.125, 0.9, 0.1, [], [], [])
     return Contents(

@@ -2,30 +2,26 @@
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from trajdesign.config import plugins, toml
+from trajdesign.config import toml
 from trajdesign.encoding.psf import PsfReport, psf
-from trajdesign.errors import ConfigError, InputError
+from trajdesign.errors import ConfigError
 from trajdesign.files import atomic, untrusted
+from trajdesign.learning import examples
 from trajdesign.learning.compare import ComparedStage
-from trajdesign.learning.evaluation import draw_seeds, reconstruct
+from trajdesign.learning.examples import Example
 from trajdesign.learning.other_data import Evaluation
-from trajdesign.learning.results import FIXED, StageResult
+from trajdesign.learning.results import FIXED
 from trajdesign.learning.run_folder import RunFolder
-from trajdesign.learning.trained import TrainedRun
 from trajdesign.physics import limits
 from trajdesign.physics.response import Response
-from trajdesign.reconstruction import metrics
 from trajdesign.reporting import plots, study_plots, webpage
-from trajdesign.reporting.webpage import Contents, ExampleImages
-from trajdesign.runtime import prefetch
+from trajdesign.reporting.webpage import Contents
 from trajdesign.studies import training
 from trajdesign.studies.study import Cell, Study
 from trajdesign.studies.tables import Row, StudyTable
@@ -99,7 +95,7 @@ def _contents(path: Path | str) -> Contents:
         acting=None if acting is None else last.with_points(acting.points, "as it acts"),
         psfs={label: psf(trajectory) for label, trajectory in trajectories.items()},
         findings={label: limits.check(t, names, config.limits.options) for label, t in trajectories.items()},
-        examples=_examples({stage: (folder, stage) for stage in results.stages}),
+        examples=examples.of_stages({stage: (folder, stage) for stage in results.stages}),
         curves=_curves(folder),
     )
 
@@ -139,17 +135,14 @@ def _summary(contents: Contents) -> str:
 
 def draw_comparison(stages: Sequence[ComparedStage], out: Path | str) -> None:
     """Draw the trajectories of stages with one test set, their point spread functions, and a test image of each."""
-    examples = _examples({stage.label: (stage.folder, stage.name) for stage in stages})
-    shown = {label: (example.trajectory, psf(example.trajectory)) for label, example in examples.items()}
-    plots.save(study_plots.side_by_side(shown, *_after(examples)), out)
+    found = examples.of_stages({stage.label: (stage.folder, stage.name) for stage in stages})
+    shown = {label: (example.trajectory, psf(example.trajectory)) for label, example in found.items()}
+    plots.save(study_plots.side_by_side(shown, *_after(found)), out)
 
 
 def draw_evaluation(evaluation: Evaluation, out: Path | str) -> None:
     """Draw a test image of an evaluation, in the middle of those that count, as each stage shows it."""
-    n_images, results = len(evaluation.test), evaluation.results  # type: ignore[arg-type]
-    number = _middle(results.last, n_images)
-    coil_images = next(prefetch.stream(evaluation.test, [[number]], seed=evaluation.config.seed))
-    plots.save(plots.reconstructions(*_after(_shown_by(evaluation.trained, number, n_images, coil_images))), out)
+    plots.save(plots.reconstructions(*_after(examples.of_evaluation(evaluation))), out)
 
 
 def draw_study(table: StudyTable, out: Path | str) -> list[Path]:
@@ -205,9 +198,11 @@ def _fixed_and_learned(study: Study, kin: list[Cell], out: Path | str) -> dict[s
 def _before_and_after(family: list[Cell], out: Path | str) -> _Shown:
     """Return a test image of the fixed start and of what was learned from it, before and after the network."""
     folders = {str(cell.values["parameterization"]): training.folder(cell, out) for cell in family}
-    examples = _examples({label: (folder, list(folder.results().stages)[-1]) for label, folder in folders.items()})
+    found = examples.of_stages(
+        {label: (folder, list(folder.results().stages)[-1]) for label, folder in folders.items()}
+    )
     images, scores = {}, {}
-    for label, example in examples.items():
+    for label, example in found.items():
         for part in ("adjoint", "network"):
             images[f"{label}, {part}"] = example.images[part]
             scores[f"{label}, {part}"] = example.scores[part]
@@ -230,79 +225,11 @@ def _over_shots(study: Study, rows: Sequence[Row]) -> dict[str, dict[str, dict[s
     return found
 
 
-def _examples(stages: Mapping[str, tuple[RunFolder, str]]) -> dict[str, ExampleImages]:
-    """Return the image in the middle of the test set, of those with signal, as each stage of a run shows it.
-
-    All have the same test set.
-
-    Raises
-    ------
-    InputError
-        If the test data are not what the results of the first are of; older versions did not keep what that is.
-    """
-    number, n_images, coil_images = _test_image(*next(iter(stages.values())))
-    trained = {label: TrainedRun.load(folder.path, stage) for label, (folder, stage) in stages.items()}
-    return _shown_by(trained, number, n_images, coil_images)
-
-
-@torch.no_grad()
-def _shown_by(
-    trained: Mapping[str, TrainedRun], number: int, n_images: int, coil_images: Tensor
-) -> dict[str, ExampleImages]:
-    """Return a test image (1, coil, y, x), number `number` of `n_images`, as each stage shows it."""
-    examples = {}
-    for label, one in trained.items():
-        networks = {"adjoint": plugins.build("reconstructor", {"kind": "adjoint"}).eval(), "network": one.network}
-        # the noise that this image had in the test
-        seeds = draw_seeds(n_images, torch.Generator().manual_seed(one.config.seed))[number : number + 1]
-        images, scores = {}, {}
-        for part, network in networks.items():
-            field = None if one.field is None else one.field.maps(seeds)
-            settings = one.config.training
-            sampled_by = one.sampled_by(int(seeds[0]))
-            image, reference = reconstruct(
-                coil_images, one.encoding, network, settings, seeds, field=field, sampled_by=sampled_by
-            )
-            images[part] = image[0, 0].numpy()
-            scores[part] = {
-                "PSNR": float(metrics.psnr(image, reference, 1.0)),
-                "SSIM": float(metrics.ssim(image, reference, 1.0)),
-            }
-        examples[label] = ExampleImages(one.trajectory, reference[0, 0].numpy(), images, scores)
-    return examples
-
-
-def _test_image(folder: RunFolder, stage: str) -> tuple[int, int, Tensor]:
-    """Return the number of the image to show, of how many, and that image (1, coil, y, x) as it was tested."""
-    config, result = folder.config(), folder.results().stages[stage]
-    test = plugins.build("data", config.data, config.acquisition, "test")
-    n_images: int = len(test)  # type: ignore[arg-type]
-    told = result.fingerprints
-    sentence = f"the test data of {folder.path} are no longer those that its results are of"
-    remedy = "no figure can be drawn of them; restore the files, or train again"
-    if told is not None and len(told) != n_images:
-        raise InputError(f"{sentence}: {n_images} images instead of {len(told)}; {remedy}.")
-    number = _middle(result, n_images)
-    coil_images = next(prefetch.stream(test, [[number]], seed=config.seed))
-    found = metrics.fingerprints(coil_images).tolist()
-    try:
-        metrics.require_same(found, told and told[number : number + 1])
-    except InputError:
-        raise InputError(f"{sentence}: number {number} (from 0) is another image; {remedy}.") from None
-    return number, n_images, coil_images
-
-
-def _middle(result: StageResult, n_images: int) -> int:
-    """Return the number of the image in the middle of those that count."""
-    shown = [number for number in range(n_images) if number not in result.left_out]
-    return shown[len(shown) // 2]
-
-
-def _after(examples: dict[str, ExampleImages]) -> _Shown:
+def _after(found: dict[str, Example]) -> _Shown:
     """Return what the network made of the examples."""
-    reference = next(iter(examples.values())).reference
-    images = {label: example.images["network"] for label, example in examples.items()}
-    return reference, images, {label: example.scores["network"] for label, example in examples.items()}
+    reference = next(iter(found.values())).reference
+    images = {label: example.images["network"] for label, example in found.items()}
+    return reference, images, {label: example.scores["network"] for label, example in found.items()}
 
 
 def _curves(folder: RunFolder) -> dict[str, tuple[list[float], list[float]]]:

@@ -12,6 +12,7 @@ from trajdesign.config import models as config_module
 from trajdesign.config import plugins, toml
 from trajdesign.config.models import Config
 from trajdesign.encoding.psf import PsfReport
+from trajdesign.learning.examples import Example
 from trajdesign.learning.results import Results
 from trajdesign.physics import limits
 from trajdesign.reporting import drawing, page
@@ -20,16 +21,6 @@ from trajdesign.trajectory import Trajectory
 
 _WIDEST = 512  # pixels of the image of a point spread function; of a wider one the largest pixels are kept
 LIMIT_HEADINGS = ("limit", "trajectory", "verdict", "worst", "allowed", "unit", "margin", "where")
-
-
-@dataclass(frozen=True)
-class ExampleImages:
-    """A test image (y, x): the reference, the images and scores of the ``adjoint`` and of the ``network``."""
-
-    trajectory: Trajectory
-    reference: np.ndarray
-    images: dict[str, np.ndarray]
-    scores: dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -58,7 +49,7 @@ class Contents:
     acting: Trajectory | None
     psfs: dict[str, PsfReport]
     findings: dict[str, list[Finding]]
-    examples: dict[str, ExampleImages]
+    examples: dict[str, Example]
     curves: dict[str, tuple[list[float], list[float]]]
 
 
@@ -186,7 +177,7 @@ def _psf_image(values: np.ndarray, step: tuple[float, ...]) -> dict[str, Any]:
     return {"source": page.png(decibel[::-1], drawing.FLOOR_DB, 0.0, "magma"), "edges": edges}
 
 
-def _example(example: ExampleImages) -> dict[str, Any]:
+def _example(example: Example) -> dict[str, Any]:
     error = np.abs(example.images["network"] - example.reference)
     return {
         **{part: _grey(image, example.reference) for part, image in example.images.items()},
