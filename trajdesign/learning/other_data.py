@@ -21,7 +21,7 @@ from trajdesign.learning.evaluation import evaluate, look_at, require_memory
 from trajdesign.learning.results import FIXED, KEYS, LEARNED, Results
 from trajdesign.learning.run_folder import RunFolder
 from trajdesign.learning.trained import TrainedRun
-from trajdesign.runtime import randomness
+from trajdesign.runtime import processes, randomness
 from trajdesign.runtime.processes import Ranks
 
 #: Settings of ``training`` that an evaluation may change.
@@ -80,16 +80,18 @@ def score(
     overrides: Sequence[str] = (),
     *,
     stage: str | None = None,
-    ranks: Ranks | None = None,
+    device: str = "auto",
     watch: Callable[[str, int, int], None] = lambda *_: None,
-    say: progress.Say,
-    tell: progress.Say,
+    say: progress.Say | None = None,
+    quiet: bool = False,
 ) -> Evaluation:
     """Test every stage of a finished run, or one, as at the end of its training: see `trajdesign.evaluate`.
 
-    `say` hears what matters, `tell` what takes long, and `watch` the stage, and how many of how many images are done.
+    `say` hears what matters and, unless it is to be `quiet`, what takes long; `watch` hears the stage, and how many of
+    how many images are done.
     """
-    folder, ranks = RunFolder(run), ranks or Ranks()
+    folder, ranks = RunFolder(run), Ranks(device=processes.torch_device(device))
+    say, _, tell = progress.listeners(say, None, ranks, quiet=quiet)
     of_run, stages = folder.config(), list(folder.results().stages)
     if stage not in (None, *stages):
         raise ConfigError(f"stage is {stage!r}; {folder.path} has {', '.join(stages)}.")

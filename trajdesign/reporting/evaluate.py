@@ -6,12 +6,10 @@ from pathlib import Path
 
 from trajdesign.errors import ConfigError
 from trajdesign.files.atomic import atomic_path
-from trajdesign.learning import other_data, progress
+from trajdesign.learning import other_data
 from trajdesign.learning.other_data import Evaluation
 from trajdesign.learning.results import to_json
 from trajdesign.reporting import report
-from trajdesign.runtime import processes
-from trajdesign.runtime.processes import Ranks
 
 _FILES = ("evaluation.json", "reconstruction.png")
 
@@ -79,14 +77,12 @@ def evaluate(
     DivergedError
         If a network makes no finite image.
     """
-    ranks = Ranks(device=processes.torch_device(device))
-    say, _, tell = progress.listeners(say, None, ranks, quiet=quiet)
     with ExitStack() as files:
         if out is not None and Path(out).resolve().is_relative_to(Path(run).resolve()):
             raise ConfigError(f"{out} is in the run folder, which is not changed; choose another --out.")
         names = _FILES if out is not None else ()
         to = {name: files.enter_context(atomic_path(Path(out or "") / name, overwrite=overwrite)) for name in names}
-        found = other_data.score(run, overrides, stage=stage, ranks=ranks, watch=watch, say=say, tell=tell)
+        found = other_data.score(run, overrides, stage=stage, device=device, watch=watch, say=say, quiet=quiet)
         if to:
             to["evaluation.json"].write_text(to_json(found.tables()) + "\n", encoding="utf-8", newline="\n")
             report.draw_evaluation(found, to["reconstruction.png"])
