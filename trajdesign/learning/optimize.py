@@ -263,7 +263,7 @@ def _require_possible(config: Config, patterns: list[Trajectory], ranks: Ranks) 
     data = datasets(config)
     require_memory(data["train"][0].shape)
     ranks.require_shares(min(config.training.batch_size, len(data["train"])))  # type: ignore[arg-type]
-    constraints_of(config, config.scanner)
+    constraints_of(config)
     Response(config.response)(patterns[-1])
     plugins.build("parameterization", config.parameterization, patterns[-1])
     plugins.build("reconstructor", config.reconstructor)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -25,7 +26,6 @@ from trajdesign.physics.response import Response
 from trajdesign.reconstruction import metrics
 from trajdesign.runtime import memory, randomness
 from trajdesign.runtime.processes import Ranks
-from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory
 
 _MOST_LOST_STEPS = 10  # steps in a row without a finite loss or gradient after which a run has diverged
@@ -51,9 +51,7 @@ class Joint:
         self.learns = any(True for _ in self.parameterization.parameters())
         self.response, self.field = Response(config.response), static_field(config)
         self.perturbations = Perturbations(config.perturbation) if config.perturbation else None
-        scanner = config.scanner
-        penalised = replace(scanner, limit_norm="axis") if config.limits.penalty_norm == "axis" else scanner
-        kept, self.penalised = (constraints_of(config, s) for s in (scanner, penalised))
+        kept, self.penalised = constraints_of(config), constraints_of(config, config.limits.penalty_norm)
         if self.learns:
             kept, self.penalised = ([limit.from_start(initial) for limit in each] for each in (kept, self.penalised))
         self.projection = Projection(kept, initial, config.limits.iterations)
@@ -238,8 +236,9 @@ class Joint:
                 raise DivergedError(f"no finite loss or gradient in {self.lost} steps; lower the learning rates.")
 
 
-def constraints_of(config: Config, scanner: Scanner) -> list[Constraint]:
-    """Return the constraints of a config for a scanner."""
+def constraints_of(config: Config, norm: Literal["scanner", "axis"] = "scanner") -> list[Constraint]:
+    """Return the constraints of a config, in the norm of its scanner or of the largest axis."""
+    scanner = replace(config.scanner, limit_norm="axis") if norm == "axis" else config.scanner
     return limits.constraints(config.acquisition, scanner, config.limits.constraints, config.limits.options)
 
 
