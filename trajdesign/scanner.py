@@ -194,6 +194,11 @@ class Finding:
         return 1 - self.value / self.limit if self.limit else math.nan
 
     @property
+    def is_rounding(self) -> bool:
+        """Whether nothing but rounding makes the value differ from zero."""
+        return self.limit is not None and abs(self.value) < ROUNDING * self.limit
+
+    @property
     def verdict(self) -> Literal["ok", "reported", "warning", "broken"]:
         """What a reader should make of it."""
         if self.limit is None:

@@ -172,8 +172,7 @@ def _kept(name: str, findings: list[Finding]) -> list[Finding]:
 
 def worst(finding: Finding) -> str:
     """Return the worst value as text; what only rounding made of zero is zero."""
-    is_rounding = finding.limit is not None and abs(finding.value) < ROUNDING * finding.limit
-    return f"{0.0 if is_rounding else finding.value:.5g}"
+    return f"{0.0 if finding.is_rounding else finding.value:.5g}"
 
 
 def describe(finding: Finding) -> str:

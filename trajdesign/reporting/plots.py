@@ -22,8 +22,8 @@ from trajdesign.physics.constraints.receiver import Receiver
 from trajdesign.physics.constraints.slew import Slew
 from trajdesign.physics.resonances import Band, Exposure
 from trajdesign.reporting import drawing
+from trajdesign.scanner import Finding
 from trajdesign.trajectory import Trajectory, point_times
-from trajdesign.units import ROUNDING
 
 _LIMIT = "#B2182B"
 _METADATA: dict[str, dict[str, None]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
@@ -101,9 +101,9 @@ def waveforms(*shown: Trajectory) -> Figure:
         gradient, receiver, slew = (c(acquisition, scanner) for c in (Gradient, Receiver, Slew))
         norm = "vector norm" if scanner.limit_norm == "vector" else "largest axis"
         top, bottom = grid[:, column]
-        allowed = {"scanner": 1e3 * gradient.limit, "receiver": 1e3 * receiver.limit}
-        _against_limits(top, trajectory, 1e3 * gradient.measure(trajectory), allowed, "mT/m")
-        _against_limits(bottom, trajectory, slew.measure(trajectory), {"scanner": slew.limit}, "T/m/s")
+        findings = {"scanner": gradient.check(trajectory), "receiver": receiver.check(trajectory)}
+        _against_limits(top, trajectory, 1e3 * gradient.measure(trajectory), findings, "mT/m", 1e3)
+        _against_limits(bottom, trajectory, slew.measure(trajectory), {"scanner": slew.check(trajectory)}, "T/m/s")
         if column == 0:
             top.set_ylabel(f"gradient, {norm} (mT/m)")
             bottom.set_ylabel(f"slew rate, {norm} (T/m/s)")
@@ -179,9 +179,15 @@ def learning_curves(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]
 
 
 def _against_limits(
-    axes: Axes, trajectory: Trajectory, measured: Tensor, limits: Mapping[str, float], unit: str
+    axes: Axes,
+    trajectory: Trajectory,
+    measured: Tensor,
+    findings: Mapping[str, Finding],
+    unit: str,
+    per_si: float = 1.0,
 ) -> None:
-    """Draw measured values (shot, time) over the time of the control points they are centred between."""
+    """Draw measured values (shot, time), in a unit, over the time of the control points they are centred between."""
+    limits = {name: per_si * finding.limit for name, finding in findings.items() if finding.limit is not None}
     values = measured.detach().double().cpu().numpy()
     times = point_times(trajectory.acquisition, trajectory.scanner)
     lost = (len(times) - values.shape[1]) / 2
@@ -189,7 +195,7 @@ def _against_limits(
     lines = [np.column_stack([time, shot]) for shot in values]
     axes.add_collection(LineCollection(lines, colors=list(drawing.shot_colours(len(values))), linewidths=0.7))
     peak = float(np.nanmax(values))
-    if peak < ROUNDING * max(limits.values()):  # zero but for rounding
+    if any(finding.is_rounding for finding in findings.values()):
         peak = 0.0
     for i, (name, limit) in enumerate(limits.items()):
         axes.axhline(limit, color=_LIMIT, linewidth=1.2, linestyle=("-", "--")[i])
@@ -198,10 +204,9 @@ def _against_limits(
             textcoords="offset points", ha="right", va="bottom", fontsize=8, color=_LIMIT,
         )  # fmt: skip
     name, least = min(limits.items(), key=lambda named: named[1])
-    broken = peak > least * (1 + ROUNDING)
     axes.set_title(
         f"peak {peak:.4g} {unit}, {peak / least:.1%} of the {name} limit", loc="right", fontsize=9,
-        color=_LIMIT if broken else drawing.GREY,
+        color=drawing.GREY if all(finding.ok for finding in findings.values()) else _LIMIT,
     )  # fmt: skip
     axes.set_xlim(time[0], time[-1])
     axes.set_ylim(0, max(axes.get_ylim()[1], 1.12 * max(peak, *limits.values())))
