@@ -42,10 +42,9 @@ from trajdesign.pulseq.response import k_of_file, left_out_of_file
 from trajdesign.reconstruction import metrics
 from trajdesign.reconstruction.coils import root_sum_of_squares
 from trajdesign.reporting import plots
-from trajdesign.scanner import Scanner
 from trajdesign.trajectories.fitting import fit_residual
 from trajdesign.trajectories.formats import mrd
-from trajdesign.trajectory import MAX_K_ERROR_FOV
+from trajdesign.trajectory import MAX_K_ERROR_FOV, Trajectory
 from trajdesign.units import same_nucleus
 
 #: How far the image may be from the run's own without a reason: k that an export may be off costs less.
@@ -206,15 +205,14 @@ def scan(
         scanned = scans[int(np.argmax(errors))]
         scanned.facts["nrmse_of_slices"] = errors
         if trained is not None:
-            departure = _departure(told, slices, trained.trajectory.scanner, scanned.facts)
+            departure = _departure(told, slices, trained.trajectory, scanned.facts)
             remark = _remark(scanned.facts) if departure is None else None
             scanned.facts.update(is_of_run=departure is None, departure=departure, remark=remark)
         remarks = (scanned.facts.get("remark"), remark_on(facts["left_out_rad"]))
         scanned.facts["remark"] = " ".join(filter(None, remarks)) or None
-        of = Scanner(**told.nucleus(path))
         calibration = raw_data.calibration(whole, physics, coil_images, acquisition, acting)
         readouts = raw_data.readouts(whole, played, slices, signals, calibration, receiver, seed + len(slices))
-        mrd.write(to["raw.h5"], readouts, acquisition, of, slice_thickness=thickness(told, path))
+        mrd.write(to["raw.h5"], readouts, acquisition, told.scanner(path), slice_thickness=thickness(told, path))
         _write(scanned, to)
     return scanned
 
@@ -235,10 +233,10 @@ def _facts_of_file(
 
 
 def _departure(
-    played: sequence.SeqFile, slices: list[NDArray[np.integer]], scanner: Scanner, facts: Mapping[str, Any]
+    played: sequence.SeqFile, slices: list[NDArray[np.integer]], wanted: Trajectory, facts: Mapping[str, Any]
 ) -> str | None:
     """Return one sentence that says why a file does not play a run, None if it does; k is as the file tells it."""
-    path, run = facts["path"], facts["run"]
+    path, run, scanner = facts["path"], facts["run"], wanted.scanner
     numbers = np.zeros(len(played.adcs), dtype=int)
     for number, events in enumerate(slices):
         numbers[events.ravel()] = number

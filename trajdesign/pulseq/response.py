@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from trajdesign.physics.response import Response
 from trajdesign.pulseq import coherence
 from trajdesign.pulseq.reader.sequence import SeqFile
-from trajdesign.scanner import Scanner
 
 
 def k_of_file(played: SeqFile, response: Response) -> Sequence[np.ndarray]:
@@ -70,7 +69,7 @@ def _answers(
     missing, field
         What acts less what is played (cell, 3), Hz/m, and the field (cell,), Hz, or None.
     """
-    raster, gamma = played.rasters["GradientRasterTime"], Scanner(**played.nucleus("the Pulseq file")).gamma
+    raster, gamma = played.rasters["GradientRasterTime"], played.scanner("the Pulseq file").gamma
     told = torch.from_numpy(played.sampled(raster, gamma)).T.contiguous()
     centres = (np.arange(len(told)) + 0.5) * raster
     places = coherence.places(played) if response.is_local else np.zeros((len(played.adcs), 3))

@@ -16,7 +16,7 @@ from trajdesign.pulseq.reader.events import SAME_TIME, Gradient, Pulse
 from trajdesign.pulseq.reader.extensions import SoftDelay
 from trajdesign.pulseq.reader.kspace import Adc, KSpace
 from trajdesign.pulseq.reader.parser import MOST_POINTS, number
-from trajdesign.scanner import Nucleus, told_nucleus
+from trajdesign.scanner import Nucleus, Scanner, told_nucleus
 
 #: Straight pieces that are taken at once.
 _PART = 2**16
@@ -135,6 +135,10 @@ class SeqFile:
             return told_nucleus(self.definitions.get("Nucleus"), None if gamma is None else number(gamma))
         except (ConfigError, InputError, ValueError) as error:
             raise InputError(f"{path}: definitions Nucleus and Gamma: {error}") from None
+
+    def scanner(self, path: Path | str) -> Scanner:
+        """Return a scanner for the nucleus of the file, as `nucleus` reads it; a file tells no limits."""
+        return Scanner(**self.nucleus(path))
 
     @property
     def is_calibration(self) -> np.ndarray:
