@@ -22,7 +22,6 @@ import torch
 import trajdesign as td
 from benchmarks import common, memory, physics, step
 from benchmarks.common import Row, Size, difference, machine, parse, parser, say, synchronize, timing
-from trajdesign.cli import doctor
 from trajdesign.config import plugins
 from trajdesign.encoding import nufft
 from trajdesign.encoding.operator import angular
@@ -105,7 +104,8 @@ def _words(settings: argparse.Namespace) -> list[str]:
 
 def checked(settings: argparse.Namespace) -> Row:
     """Do what ``trajdesign doctor`` does."""
-    findings = [vars(finding) for finding in doctor.examine()]
+    command = [sys.executable, "-m", "trajdesign", "doctor", "--json"]
+    findings = json.loads(subprocess.run(command, capture_output=True, check=False).stdout)["findings"]
     bad = [finding for finding in findings if finding["verdict"] in ("missing", "failed")]
     if bad:
         raise RuntimeError(f"the doctor finds: {bad}")

@@ -26,7 +26,6 @@ from trajdesign.trajectories.design import Bounds
 from trajdesign.trajectories.phase_plane import Path, fastest, spline_through
 from trajdesign.trajectories.retiming import path_residual
 from trajdesign.trajectory import n_points
-from trajdesign.units import ROUNDING
 
 HARMONICS, POINTS = 8, 400
 COLUMNS = {
@@ -113,12 +112,14 @@ def measure(setting: Setting, paths: list[NDArray[np.float64]], ways: dict[str, 
             k = way(path)
             seconds = time.process_time() - started
             trajectory = setting.trajectory(k)
+            [slew] = td.check(trajectory, ["slew"])
             duration = (len(k) - 2) * raster  # from the first to the last sample of the gradient
             found[name].append(
                 {
                     "duration": duration,
                     "over": 100 * (duration / optimum - 1),
-                    "slew": float(torch.linalg.vector_norm(trajectory.slew, dim=-1).max()),
+                    "slew": slew.value,
+                    "broken": not slew.ok,
                     "end": float(np.linalg.norm((k[-1] + k[-2]) / 2 - path[-1])) * max(setting.acquisition.fov),
                     "off": path_residual(trajectory, path[None]),
                     "ms": 1e3 * seconds,
@@ -141,7 +142,7 @@ def _row(
         row |= {f"max_{key}": max(one[key] for one in found)}
     row |= {f"max_{key}": max(one[key] for one in found) for key in ("end", "off")}
     worst = max(one["slew"] for one in found)
-    row |= {"max_slew": f"{worst:.2f}", "broken": sum(one["slew"] > (1 + ROUNDING) * slew for one in found)}
+    row |= {"max_slew": f"{worst:.2f}", "broken": sum(one["broken"] for one in found)}
     return row | {"durations": [round(one["duration"], 9) for one in found]}
 
 

@@ -193,10 +193,10 @@ def _nufft_errors(device: Any) -> dict[str, Callable[[], float]]:
 
 
 def _small() -> tuple[Any, Any]:
-    from trajdesign.acquisition import Acquisition
-    from trajdesign.scanner import Scanner
+    from trajdesign.config.models import from_tables
 
-    return Acquisition(matrix=(32, 32), n_shots=2, n_samples=128, dwell=8e-6), Scanner()
+    small = from_tables({"acquisition": {"matrix": [32, 32], "n_shots": 2, "n_samples": 128, "dwell": 8e-6}})
+    return small.acquisition, small.scanner
 
 
 def _line() -> float:
