@@ -80,8 +80,8 @@ def compare(pattern: str, name: str, systems: dict[str, str], settings: argparse
         to = folder / str(number)
         found = td.reconstruct(folder / "scan" / "raw.h5", run=run.path, response=response, delay=delay, out=to)
         row: Row = {"pattern": pattern, "system": name, "known": known}
-        row["residual"] = found.facts["residual"]["cg_sense"]["total"]
-        row["delay"], row["n_warnings"] = found.facts["delay"]["axes"], len(found.facts["warnings"])
+        row["residual"] = found.facts.residual["cg_sense"]["total"]
+        row["delay"], row["n_warnings"] = found.facts.delay["axes"], len(found.facts.warnings)
         for image in ("network", "cg_sense"):
             row[image] = float(metrics.psnr(torch.from_numpy(found.images[image][:1, :1]), reference, 1.0))
         if delay is None:

@@ -26,9 +26,9 @@ import trajdesign as td
 from benchmarks.common import RESULTS, Row, machine, say, table
 from benchmarks.planted import signal
 from trajdesign.learning.run_folder import RunFolder
-from trajdesign.measuring.reconstruct import Reconstructed
 from trajdesign.pulseq.reader import player
 from trajdesign.reconstruction import metrics
+from trajdesign.reconstruction.measured import Reconstructed
 from trajdesign.studies import study
 
 COLUMNS = {
@@ -167,17 +167,17 @@ def compare(image: NDArray[np.floating], reference: NDArray[np.floating]) -> Row
 
 def scores(found: Reconstructed, reference: NDArray[np.floating], run: RunFolder | None = None) -> Row:
     """Return what images are worth, what they leave unexplained, and what the run promised of its test images."""
-    row: Row = {"coils": found.facts["n_virtual_coils"]}
+    row: Row = {"coils": found.facts.n_virtual_coils}
     if run is not None:
         promised = list(run.results().stages.values())[-1]
         row["simulated"] = {"psnr": promised.psnr, "ssim": promised.ssim}
     return {
         **row,
         **{name: compare(image[0, 0], reference) for name, image in found.images.items()},
-        "residual": {name: residual["total"] for name, residual in found.facts["residual"].items()},
-        "promised": found.facts["promised"],
-        "noise": found.facts["noise"],
-        "warnings": found.facts["warnings"],
+        "residual": {name: residual["total"] for name, residual in found.facts.residual.items()},
+        "promised": found.facts.promised,
+        "noise": found.facts.noise,
+        "warnings": found.facts.warnings,
     }
 
 
@@ -205,7 +205,7 @@ def save(rows: Sequence[Row], whole: Row, facts: Row, settings: argparse.Namespa
     settings.out.mkdir(parents=True, exist_ok=True)
     path = settings.out / "in_vivo.json"
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8", newline="\n")
-    tail = f"`{command}` on {facts['cpu']}, {facts['cores']} cores."
+    tail = f"`{command}` on {facts.cpu}, {facts.cores} cores."
     text = "\n\n".join([table(COLUMNS, [written(row) for row in rows]), note, tail])
     path.with_suffix(".md").write_text(text + "\n", encoding="utf-8", newline="\n")
     say(text)

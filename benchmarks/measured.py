@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 import trajdesign as td
 from benchmarks.common import RESULTS, Row, machine, say, table
 from trajdesign.data.measured import reading
-from trajdesign.measuring.reconstruct import Reconstructed
 from trajdesign.pulseq.reader import player
 from trajdesign.reconstruction import metrics
+from trajdesign.reconstruction.measured import Reconstructed
 
 COLUMNS = {"data": "data", "quantity": "quantity", "value": "value"}
 _IMAGES = Path(__file__).parents[1] / "docs" / "images"
@@ -63,12 +63,12 @@ def echo_planar(folder: Path, temporary: Path, images: Path) -> Row:
     shown = [one.images["adjoint"][0, 0] for one in (before, after)]
     _draw(images / "measured-epi.png", dict(zip(("k as told", "delay auto"), shown, strict=True)))
     told = navigator(folder / "pulseq_raw" / "epi_basic_pe0.seq", folder / "pulseq_raw" / "epi_basic_pe0.dat")
-    x, y = (1e6 * late for late in after.facts["delay"]["axes"])
+    x, y = (1e6 * late for late in after.facts.delay["axes"])
     return {
         "delay of x by the navigator, us": 1e6 * told,
         "delay of x by `--delay auto`, us": x,
         "delay of y by `--delay auto`, us": y,
-        "criterion": after.facts["delay"]["by"],
+        "criterion": after.facts.delay["by"],
         "N/2 ghost, k as told": ghost(shown[0]),
         "N/2 ghost, `--delay auto`": ghost(shown[1]),
         "warnings": _warned(after),
@@ -129,13 +129,13 @@ def spiral(folder: Path, temporary: Path, _: Path) -> Row:
         shown = _by_k(temporary / f"spiral{n}-{first}", samples, k / _SPIRAL_PIXEL, n * _SPIRAL_PIXEL, n)
         theirs = adjoint(samples, k, file["w"].T[:, first:], n)
         what = f"{n} x {n}{f', without the first {first} samples' if first else ''}"
-        worst = np.argsort(shown.facts["residual"]["cg_sense"]["of_shots"])[:-4:-1]
+        worst = np.argsort(shown.facts.residual["cg_sense"]["of_shots"])[:-4:-1]
         sense, ours = (shown.images[name][0, 0] for name in ("cg_sense", "adjoint"))
-        residual, promised = shown.facts["residual"], shown.facts["promised"]["cg_sense"]
+        residual, promised = shown.facts.residual, shown.facts.promised["cg_sense"]
         found |= {
             f"{what}: residual of CG-SENSE (of its own data)": f"{residual['cg_sense']['total']:.3f} ({promised:.3f})",
             f"{what}: residual of the adjoint": residual["adjoint"]["total"],
-            f"{what}: noise": shown.facts["noise"],
+            f"{what}: noise": shown.facts.noise,
             f"{what}: shots with the largest residuals": ", ".join(
                 f"{shot} ({residual['cg_sense']['of_shots'][shot]:.2f})" for shot in worst
             ),
@@ -178,7 +178,7 @@ def bloch_spirals(folder: Path, temporary: Path, images: Path) -> Row:
         sampled = kspace, k / raw.protocol.fov[0], raw.protocol.fov[0], len(reference), 2e-6
         one = _by_k(temporary / title.replace(" ", "-"), *sampled, off_resonance=field)
         shown[title] = image = one.images["cg_sense"][0, 0]
-        residual = one.facts["residual"]["cg_sense"]
+        residual = one.facts.residual["cg_sense"]
         edges = [residual["over_time"][at] for at in (0, len(residual["over_time"]) // 2, -1)]
         found |= {
             f"{title}: CG-SENSE beside the reference, NRMSE": _nrmse(image, reference, scaled=True),
@@ -188,7 +188,7 @@ def bloch_spirals(folder: Path, temporary: Path, images: Path) -> Row:
             ),
             f"{title}: within the brain, NRMSE": _nrmse(image[brain], reference[brain], scaled=True),
             f"{title}: residual of CG-SENSE (of its own data)": f"{residual['total']:.4f} "
-            f"({one.facts['promised']['cg_sense']:.4f})",
+            f"({one.facts.promised['cg_sense']:.4f})",
             f"{title}: residual at the start, middle and end of the readout": ", ".join(f"{v:.3f}" for v in edges),
             f"{title}: warnings": _warned(one),
         }
@@ -215,7 +215,7 @@ def save(rows: Sequence[Row], facts: Row, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     result = {"command": command, "machine": facts, "columns": COLUMNS, "rows": [*rows]}
     (out / "measured.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8", newline="\n")
-    text = f"{table(COLUMNS, rows)}\n\n`{command}` on {facts['cpu']}, {facts['cores']} cores."
+    text = f"{table(COLUMNS, rows)}\n\n`{command}` on {facts.cpu}, {facts.cores} cores."
     (out / "measured.md").write_text(text + "\n", encoding="utf-8", newline="\n")
     say(text)
 
@@ -240,7 +240,7 @@ def _by_k(
 
 
 def _warned(found: Reconstructed) -> str:
-    return " ".join(found.facts["warnings"]) or "none"
+    return " ".join(found.facts.warnings) or "none"
 
 
 def _scaled(image: NDArray[np.floating], reference: NDArray[np.floating]) -> NDArray[np.floating]:

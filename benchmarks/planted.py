@@ -261,7 +261,7 @@ def told(scan: Scan, kspace: NDArray[np.complex64], folder: Path) -> list[str]:
     try:
         with mock.patch.object(Figure, "savefig"):
             found = td.reconstruct(**scan.written(folder, kspace), out=folder / "out", overwrite=True)
-        return list(found.facts["warnings"])
+        return list(found.facts.warnings)
     except InputError as error:
         return [str(error)]
 

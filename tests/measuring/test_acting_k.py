@@ -80,7 +80,7 @@ def whole(tmp_path_factory):
 def images(folder, out, **options):
     """Return the image by each reconstruction, and the part of the data that CG-SENSE leaves unexplained."""
     found = reconstruct(folder / "scan" / "raw.h5", run=folder / "run", out=out, **options)
-    return {name: image[0, 0] for name, image in found.images.items()}, found.facts["residual"]["cg_sense"]["total"]
+    return {name: image[0, 0] for name, image in found.images.items()}, found.facts.residual["cg_sense"]["total"]
 
 
 def nrmse(found, wanted):
@@ -218,7 +218,7 @@ def test_concomitant_fields_are_scanned_and_reconstructed(plain, tmp_path):
     told = reconstruct(tmp_path / "scan" / "raw.h5", run=run, out=tmp_path / "told")
     known, ignored = (nrmse(one.images["cg_sense"][0, 0], wanted["cg_sense"]) for one in (found, told))
     assert known < 0.02 < 10 * known < ignored
-    sentences = [[w for w in one.facts["warnings"] if "linear over the slice" in w] for one in (found, told)]
+    sentences = [[w for w in one.facts.warnings if "linear over the slice" in w] for one in (found, told)]
     assert [len(one) for one in sentences] == [1, 0]
 
 

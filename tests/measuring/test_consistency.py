@@ -29,7 +29,7 @@ def test_the_residual_of_one_pixel_is_a_sum_by_hand():
     found.add(encoding, image, kspace)
     assert found.total == pytest.approx(math.sqrt(7 / (7 * 9 + 4)), rel=1e-4)
     assert found.per_shot() == pytest.approx([1 / 3, math.sqrt(3 / 31)], rel=1e-4)
-    assert found.to_dict()["over_time"] == pytest.approx([math.sqrt(1 / 13), *[1 / 3] * 3], rel=1e-4)
+    assert found.unexplained()["over_time"] == pytest.approx([math.sqrt(1 / 13), *[1 / 3] * 3], rel=1e-4)
     scaled = Residual()
     scaled.add(encoding, image / 7, kspace, scaled=True)  # the best is the mean, 23 / 8
     left = 7 * (1 / 8) ** 2 + (7 / 8) ** 2

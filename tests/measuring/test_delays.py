@@ -66,11 +66,11 @@ def test_a_real_echo_planar_image_loses_its_ghost(tmp_path):
     told = navigator(real("pulseq_raw/epi_basic_pe0.seq"), real("pulseq_raw/epi_basic_pe0.dat"))
     before = reconstruct(raw, seq=seq, out=tmp_path / "before")
     after = reconstruct(raw, seq=seq, delay="auto", out=tmp_path / "after")
-    assert after.facts["delay"]["by"] == "sharpness"
-    assert after.facts["delay"]["axes"][0] == pytest.approx(told, abs=0.5e-6)
+    assert after.facts.delay["by"] == "sharpness"
+    assert after.facts.delay["axes"][0] == pytest.approx(told, abs=0.5e-6)
     assert ghost(before.images["adjoint"][0, 0]) > 0.5
     assert ghost(after.images["adjoint"][0, 0]) < 0.2
-    given = reconstruct(raw, seq=seq, delay=after.facts["delay"]["axes"], out=tmp_path / "given")
+    given = reconstruct(raw, seq=seq, delay=after.facts.delay["axes"], out=tmp_path / "given")
     assert np.array_equal(given.images["adjoint"], after.images["adjoint"])
     with pytest.raises(ConfigError, match=r"at most 0.0001 s each"):
         reconstruct(raw, seq=seq, delay=[3.0, 3.0], out=tmp_path / "wrong")

@@ -142,8 +142,8 @@ def scanned(tmp_path_factory):
 
 def test_slices_of_a_learned_run_are_not_warned_of(scanned, tmp_path):
     found = td.reconstruct(scanned / "scan" / "raw.h5", run=scanned / "run", out=tmp_path)
-    assert found.facts["warnings"] == []
-    assert found.facts["n_slices"] == 3
+    assert found.facts.warnings == []
+    assert found.facts.n_slices == 3
 
 
 def test_a_file_of_another_run_is_refused(scanned, tmp_path):
@@ -194,6 +194,4 @@ def test_a_real_spiral_larger_than_its_field_of_view_is_warned_of(tmp_path):
     np.save(tmp_path / "raw.npy", file["data"].transpose(2, 1, 0).astype(np.complex64))
     np.savez(tmp_path / "raw_k.npz", k_adc=k, fov_m=[0.18, 0.18], matrix=[180, 180], dwell_s=4e-6)
     found = td.reconstruct(tmp_path / "raw.npy", k=tmp_path / "raw_k.npz", out=tmp_path / "out")
-    assert re.search(
-        r"leaves 6\d\.\d% of the data unexplained.*larger than the field of view", found.facts["warnings"][0]
-    )
+    assert re.search(r"leaves 6\d\.\d% of the data unexplained.*larger than the field of view", found.facts.warnings[0])

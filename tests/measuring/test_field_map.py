@@ -48,13 +48,13 @@ def test_the_map_takes_the_field_away(scanned):
     known = image(scanned, "field", "b", off_resonance=scanned / "map.npy")
     told = image(scanned, "field", "c")
     errors = [distance(of.images["cg_sense"], wanted) for of in (known, told)]
-    residuals = [of.facts["residual"]["cg_sense"]["total"] for of in (known, told)]
+    residuals = [of.facts.residual["cg_sense"]["total"] for of in (known, told)]
     assert errors[0] < 0.07
     assert errors[0] < errors[1] / 2
     assert residuals[0] < 0.8 * residuals[1]
-    assert known.facts["warnings"] == []
+    assert known.facts.warnings == []
     ends = np.load(scanned / "map.npy")
-    assert known.facts["off_resonance"] == pytest.approx((ends.min(), ends.max()))
+    assert known.facts.off_resonance == pytest.approx((ends.min(), ends.max()))
 
 
 def test_the_other_sign_makes_it_worse(scanned):

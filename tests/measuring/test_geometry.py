@@ -56,7 +56,7 @@ def test_what_lies_at_the_shift_comes_to_the_centre_and_does_not_alias(tmp_path,
     for name, image in found.images.items():
         assert brightest(image[0, 0]) == (N // 2, N // 2)
         assert np.abs(image - wanted.images[name]).max() < 1e-4 * np.abs(image).max()
-    assert found.facts["shift"] == r
+    assert found.facts.shift == r
 
 
 def test_the_image_is_turned_from_x_towards_y_about_the_shifted_centre(tmp_path):
@@ -115,7 +115,7 @@ def test_the_phase_is_that_of_the_delayed_k(tmp_path):
     middle, _ = written(tmp_path / "middle", objects, actual)
     wanted = reconstruct(middle, k=k, out=tmp_path / "wanted", delay=late)
     assert np.abs(found.images["cg_sense"] - wanted.images["cg_sense"]).max() < 1e-4 * wanted.images["cg_sense"].max()
-    tried = reconstruct(raw, k=k, out=tmp_path / "auto", shift=r, delay="auto").facts["delay"]
+    tried = reconstruct(raw, k=k, out=tmp_path / "auto", shift=r, delay="auto").facts.delay
     assert tried["by"] == "consistency"
     assert tried["axes"] == pytest.approx(late, abs=0.3e-6)
 

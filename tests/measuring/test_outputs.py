@@ -24,9 +24,9 @@ from trajdesign.exporting.proof import export
 from trajdesign.measuring import dicom_images, image_geometry, mrd_images, outputs, virtual_scan
 from trajdesign.measuring.assignment import Assigned
 from trajdesign.measuring.geometry import View
-from trajdesign.measuring.image_geometry import ImageGeometry
+from trajdesign.measuring.image_geometry import ImageGeometry, PlacedImages
 from trajdesign.measuring.reconstruct import reconstruct
-from trajdesign.measuring.solving import LABELS
+from trajdesign.reconstruction.measured import LABELS
 from trajdesign.scanner import Scanner
 from trajdesign.trajectories.inits.spiral import spiral
 
@@ -59,7 +59,7 @@ def numbered(geometry, n_frames=1, n_slices=3):
 
 
 def in_folder(path, images, geometry, protocol=Protocol()):  # noqa: B008
-    for name, content in dicom_images.encoded(images, geometry, protocol, LABELS):
+    for name, content in dicom_images.encoded(PlacedImages(images, geometry, protocol, 1)):
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_bytes(content)
     return sorted(path.rglob("*.dcm"))
@@ -187,7 +187,7 @@ def test_words_of_a_raw_file_stay_words(tmp_path):
     assert not data.PatientPosition
     assert data.MagneticFieldStrength is None
     (tmp_path / "x.h5").write_bytes(
-        mrd_images.encoded({"adjoint": numbered(geometry)}, geometry, Protocol(odd), LABELS, 1)
+        mrd_images.encoded(PlacedImages({"adjoint": numbered(geometry)}, geometry, Protocol(odd), 1))
     )
     with ismrmrd.Dataset(tmp_path / "x.h5", create_if_needed=False) as file:
         header = ismrmrd.xsd.CreateFromDocument(file.read_xml_header())
@@ -211,7 +211,7 @@ def test_mrd_images_are_read_back_by_its_library(tmp_path):
     directions = oblique()
     geometry = lying(directions)
     images = {"cg_sense": numbered(geometry, n_frames=2), "adjoint": 2 * numbered(geometry, n_frames=2)}
-    content = mrd_images.encoded(images, geometry, Protocol("SIEMENS Skyra", "", 2.89362), LABELS, 32)
+    content = mrd_images.encoded(PlacedImages(images, geometry, Protocol("SIEMENS Skyra", "", 2.89362), 32))
     (tmp_path / "images.h5").write_bytes(content)
     with ismrmrd.Dataset(tmp_path / "images.h5", "dataset", create_if_needed=False) as file:
         assert list(file.list()) == ["image_0", "image_1", "xml"]
@@ -270,7 +270,7 @@ DICOM = [f"dicom/{name}/s{number:03d}.dcm" for name in ("adjoint", "cg_sense") f
 def test_every_file_shows_the_same_images(scanned, tmp_path, lying_there):
     found = reconstruct(scanned / "scan" / "raw.h5", seq=scanned / "x.seq", out=tmp_path / "out")
     assert names(tmp_path / "out") == sorted(PLAIN + DICOM)
-    assert found.facts["dicom"] is None
+    assert found.facts.dicom is None
     for name, stack in found.images.items():
         written = nibabel.load(tmp_path / "out" / f"{name}.nii")
         np.testing.assert_array_equal(written.get_fdata().astype(np.float32), stack[0].T)
@@ -279,20 +279,22 @@ def test_every_file_shows_the_same_images(scanned, tmp_path, lying_there):
             np.testing.assert_array_equal(file.read_image(f"image_{series}", 2).data[0, 0], stack[0, 2])
         by_dicom, _ = dicom.read_series(tmp_path / "out" / "dicom" / name)
         np.testing.assert_allclose(by_dicom[:, 0], stack[0], atol=stack.max() / 65535)
-    assert json.loads((tmp_path / "out" / "reconstruct.json").read_text()) == json.loads(json.dumps(found.facts))
+    assert json.loads((tmp_path / "out" / "reconstruct.json").read_text()) == json.loads(
+        json.dumps(found.facts.tables())
+    )
 
 
 def test_what_tells_not_where_it_lies_has_no_dicom(scanned, tmp_path):
     found = reconstruct(scanned / "scan" / "raw.h5", seq=scanned / "x.seq", out=tmp_path / "out")
     assert names(tmp_path / "out") == PLAIN
-    assert found.facts["dicom"] == "no DICOM is written: raw.h5 does not tell how the slices lie in the patient."
+    assert found.facts.dicom == "no DICOM is written: raw.h5 does not tell how the slices lie in the patient."
 
 
 def test_without_its_package_there_is_no_dicom(scanned, tmp_path, lying_there, monkeypatch):
     monkeypatch.setattr(dicom_images, "find_spec", lambda name: None)
     found = reconstruct(scanned / "scan" / "raw.h5", seq=scanned / "x.seq", out=tmp_path / "out")
     assert names(tmp_path / "out") == PLAIN
-    assert 'pip install -e ".[dicom]"' in found.facts["dicom"]
+    assert 'pip install -e ".[dicom]"' in found.facts.dicom
 
 
 def test_a_later_reconstruction_replaces_all_of_an_earlier_one(scanned, tmp_path, lying_there):
@@ -349,13 +351,13 @@ def test_the_command_that_is_told_does_it_again(scanned, tmp_path):
     raw.write_bytes((scanned / "scan" / "raw.h5").read_bytes())
     late = {"kind": "delay", "delays": [1e-6, 2e-6, 0.0]}
     found = reconstruct(raw, seq=scanned / "x.seq", out=tmp_path / "o", delay=[1e-6, -2.5e-7], response=late)
-    words = shlex.split(found.facts["command"])
+    words = shlex.split(found.facts.command)
     assert words[:2] == ["trajdesign", "reconstruct"]
     (tmp_path / "o" / "image.npz").write_bytes(b"")
     again = CliRunner().invoke(app, words[1:])
     assert again.exit_code == 0, again.output
     np.testing.assert_array_equal(np.load(tmp_path / "o" / "image.npz")["adjoint"], found.images["adjoint"])
-    assert json.loads((tmp_path / "o" / "reconstruct.json").read_text())["command"] == found.facts["command"]
+    assert json.loads((tmp_path / "o" / "reconstruct.json").read_text())["command"] == found.facts.command
 
 
 def test_noise_is_a_larger_part_of_weak_samples(scanned, tmp_path, monkeypatch):
@@ -368,13 +370,13 @@ def test_noise_is_a_larger_part_of_weak_samples(scanned, tmp_path, monkeypatch):
 
     monkeypatch.setattr(reading, "read", noisy)
     facts = reconstruct(scanned / "scan" / "raw.h5", seq=scanned / "x.seq", out=tmp_path).facts
-    parts = facts["noise_parts"]
-    assert len(parts["over_time"]) == len(facts["residual"]["adjoint"]["over_time"])
+    parts = facts.noise_parts
+    assert len(parts["over_time"]) == len(facts.residual["adjoint"]["over_time"])
     assert len(parts["of_shots"]) == 6
     # a spiral starts at the centre of k-space, where the signal is
-    assert parts["over_time"][0] < facts["noise"] < parts["over_time"][-1] <= 1
+    assert parts["over_time"][0] < facts.noise < parts["over_time"][-1] <= 1
     # shots are of one object, through the same places: each has the noise of all
-    assert parts["of_shots"] == pytest.approx([facts["noise"]] * 6, rel=0.2)
+    assert parts["of_shots"] == pytest.approx([facts.noise] * 6, rel=0.2)
 
 
 def test_a_real_spin_echo_lies_in_dicom_where_it_lies_in_nifti(tmp_path):

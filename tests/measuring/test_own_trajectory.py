@@ -90,9 +90,9 @@ def test_any_unit_gives_the_object(tmp_path, unit, is_told):
     raw = written(tmp_path / "x.h5", shots(unit=UNITS[unit]), unit if is_told else "")
     found = reconstruct(raw, out=tmp_path / "out")
     assert nrmse(found.images["cg_sense"][0, 0], magnitude(objects())) < 0.02
-    assert found.facts["warnings"] == []
-    assert found.facts["n_shots"] == N_SHOTS
-    assert (tuple(found.facts["matrix"]), tuple(found.facts["fov"])) == ((N, N), (FOV, FOV))
+    assert found.facts.warnings == []
+    assert found.facts.n_shots == N_SHOTS
+    assert (tuple(found.facts.matrix), tuple(found.facts.fov)) == ((N, N), (FOV, FOV))
 
 
 def test_slices_repetitions_and_averages_are_told_apart(tmp_path):
@@ -110,7 +110,7 @@ def test_slices_repetitions_and_averages_are_told_apart(tmp_path):
     dummy = acquisition(np.full((N_COILS, 3), 1e3), np.zeros((3, 2)), ismrmrd.ACQ_IS_DUMMYSCAN_DATA)
     found = reconstruct(written(tmp_path / "x.h5", [dummy, noise, *rows]), out=tmp_path / "out")
     assert found.images["cg_sense"].shape == (2, 2, N, N)
-    assert (found.facts["n_shots"], found.facts["n_noise_samples"]) == (2 * N_SHOTS, 99)
+    assert (found.facts.n_shots, found.facts.n_noise_samples) == (2 * N_SHOTS, 99)
     scale = magnitude(objects(1)).sum() / found.images["cg_sense"][0, 0].sum()  # of coils after prewhitening
     for frame, repetition in zip(found.images["cg_sense"], of, strict=True):
         for image, wanted in zip(frame, repetition, strict=True):
@@ -123,7 +123,7 @@ def test_samples_to_discard_and_a_third_axis_of_zeros_are_left_out(tmp_path):
         made.data[:, :2] = 1e3
         made.discard_pre = 2
     found = reconstruct(written(tmp_path / "x.h5", rows), out=tmp_path / "out")
-    assert found.facts["n_samples"] == N_SAMPLES - 2
+    assert found.facts.n_samples == N_SAMPLES - 2
     assert nrmse(found.images["cg_sense"][0, 0], magnitude(objects())) < 0.05
 
 
@@ -192,8 +192,8 @@ def test_spirals_of_another_simulator(tmp_path, name, limit):
         wanted = file["images/image_1/data"][0, 0, 0]
     found = reconstruct(raw, out=tmp_path / "out")
     image = found.images["cg_sense"][0, 0]
-    assert found.facts["n_shots"] == 15
+    assert found.facts.n_shots == 15
     assert nrmse(image * (wanted * image).sum() / (image * image).sum(), wanted) < limit
-    assert found.facts["k"].endswith("(1/FOV)")
+    assert found.facts.k.endswith("(1/FOV)")
     with pytest.raises(InputError, match="does not tell the time between samples"):
         reconstruct(raw, out=tmp_path / "late", delay="auto")

@@ -63,12 +63,12 @@ def test_a_stack_gives_each_slice_as_its_own_data_do(stack, tmp_path):
     found = reconstruct(tmp_path / "x.npy", seq=path / "x.seq", out=tmp_path / "out")
     flat = np.stack(file.k[1 : 1 + N_SHOTS]) * [1, 1, 0]
     np.save(tmp_path / "y.npy", np.stack([sampled(volume[:, [i]], flat) for i in range(n)]).astype(np.complex64))
-    np.savez(tmp_path / "y_k.npz", k_adc=flat[..., :2], fov_m=[FOV, FOV], matrix=found.facts["matrix"], dwell_s=10e-6)
+    np.savez(tmp_path / "y_k.npz", k_adc=flat[..., :2], fov_m=[FOV, FOV], matrix=found.facts.matrix, dwell_s=10e-6)
     wanted = reconstruct(tmp_path / "y.npy", k=tmp_path / "y_k.npz", out=tmp_path / "wanted")
     for name, images in wanted.images.items():
         assert found.images[name].shape == images.shape
         assert np.linalg.norm(found.images[name] - images) < 1e-4 * np.linalg.norm(images)
-    assert found.facts["n_slices"] == n
+    assert found.facts.n_slices == n
     file = nibabel.load(tmp_path / "out" / "adjoint.nii")
     assert file.affine[:3, 2] == pytest.approx([0, 0, 1e3 * THICKNESS], abs=1e-3)
     assert (file.affine @ [0, 0, n // 2, 1])[2] == pytest.approx(0, abs=1e-3)
@@ -79,10 +79,10 @@ def test_the_noise_of_a_slice_is_the_mean_of_that_of_all_partitions(stack, tmp_p
     n, data, noise = volume.shape[1], measured(file, volume), measured(file, 0 * volume, 5.0)
     np.save(tmp_path / "x.npy", data + noise)
     found = reconstruct(tmp_path / "x.npy", seq=path / "x.seq", out=tmp_path / "out")
-    assert found.facts["prewhitened"]
+    assert found.facts.prewhitened
     # the transform is unitary but for 1 / sqrt(n): parts of the data are what they were
     wanted = np.linalg.norm(noise[:, 1:]) / np.linalg.norm((data + noise)[:, 1:])
-    assert found.facts["noise"] == pytest.approx(wanted, rel=0.1)
+    assert found.facts.noise == pytest.approx(wanted, rel=0.1)
     assert n > 1
 
 

@@ -81,13 +81,13 @@ def test_what_was_scanned_gives_the_image_of_the_scan(tmp_path, settings):
     images = found.images["network"]
     assert images.shape == (1, 3, N, N)
     assert max(nrmse(image, wanted.image) for image in images[0]) < 1e-5
-    assert found.facts["warnings"] == []
-    assert (found.facts["n_coils"], found.facts["n_shots"], found.facts["n_noise_samples"]) == (N_COILS, N_SHOTS, 400)
-    assert not found.facts["prewhitened"]  # without noise there is none to tell
+    assert found.facts.warnings == []
+    assert (found.facts.n_coils, found.facts.n_shots, found.facts.n_noise_samples) == (N_COILS, N_SHOTS, 400)
+    assert not found.facts.prewhitened  # without noise there is none to tell
     kept = np.load(tmp_path / "out" / "image.npz")
     assert np.array_equal(kept["network"], images)
     told = json.loads((tmp_path / "out" / "reconstruct.json").read_text())
-    assert told == json.loads(json.dumps(found.facts))
+    assert told == json.loads(json.dumps(found.facts.tables()))
     assert (tmp_path / "out" / "reconstruction.png").stat().st_size > 10_000
 
 
@@ -130,8 +130,8 @@ def test_twice_the_samples_are_taken_each_at_its_place(quiet, tmp_path, monkeypa
 
     changed(monkeypatch, change)
     found = reconstruct(path / "scan" / "raw.h5", run=path / "run", seq=seq, out=tmp_path / "out")
-    assert found.facts["oversampling"] == 2
-    assert found.facts["warnings"] == []
+    assert found.facts.oversampling == 2
+    assert found.facts.warnings == []
     assert max(nrmse(image, wanted.image) for image in found.images["network"][0]) < 0.01
 
 
@@ -139,7 +139,7 @@ def test_averages_are_averaged(tmp_path):
     sequence = {"kind": "ute_2d", "n_dummies": 1}
     wanted = scanned(tmp_path, sequence=sequence, noise=0.05)
     found = reconstruct(tmp_path / "scan" / "raw.h5", run=tmp_path / "run", out=tmp_path / "out")
-    assert found.facts["n_averages"] == 2
+    assert found.facts.n_averages == 2
     assert nrmse(found.images["network"][0, 0], wanted.image) < 1e-5
 
 
@@ -148,7 +148,7 @@ def test_without_a_run_there_is_everything_but_a_network(quiet, tmp_path):
     found = reconstruct(path / "scan" / "raw.h5", seq=path / "run" / "trajectory.seq", out=tmp_path / "out")
     assert set(found.images) == {"cg_sense", "adjoint"}
     assert nrmse(found.images["cg_sense"][0, 0], wanted.reference) < 0.3
-    assert found.facts["warnings"] == []
+    assert found.facts.warnings == []
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "adjoint.nii",
         "cg_sense.nii",
@@ -173,7 +173,7 @@ def test_raw_data_that_hold_k_need_nothing_else(quiet, tmp_path):
     path, _ = quiet
     by_own = reconstruct(path / "scan" / "raw.h5", out=tmp_path / "own")  # which tells slices and noise too
     by_run = reconstruct(path / "scan" / "raw.h5", run=path / "run", out=tmp_path / "run")
-    assert by_own.facts["n_noise_samples"] == by_run.facts["n_noise_samples"]
+    assert by_own.facts.n_noise_samples == by_run.facts.n_noise_samples
     for name in ("adjoint", "cg_sense"):
         assert nrmse(by_own.images[name], by_run.images[name]) < 1e-4
 
@@ -191,7 +191,7 @@ def test_the_image_of_a_run_is_turned(quiet, tmp_path):
     # the network sees other artefacts than it was trained on, and still the object
     wanted = plain.images["network"][:, :, opposite].swapaxes(2, 3)
     assert nrmse(turned.images["network"][..., 1:, 1:], wanted[..., 1:, 1:]) < 0.3
-    assert turned.facts["warnings"] == []
+    assert turned.facts.warnings == []
 
 
 def test_noise_that_coils_share_is_taken_apart(noisy, tmp_path, monkeypatch):
@@ -203,9 +203,9 @@ def test_noise_that_coils_share_is_taken_apart(noisy, tmp_path, monkeypatch):
         return replace(raw, events=np.einsum("dc,ecs->eds", mixed, raw.events).astype(np.complex64))
 
     plain = reconstruct(path / "scan" / "raw.h5", run=path / "run", out=tmp_path / "plain")
-    assert plain.facts["prewhitened"]
-    assert plain.facts["warnings"] == []
-    assert plain.facts["noise"] == pytest.approx(plain.facts["residual"]["cg_sense"]["total"], rel=0.2)
+    assert plain.facts.prewhitened
+    assert plain.facts.warnings == []
+    assert plain.facts.noise == pytest.approx(plain.facts.residual["cg_sense"]["total"], rel=0.2)
     changed(monkeypatch, change)
     found = reconstruct(path / "scan" / "raw.h5", run=path / "run", out=tmp_path / "mixed")
     # coils that are mixed see what they saw: after whitening only a rotation is left, which no sum of squares sees
@@ -253,9 +253,9 @@ def test_what_is_wrong_is_told(which, change, words, request, tmp_path, monkeypa
     path, _ = request.getfixturevalue(which)
     changed(monkeypatch, change)
     found = reconstruct(path / "scan" / "raw.h5", run=path / "run", out=tmp_path / "out")
-    assert any(words in warning for warning in found.facts["warnings"]), found.facts
+    assert any(words in warning for warning in found.facts.warnings), found.facts
     if change is swapped:
-        shots = found.facts["residual"]["cg_sense"]["of_shots"]
+        shots = found.facts.residual["cg_sense"]["of_shots"]
         assert set(np.argsort(shots)[-2:]) & {1, 4}
 
 
@@ -326,7 +326,7 @@ def test_a_real_spin_echo_equals_a_plain_fft(tmp_path):
     plain = np.sqrt((np.abs(images) ** 2).sum(1))
     assert nrmse(found.images["adjoint"][0, 0], plain) < 1e-3
     assert nrmse(found.images["cg_sense"][0, 0], plain) < 0.05
-    assert found.facts["warnings"] == []
+    assert found.facts.warnings == []
     affine = nibabel.load(tmp_path / "adjoint.nii").affine
     assert np.abs(np.linalg.det(affine[:3, :3])) == pytest.approx(2 * 2 * 30, rel=1e-5)  # voxels of 2 x 2 x 30 mm
     middle = affine @ [32, 32, 0, 1]

@@ -46,10 +46,10 @@ def test_a_calibration_gives_the_coil_maps_of_training(trained, tmp_path):
     found = reconstruct(path / "scan" / "raw.h5", out=tmp_path / "out", **options)
     assert nrmse(found.images["network"][0, 0], wanted.image) < 1e-5
     told = {"cg_sense": kind, "network": kind, "calibration": str(tmp_path / "cal.npy"), "lines": 24}
-    assert found.facts["coil_maps"] == told
-    assert found.facts["warnings"] == []
+    assert found.facts.coil_maps == told
+    assert found.facts.warnings == []
     without = reconstruct(path / "scan" / "raw.h5", run=path / "run", out=tmp_path / "without")
-    assert without.facts["coil_maps"] == {"cg_sense": "self", "network": kind, "calibration": None, "lines": None}
+    assert without.facts.coil_maps == {"cg_sense": "self", "network": kind, "calibration": None, "lines": None}
     # maps from the image of CG-SENSE are others
     assert 1e-5 < nrmse(without.images["network"][0, 0], wanted.image) < 0.2
 
@@ -67,10 +67,10 @@ def test_a_noise_scan_of_its_own_serves_as_that_of_the_file(noisy, tmp_path):
     np.save(tmp_path / "noise.npy", raw.events[:1].swapaxes(0, 1))  # (coil, shot, sample)
     kept = reconstruct(noisy / "scan" / "raw.h5", run=noisy / "run", out=tmp_path / "kept")
     own = reconstruct(noisy / "scan" / "raw.h5", run=noisy / "run", noise=tmp_path / "noise.npy", out=tmp_path / "own")
-    assert own.facts["noise_scan"] == str(tmp_path / "noise.npy")
-    assert kept.facts["noise_scan"] is None
-    assert kept.facts["prewhitened"]
-    assert own.facts["noise"] == kept.facts["noise"]
+    assert own.facts.noise_scan == str(tmp_path / "noise.npy")
+    assert kept.facts.noise_scan is None
+    assert kept.facts.prewhitened
+    assert own.facts.noise == kept.facts.noise
     assert np.array_equal(own.images["network"], kept.images["network"])
 
 
@@ -88,7 +88,7 @@ def test_a_noise_scan_of_half_the_dwell_time_tells_of_as_much_noise(noisy, tmp_p
     found = reconstruct(
         noisy / "scan" / "raw.h5", run=noisy / "run", noise=tmp_path / "noise.h5", out=tmp_path / "b"
     ).facts
-    assert found["noise"] == pytest.approx(wanted["noise"], rel=1e-3)
+    assert found.noise == pytest.approx(wanted.noise, rel=1e-3)
 
 
 def test_all_virtual_coils_give_the_images_of_all_coils(noisy, tmp_path):
@@ -100,10 +100,10 @@ def test_all_virtual_coils_give_the_images_of_all_coils(noisy, tmp_path):
     for name, image in plain.images.items():
         assert nrmse(same.images[name], image) < 1e-3, name
         assert nrmse(fewer.images[name], image) < 0.1, name
-    facts = [(one.facts["n_coils"], one.facts["n_virtual_coils"]) for one in (plain, same, fewer)]
+    facts = [(one.facts.n_coils, one.facts.n_virtual_coils) for one in (plain, same, fewer)]
     assert facts == [(N_COILS, N_COILS), (N_COILS, N_COILS), (N_COILS, N_COILS - 1)]
-    assert plain.facts["kept_by_compression"] == 1
-    assert 0.9 < fewer.facts["kept_by_compression"] < same.facts["kept_by_compression"] == pytest.approx(1)
+    assert plain.facts.kept_by_compression == 1
+    assert 0.9 < fewer.facts.kept_by_compression < same.facts.kept_by_compression == pytest.approx(1)
 
 
 def test_the_command_has_the_same_options(noisy, tmp_path):
@@ -132,7 +132,7 @@ def test_fewer_lines_than_in_training_are_told(trained, tmp_path):
     np.save(tmp_path / "cal.npy", lines(path / "run", 16))
     options = {"run": path / "run", "calibration": tmp_path / "cal.npy"}
     found = reconstruct(path / "scan" / "raw.h5", out=tmp_path / "out", **options)
-    assert any("16 lines, training's coil maps were of 24" in warning for warning in found.facts["warnings"])
+    assert any("16 lines, training's coil maps were of 24" in warning for warning in found.facts.warnings)
 
 
 def spokes(n_shots, n_samples, k_max):
@@ -161,8 +161,8 @@ def test_a_real_brain_gains_by_a_calibration(tmp_path):
         image, head = found.images["cg_sense"][0, 0], full > 0.1 * full.max()
         error = image * (image * full).sum() / np.square(image).sum() - full
         psnr[kind] = 10 * np.log10(full.max() ** 2 / np.mean(error[head] ** 2))
-        left[kind] = found.facts["residual"]["cg_sense"]["total"]
-        assert found.facts["kept_by_compression"] > 0.99
-        assert found.facts["warnings"] == []
+        left[kind] = found.facts.residual["cg_sense"]["total"]
+        assert found.facts.kept_by_compression > 0.99
+        assert found.facts.warnings == []
     assert psnr["espirit"] > psnr["self"] + 0.5
     assert left["espirit"] < 0.7 * left["self"]

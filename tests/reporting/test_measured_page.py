@@ -3,18 +3,17 @@
 import base64
 import io
 import json
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from matplotlib.image import imread
 from pages import HOSTILE, Reader, data_of
 
+from trajdesign.reconstruction.measured import LABELS, Facts, Reconstructed
 from trajdesign.reporting.measured import overview
 from trajdesign.reporting.measured_page import render
 
-LABELS = {"network": "network", "cg_sense": "CG-SENSE", "adjoint": "adjoint"}
 N_SHOTS, N_PARTS = 5, 4
 
 
@@ -26,18 +25,6 @@ def parts(level):
     }
 
 
-@dataclass
-class Shown:
-    """What a reconstruction of random images found."""
-
-    images: dict[str, np.ndarray]
-    facts: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def page(self):
-        return render(self.images, self.facts, LABELS)
-
-
 def shown(shape=(2, 3, 8, 12), names=tuple(LABELS), **facts):
     """Return random images of a shape with facts that no measurement has."""
     rng = np.random.default_rng(0)
@@ -45,6 +32,10 @@ def shown(shape=(2, 3, 8, 12), names=tuple(LABELS), **facts):
     known = {
         "raw": f"folder/{HOSTILE}",
         "kind": "twix",
+        "noise_scan": None,
+        "shift": (0.0, 0.0),
+        "rotate": 0.0,
+        "kept_by_compression": 0.98,
         "run": "runs/brain",
         "stage": "learned",
         "seq": "x.seq",
@@ -80,7 +71,7 @@ def shown(shape=(2, 3, 8, 12), names=tuple(LABELS), **facts):
         "noise_parts": {name: parts(0.0312)[name] for name in ("of_shots", "over_time")},
         "warnings": [],
     }
-    return Shown(images, known | facts)
+    return Reconstructed(images, Facts(**known | facts))
 
 
 DELAY = {
@@ -97,7 +88,7 @@ def pixels(source):
 
 def test_pictures_are_the_images_of_every_slice_and_frame():
     of = shown()
-    data = data_of(of.page)
+    data = data_of(render(of))
     assert [one["label"] for one in data["images"]] == list(LABELS.values())
     assert data["aspect"] == 1.5
     for one, stack in zip(data["images"], of.images.values(), strict=True):
@@ -108,31 +99,31 @@ def test_pictures_are_the_images_of_every_slice_and_frame():
 
 def test_what_is_drawn_is_what_was_found():
     of = shown(delay=DELAY)
-    data = data_of(of.page)
+    data = data_of(render(of))
     for one, name in zip(data["residual"], LABELS, strict=True):
         for key in ("of_shots", "over_time"):
-            assert one["found"][key] == pytest.approx(of.facts["residual"][name][key])
+            assert one["found"][key] == pytest.approx(of.facts.residual[name][key])
             if name != "adjoint":
-                assert one["promised"][key] == pytest.approx(of.facts["promised_parts"][name][key])
+                assert one["promised"][key] == pytest.approx(of.facts.promised_parts[name][key])
     assert data["residual"][2]["promised"] is None
-    assert data["noise"]["of_shots"] == pytest.approx(of.facts["noise_parts"]["of_shots"])
+    assert data["noise"]["of_shots"] == pytest.approx(of.facts.noise_parts["of_shots"])
     assert data["delay"]["tried"] == pytest.approx(DELAY["tried"])
     assert data["readout"] == 4e-3
 
 
 def test_warnings_come_first():
     warnings = ["shot 3 is missing: its samples are all zero.", f"coil {HOSTILE} sees nothing"]
-    text = shown(warnings=warnings).page
+    text = render(shown(warnings=warnings))
     reader = Reader(text)
     assert [found for found in reader.texts["li"] if found.startswith("Warning")] == [f"Warning: {w}" for w in warnings]
     assert text.index(warnings[0]) < text.index('id="images"')
     assert "Nothing in the data speaks against" not in text
-    assert "Nothing in the data speaks against k, the shots or the coils." in shown().page
+    assert "Nothing in the data speaks against k, the shots or the coils." in render(shown())
 
 
 def test_the_facts_are_told():
     def told(**facts):
-        reader = Reader(shown(**facts).page)
+        reader = Reader(render(shown(**facts)))
         (table,) = reader.texts["tbody"]
         return table
 
@@ -154,7 +145,7 @@ def test_the_facts_are_told():
 
 
 def test_what_a_user_named_stays_text():
-    text = shown(warnings=[HOSTILE]).page
+    text = render(shown(warnings=[HOSTILE]))
     reader = Reader(text)
     assert HOSTILE not in text
     assert reader.texts["h1"] == [HOSTILE.rpartition("/")[2]]
@@ -166,7 +157,7 @@ def test_what_a_user_named_stays_text():
 
 
 def test_the_page_loads_nothing():
-    text = shown(delay=DELAY).page
+    text = render(shown(delay=DELAY))
     assert "://" not in text
     reader = Reader(text)
     assert not {"link", "iframe", "object", "embed", "base", "form"} & {tag for tag, _ in reader.elements}
@@ -180,7 +171,7 @@ def test_the_page_loads_nothing():
 
 def test_of_too_many_images_some_are_shown():
     of = shown(shape=(300, 20, 64, 64), names=("cg_sense", "adjoint"))
-    text = of.page
+    text = render(of)
     data = data_of(text)
     assert data["slices"] == list(range(20))
     assert 40 <= len(data["frames"]) <= 51  # of 2**23 pixels
@@ -193,20 +184,20 @@ def test_of_too_many_images_some_are_shown():
 
 def test_black_images_and_data_without_noise_are_drawn():
     of = shown(noise=0.0, noise_parts={"of_shots": [0.0] * N_SHOTS, "over_time": [0.0] * N_PARTS})
-    of.images = {name: 0 * image for name, image in of.images.items()}
-    assert pixels(data_of(of.page)["images"][0]["pictures"][0][0]).max() == 0
-    figure = overview(of.images, of.facts, LABELS)
+    of = replace(of, images={name: 0 * image for name, image in of.images.items()})
+    assert pixels(data_of(render(of))["images"][0]["pictures"][0][0]).max() == 0
+    figure = overview(of)
     assert len(figure.axes) == 3 + 2
 
 
 def test_the_picture_has_the_same_lines():
     of = shown(delay=DELAY)
-    figure = overview(of.images, of.facts, LABELS)
+    figure = overview(of)
     shots, times, delay = figure.axes[3:]
     found = {line.get_label(): line.get_ydata() for line in shots.lines}
     for name, label in LABELS.items():
-        np.testing.assert_allclose(found[label], 100 * np.array(of.facts["residual"][name]["of_shots"]))
-    np.testing.assert_allclose(found["noise"], 100 * np.array(of.facts["noise_parts"]["of_shots"]))
+        np.testing.assert_allclose(found[label], 100 * np.array(of.facts.residual[name]["of_shots"]))
+    np.testing.assert_allclose(found["noise"], 100 * np.array(of.facts.noise_parts["of_shots"]))
     assert len(shots.lines) == 3 + 2 + 1
     np.testing.assert_allclose(times.lines[0].get_xdata(), [0.5, 1.5, 2.5, 3.5])
     assert [line.get_xdata()[0] for line in delay.lines[1:]] == pytest.approx([2.25, 3.0])
@@ -217,7 +208,7 @@ def test_the_picture_has_the_same_lines():
 
 @pytest.fixture(params=["light", "dark"])
 def opened(chromium, tmp_path, request):
-    (tmp_path / "reconstruction.html").write_text(shown(delay=DELAY).page, encoding="utf-8")
+    (tmp_path / "reconstruction.html").write_text(render(shown(delay=DELAY)), encoding="utf-8")
     chromium.complaints.clear()
     chromium.requests.clear()
     chromium.open((tmp_path / "reconstruction.html").as_uri(), dark=request.param == "dark")
@@ -274,14 +265,14 @@ def test_the_colours_are_those_that_the_user_prefers(opened):
 
 
 def test_a_narrow_window_needs_no_scrolling_sideways(chromium, tmp_path):
-    (tmp_path / "x.html").write_text(shown(delay=DELAY, warnings=["x" * 200]).page, encoding="utf-8")
+    (tmp_path / "x.html").write_text(render(shown(delay=DELAY, warnings=["x" * 200])), encoding="utf-8")
     chromium.open((tmp_path / "x.html").as_uri(), width=360)
     assert chromium.run("document.documentElement.scrollWidth") <= 360
     assert chromium.pdf().startswith(b"%PDF-")
 
 
 def test_one_image_has_no_sliders_of_slices_and_frames(chromium, tmp_path):
-    (tmp_path / "x.html").write_text(shown(shape=(1, 1, 8, 8), names=("cg_sense", "adjoint")).page, encoding="utf-8")
+    (tmp_path / "x.html").write_text(render(shown(shape=(1, 1, 8, 8), names=("cg_sense", "adjoint"))), encoding="utf-8")
     chromium.complaints.clear()
     chromium.open((tmp_path / "x.html").as_uri())
     assert len(sources(chromium)) == 2

@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypedDict
 
 import numpy as np
 import torch
@@ -28,6 +27,7 @@ from trajdesign.pulseq.reader import player
 from trajdesign.pulseq.reader.sequence import SeqFile
 from trajdesign.pulseq.response import k_of_file, phase_of_file
 from trajdesign.reconstruction.coils import calibration_scan
+from trajdesign.reconstruction.measured import CoilMaps
 from trajdesign.reconstruction.sense import conjugate_gradients
 
 #: Coil maps are made of so many lines of the centre of k-space at most, as in training, and of so many at least.
@@ -142,15 +142,6 @@ def wanted(
     if scan is None and coil_maps is not None:
         raise ConfigError(f"coil_maps {coil_maps} are made of a calibration; the measurement has none (label REF).")
     return scan
-
-
-class CoilMaps(TypedDict):
-    """How the coil maps of CG-SENSE and of the network are made, and of how many lines of which calibration."""
-
-    cg_sense: str
-    network: str | None
-    calibration: str | None
-    lines: int | None
 
 
 def described(

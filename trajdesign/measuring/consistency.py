@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trajdesign.encoding.operator import Encoding
+from trajdesign.reconstruction.measured import Unexplained
 
 # Parts in which a readout is shown over time.
 _N_PARTS = 32
@@ -84,7 +85,7 @@ class Residual:
         """||A x - y|| / ||y||."""
         return float(_root(self.of_shots.sum(), self.signal_of_shots.sum()))
 
-    def to_dict(self) -> dict[str, object]:
+    def unexplained(self) -> Unexplained:
         """Return the numbers, as parts of the data: of all, of each shot and over time in the shot.
 
         A shot without signal has the residual of its misfit to the signal of most.

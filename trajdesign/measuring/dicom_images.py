@@ -5,7 +5,7 @@ Nothing is invented: what neither the raw file nor the sequence tells stays empt
 
 import datetime
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
@@ -17,7 +17,8 @@ from trajdesign.data.measured.measurement import Measurement, Protocol
 from trajdesign.errors import missing
 from trajdesign.measuring import image_geometry
 from trajdesign.measuring.assignment import Assigned
-from trajdesign.measuring.image_geometry import ImageGeometry
+from trajdesign.measuring.image_geometry import ImageGeometry, PlacedImages
+from trajdesign.reconstruction.measured import LABELS
 
 _Pixels = NDArray[np.float32]
 _Attributes = dict[str, str | float | list[str] | list[float] | None]
@@ -56,38 +57,22 @@ def hindrance(found: Assigned, measured: Measurement) -> str | None:
     return None
 
 
-def encoded(
-    images: Mapping[str, NDArray[np.float32]],
-    geometry: ImageGeometry,
-    protocol: Protocol,
-    labels: Mapping[str, str],
-) -> Iterator[tuple[str, bytes]]:
+def encoded(placed: PlacedImages) -> Iterator[tuple[str, bytes]]:
     """Yield the name and the content of each file: a series of each reconstruction in a folder of its name.
 
     Pixels are turned to the rows and columns in which such slices are shown, as scanners do.
-
-    Parameters
-    ----------
-    images
-        (frame, slice, y, x) by the name of the reconstruction.
-    geometry
-        Where they lie.
-    protocol
-        What the raw file told.
-    labels
-        What the reconstructions are called.
     """
     from pydicom.uid import generate_uid
 
     study = {"StudyInstanceUID": generate_uid(None), "FrameOfReferenceUID": generate_uid(None)}
-    for series, (name, stack) in enumerate(images.items(), start=1):
+    for series, (name, stack) in enumerate(placed.images.items(), start=1):
         low, top = min(0.0, float(stack.min())), float(stack.max())
         shared: _Attributes = {
-            **_of_protocol(protocol),
+            **_of_protocol(placed.protocol),
             **study,
             "SeriesInstanceUID": generate_uid(None),
             "SeriesNumber": series,
-            "SeriesDescription": f"trajdesign {labels[name]}",
+            "SeriesDescription": f"trajdesign {LABELS[name]}",
             "NumberOfTemporalPositions": len(stack),
         }
         for frame, slices in enumerate(stack):
@@ -95,8 +80,8 @@ def encoded(
             for number, image in enumerate(slices):
                 shared["InstanceNumber"] = frame * len(slices) + number + 1
                 shared["TemporalPositionIdentifier"] = frame + 1
-                pixels, placed = _placed(image, geometry, number)
-                file = _file(pixels, shared | placed, low, (top - low) or 1.0)
+                pixels, lies = _placed(image, placed.geometry, number)
+                file = _file(pixels, shared | lies, low, (top - low) or 1.0)
                 yield f"{name}/{of_frame}s{number:03d}.dcm", file
 
 

@@ -1,11 +1,12 @@
 """Where the pixels of images lie in the patient."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trajdesign.data.measured.measurement import Measurement
+from trajdesign.data.measured.measurement import Measurement, Protocol
 from trajdesign.measuring import reception
 from trajdesign.measuring.assignment import Assigned
 
@@ -64,6 +65,28 @@ class ImageGeometry:
         matrix[:3, :3] = _LPS_TO_RAS @ self.directions * self.steps
         matrix[:3, 3] = _LPS_TO_RAS @ self.corner
         return matrix
+
+
+@dataclass(frozen=True)
+class PlacedImages:
+    """Images, and what their files tell beside them.
+
+    Parameters
+    ----------
+    images
+        (frame, slice, y, x) by the name of the reconstruction.
+    geometry
+        Where they lie.
+    protocol
+        What the raw file told.
+    n_coils
+        That received.
+    """
+
+    images: Mapping[str, NDArray[np.float32]]
+    geometry: ImageGeometry
+    protocol: Protocol
+    n_coils: int
 
 
 def of_images(found: Assigned, measured: Measurement) -> ImageGeometry:

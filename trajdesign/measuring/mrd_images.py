@@ -3,49 +3,27 @@
 import contextlib
 import io
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from trajdesign.data.measured.measurement import Protocol
-from trajdesign.measuring.image_geometry import ImageGeometry
+from trajdesign.measuring.image_geometry import PlacedImages
+from trajdesign.reconstruction.measured import LABELS
 from trajdesign.units import GAMMA
 
 
-def encoded(
-    images: Mapping[str, NDArray[np.float32]],
-    geometry: ImageGeometry,
-    protocol: Protocol,
-    labels: Mapping[str, str],
-    n_coils: int,
-) -> bytes:
+def encoded(placed: PlacedImages) -> bytes:
     """Return the file: in its group ``dataset`` a header, and a series of images, ``image_0``, of each reconstruction.
 
     The position of an image is that of its pixel in the middle, n // 2. Images are numbered from 1, slice after slice
-    and then frame after frame.
-
-    Parameters
-    ----------
-    images
-        (frame, slice, y, x) by the name of the reconstruction.
-    geometry
-        Where they lie.
-    protocol
-        What the raw file told.
-    labels
-        What the reconstructions are called; the comment of an image is its label.
-    n_coils
-        That received.
+    and then frame after frame; the comment of an image is the label of its reconstruction.
     """
+    geometry = placed.geometry
     with warnings.catch_warnings():  # the import turns every warning on for good
         import ismrmrd
     content = io.BytesIO()  # HDF5 ends the process where a disk is full
     with contextlib.closing(ismrmrd.Dataset(content)) as file:
-        file.write_xml_header(_header(ismrmrd.xsd, geometry, protocol, n_coils).toXML("utf-8").encode())
-        for series, (name, stack) in enumerate(images.items()):
-            meta = ismrmrd.Meta({"DataRole": "Image", "ImageComments": labels[name]})
+        file.write_xml_header(_header(ismrmrd.xsd, placed).toXML("utf-8").encode())
+        for series, (name, stack) in enumerate(placed.images.items()):
+            meta = ismrmrd.Meta({"DataRole": "Image", "ImageComments": LABELS[name]})
             for frame, slices in enumerate(stack):
                 for number, pixels in enumerate(slices):
                     image = ismrmrd.Image.from_array(pixels[None], transpose=False)
@@ -60,8 +38,9 @@ def encoded(
     return content.getvalue()
 
 
-def _header(xsd: Any, geometry: ImageGeometry, protocol: Protocol, n_coils: int) -> Any:
+def _header(xsd: Any, placed: PlacedImages) -> Any:
     """Return the header of one encoding; the field strength is left out where the raw file did not tell it."""
+    geometry, protocol = placed.geometry, placed.protocol
     matrix = dict(zip("xyz", (*geometry.matrix, 1), strict=True))
     space = xsd.encodingSpaceType(
         matrixSize=xsd.matrixSizeType(**matrix),
@@ -78,7 +57,7 @@ def _header(xsd: Any, geometry: ImageGeometry, protocol: Protocol, n_coils: int)
     return xsd.ismrmrdHeader(
         experimentalConditions=xsd.experimentalConditionsType(H1resonanceFrequency_Hz=frequency),
         acquisitionSystemInformation=xsd.acquisitionSystemInformationType(
-            receiverChannels=n_coils, systemFieldStrength_T=field, systemModel=system or None
+            receiverChannels=placed.n_coils, systemFieldStrength_T=field, systemModel=system or None
         ),
         encoding=[encoding],
     )

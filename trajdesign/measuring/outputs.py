@@ -21,7 +21,8 @@ from trajdesign.files import atomic
 from trajdesign.learning.run_folder import to_json
 from trajdesign.measuring import dicom_images, image_geometry, mrd_images
 from trajdesign.measuring.assignment import Assigned
-from trajdesign.measuring.solving import LABELS
+from trajdesign.measuring.image_geometry import PlacedImages
+from trajdesign.reconstruction.measured import LABELS, Reconstructed
 from trajdesign.reporting import measured_page, plots
 from trajdesign.reporting.measured import overview
 
@@ -83,15 +84,10 @@ def reserved(out: Path, files: ExitStack, *, with_network: bool, overwrite: bool
     return to
 
 
-def write(
-    to: Outputs,
-    images: Mapping[str, NDArray[np.float32]],
-    facts: Mapping[str, Any],
-    found: Assigned,
-    measured: Measurement,
-) -> None:
-    """Write every file, DICOM where ``facts["dicom"]`` has no reason against it."""
-    geometry, protocol = image_geometry.of_images(found, measured), measured.protocol
+def write(to: Outputs, reconstructed: Reconstructed, found: Assigned, measured: Measurement) -> None:
+    """Write every file, DICOM where `Facts.dicom` has no reason against it."""
+    images, facts, geometry = reconstructed.images, reconstructed.facts, image_geometry.of_images(found, measured)
+    placed = PlacedImages(images, geometry, measured.protocol, facts.n_coils)
     content = io.BytesIO()  # into a file numpy writes in a way that does not say that a disk is full
     affine = geometry.affine
     field = {} if found.off_resonance is None else {"off_resonance": found.off_resonance}
@@ -102,15 +98,14 @@ def write(
         nifti = nibabel.Nifti1Image(image.transpose(3, 2, 1, 0).squeeze(-1) if len(image) == 1 else image.T, affine)
         nifti.header.set_xyzt_units("mm", "sec")
         to.paths[f"{name}.nii"].write_bytes(nifti.to_bytes())
-    of_mrd = mrd_images.encoded(images, geometry, protocol, LABELS, found.kspace.shape[2])
-    to.paths["images.h5"].write_bytes(of_mrd)
-    if facts["dicom"] is None:
-        for name, of_dicom in dicom_images.encoded(images, geometry, protocol, LABELS):
+    to.paths["images.h5"].write_bytes(mrd_images.encoded(placed))
+    if facts.dicom is None:
+        for name, of_dicom in dicom_images.encoded(placed):
             to.add(f"{_DICOM}/{name}").write_bytes(of_dicom)
-    plots.save(overview(images, facts, LABELS), to.paths["reconstruction.png"])
-    page = measured_page.render(images, facts, LABELS)
+    plots.save(overview(reconstructed), to.paths["reconstruction.png"])
+    page = measured_page.render(reconstructed)
     to.paths["reconstruction.html"].write_text(page, encoding="utf-8", newline="\n")
-    to.paths["reconstruct.json"].write_text(to_json(facts) + "\n", encoding="utf-8", newline="\n")
+    to.paths["reconstruct.json"].write_text(to_json(facts.tables()) + "\n", encoding="utf-8", newline="\n")
 
 
 def command(asked: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from trajdesign.measuring.assignment import Assigned
 from trajdesign.physics.response import Response, remark_on
 from trajdesign.pulseq.reader import player
 from trajdesign.pulseq.response import k_of_file, left_out_of_file, phase_of_file
+from trajdesign.reconstruction.measured import Delay
 from trajdesign.trajectory import MAX_K_ERROR_FOV
 
 #: What is asked of who gives nothing that tells it.
@@ -125,15 +126,6 @@ def _without(found: Assigned, factor: NDArray[np.complexfloating]) -> Assigned:
         kspace = torch.from_numpy(stack.partitions(kspace.numpy()))
     kspace = (kspace.to(torch.complex128) / of_coils).to(torch.complex64)
     return replace(found, kspace=kspace if stack is None else torch.from_numpy(stack.slices(kspace.numpy())))
-
-
-class Delay(TypedDict):
-    """How much later than told the gradients of each axis (x, y) act, s, by what, and what was tried for it."""
-
-    axes: list[float]
-    by: str | None
-    tried: NotRequired[list[float]]
-    criterion: NotRequired[list[float]]
 
 
 def delay_of(

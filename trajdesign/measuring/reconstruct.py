@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -33,31 +33,7 @@ from trajdesign.measuring.consistency import Residual
 from trajdesign.measuring.own_trajectory import by_own
 from trajdesign.measuring.preparing import Prepared
 from trajdesign.physics.response import Response
-
-
-@dataclass(frozen=True)
-class Reconstructed:
-    """What raw data show.
-
-    Parameters
-    ----------
-    images
-        Of each reconstruction, ``network`` (with a run), ``cg_sense`` and ``adjoint``: (frame, slice, y, x), real, as
-        bright as the data make them.
-    facts
-        What ``reconstruct.json`` holds: the files; ``is_export``, whether by its signature the Pulseq file is an export
-        that the run tells of, None where nothing tells; the numbers of the measurement; and the verdict: ``residual``
-        of each reconstruction, ||A x - y|| / ||y||, ``total``, ``of_shots`` and ``over_time`` in the shot;
-        ``promised``, what the same reconstruction leaves of data that its own image gives, in all, and
-        ``promised_parts`` of it; ``noise``, the part of the data that is noise, and ``noise_parts``; ``delay`` of each
-        axis that was reckoned with, s, and how it was found; ``coil_maps``: how those of ``cg_sense`` and of the
-        ``network`` were made, the file of the ``calibration`` that they are from (None: the measurement itself), and
-        how many ``lines`` of it; ``warnings``, one sentence each; ``dicom``, why there are no DICOM files, or None; and
-        the ``command`` that does it again.
-    """
-
-    images: dict[str, NDArray[np.float32]]
-    facts: dict[str, Any]
+from trajdesign.reconstruction.measured import LABELS, Facts, Noise, Reconstructed, Unexplained
 
 
 @torch.no_grad()
@@ -174,21 +150,7 @@ def reconstruct(
         if noise is not None:
             samples, dwell = noisy.scanned(noise)
             found = replace(found, noise=samples, noise_dwell=dwell)
-        facts: dict[str, Any] = {
-            "raw": str(raw),
-            "kind": measured.kind,
-            "run": None if run is None else str(run),
-            "stage": None if trained is None else trained.stage,
-            "seq": None if seq is None else str(seq),
-            "is_export": places.is_export(found, run),
-            "k": f"{raw} ({unit})" if is_own else None if k is None else str(k),
-            "off_resonance": None,
-            "noise_scan": None if noise is None else str(noise),
-            "response": None if response is None else dict(response),
-            "command": outputs.command(asked),
-            "dicom": dicom_images.hindrance(found, measured),
-            **_facts(measured, found),
-        }
+        numbers, hindrance = _numbers(measured, found), dicom_images.hindrance(found, measured)
         late = places.delay_of(found, encodings, delay, view.shift)
         if late["axes"] != [0.0, 0.0]:
             encodings = places.delayed(found, encodings, late["axes"])
@@ -197,23 +159,48 @@ def reconstruct(
         scan = calibrating.wanted(measured, found, coil_maps, calibration, calibration_seq, acting, late["axes"])
         kspace, encodings = geometry.shown(found.kspace, encodings, view)
         found = replace(found, kspace=kspace, view=view)
-        facts |= {"delay": late, "shift": view.shift, "rotate": view.rotation}
         if off_resonance is not None:
             encodings, field = field_map.in_field(found, encodings, off_resonance)
-            facts["off_resonance"] = [float(field.min()), float(field.max())]
             found = replace(found, off_resonance=field)
         ready = preparing.prepared(found, encodings, None if scan is None else scan.seen(view), coils)
-        facts["coil_maps"], few = calibrating.described(scan, coil_maps, trained, found.acquisition)
+        maps, few = calibrating.described(scan, coil_maps, trained, found.acquisition)
         solvers = [
-            solving.Solver(encoding, trained, images, facts["coil_maps"]["cg_sense"])
+            solving.Solver(encoding, trained, images, maps["cg_sense"])
             for encoding, images in zip(encodings, ready.calibration, strict=True)
         ]
         images, told = _solved(found, ready, solvers)
-        facts |= told
-        facts["warnings"] += few + left_out
+        told["warnings"] += few + left_out
+        facts = Facts(
+            raw=str(raw),
+            kind=measured.kind,
+            run=_named(run),
+            stage=None if trained is None else trained.stage,
+            seq=_named(seq),
+            is_export=places.is_export(found, run),
+            k=f"{raw} ({unit})" if is_own else _named(k),
+            off_resonance=_ends(found.off_resonance),
+            noise_scan=_named(noise),
+            response=None if response is None else dict(response),
+            command=outputs.command(asked),
+            dicom=hindrance,
+            **numbers,
+            delay=late,
+            shift=view.shift,
+            rotate=view.rotation,
+            coil_maps=maps,
+            **told,
+        )
         reconstructed = Reconstructed(images, facts)
-        outputs.write(to, images, facts, found, measured)
+        outputs.write(to, reconstructed, found, measured)
     return reconstructed
+
+
+def _named(path: Path | str | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _ends(field: NDArray[np.floating] | None) -> list[float] | None:
+    return None if field is None else [float(field.min()), float(field.max())]
 
 
 def _require_one_source(
@@ -260,15 +247,15 @@ class _Solved(TypedDict):
     prewhitened: bool
     n_virtual_coils: int
     kept_by_compression: float
-    residual: dict[str, dict[str, object]]
+    residual: dict[str, Unexplained]
     promised: dict[str, float]
-    promised_parts: dict[str, dict[str, object]]
+    promised_parts: dict[str, Unexplained]
     noise: float
-    noise_parts: dict[str, list[float]]
+    noise_parts: Noise
     warnings: list[str]
 
 
-def _facts(measured: Measurement, found: Assigned) -> _Measured:
+def _numbers(measured: Measurement, found: Assigned) -> _Measured:
     n_frames, n_slices, n_coils, n_shots, n_samples = found.kspace.shape
     return {
         "n_frames": n_frames,
@@ -307,9 +294,9 @@ def _solved(
         "prewhitened": ready.is_white,
         "n_virtual_coils": ready.kspace.shape[2],
         "kept_by_compression": ready.kept,
-        "residual": {name: sums[name].to_dict() for name in solving.LABELS if name in sums},
+        "residual": {name: sums[name].unexplained() for name in LABELS if name in sums},
         "promised": {name: one.total for name, one in promised.items()},
-        "promised_parts": {name: one.to_dict() for name, one in promised.items()},
+        "promised_parts": {name: one.unexplained() for name, one in promised.items()},
         "noise": level,
         "noise_parts": verdict.noise_parts(ready.kspace, level, len(sums["adjoint"].over_time)),
         "warnings": verdict.warnings(found, [solver.encoding for solver in solvers], *judged, level),

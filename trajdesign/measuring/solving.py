@@ -26,9 +26,6 @@ ITERATIONS, REGULARIZATION = 20, 0.01
 #: How coil maps are made: of the measurement itself, or of a calibration.
 KINDS = ("self", "prescan", "espirit")
 
-#: What images are called where people read.
-LABELS = {"network": "network", "cg_sense": "CG-SENSE", "adjoint": "adjoint"}
-
 
 @dataclass(frozen=True)
 class Points:

@@ -11,6 +11,7 @@ from trajdesign.measuring import consistency, delays, noise
 from trajdesign.measuring.assignment import Assigned
 from trajdesign.measuring.consistency import Residual
 from trajdesign.measuring.places import k_and_dwell, near_one
+from trajdesign.reconstruction.measured import Noise
 
 
 def noise_part(found: Assigned, kspace: Tensor, scale: float, *, is_white: bool) -> float:
@@ -26,15 +27,17 @@ def noise_part(found: Assigned, kspace: Tensor, scale: float, *, is_white: bool)
     return math.sqrt(min(1.0, variance / power))
 
 
-def noise_parts(kspace: Tensor, level: float, n_parts: int) -> dict[str, list[float]]:
+def noise_parts(kspace: Tensor, level: float, n_parts: int) -> Noise:
     """Return which part of each shot, ``of_shots``, and of each time in the readout, ``over_time``, is noise.
 
     Noise is the same everywhere, `level` of all data; of parts with little signal it is more.
     """
     power = kspace.abs().square().double().mean((0, 1, 2))
     times = torch.stack([part.mean() for part in power.mean(0).chunk(n_parts)])
-    found = {"of_shots": power.mean(1), "over_time": times}
-    return {name: (level * (power.mean() / part).sqrt()).clamp(max=1.0).tolist() for name, part in found.items()}
+    of_shots, over_time = (
+        (level * (power.mean() / part).sqrt()).clamp(max=1.0).tolist() for part in (power.mean(1), times)
+    )
+    return {"of_shots": of_shots, "over_time": over_time}
 
 
 def warnings(

@@ -1,75 +1,63 @@
 """The picture of measured data: the image by each reconstruction, and what it leaves unexplained."""
 
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from trajdesign.reconstruction.measured import LABELS, Delay, Reconstructed
 from trajdesign.reporting import drawing
 
 # Of more values than that a line shows no single one.
 _MOST_DOTS = 40
 
 
-def overview(images: Mapping[str, NDArray[np.floating]], facts: Mapping[str, Any], labels: Mapping[str, str]) -> Figure:
-    """Draw the middle slice by each reconstruction, and its residual over the shots and over time in the shot.
-
-    Parameters
-    ----------
-    images
-        (frame, slice, y, x) by the name of the reconstruction.
-    facts
-        Of `trajdesign.measuring.reconstruct.Reconstructed`.
-    labels
-        What the reconstructions are called.
-    """
-    names = [name for name in labels if name in images]
+def overview(found: Reconstructed) -> Figure:
+    """Draw the middle slice by each reconstruction, and its residual over the shots and over time in the shot."""
+    images, facts, names = found.images, found.facts, found.names
     figure = drawing.new_figure(4.0 * len(names), 7.0)
     grid = figure.add_gridspec(2, 6 * len(names), height_ratios=[4, 2.2])
     for column, name in enumerate(names):
         image = images[name][0, images[name].shape[1] // 2]
         axes = figure.add_subplot(grid[0, 6 * column : 6 * (column + 1)])
         drawing.magnitude(axes, image, "gray", float(image.max()) or 1.0)
-        axes.set_title(labels[name], fontweight="bold")
-        total, promised = facts["residual"][name]["total"], facts["promised"].get(name)
+        axes.set_title(LABELS[name], fontweight="bold")
+        total, promised = facts.residual[name]["total"], facts.promised.get(name)
         beside = "" if promised is None else f" (of its own data {promised:.1%})"
         axes.set_xlabel(f"unexplained: {total:.1%}{beside}", fontsize=9, color=drawing.GREY)
-    has_delay = "criterion" in facts["delay"]
+    has_delay = "criterion" in facts.delay
     parts = np.linspace(0, 6 * len(names), 4 if has_delay else 3).astype(int)
     shots, times, *more = (figure.add_subplot(grid[1, a:b]) for a, b in itertools.pairwise(parts))
-    for axes, key, last in ((shots, "of_shots", None), (times, "over_time", 1e3 * facts["readout"])):
-        _residuals(axes, names, facts, labels, key, last)
+    _residuals(shots, found, "of_shots", None)
+    _residuals(times, found, "over_time", 1e3 * facts.readout)
     drawing.label(shots, "shot", "unexplained (%)", "unexplained of each shot")
     drawing.label(times, "time in the readout (ms)", "unexplained (%)", "and over time (dashed: of its own data)")
     shots.legend(fontsize=8, frameon=False)
     for axes in more:
-        _delay(axes, facts["delay"])
+        _delay(axes, facts.delay)
     return figure
 
 
-def _residuals(
-    axes: Axes, names: Sequence[str], facts: Mapping[str, Any], labels: Mapping[str, str], key: str, last: float | None
-) -> None:
+def _residuals(axes: Axes, found: Reconstructed, key: Literal["of_shots", "over_time"], last: float | None) -> None:
     """Draw what is unexplained, what is promised, and noise, over the shots, or over time up to the `last`, ms."""
-    noise = 100 * np.array(facts["noise_parts"][key])
+    facts = found.facts
+    noise = 100 * np.array(facts.noise_parts[key])
     x = np.arange(len(noise)) if last is None else (np.arange(len(noise)) + 0.5) / len(noise) * last
     axes.plot(x, noise, color=drawing.GREY, linewidth=0.8, label="noise")
     top = float(np.median(noise))  # where there is no signal, noise is all of it, and may leave the picture
-    for colour, name in zip(drawing.COLOURS, names, strict=False):
+    for colour, name in zip(drawing.COLOURS, found.names, strict=False):
         marker = "o" if len(x) <= _MOST_DOTS else ""
-        found = 100 * np.array(facts["residual"][name][key])
-        axes.plot(x, found, marker=marker, ms=3, color=colour, label=labels[name])
-        if name in facts["promised_parts"]:
-            axes.plot(x, 100 * np.array(facts["promised_parts"][name][key]), "--", linewidth=0.8, color=colour)
-        top = max(top, found.max())
+        left = 100 * np.array(facts.residual[name][key])
+        axes.plot(x, left, marker=marker, ms=3, color=colour, label=LABELS[name])
+        if name in facts.promised_parts:
+            axes.plot(x, 100 * np.array(facts.promised_parts[name][key]), "--", linewidth=0.8, color=colour)
+        top = max(top, left.max())
     axes.set_ylim(0, 1.1 * top or 1.0)
 
 
-def _delay(axes: Axes, delay: Mapping[str, Any]) -> None:
+def _delay(axes: Axes, delay: Delay) -> None:
     """Draw the criterion over the delay, and the delays that were found."""
     axes.plot(1e6 * np.array(delay["tried"]), delay["criterion"], "o-", ms=3, color=drawing.COLOURS[0])
     for late, name, colour in zip(delay["axes"], drawing.AXES, drawing.COLOURS[1:], strict=False):

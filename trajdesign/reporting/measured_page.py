@@ -3,11 +3,11 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trajdesign.reconstruction.measured import LABELS, Facts, Reconstructed
 from trajdesign.reporting import page
 
 # Pixels of all pictures together; of more images some are left out.
@@ -17,42 +17,32 @@ _INKS = ("one", "two", "x")
 _Images = Mapping[str, NDArray[np.floating]]
 
 
-def render(images: _Images, facts: Mapping[str, Any], labels: Mapping[str, str]) -> str:
-    """Return the page as HTML.
-
-    Parameters
-    ----------
-    images
-        (frame, slice, y, x) by the name of the reconstruction.
-    facts
-        Of `trajdesign.measuring.reconstruct.Reconstructed`.
-    labels
-        What the reconstructions are called.
-    """
-    names = [name for name in labels if name in images]
+def render(found: Reconstructed) -> str:
+    """Return the page as HTML."""
+    images, facts, names = found.images, found.facts, found.names
     frames, slices = _shown(images)
-    size = facts["fov"]
+    size = facts.fov
     data = {
-        "images": [{"label": labels[name], "pictures": _pictures(images[name], frames, slices)} for name in names],
+        "images": [{"label": LABELS[name], "pictures": _pictures(images[name], frames, slices)} for name in names],
         "frames": frames,
         "slices": slices,
         "aspect": size[0] / size[1],
-        "readout": facts["readout"],
+        "readout": facts.readout,
         "residual": [
-            {"ink": ink, "found": facts["residual"][name], "promised": facts["promised_parts"].get(name)}
+            {"ink": ink, "found": facts.residual[name], "promised": facts.promised_parts.get(name)}
             for name, ink in zip(names, _INKS, strict=False)
         ],
-        "noise": facts["noise_parts"],
-        "delay": facts["delay"] if "criterion" in facts["delay"] else None,
+        "noise": facts.noise_parts,
+        "delay": facts.delay if "criterion" in facts.delay else None,
     }
     return page.render(
         "reconstruction",
         data,
-        title=Path(facts["raw"]).name,
+        title=Path(facts.raw).name,
         facts=facts,
         rows=_rows(facts),
-        residuals=[(labels[name], facts["residual"][name]["total"], facts["promised"].get(name)) for name in names],
-        legend_of=[(ink, labels[name]) for name, ink in zip(names, _INKS, strict=False)],
+        residuals=[(LABELS[name], facts.residual[name]["total"], facts.promised.get(name)) for name in names],
+        legend_of=[(ink, LABELS[name]) for name, ink in zip(names, _INKS, strict=False)],
         frames=frames,
         slices=slices,
         has_delay=data["delay"] is not None,
@@ -88,38 +78,38 @@ def _dwell(of_samples: float | None, of_raw: float | None) -> str:
     return f"{1e6 * of_samples:.4g} µs{told}"
 
 
-def _rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _rows(facts: Facts) -> list[tuple[str, str]]:
     """Return what was measured, and how it was reconstructed, line by line."""
     files = {"run": "Run", "stage": "Stage", "seq": "Sequence", "k": "k"}
-    noise = f"{facts['noise']:.2%} of the data"
-    if facts["n_noise_samples"]:
-        white = ", all coils made equally noisy" if facts["prewhitened"] else ""
-        noise += f", by a noise scan of {facts['n_noise_samples']} samples a coil{white}"
-    oversampled = f", each measured {facts['oversampling']} times" if facts["oversampling"] > 1 else ""
+    noise = f"{facts.noise:.2%} of the data"
+    if facts.n_noise_samples:
+        white = ", all coils made equally noisy" if facts.prewhitened else ""
+        noise += f", by a noise scan of {facts.n_noise_samples} samples a coil{white}"
+    oversampled = f", each measured {facts.oversampling} times" if facts.oversampling > 1 else ""
     delay = "as told"
-    if facts["delay"]["by"] is not None:
-        x, y = (1e6 * late for late in facts["delay"]["axes"])
-        delay = f"{x:.2f} µs (x) and {y:.2f} µs (y) later than told, by {facts['delay']['by']}"
-    maps, fewer = facts["coil_maps"], facts["n_virtual_coils"] < facts["n_coils"]
-    compressed = f", compressed to {facts['n_virtual_coils']}" if fewer else ""
+    if facts.delay["by"] is not None:
+        x, y = (1e6 * late for late in facts.delay["axes"])
+        delay = f"{x:.2f} µs (x) and {y:.2f} µs (y) later than told, by {facts.delay['by']}"
+    maps, fewer = facts.coil_maps, facts.n_virtual_coils < facts.n_coils
+    compressed = f", compressed to {facts.n_virtual_coils}" if fewer else ""
     calibrated = f"{maps['lines']} lines of {maps['calibration']} ({maps['cg_sense']})" if maps["calibration"] else ""
     exported = {True: "an export of the run, by its signature", False: "by its signature no export of the run"}
     rows = [
-        ("Raw data", f"{facts['raw']} ({facts['kind']})"),
-        *((heading, str(facts[name])) for name, heading in files.items() if facts[name] is not None),
-        ("Played", exported.get(facts["is_export"], "")),
-        ("Scanner", facts["system"]),
-        ("Coils", f"{facts['n_coils']}{compressed}"),
+        ("Raw data", f"{facts.raw} ({facts.kind})"),
+        *((heading, str(told)) for name, heading in files.items() if (told := getattr(facts, name)) is not None),
+        ("Played", "" if facts.is_export is None else exported[facts.is_export]),
+        ("Scanner", facts.system),
+        ("Coils", f"{facts.n_coils}{compressed}"),
         ("Coil maps", calibrated or "of the measurement itself"),
-        ("Shots", f"{facts['n_shots']} of {facts['n_samples']} samples, {1e3 * facts['readout']:.4g} ms{oversampled}"),
-        ("Dwell time", _dwell(facts["dwell"], facts["dwell_of_raw"])),
-        ("Averages", str(facts["n_averages"])),
-        ("Frames and slices", f"{facts['n_frames']} × {facts['n_slices']}"),
+        ("Shots", f"{facts.n_shots} of {facts.n_samples} samples, {1e3 * facts.readout:.4g} ms{oversampled}"),
+        ("Dwell time", _dwell(facts.dwell, facts.dwell_of_raw)),
+        ("Averages", str(facts.n_averages)),
+        ("Frames and slices", f"{facts.n_frames} × {facts.n_slices}"),
         ("Noise", noise),
-        ("Gradient response", facts["response"]["kind"] if facts["response"] else ""),
+        ("Gradient response", facts.response["kind"] if facts.response else ""),
         ("Gradients act", delay),
-        ("Field map", "{:.4g} to {:.4g} Hz".format(*facts["off_resonance"]) if facts["off_resonance"] else ""),
-        ("Brightness", f"1 in training is {facts['brightness']:.4g} in the data" if facts["run"] else ""),
-        ("DICOM", facts["dicom"] or "in the folder dicom"),
+        ("Field map", "{:.4g} to {:.4g} Hz".format(*facts.off_resonance) if facts.off_resonance else ""),
+        ("Brightness", f"1 in training is {facts.brightness:.4g} in the data" if facts.run else ""),
+        ("DICOM", facts.dicom or "in the folder dicom"),
     ]
     return [(heading, value) for heading, value in rows if value]

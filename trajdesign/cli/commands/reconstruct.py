@@ -1,8 +1,8 @@
 """``trajdesign reconstruct``."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -17,6 +17,9 @@ from trajdesign.cli.commands._options import (
     response_table,
 )
 from trajdesign.errors import ConfigError
+
+if TYPE_CHECKING:
+    from trajdesign.reconstruction.measured import Facts
 
 _Number = TypeVar("_Number", int, float)
 
@@ -105,10 +108,10 @@ def reconstruct(
     if run is not None:
         note_unsealed(run)
     if json:
-        console.show_json("reconstruct", {"out": str(out), **facts})
+        console.show_json("reconstruct", {"out": str(out), **facts.tables()})
     elif not quiet:
         _show(raw, out, facts)
-    for warning in facts["warnings"]:
+    for warning in facts.warnings:
         console.note(f"trajdesign: {raw}: {warning}")
 
 
@@ -132,36 +135,36 @@ def _two(option: str, text: str, which: str, kind: Callable[[str], _Number]) -> 
     return [x, y]
 
 
-def _show(raw: Path, out: Path, facts: Mapping[str, Any]) -> None:
+def _show(raw: Path, out: Path, facts: "Facts") -> None:
     """Print what ``reconstruct.json`` holds."""
-    from trajdesign.measuring.solving import LABELS
+    from trajdesign.reconstruction.measured import LABELS
 
     rows = [
-        (LABELS[name], f"{found['total']:.2%}", f"{facts['promised'][name]:.2%}" if name in facts["promised"] else "")
-        for name, found in facts["residual"].items()
+        (LABELS[name], f"{found['total']:.2%}", f"{facts.promised[name]:.2%}" if name in facts.promised else "")
+        for name, found in facts.residual.items()
     ]
     console.show(f"{raw}: images in {out}", ("image", "unexplained", "of its own data"), rows, left=("image",))
-    averages = f", {facts['n_averages']} averages" if facts["n_averages"] > 1 else ""
-    fewer = f" compressed to {facts['n_virtual_coils']}" if facts["n_virtual_coils"] < facts["n_coils"] else ""
+    averages = f", {facts.n_averages} averages" if facts.n_averages > 1 else ""
+    fewer = f" compressed to {facts.n_virtual_coils}" if facts.n_virtual_coils < facts.n_coils else ""
     console.say(
-        f"{facts['n_frames']} x {facts['n_slices']} images of {' x '.join(map(str, facts['matrix']))}, "
-        f"{facts['n_coils']} coils{fewer}, {facts['n_shots']} shots of {facts['n_samples']} samples{averages}; "
-        f"noise is {facts['noise']:.2%} of the data{', prewhitened' if facts['prewhitened'] else ''}."
+        f"{facts.n_frames} x {facts.n_slices} images of {' x '.join(map(str, facts.matrix))}, "
+        f"{facts.n_coils} coils{fewer}, {facts.n_shots} shots of {facts.n_samples} samples{averages}; "
+        f"noise is {facts.noise:.2%} of the data{', prewhitened' if facts.prewhitened else ''}."
     )
-    maps = facts["coil_maps"]
+    maps = facts.coil_maps
     if maps["calibration"] is not None:
         console.say(
             f"Coil maps of CG-SENSE are from {maps['lines']} lines of {maps['calibration']} ({maps['cg_sense']})."
         )
-    if facts["response"]:
-        console.say(f"The gradient system's response is {facts['response']['kind']}.")
-    if facts["delay"]["by"] is not None:
-        x, y = (1e6 * late for late in facts["delay"]["axes"])
-        console.say(f"Gradients act {x:.2f} us (x) and {y:.2f} us (y) later than told, by {facts['delay']['by']}.")
+    if facts.response:
+        console.say(f"The gradient system's response is {facts.response['kind']}.")
+    if facts.delay["by"] is not None:
+        x, y = (1e6 * late for late in facts.delay["axes"])
+        console.say(f"Gradients act {x:.2f} us (x) and {y:.2f} us (y) later than told, by {facts.delay['by']}.")
     console.say(f"Look at {out / 'reconstruction.html'}.")
-    if not facts["warnings"]:
+    if not facts.warnings:
         console.say("Nothing in the data speaks against k, the shots or the coils; not every fault of them shows.")
-    if facts["run"] is None:
+    if facts.run is None:
         console.suggest(("reconstruct", raw, "--run", "RUN", "--out", f"{out}_network"))
     else:
-        console.suggest(("report", facts["run"]))
+        console.suggest(("report", facts.run))

@@ -1,0 +1,153 @@
+"""What raw data show: the images, and how well they explain what was measured."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NotRequired, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: What the reconstructions are called where people read.
+LABELS = {"network": "network", "cg_sense": "CG-SENSE", "adjoint": "adjoint"}
+
+
+class Delay(TypedDict):
+    """How much later than told the gradients of each axis (x, y) act, s, by what, and what was tried for it."""
+
+    axes: list[float]
+    by: str | None
+    tried: NotRequired[list[float]]
+    criterion: NotRequired[list[float]]
+
+
+class CoilMaps(TypedDict):
+    """How the coil maps of CG-SENSE and of the network are made, and of how many lines of which calibration."""
+
+    cg_sense: str
+    network: str | None
+    calibration: str | None
+    lines: int | None
+
+
+class Noise(TypedDict):
+    """A part of the data, of each shot and over time in the shot."""
+
+    of_shots: list[float]
+    over_time: list[float]
+
+
+class Unexplained(Noise):
+    """What images leave of the data, ||A x - y|| / ||y||: of all, of each shot and over time in the shot."""
+
+    total: float
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What ``reconstruct.json`` holds, SI.
+
+    Parameters
+    ----------
+    raw, kind, run, stage, seq, k, noise_scan
+        The files, and what of them was taken; `kind` is the format of the raw data.
+    is_export
+        Whether by its signature the Pulseq file is an export that the run tells of, None where nothing tells.
+    off_resonance
+        The ends of the field map, Hz; None without one.
+    response
+        Table of the gradient system's response.
+    command
+        That does it again.
+    dicom
+        Why there are no DICOM files, or None.
+    n_frames, n_slices, n_averages, n_coils, n_shots, n_samples, oversampling, dwell, readout, matrix, fov, system
+        The measurement; `oversampling` is how many samples of the raw data are one of the sequence, and `dwell` of
+        those of the raw data, if anything tells it.
+    dwell_of_raw
+        What the raw file calls the dwell time.
+    n_noise_samples
+        Of the noise scan, a coil.
+    delay, shift, rotate
+        That was reckoned with, and which part of space is shown.
+    coil_maps
+        How they were made; without a ``calibration`` they are of the measurement itself.
+    brightness
+        What is 1 in training, in the units of the data.
+    prewhitened, n_virtual_coils, kept_by_compression
+        What became of the coils, and which part of their power is left.
+    residual
+        What the images of each reconstruction leave of the data.
+    promised, promised_parts
+        What the same reconstruction leaves of data that its own image gives, in all, and of its parts.
+    noise, noise_parts
+        The part of the data that is noise, in all, and of its parts.
+    warnings
+        What speaks against the data, one sentence each.
+    """
+
+    raw: str
+    kind: str
+    run: str | None
+    stage: str | None
+    seq: str | None
+    is_export: bool | None
+    k: str | None
+    off_resonance: list[float] | None
+    noise_scan: str | None
+    response: Mapping[str, Any] | None
+    command: str
+    dicom: str | None
+    n_frames: int
+    n_slices: int
+    n_averages: int
+    n_coils: int
+    n_shots: int
+    n_samples: int
+    oversampling: int
+    dwell: float | None
+    dwell_of_raw: float | None
+    readout: float
+    matrix: tuple[int, ...]
+    fov: tuple[float, ...]
+    n_noise_samples: int
+    system: str
+    delay: Delay
+    shift: tuple[float, ...]
+    rotate: float
+    coil_maps: CoilMaps
+    brightness: float
+    prewhitened: bool
+    n_virtual_coils: int
+    kept_by_compression: float
+    residual: dict[str, Unexplained]
+    promised: dict[str, float]
+    promised_parts: dict[str, Unexplained]
+    noise: float
+    noise_parts: Noise
+    warnings: list[str]
+
+    def tables(self) -> dict[str, Any]:
+        """Return it as ``reconstruct.json`` has it."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class Reconstructed:
+    """What raw data show.
+
+    Parameters
+    ----------
+    images
+        Of each reconstruction, ``network`` (with a run), ``cg_sense`` and ``adjoint``: (frame, slice, y, x), real, as
+        bright as the data make them.
+    facts
+        How they were made, and how well they explain the data.
+    """
+
+    images: dict[str, NDArray[np.float32]]
+    facts: Facts
+
+    @property
+    def names(self) -> list[str]:
+        """The reconstructions, in the order in which people see them."""
+        return [name for name in LABELS if name in self.images]
