@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ from trajdesign.measuring.reception import (
     thickness,
     turns,
 )
+from trajdesign.measuring.scan_facts import CallFacts, FileFacts, ScanFacts, Scores
 from trajdesign.physics.response import Response, remark_on
 from trajdesign.pulseq import coherence
 from trajdesign.pulseq.reader import player, sequence
@@ -84,7 +85,7 @@ class Scanned:
     image: NDArray[np.floating]
     reference: NDArray[np.floating]
     promised: NDArray[np.floating] | None
-    facts: dict[str, Any]
+    facts: ScanFacts
 
 
 @torch.no_grad()
@@ -175,12 +176,16 @@ def scan(
         coil_images = _coil_images(object, acquisition, n_coils, {} if trained is None else trained.config.data)
         physics = Reception(played, t2_prime, t2, off_resonance, acting)
         known = physics if response is None or trained is None else replace(physics, response=Response(own))
-        facts = {
+        facts: CallFacts = {
             "object": object,
             "run": None if run is None else str(run),
             "n_coils": len(coil_images),
             **_facts_of_file(told, path, slices, acquisition),
-            **{"t2_star": t2_star, "t2": t2, "noise": noise, "noise_correlation": noise_correlation, "seed": seed},
+            "t2_star": t2_star,
+            "t2": t2,
+            "noise": noise,
+            "noise_correlation": noise_correlation,
+            "seed": seed,
             "response": None if response is None else dict(response),
             "left_out_rad": left_out_of_file(told, acting, acquisition.fov),
             "off_resonance": [float(np.min(off_resonance)), float(np.max(off_resonance))],
@@ -189,7 +194,7 @@ def scan(
         if trained is not None:
             promised, wanted = trained.promised(coil_images), trained.trajectory.k_adc
             error = max(distance(stacked(told.k, events), wanted, acquisition) for events in slices)
-            facts |= {"max_told_k_error_fov": error, "turns_across_slice": turns(played, path)}
+            facts["max_told_k_error_fov"], facts["turns_across_slice"] = error, turns(played, path)
         scans, signals = list[Scanned](), list[Tensor]()
         level = noise * math.sqrt(slices[0].shape[1])  # of each event, so that the average's is as told
         receiver = raw_data.ReceiverNoise(level, acquisition, noise_correlation)
@@ -199,15 +204,16 @@ def scan(
             signals.append(kspace.flatten(1, 2).to(torch.complex64))
             kspace = known.demodulated(kspace, events)
             kspace, k = kspace.mean(dim=2), torch.from_numpy(stacked(played.k, events).mean(axis=1))
-            found = facts | {"slice": number, "echo_time": echo}
-            scans.append(_compared(coil_images, kspace * gain, k, acquisition, trained, promised, found))
+            of_slice = _Slice(number, echo, kspace * gain, k)
+            scans.append(_compared(coil_images, of_slice, acquisition, trained, promised, facts))
         errors = [one.facts.get("nrmse_to_promised", one.facts["image"]["nrmse"]) for one in scans]
         scanned = scans[int(np.argmax(errors))]
         scanned.facts["nrmse_of_slices"] = errors
         if trained is not None:
             departure = _departure(told, slices, trained.trajectory, scanned.facts)
             remark = _remark(scanned.facts) if departure is None else None
-            scanned.facts.update(is_of_run=departure is None, departure=departure, remark=remark)
+            scanned.facts["is_of_run"], scanned.facts["departure"] = departure is None, departure
+            scanned.facts["remark"] = remark
         remarks = (scanned.facts.get("remark"), remark_on(facts["left_out_rad"]))
         scanned.facts["remark"] = " ".join(filter(None, remarks)) or None
         calibration = raw_data.calibration(whole, physics, coil_images, acquisition, acting)
@@ -219,7 +225,7 @@ def scan(
 
 def _facts_of_file(
     played: sequence.SeqFile, path: Path, slices: list[NDArray[np.integer]], acquisition: Acquisition
-) -> dict[str, Any]:
+) -> FileFacts:
     return {
         "path": str(path),
         "md5": played.md5,
@@ -233,7 +239,7 @@ def _facts_of_file(
 
 
 def _departure(
-    played: sequence.SeqFile, slices: list[NDArray[np.integer]], wanted: Trajectory, facts: Mapping[str, Any]
+    played: sequence.SeqFile, slices: list[NDArray[np.integer]], wanted: Trajectory, facts: ScanFacts
 ) -> str | None:
     """Return one sentence that says why a file does not play a run, None if it does; k is as the file tells it."""
     path, run, scanner = facts["path"], facts["run"], wanted.scanner
@@ -276,7 +282,7 @@ def _departure(
     return None
 
 
-def _remark(facts: Mapping[str, Any]) -> str | None:
+def _remark(facts: ScanFacts) -> str | None:
     """Return what the response does to a file that plays the run, if training did not reckon with it."""
     found = []
     if facts["max_k_error_fov"] > MAX_K_ERROR_FOV:
@@ -294,30 +300,34 @@ def _remark(facts: Mapping[str, Any]) -> str | None:
     return f"{facts['path']} plays {facts['run']}, but {response} {' and '.join(found)}."
 
 
+class _Slice(NamedTuple):
+    """A slice as it was sampled: its number, the time of its echo, s, k-space (coil, shot, sample), and its k."""
+
+    number: int
+    echo_time: float
+    kspace: Tensor
+    k: Tensor
+
+
 def _compared(
     coil_images: Tensor,
-    kspace: Tensor,
-    k: Tensor,
+    sampled: _Slice,
     acquisition: Acquisition,
     trained: TrainedRun | None,
     promised: Tensor | None,
-    facts: dict[str, Any],
+    facts: CallFacts,
 ) -> Scanned:
-    """Reconstruct k-space (coil, shot, sample), and compare the image with the object and with the promised image."""
+    """Reconstruct a slice, and compare the image with the object and with the promised image."""
+    number, echo_time, kspace, k = sampled
     reference = root_sum_of_squares(coil_images[None])
-    if trained is None or promised is None:
-        image = _adjoint(kspace, k, acquisition)
-        facts = facts | {"image": _scores(image, reference)}
-    else:
-        image = trained.reconstruct(kspace, coil_images)
-        facts = facts | {
-            "image": _scores(image, reference),
-            "promised": _scores(promised, reference),
-            "nrmse_to_promised": float(metrics.nrmse(image, promised)),
-            "max_k_error_fov": fit_residual(trained.acting, k)[0],
-        }
+    image = _adjoint(kspace, k, acquisition) if trained is None else trained.reconstruct(kspace, coil_images)
+    found: ScanFacts = {**facts, "slice": number, "echo_time": echo_time, "image": _scores(image, reference)}
+    if trained is not None and promised is not None:
+        found["promised"] = _scores(promised, reference)
+        found["nrmse_to_promised"] = float(metrics.nrmse(image, promised))
+        found["max_k_error_fov"] = fit_residual(trained.acting, k)[0]
     shown = None if promised is None else promised[0, 0].numpy()
-    return Scanned(image[0, 0].numpy(), reference[0, 0].numpy(), shown, facts)
+    return Scanned(image[0, 0].numpy(), reference[0, 0].numpy(), shown, found)
 
 
 def _adjoint(kspace: Tensor, k: Tensor, acquisition: Acquisition) -> Tensor:
@@ -328,7 +338,7 @@ def _adjoint(kspace: Tensor, k: Tensor, acquisition: Acquisition) -> Tensor:
     return root_sum_of_squares(images[None]).float()
 
 
-def _scores(image: Tensor, reference: Tensor) -> dict[str, float]:
+def _scores(image: Tensor, reference: Tensor) -> Scores:
     psnr, ssim = (float(metric(image, reference, 1.0)) for metric in (metrics.psnr, metrics.ssim))
     return {"psnr": psnr, "ssim": ssim, "nrmse": float(metrics.nrmse(image, reference))}
 
@@ -351,7 +361,8 @@ def _write(scanned: Scanned, to: dict[str, Path]) -> None:
     to["image.npy"].write_bytes(content.getbuffer())
     images = {"image": scanned.image, "promised": scanned.promised}
     shown = {LABELS[name]: image for name, image in images.items() if image is not None}
-    found = {label: scanned.facts[name] for name, label in LABELS.items() if label in shown}
+    facts: Mapping[str, Any] = scanned.facts
+    found = {label: facts[name] for name, label in LABELS.items() if label in shown}
     scores = {label: {"PSNR": one["psnr"], "SSIM": one["ssim"]} for label, one in found.items()}
     plots.save(plots.reconstructions(scanned.reference, shown, scores), to["reconstruction.png"])
     to["scan.json"].write_text(to_json(scanned.facts) + "\n", encoding="utf-8", newline="\n")
