@@ -205,7 +205,7 @@ def save(rows: Sequence[Row], whole: Row, facts: Row, settings: argparse.Namespa
     settings.out.mkdir(parents=True, exist_ok=True)
     path = settings.out / "in_vivo.json"
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8", newline="\n")
-    tail = f"`{command}` on {facts.cpu}, {facts.cores} cores."
+    tail = f"`{command}` on {facts['cpu']}, {facts['cores']} cores."
     text = "\n\n".join([table(COLUMNS, [written(row) for row in rows]), note, tail])
     path.with_suffix(".md").write_text(text + "\n", encoding="utf-8", newline="\n")
     say(text)

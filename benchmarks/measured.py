@@ -215,7 +215,7 @@ def save(rows: Sequence[Row], facts: Row, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     result = {"command": command, "machine": facts, "columns": COLUMNS, "rows": [*rows]}
     (out / "measured.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8", newline="\n")
-    text = f"{table(COLUMNS, rows)}\n\n`{command}` on {facts.cpu}, {facts.cores} cores."
+    text = f"{table(COLUMNS, rows)}\n\n`{command}` on {facts['cpu']}, {facts['cores']} cores."
     (out / "measured.md").write_text(text + "\n", encoding="utf-8", newline="\n")
     say(text)
 

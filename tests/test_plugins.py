@@ -150,7 +150,7 @@ def test_mypy_holds_every_plugin_against_its_kind(tmp_path):
         "exporter: type[interfaces.Format] = radial",
         "network: interfaces.Constraint = plugins.build('reconstructor', {'kind': 'unet'})",
     ]
-    code, said = mypy(tmp_path / "wrong.py", [lines[0], *wrong])
+    code, said = mypy(tmp_path / "wrong.py", [*lines[:2], *wrong])
     assert code == 1
     assert said.count("Incompatible types in assignment") == 2
 

@@ -171,25 +171,12 @@ def reconstruct(
         images, told = _solved(found, ready, solvers)
         told["warnings"] += few + left_out
         facts = Facts(
-            raw=str(raw),
-            kind=measured.kind,
-            run=_named(run),
-            stage=None if trained is None else trained.stage,
-            seq=_named(seq),
-            is_export=places.is_export(found, run),
-            k=f"{raw} ({unit})" if is_own else _named(k),
-            off_resonance=_ends(found.off_resonance),
-            noise_scan=_named(noise),
-            response=None if response is None else dict(response),
-            command=outputs.command(asked),
-            dicom=hindrance,
-            **numbers,
-            delay=late,
-            shift=view.shift,
-            rotate=view.rotation,
-            coil_maps=maps,
-            **told,
-        )
+            raw=str(raw), kind=measured.kind, run=_named(run), stage=None if trained is None else trained.stage,
+            seq=_named(seq), is_export=places.is_export(found, run), k=f"{raw} ({unit})" if is_own else _named(k),
+            off_resonance=_ends(found.off_resonance), noise_scan=_named(noise),
+            response=None if response is None else dict(response), command=outputs.command(asked), dicom=hindrance,
+            **numbers, delay=late, shift=view.shift, rotate=view.rotation, coil_maps=maps, **told,
+        )  # fmt: skip
         reconstructed = Reconstructed(images, facts)
         outputs.write(to, reconstructed, found, measured)
     return reconstructed
