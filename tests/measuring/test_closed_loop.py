@@ -81,11 +81,11 @@ def test_without_noise_the_image_is_that_of_the_scan(learned, tmp_path, name, ne
     wanted, n_slices = np.load(tmp_path / "scan" / "image.npy"), OPTIONS[name].get("n_slices", 1)
     assert found.images["network"].shape == (1, n_slices, N, N)
     assert max(nrmse(image, wanted) for image in found.images["network"][0]) < 1e-5
-    assert found.facts["warnings"] == []
-    assert found.facts["is_export"]
-    assert found.facts["n_coils"] == N_COILS
-    assert found.facts["coil_maps"]["lines"] == N
-    assert found.facts["n_averages"] == (4 if name == "ute_2d" else 2)  # there of half pulses
+    assert found.facts.warnings == []
+    assert found.facts.is_export
+    assert found.facts.n_coils == N_COILS
+    assert found.facts.coil_maps["lines"] == N
+    assert found.facts.n_averages == (4 if name == "ute_2d" else 2)  # there of half pulses
 
 
 def test_fewer_lines_of_calibration_than_of_the_matrix_are_exact_too(tmp_path):
@@ -95,7 +95,7 @@ def test_fewer_lines_of_calibration_than_of_the_matrix_are_exact_too(tmp_path):
     seq = exported(run, "gre_2d", tmp_path / "x.seq", n_slices=1, n_averages=1)
     virtual_scan.scan(seq, run=run, n_coils=N_COILS, out=tmp_path / "scan")
     found = reconstruct(tmp_path / "scan" / "raw.h5", run=run, seq=seq, out=tmp_path / "out")
-    assert found.facts["coil_maps"]["lines"] == N < n
+    assert found.facts.coil_maps["lines"] == N < n
     assert nrmse(found.images["network"][0, 0], np.load(tmp_path / "scan" / "image.npy")) < 1e-6
 
 
@@ -108,13 +108,13 @@ def test_the_signature_tells_whether_the_file_is_an_export_of_the_run(learned, t
         export(played, tmp_path / f"{name}.seq", options={"sequence": {"n_dummies": n}})
     virtual_scan.scan(tmp_path / "x.seq", run=run, out=tmp_path / "scan")
     raw = tmp_path / "scan" / "raw.h5"
-    assert reconstruct(raw, run=run, seq=tmp_path / "x.seq", **out).facts["is_export"] is None  # it tells of none
+    assert reconstruct(raw, run=run, seq=tmp_path / "x.seq", **out).facts.is_export is None  # it tells of none
     export(trajectory, run / "mine.seq", options={"sequence": {"n_dummies": 1}}, run=run)
     found = reconstruct(raw, run=run, **out).facts
-    assert found["is_export"] is True
+    assert found.is_export is True
     assert json.loads((tmp_path / "out" / "reconstruct.json").read_text())["is_export"] is True
-    assert reconstruct(raw, run=run, seq=tmp_path / "y.seq", **out).facts["is_export"] is False
-    assert reconstruct(raw, seq=tmp_path / "x.seq", **out).facts["is_export"] is None
+    assert reconstruct(raw, run=run, seq=tmp_path / "y.seq", **out).facts.is_export is False
+    assert reconstruct(raw, seq=tmp_path / "x.seq", **out).facts.is_export is None
     with pytest.raises(InputError, match=r"By its signature it is none of the run's exports: mine\.seq"):
         reconstruct(raw, run=run, seq=tmp_path / "z.seq", **out)
 
@@ -149,8 +149,8 @@ def test_a_stack_gives_what_the_run_promises_of_each_slice(learned, tmp_path):
     mrd.write(tmp_path / "raw.h5", readouts, acquisition, trained.trajectory.scanner, slice_thickness=thickness)
 
     found = reconstruct(tmp_path / "raw.h5", run=run, seq=tmp_path / "x.seq", out=tmp_path / "out")
-    assert (found.facts["n_slices"], found.facts["n_averages"], found.facts["coil_maps"]["lines"]) == (n, 2, N)
-    assert found.facts["warnings"] == []
+    assert (found.facts.n_slices, found.facts.n_averages, found.facts.coil_maps["lines"]) == (n, 2, N)
+    assert found.facts.warnings == []
     wanted = [trained.promised(one)[0, 0].detach().numpy() for one in slices]
     errors = [nrmse(image, one) for image, one in zip(found.images["network"][0], wanted, strict=True)]
     assert max(errors) < 1e-5
@@ -199,8 +199,8 @@ def test_prewhitening_gains_what_theory_says(learned, tmp_path):
         virtual_scan.scan(seq, out=tmp_path / "scan", noise=LEVEL, seed=1000 * seed, overwrite=True, **options)
         for name, more in kinds.items():
             found = reconstruct(tmp_path / "scan" / "raw.h5", out=tmp_path / "out", overwrite=True, **given, **more)
-            assert found.facts["prewhitened"] == (name == "white")
-            assert found.facts["warnings"] == []
+            assert found.facts.prewhitened == (name == "white")
+            assert found.facts.warnings == []
             images[name].append(found.images["cg_sense"][0])
 
     trained = TrainedRun.load(run)
