@@ -151,6 +151,14 @@ def test_imports_go_down(module):
         assert room(module) == room(other) or step(module) < step(other), f"{module} imports {other}"
 
 
+def test_few_arrows_run_between_rooms():
+    """What a person can follow: each room that imports from another counts once, also benchmarks and templates."""
+    files = [(room(module), path) for module, path in MODULES.items()] + [("__init__", ROOT / "__init__.py")]
+    files += [(folder, path) for folder in ("benchmarks", "sequences") for path in (ROOT.parent / folder).glob("*.py")]
+    arrows = {(name, room(other)) for name, path in files for other in inside(path) if room(other) != name}
+    assert len(arrows) <= 160
+
+
 def test_there_is_no_circle():
     done, path = set(), []
 
