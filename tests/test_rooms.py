@@ -75,8 +75,8 @@ ONLY_USERS = {
 }
 #: Modules that read files which the program itself, or its system, has made.
 OWN_FILES = {
-    "errors",
     "reporting.page",
+    "runtime.memory",
     "runtime.processes",
     "trajectories.formats.bart",
     "trajectories.formats.mrd",

@@ -1,15 +1,7 @@
 """The errors that end a command with one clear sentence and a fixed exit code."""
 
-import contextlib
 import difflib
-import math
 import signal
-from pathlib import Path
-
-try:
-    import resource
-except ModuleNotFoundError:  # Windows
-    resource = None  # type: ignore[assignment]
 
 
 class TrajdesignError(Exception):
@@ -94,35 +86,6 @@ def known(error: Exception) -> TrajdesignError | None:
     if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
         return ResourceError("out of memory; take a smaller batch, matrix or number of coils.")
     return None
-
-
-def free_memory() -> float:
-    """Return how many bytes this process may still take; infinite if the system does not tell."""
-    free = math.inf
-    with contextlib.suppress(OSError):
-        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
-        free = sum(1024.0 * int(lines[key].split()[0]) for key in ("MemAvailable", "SwapFree"))
-    with contextlib.suppress(OSError, ValueError):  # there is no group, or no limit
-        group = Path("/sys/fs/cgroup")
-        most, used = (int((group / f"memory.{what}").read_text(encoding="ascii")) for what in ("max", "current"))
-        free = min(free, most - used)
-    if resource is not None:
-        most = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if most != resource.RLIM_INFINITY:
-            with contextlib.suppress(OSError):
-                pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-                free = min(free, most - pages * resource.getpagesize())
-    return free
-
-
-def require_memory(n_bytes: float, what: str, remedy: str) -> None:
-    """Raise `ResourceError` if `what`, the subject of its sentence, takes `n_bytes` and less memory is free."""
-    free = free_memory()
-    if n_bytes > free:
-        raise ResourceError(
-            f"{what} would take {n_bytes / 2**30:.3g} GiB of memory at least, and {max(free, 0) / 2**30:.3g} GiB are "
-            f"free; {remedy}."
-        )
 
 
 def missing(what: str, package: str, extra: str) -> ResourceError:

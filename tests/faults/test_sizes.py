@@ -21,6 +21,7 @@ from trajdesign.cli import app
 from trajdesign.encoding.psf import psf
 from trajdesign.errors import DivergedError, ResourceError
 from trajdesign.learning.parameterizations.neural_ode import NeuralODE
+from trajdesign.runtime import memory
 from trajdesign.scanner import Scanner
 from trajdesign.trajectories.fitting import fit
 from trajdesign.trajectories.inits.spiral import spiral
@@ -42,7 +43,7 @@ def no_training():
         raise WouldTrain
 
     patch.setattr(sys.modules["trajdesign.learning.optimize"]._RunInProgress, "train_stages", stop)
-    patch.setattr(errors, "free_memory", lambda: GIB)
+    patch.setattr(memory, "available", lambda: GIB)
     yield
     patch.undo()
 
@@ -204,8 +205,8 @@ def test_memory_that_ends_on_the_way_is_a_sentence_with_ways_out(error):
 
 def test_free_memory_is_what_the_system_says(monkeypatch):
     monkeypatch.undo()
-    code = "import resource; from trajdesign import errors; before = errors.free_memory(); most = 2**31;" \
-        "resource.setrlimit(resource.RLIMIT_AS, (most, most)); print(before, errors.free_memory())"  # fmt: skip
+    code = "import resource; from trajdesign.runtime import memory; before = memory.available(); most = 2**31;" \
+        "resource.setrlimit(resource.RLIMIT_AS, (most, most)); print(before, memory.available())"  # fmt: skip
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     before, after = map(float, said)
     assert 2**28 < before < math.inf

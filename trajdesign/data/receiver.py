@@ -5,8 +5,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trajdesign import errors
 from trajdesign.errors import ConfigError
+from trajdesign.runtime import memory
 
 # Radius of the ring of conductors and their width, in halves of the field of view. A ring this close runs through the
 # corners of the image; the width keeps the field finite there.
@@ -79,7 +79,7 @@ def receive(magnitude: NDArray[np.float32], n_coils: int, generator: np.random.G
     Their root sum of squares is the object, `magnitude` (y, x). Too many for the memory are a `ResourceError`.
     """
     ny, nx = magnitude.shape
-    errors.require_memory(
+    memory.require(
         3 * 8 * n_coils * ny * nx, f"{n_coils} coil images of {nx} x {ny} pixels", "take fewer coils or pixels"
     )
     maps = coil_sensitivities((ny, nx), n_coils, generator)

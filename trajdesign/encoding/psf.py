@@ -13,12 +13,12 @@ import torch
 from scipy.ndimage import map_coordinates, maximum_filter
 from torch import Tensor
 
-from trajdesign import errors
 from trajdesign.encoding.density import density_compensation
 from trajdesign.encoding.echo import EchoTimes
 from trajdesign.encoding.nufft import nufft_adjoint
 from trajdesign.encoding.operator import angular
 from trajdesign.errors import ConfigError, InputError
+from trajdesign.runtime import memory
 from trajdesign.trajectory import Trajectory
 
 #: Grid steps a voxel of the wide image, whose field is twice the FOV: up to this matrix the first, beyond it the last.
@@ -145,7 +145,7 @@ def psf(trajectory: Trajectory, weights: Tensor | None = None) -> PsfReport:
     n_steps = _FINE_STEPS if max(acquisition.matrix) <= _LARGEST_FINE else _STEPS
     pixels = math.prod(2 * n_steps * n for n in acquisition.matrix)
     what = f"the point spread function of the matrix {acquisition.matrix}"
-    errors.require_memory(3 * 16 * pixels, what, "take a smaller one")
+    memory.require(3 * 16 * pixels, what, "take a smaller one")
     omega = angular(trajectory).detach().double().cpu()
     point = _Point(omega.flatten(0, 1), _unit_weights(omega, weights, acquisition.image_shape))
     image = point.grid(tuple(2 * n_steps * n for n in acquisition.image_shape), 1 / n_steps)

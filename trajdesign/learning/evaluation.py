@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from trajdesign import errors
 from trajdesign.config.models import Config, Training
 from trajdesign.data import copies
 from trajdesign.encoding.operator import Encoding
@@ -19,7 +18,7 @@ from trajdesign.physics.perturbation import Perturbations
 from trajdesign.physics.response import Response
 from trajdesign.reconstruction import coils, metrics
 from trajdesign.reconstruction.coils import root_sum_of_squares
-from trajdesign.runtime import prefetch
+from trajdesign.runtime import memory, prefetch
 from trajdesign.runtime.processes import Ranks
 from trajdesign.trajectory import Trajectory
 
@@ -142,7 +141,7 @@ def look_at(
 
 def require_memory(shape: Sequence[int]) -> None:
     """Raise `ResourceError` if coil images (coil, ...) do not fit with their spectra of the doubled matrix."""
-    errors.require_memory(
+    memory.require(
         5 * 8 * math.prod(shape),
         f"the images of {shape[0]} coils with the matrix {tuple(shape[1:])}",
         "take fewer coils or pixels",

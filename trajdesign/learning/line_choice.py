@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from trajdesign import errors
 from trajdesign.reconstruction import coils
+from trajdesign.runtime import memory
 
 #: Weight of the squared image beside the data of a full sampling, as that of `cg_sense`.
 _REGULARIZATION = 0.01
@@ -46,7 +46,7 @@ class LineChoice:
         maps = coils.smooth_maps(coils.calibration_scan(images, noise, seeds), images.shape[2:])
         parts = [_columns_with_signal(image, n_columns) for image in images]
         n_solved, n_coils, n_rows = sum(map(len, parts)), *images.shape[1:3]
-        errors.require_memory(
+        memory.require(
             16 * n_solved * n_rows * (4 * n_rows + 3 * n_coils**2),
             f"{n_solved} columns of {n_rows} pixels and {n_coils} coils",
             "take fewer parameterization.n_images or n_columns",

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from trajdesign import errors
 from trajdesign.config import plugins
 from trajdesign.config.models import Config, from_tables
 from trajdesign.encoding import nufft
@@ -31,7 +30,7 @@ from trajdesign.learning.training import Trainer
 from trajdesign.physics import limits
 from trajdesign.physics.response import Response
 from trajdesign.reconstruction import metrics
-from trajdesign.runtime import processes, randomness
+from trajdesign.runtime import memory, processes, randomness
 from trajdesign.runtime.interrupt import Signals
 from trajdesign.runtime.processes import Ranks
 from trajdesign.trajectory import Trajectory, n_points
@@ -245,7 +244,7 @@ def _require_memory(config: Config) -> None:
     """Refuse what certainly does not fit, before it is made: the trajectory, and an image of one coil."""
     acquisition = config.acquisition
     points = n_points(acquisition, config.scanner)
-    errors.require_memory(
+    memory.require(
         # k, its gradient, the optimiser's state, ... and two matrices of the projection
         8 * points * (8 * acquisition.n_shots * acquisition.n_dims + 2 * points),
         f"a trajectory of {acquisition.n_shots} shots with {points} control points each",

@@ -1,7 +1,17 @@
-"""Memory that is taken stays taken."""
+"""What fits into the memory of this machine, asked before it is taken; and that it stays taken."""
 
+import contextlib
 import ctypes
+import math
 import sys
+from pathlib import Path
+
+from trajdesign.errors import ResourceError
+
+try:
+    import resource
+except ModuleNotFoundError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 #: Numbers of glibc's options, and the bytes that they are set to: what is smaller is no mapping of its own, and as
 #: much as is free at the end of the heap stays there.
@@ -17,3 +27,32 @@ def keep() -> None:
     if mallopt is not None:
         for option in (_MMAP_THRESHOLD, _TRIM_THRESHOLD):
             mallopt(*option)
+
+
+def available() -> float:
+    """Return how many bytes this process may still take; infinite if the system does not tell."""
+    free = math.inf
+    with contextlib.suppress(OSError):
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
+        free = sum(1024.0 * int(lines[key].split()[0]) for key in ("MemAvailable", "SwapFree"))
+    with contextlib.suppress(OSError, ValueError):  # there is no group, or no limit
+        group = Path("/sys/fs/cgroup")
+        most, used = (int((group / f"memory.{what}").read_text(encoding="ascii")) for what in ("max", "current"))
+        free = min(free, most - used)
+    if resource is not None:
+        most = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if most != resource.RLIM_INFINITY:
+            with contextlib.suppress(OSError):
+                pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+                free = min(free, most - pages * resource.getpagesize())
+    return free
+
+
+def require(n_bytes: float, what: str, remedy: str) -> None:
+    """Raise `ResourceError` if `what`, the subject of its sentence, takes `n_bytes` and less memory is free."""
+    free = available()
+    if n_bytes > free:
+        raise ResourceError(
+            f"{what} would take {n_bytes / 2**30:.3g} GiB of memory at least, and {max(free, 0) / 2**30:.3g} GiB are "
+            f"free; {remedy}."
+        )

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trajdesign import errors
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import InputError
+from trajdesign.runtime import memory
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory, n_points, not_finite, sampling_weights
 
@@ -22,7 +22,7 @@ def fit(samples: Tensor, acquisition: Acquisition, scanner: Scanner, name: str =
         raise InputError(f"k {wrong}.")
     index, weights = sampling_weights(acquisition, scanner)
     points = n_points(acquisition, scanner)
-    errors.require_memory(
+    memory.require(
         2 * 8 * points * (acquisition.n_samples + points),
         f"the fit of {acquisition.n_samples} samples a shot to {points} control points",
         "fit shots of fewer samples",

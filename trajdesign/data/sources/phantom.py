@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from trajdesign import errors
 from trajdesign.acquisition import Acquisition
 from trajdesign.data.grid import fit_matrix, slice_shape
 from trajdesign.data.receiver import receive
 from trajdesign.errors import ConfigError
+from trajdesign.runtime import memory
 
 Field = NDArray[np.floating]
 
@@ -63,7 +63,7 @@ def phantom(
     if count < 1 or n_coils < 1 or seed < 0:
         raise ConfigError(f"n_{split} is {count}, n_coils {n_coils}, seed {seed}: counts start at 1, seeds at 0.")
     slice_shape(acquisition)
-    errors.require_memory(8 * count * math.prod(acquisition.matrix), f"data.n_{split} = {count} objects", "draw fewer")
+    memory.require(8 * count * math.prod(acquisition.matrix), f"data.n_{split} = {count} objects", "draw fewer")
     return _Phantoms(acquisition, n_coils, (seed, _SPLITS.index(split)), count)
 
 
