@@ -360,7 +360,8 @@ class Format(ABC):
         -------
         dict
             ``k_actual`` (shot, sample, dim), 1/m, and where the response tells the field at the isocentre
-            ``phase_actual`` (shot, sample), rad: the signal has the factor exp(-i phase).
+            ``phase_actual`` (shot, sample), rad: the signal has the factor exp(-i phase). ``of_first_slice`` is true
+            if other slices of the file have others.
         """
         return {}
 
