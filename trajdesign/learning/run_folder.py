@@ -42,6 +42,7 @@ _RESULTS = (
     "metrics.json",
     "report.html",
     "exports.json",
+    "conditions.json",
 )
 
 # In what config.toml and the trajectories of a run agree.
@@ -85,7 +86,8 @@ class RunFolder:
 
     ``config.toml`` (resolved), ``initial.npz``, ``start.npz`` (where learning does not start from the initial one),
     ``trajectory.npz``, ``network.safetensors`` and ``network_fixed.safetensors``, ``history.csv``, ``metrics.json``,
-    ``figures/``, ``exports.json`` once it was exported, and while it is not finished ``checkpoints/``.
+    ``figures/``, ``exports.json`` once it was exported, ``conditions.json`` once it was tested in others, and while it
+    is not finished ``checkpoints/``.
     """
 
     def __init__(self, path: Path | str) -> None:
