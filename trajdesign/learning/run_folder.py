@@ -149,7 +149,7 @@ class RunFolder:
     def holds(self, config: Config) -> bool:
         """Return whether it holds a run of this very config, finished or not."""
         try:
-            return (self.path / "config.toml").exists() and self.config() == config
+            return (self.path / "config.toml").exists() and not config_module.differences(config, self.config())
         except TrajdesignError:
             return False
 
