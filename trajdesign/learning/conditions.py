@@ -19,7 +19,7 @@ from trajdesign.learning import other_data
 from trajdesign.learning.evaluation import static_field
 from trajdesign.learning.optimize import datasets
 from trajdesign.learning.results import StageResult, to_json
-from trajdesign.learning.run_folder import RunFolder
+from trajdesign.learning.run_folder import RunFolder, sum_of_table
 from trajdesign.learning.trained import TrainedRun
 from trajdesign.physics.perturbation import Perturbations
 from trajdesign.physics.response import Response
@@ -81,7 +81,7 @@ def tested(run: Path | str, conditions: Mapping[str, Config], *, device: str) ->
 def read(run: Path | str) -> dict[str, Tested]:
     """Return what a run was tested in since it was trained, by the name of the condition.
 
-    It raises an `InputError` if the file is damaged.
+    It raises an `InputError` if the file is not the one that was written.
     """
     folder = RunFolder(run)
     path = folder.path / FILE
@@ -89,6 +89,8 @@ def read(run: Path | str) -> dict[str, Tested]:
         return {}
     try:
         tables = json.loads(untrusted.read_bytes(path, untrusted.MOST_TEXT))
+        if tables.pop("sha256") != sum_of_table(tables):
+            raise ValueError("it was changed")
         if tables["files"] != folder.results().files:  # of an earlier training
             return {}
         return {
@@ -96,7 +98,7 @@ def read(run: Path | str) -> dict[str, Tested]:
             for name, table in tables["conditions"].items()
         }
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
-        raise InputError(f"{path} is damaged; remove it, and test again.") from None
+        raise InputError(f"{path} is damaged, or was changed; remove it, and test again.") from None
 
 
 def missing(run: Path | str, conditions: Mapping[str, Config]) -> list[str]:
@@ -112,7 +114,7 @@ def missing(run: Path | str, conditions: Mapping[str, Config]) -> list[str]:
 def require_possible(config: Config, *, images: bool) -> None:
     """Refuse a condition whose field, perturbations or, if asked for, images cannot be used.
 
-    It raises a `ConfigError` or an `InputError`: before anything is trained.
+    It raises a `ConfigError` or an `InputError`.
     """
     static_field(config)
     size = config.acquisition.n_shots, n_points(config.acquisition, config.scanner), config.acquisition.n_dims
@@ -134,6 +136,7 @@ def _silent(_: str) -> None:
 
 def _write(folder: RunFolder, kept: Mapping[str, Tested]) -> None:
     conditions = {name: {"settings": one.settings, "result": one.result.tables()} for name, one in kept.items()}
+    tables = {"files": folder.results().files, "conditions": conditions}
     with atomic_path(folder.path / FILE) as temporary:
-        text = to_json({"files": folder.results().files, "conditions": conditions})
+        text = to_json({**tables, "sha256": sum_of_table(tables)})
         temporary.write_text(text + "\n", encoding="utf-8", newline="\n")

@@ -229,7 +229,7 @@ class RunFolder:
         """Write ``metrics.json``, with the SHA-256 of what it holds."""
         tables = results.tables()
         with self._replacing("metrics.json") as temporary:
-            text = to_json({**tables, "sha256": _sum_of_table(tables)})
+            text = to_json({**tables, "sha256": sum_of_table(tables)})
             temporary.write_text(text + "\n", encoding="utf-8", newline="\n")
 
     def results(self) -> Results:
@@ -237,7 +237,7 @@ class RunFolder:
         path = self.path / "metrics.json"
         try:
             found = json.loads(untrusted.read_bytes(path, untrusted.MOST_TEXT))
-            told, held = found.pop("sha256", None), _sum_of_table(found)
+            told, held = found.pop("sha256", None), sum_of_table(found)
             results = Results.from_tables(found)
             is_sealed = told is not None or "config.toml" in results.files
         except (InputError, AttributeError, TypeError, ValueError, RecursionError) as error:
@@ -356,7 +356,7 @@ def is_complete(path: Path) -> bool:
     return isinstance(found, Trajectory) or found.is_complete
 
 
-def _sum_of_table(table: dict[str, Any]) -> str:
+def sum_of_table(table: dict[str, Any]) -> str:
     """Return the SHA-256 of a table as JSON, whatever lines and spaces its file has."""
     return hashlib.sha256(to_json(table).encode()).hexdigest()
 
