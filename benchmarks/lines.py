@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     options.add_argument("--shots", type=int, nargs="+", default=[32, 16])
     options.add_argument("--coils", type=int, default=8)
     options.add_argument("--noise", type=float, default=0.005, help="as training.noise")
-    options.add_argument("--every", type=int, default=1, help="so many slices one is validated on")
+    options.add_argument("--every", type=int, default=1, help="validate on one slice of so many")
     options.add_argument("--columns", type=int, default=16, help="as parameterization.n_columns")
     options.add_argument("--steps", type=int, default=300, help="of the straight-through gradients; 0 leaves them out")
     options.add_argument("--seeds", type=int, default=2, help="of hand-made random lines")

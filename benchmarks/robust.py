@@ -21,9 +21,7 @@ from torch import Tensor
 import trajdesign as td
 from benchmarks.common import RESULTS, Row, machine, say, table, version
 from trajdesign.config import plugins
-from trajdesign.learning.evaluation import evaluate
-from trajdesign.learning.trained import TrainedRun
-from trajdesign.physics.perturbation import Perturbations
+from trajdesign.learning import conditions, other_data
 from trajdesign.reconstruction import metrics
 from trajdesign.reconstruction.coils import root_sum_of_squares
 
@@ -102,20 +100,15 @@ def tested(pattern: str, training: str, seed: int, settings: argparse.Namespace,
     given += [setting.format(other=paths["other"]) for setting in TRAININGS[training]]
     config = td.load_config(None, [*given, *SETTINGS])
     td.optimize(config, folder / "run", device="cpu", baseline=False, quiet=True)
-    run = TrainedRun.load(folder / "run")
-    test = plugins.build("data", config.data, config.acquisition, "test")
-
-    def psnr(tables: plugins.Table) -> float:
-        perturbations = Perturbations(tables) if tables else None
-        return evaluate(run.trajectory, run.network, test, config, perturbations=perturbations).psnr
-
-    rows: list[Row] = [{"error": "none", "size": 0.0, "psnr": psnr({})}]
-    for error, (_, largest, perturbation) in CURVES.items():
-        rows += [{"error": error, "size": x, "psnr": psnr(perturbation(x))} for x in _sizes(largest)]
-    other: dict[str, dict[str, Any]] = {"girf": {"path": str(settings.other.resolve())}}
-    rows.append({"error": "response of the other site", "size": 1.0, "psnr": psnr(other)})
-    drawn = {"delay": {"spread": DELAY}, "gain": {"spread": GAIN}}
-    rows.append({"error": "delay and gain of each axis, drawn", "size": 1.0, "psnr": psnr(drawn)})
+    cases: list[tuple[str, float, Any]] = [("none", 0.0, {})]
+    cases += [(error, x, at(x)) for error, (_, largest, at) in CURVES.items() for x in _sizes(largest)]
+    cases.append(("response of the other site", 1.0, {"girf": {"path": str(settings.other.resolve())}}))
+    cases.append(("delay and gain of each axis, drawn", 1.0, {"delay": {"spread": DELAY}, "gain": {"spread": GAIN}}))
+    asked = {f"{error} {size}": other_data.settings(config, {"perturbation": what}) for error, size, what in cases}
+    found = conditions.tested(folder / "run", asked, device="cpu")
+    rows: list[Row] = [
+        {"error": error, "size": size, "psnr": found[f"{error} {size}"].result.psnr} for error, size, _ in cases
+    ]
     say(f"{pattern}, seed {seed}, {training}: {rows[0]['psnr']:.2f} dB, drawn {rows[-1]['psnr']:.2f} dB")
     return [{"pattern": pattern, "training": training, "seed": seed, **row} for row in rows]
 

@@ -1,7 +1,8 @@
 """2D spin echo on any trajectory: 90 degrees, 180 degrees between crushers, and the whole shot after that.
 
-The spin echo forms at the sample nearest to k = 0, or when all shots pass it between two: blocks begin on their raster,
-but the excitation in its block on the finer one of RF pulses, of which half is left at most.
+The spin echo forms at the sample nearest to k = 0, or when all shots pass it between two. For that the excitation
+begins a little late in its block: blocks begin on the block raster, pulses anywhere on the finer RF raster, so that the
+echo is off by half of that at most.
 """
 
 import math

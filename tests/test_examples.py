@@ -125,24 +125,6 @@ def test_comfortable_tells_what_the_runs_keep(tmp_path, capsys):
     assert (tmp_path / "comfortable.png").stat().st_size > 0
 
 
-def test_measure_fields_tests_a_study_with_and_without_a_field(tmp_path, capsys):
-    study_, field = tmp_path / "study", tmp_path / "B0.npy"
-    np.save(field, 40 * np.linspace(-1, 1, 32)[:, None] * np.ones(32))
-    tiny = [*TINY, "data.n_train=2", "data.n_val=1", "data.n_test=2"]
-    for name, more in (("none", []), ("known", ["field.kind=random", "training.knows_field=true"])):
-        config = from_tables({"name": name, **parse_options([*tiny, *more])})
-        optimize(config, study_ / "cells" / name, baseline=False, quiet=True)
-    script("measure_fields").main(study_, field, tmp_path / "fields.json")
-    rows = json.loads((tmp_path / "fields.json").read_text())["runs"]
-    assert [row["trained"] for row in rows] == ["known", "none"]
-    for row, name in zip(rows, ("known", "none"), strict=True):
-        own = json.loads((study_ / "cells" / name / "metrics.json").read_text())
-        if name == "none":
-            assert row["psnr"][0] == pytest.approx(np.mean(own["learned"]["psnr"]), rel=1e-6)
-        assert row["psnr"][0] != row["psnr"][1]
-    assert capsys.readouterr().out.count("\n") == 4
-
-
 def test_echo_tells_what_the_files_keep(tmp_path, capsys):
     script("echo").main(tmp_path, [*TINY, "data.n_train=4", "data.n_val=1", "data.n_test=2"])
     rows = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines()[2:]]

@@ -95,8 +95,8 @@ class DataSource(Protocol):
     Each item is the complex coil images (coil, y, x) of one slice, complex64, scaled so that the largest root sum of
     squares of its volume is one: that is the data range of the metrics, as in fastMRI. A volume is all slices of one
     contrast in one file; an image that stands alone is its own. If the dataset has an attribute ``origin``, like
-    ``"2 people"`` or ``"5 files"``, `trajdesign.optimize` says of whom the images are. An attribute ``people`` has a
-    number for each image, that of its person, or is None: then results are sure of a gain as far as people differ.
+    ``"2 people"`` or ``"5 files"``, `trajdesign.optimize` says of whom the images are. An attribute ``people`` has
+    the number of the person of each image, so that intervals of gains are over people; None where it is not known.
     """
 
     def __call__(
@@ -157,10 +157,18 @@ class Parameterization(nn.Module, ABC):
         """Return the trajectory of the present parameters, differentiable in them."""
 
     def choose(self, images: Dataset[Tensor], noise: float) -> None:
-        """Choose, in place, what no gradient finds, by the training images (coil, y, x); nothing by default.
+        """Choose, in place, what no gradient finds, by the training images; nothing by default.
 
-        Called once before the first step, with ``training.noise``. What follows from it is kept in buffers: on other
-        ranks, and where a run goes on, these are loaded instead.
+        It is called once before the first step of a training, on the first rank alone. What is chosen must be in
+        buffers: on other ranks, and where a run goes on, these are loaded instead. Steps project only what has
+        parameters; where there are none, what is chosen must keep the limits by itself.
+
+        Parameters
+        ----------
+        images
+            Coil images (coil, y, x) of each slice, as a `DataSource` makes them; random numbers are those of the seed.
+        noise
+            ``training.noise``.
         """
 
     def refine(self, progress: float) -> None:
@@ -360,7 +368,8 @@ class Format(ABC):
         -------
         dict
             ``k_actual`` (shot, sample, dim), 1/m, and where the response tells the field at the isocentre
-            ``phase_actual`` (shot, sample), rad: the signal has the factor exp(-i phase).
+            ``phase_actual`` (shot, sample), rad: the signal has the factor exp(-i phase). ``of_first_slice`` is true
+            if other slices of the file have others.
         """
         return {}
 

@@ -609,7 +609,7 @@ def test_list_is_the_catalogue(trajdesign):
     lines = text.splitlines()
     cartesian = lines.index("  cartesian  " + document["init"]["cartesian"]["summary"])
     assert lines[cartesian + 2] == (
-        "    power = 0.5  How fast the density of variable and random lines falls, 0 to 4; 0 is uniform."
+        "    power = 0.5  How fast the density of variable, random and Poisson lines falls, 0 to 4; 0 is uniform."
     )
 
 

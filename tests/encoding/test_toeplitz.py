@@ -1,5 +1,6 @@
 """The convolution against the two exact DFTs that it replaces."""
 
+import hashlib
 import math
 
 import pytest
@@ -153,6 +154,14 @@ def test_an_image_that_changes_is_not_kept():
     assert cache.of([5], slices.flip(-1)) == []
     assert cache.of([5], slices) == []
     assert len(cache.of([6], slices)) == 1  # its room is free again
+
+
+def test_checksums_of_an_older_version_are_those_of_images_that_have_changed():
+    images, n_bytes = torch.randn(2, 2, 8, 8, dtype=torch.complex64), 2 * 16 * 16 * 8
+    cache = spectrum_cache.SpectrumCache(n_bytes)
+    cache.load_state({5: (hashlib.sha256(images[0].numpy().data).hexdigest(), n_bytes)})
+    assert cache.of([5], images[:1]) == []
+    assert len(cache.of([6], images[1:])) == 1  # its room is free again
 
 
 @pytest.mark.parametrize("place", [(0, 0, 0), (1, 63, 63), (0, 31, 17), (1, 1, 2)])

@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -79,6 +81,21 @@ def test_a_run_keeps_its_rows_to_the_bit_and_its_file_plays_them(tmp_path):
     assert facts["max_k_error_fov"] < 1e-3
     played = np.load(tmp_path / "lines_k.npz")["k_adc"][..., 1] * 0.22 + 16
     np.testing.assert_allclose(played, whole[:, None] + 0 * played, rtol=0, atol=1e-3)
+
+
+def test_a_choice_that_takes_long_is_said(tmp_path, monkeypatch):
+    said, heard = [], threading.Event()
+
+    def say(sentence):
+        said.append(sentence)
+        if "Choosing" in sentence:
+            heard.set()
+
+    monkeypatch.setattr(Lines, "choose", lambda *_: said.append(heard.wait(60)))
+    config = tiny("init.kind=cartesian", "parameterization.kind=lines")
+    optimize(config, tmp_path / "run", device="cpu", baseline=False, say=say)
+    at = said.index("Choosing by the training images (parameterization.kind = lines) ...")
+    assert said[at + 1] is True
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,15 @@ def images(folder, out, **options):
     return {name: image[0, 0] for name, image in found.images.items()}, found.facts.residual["cg_sense"]["total"]
 
 
+def bare_of(run, path):
+    """Return a copy of a run without its file."""
+    (bare := path / "run").mkdir()
+    for file in run.path.iterdir():
+        if file.is_file() and file.suffix != ".seq":
+            (bare / file.name).write_bytes(file.read_bytes())
+    return bare
+
+
 def nrmse(found, wanted):
     return np.linalg.norm(found - wanted) / np.linalg.norm(wanted)
 
@@ -149,11 +158,7 @@ def test_averages_with_a_phase_of_their_own_are_put_right(tmp_path):
 def test_without_a_file_the_readout_alone_is_answered(of_field, plain, tmp_path):
     folder, _ = of_field
     raw, run = reading.read(plain[0] / "scan" / "raw.h5").events.swapaxes(0, 1), RunFolder(folder / "run")
-    bare = tmp_path / "run"
-    bare.mkdir()
-    for file in run.path.iterdir():
-        if file.suffix != ".seq":
-            (bare / file.name).write_bytes(file.read_bytes())
+    bare = bare_of(run, tmp_path)
     phase = Response(run.config().response).phase(run.trajectory()).numpy()
     np.save(tmp_path / "x.npy", raw * np.exp(-1j * phase))
     wanted, _ = images(plain[0], tmp_path / "wanted")
@@ -239,3 +244,11 @@ def test_slices_at_their_places_are_each_reconstructed_there(plain, tmp_path):
     ]
     assert len(found) == 3
     assert all(nrmse(found[i], wanted[i]) < 0.01 for i in range(3))
+    by_slices = np.moveaxis(raw.reshape(3, 6, N_COILS, 400), 2, 1)
+    np.save(tmp_path / "raw.npy", by_slices)
+    with pytest.raises(ConfigError, match="k of the first slice alone, and concomitant fields differ among the 3 that"):
+        reconstruct(tmp_path / "raw.npy", k=facts["k_path"], out=tmp_path / "c")
+    np.save(tmp_path / "one.npy", by_slices[0])
+    assert len(reconstruct(tmp_path / "one.npy", k=facts["k_path"], out=tmp_path / "d").images["cg_sense"][0]) == 1
+    bare = reconstruct(tmp_path / "raw.npy", run=bare_of(run, tmp_path), out=tmp_path / "e", response=axial)
+    assert any("taken as those of one slice" in sentence for sentence in bare.facts.warnings)

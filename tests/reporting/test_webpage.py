@@ -65,6 +65,7 @@ def invented(trajectory):
     return Contents(
         path=report.RunFolder("run").path,
         config=load_config(),
+        conditions={},
         results=Results("", {"fixed": result, "learned": result}, wilcoxon_p={"psnr": float("nan"), "ssim": 0.5}),
         trajectories={"fixed": trajectory, "learned": trajectory},
         acting=None,

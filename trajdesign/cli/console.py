@@ -326,7 +326,7 @@ def cells(n_cells: int, *, quiet: bool) -> Iterator[Callable[["Cell", "Outcome"]
             done += 1
             if _is_lively(console):
                 display.update(task, completed=done, description=cell.name)
-            if not _is_lively(console) or outcome.status != "finished":
+            if not _is_lively(console) or outcome.results is None or outcome.untested:
                 console.print(f"{done}/{n_cells} {cell.name}: {_became(outcome)}", soft_wrap=True)
 
         yield watch
@@ -336,7 +336,8 @@ def _became(outcome: "Outcome") -> str:
     if outcome.results is None:
         return f"{outcome.status}: {outcome.sentence}"
     found = outcome.results.last
-    return f"PSNR {found.psnr:.2f} dB, SSIM {found.ssim:.4f}, {found.seconds:.0f} s"
+    left = f"; not tested in {', '.join(outcome.untested)}: {outcome.sentence}" if outcome.untested else ""
+    return f"PSNR {found.psnr:.2f} dB, SSIM {found.ssim:.4f}, {found.seconds:.0f} s{left}"
 
 
 def _line_printer(seconds: float, *, verbose: bool) -> Callable[["Progress"], None]:

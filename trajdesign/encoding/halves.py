@@ -73,7 +73,7 @@ def _threads(n: int) -> ThreadPoolExecutor:
         torch.get_num_threads()  # settles it for this thread: otherwise its first operation would ask again
         ready.wait()
 
-    pool = ThreadPoolExecutor(n, "toeplitz", begin)
+    pool = ThreadPoolExecutor(n, "halves", begin)
     for _ in range(n):
         pool.submit(int)
     ready.wait()

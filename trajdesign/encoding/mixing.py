@@ -25,8 +25,8 @@ from trajdesign.encoding.nufft import Kernel, kernel, nufft_adjoint, positions, 
 
 #: For each term that comes out the transfer functions of the terms that go in, by their numbers.
 _Rows = Sequence[Sequence[int]]
-#: Coils of an image.
-_Place = tuple[int, slice]
+#: Which image, and which of its coils.
+_Coils = tuple[int, slice]
 
 
 def mixing_function(omega: Tensor, weights: Tensor, basis: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -138,14 +138,14 @@ class _Mixing(torch.autograd.Function):
         wants_images, wants_transfer, _ = ctx.needs_input_grad
         ctx.kept = {} if wants_transfer and not wants_images and images.device.type == "cpu" else None
 
-        def work(own: list[_Place]) -> None:
-            for place in own:
-                terms: Iterable[Tensor] = _spread(images[place], _of(maps, place), transfer)
+        def work(own: list[_Coils]) -> None:
+            for coils in own:
+                terms: Iterable[Tensor] = _spread(images[coils], _of(maps, coils), transfer)
                 if ctx.kept is not None:
-                    terms = ctx.kept[place[0], place[1].start] = list(terms)
-                result[place] = _collect(_mixed(terms, transfer, rows), _of(back, place), images[place].shape)
+                    terms = ctx.kept[coils[0], coils[1].start] = list(terms)
+                result[coils] = _collect(_mixed(terms, transfer, rows), _of(back, coils), images[coils].shape)
 
-        share(work, _parts(images, maps), images.device)
+        share(work, _coils_at_once(images, maps), images.device)
         return result
 
     @staticmethod
@@ -157,23 +157,23 @@ class _Mixing(torch.autograd.Function):
         back, adjoint = maps.conj().resolve_conj(), transfer.conj().resolve_conj() if wants_images else transfer
         columns, kept = list(zip(*rows, strict=True)), ctx.kept or {}
 
-        def work(own: list[_Place]) -> Tensor | None:
+        def work(own: list[_Coils]) -> Tensor | None:
             products = torch.zeros_like(transfer) if wants_transfer else None
-            for place in own:
-                halves = _spread(grad[place], _of(out_of, place), transfer)
+            for coils in own:
+                halves = _spread(grad[coils], _of(out_of, coils), transfer)
                 if products is not None:
-                    terms = kept.pop((place[0], place[1].start), None)
+                    terms = kept.pop((coils[0], coils[1].start), None)
                     if terms is None:
-                        terms = _spread(images[place], _of(maps, place), transfer)
+                        terms = _spread(images[coils], _of(maps, coils), transfer)
                     halves = _correlate(halves, terms, products, rows)
                 if by_images is not None:
                     mixed = _mixed(halves, adjoint, columns)
-                    by_images[place] = _collect(mixed, _of(back, place), images[place].shape)
+                    by_images[coils] = _collect(mixed, _of(back, coils), images[coils].shape)
                 else:
                     collections.deque(halves, maxlen=0)
             return products
 
-        products = [found for found in share(work, _parts(images, maps), images.device) if found is not None]
+        products = [found for found in share(work, _coils_at_once(images, maps), images.device) if found is not None]
         by_transfer = sum(products[1:], products[0]) / math.prod(_grid(transfer)) if products else None
         return by_images, by_transfer, None
 
@@ -197,16 +197,16 @@ def _grid(transfer: Tensor) -> tuple[int, ...]:
     return tuple(transfer.shape[2:] if transfer.is_complex() else transfer.shape[2:-1])
 
 
-def _parts(images: Tensor, maps: Tensor) -> list[_Place]:
+def _coils_at_once(images: Tensor, maps: Tensor) -> list[_Coils]:
     """Return which coils of which images are taken at once."""
     n_images, n_coils = images.shape[:2]
     at_once = n_at_once(images.device, math.prod(maps.shape[1:]))
     return [(i, slice(start, start + at_once)) for i in range(n_images) for start in range(0, n_coils, at_once)]
 
 
-def _of(maps: Tensor | None, place: _Place) -> Tensor | None:
+def _of(maps: Tensor | None, coils: _Coils) -> Tensor | None:
     """Return the maps (term, ...) of an image."""
-    return None if maps is None else maps[place[0] if len(maps) > 1 else 0]
+    return None if maps is None else maps[coils[0] if len(maps) > 1 else 0]
 
 
 def _spread(images: Tensor, maps: Tensor | None, transfer: Tensor) -> Iterator[Tensor]:

@@ -16,7 +16,7 @@ _TINY = 1e-12
 
 
 class LineChoice:
-    """Rows of k-space, and the error that they leave in columns of images, each solved by itself.
+    """Rows of k-space, and the error that they leave in columns of images, each column solved by itself.
 
     With lines along x, what is sampled of the Fourier transform along y decides about each column of an image alone. A
     set of rows M leaves of a column x, seen by coils with maps, the regularized least squares of SENSE (Pruessmann et
@@ -35,15 +35,12 @@ class LineChoice:
     n_columns
         Columns of each image that are solved, evenly among those with signal.
     noise
-        Standard deviation of the complex noise of a pixel in a fully sampled image of one coil.
-    seed
-        Of the noise.
+        Standard deviation of the complex noise of a pixel in a fully sampled image of one coil, always the same noise.
     """
 
-    def __init__(self, images: Tensor, *, n_columns: int, noise: float = 0.0, seed: int = 0) -> None:
+    def __init__(self, images: Tensor, *, n_columns: int, noise: float = 0.0) -> None:
         images = images.to(torch.complex128)  # in single precision errors would be off by per cents
-        seeds = [seed + number for number in range(len(images))]
-        maps = coils.smooth_maps(coils.calibration_scan(images, noise, seeds), images.shape[2:])
+        maps = coils.smooth_maps(coils.calibration_scan(images, noise, list(range(len(images)))), images.shape[2:])
         parts = [_columns_with_signal(image, n_columns) for image in images]
         n_solved, n_coils, n_rows = sum(map(len, parts)), *images.shape[1:3]
         memory.require(
@@ -51,7 +48,7 @@ class LineChoice:
             f"{n_solved} columns of {n_rows} pixels and {n_coils} coils",
             "take fewer parameterization.n_images or n_columns",
         )
-        noisy = images + _noise(images, noise, seed)
+        noisy = images + _noise(images, noise)
         seen, data, whole = (
             torch.cat([one[:, :, part].permute(2, 0, 1) for one, part in zip(every, parts, strict=True)])
             for every in (maps, _transform(noisy), images)
@@ -149,8 +146,8 @@ def _columns_with_signal(image: Tensor, n: int) -> Tensor:
     return columns[torch.linspace(0, len(columns) - 1, min(n, len(columns)), device=image.device).round().long()]
 
 
-def _noise(like: Tensor, level: float, seed: int) -> Tensor:
-    parts = torch.randn(*like.shape, 2, dtype=like.real.dtype, generator=torch.Generator().manual_seed(seed))
+def _noise(like: Tensor, level: float) -> Tensor:
+    parts = torch.randn(*like.shape, 2, dtype=like.real.dtype, generator=torch.Generator().manual_seed(0))
     return torch.view_as_complex(parts).to(like.device) * (level / math.sqrt(2))
 
 

@@ -122,8 +122,8 @@ def optimize(
             state.circumstances, state.config = _circumstances(ranks), config.to_dict()
             keeper.run = state
             tell(progress.plan(config, data, stages))
-            trainer = Trainer(config, data, ranks, report, keeper)
-            return _RunInProgress(folder, initial, starts, state, trainer, tell).train_stages()
+            trainer = Trainer(config, data, ranks, report, keeper, tell)
+            return _RunInProgress(folder, initial, starts, state, trainer).train_stages()
 
 
 @dataclass
@@ -135,7 +135,6 @@ class _RunInProgress:
     starts: list[Trajectory]
     state: RunState
     trainer: Trainer
-    tell: Callable[[str], None]
 
     def train_stages(self) -> Results:
         """Train what is left to train."""
@@ -152,7 +151,7 @@ class _RunInProgress:
                 if ranks.is_first and config.start:
                     first.save(folder.path / "start.npz")
             trained = trainer.train(first, stage, begun)
-            self.tell(f"Testing what was trained ({stage}) on {progress.count(test)} ...")
+            trainer.tell(f"Testing what was trained ({stage}) on {progress.count(test)} ...")
             started = time.perf_counter()
             result = evaluate(trained.trajectory, trained.network, test, config, ranks)
             if not all(math.isfinite(result.mean(key)) for key in KEYS):

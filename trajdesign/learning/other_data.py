@@ -18,7 +18,7 @@ from trajdesign.data import splits
 from trajdesign.errors import ConfigError, DivergedError, InputError
 from trajdesign.learning import progress
 from trajdesign.learning.evaluation import evaluate, look_at, require_memory
-from trajdesign.learning.results import FIXED, KEYS, LEARNED, Results
+from trajdesign.learning.results import FIXED, KEYS, LEARNED, Results, StageResult
 from trajdesign.learning.run_folder import RunFolder
 from trajdesign.learning.trained import TrainedRun
 from trajdesign.runtime import processes, randomness
@@ -26,6 +26,9 @@ from trajdesign.runtime.processes import Ranks
 
 #: Settings of ``training`` that an evaluation may change.
 MAY_CHANGE = ("noise", "coil_maps", "knows_field", "field_terms", "batch_size", "slices_at_once")
+
+# Tables of a config that it may change as a whole.
+_TABLES = ("data", "field", "perturbation")
 
 # Options of data sources that say what was trained on, or take a part of it.
 _OF_TRAINING = ("train", "val", "val_fraction", "test_fraction", "n_train", "n_val")
@@ -60,13 +63,10 @@ class Evaluation:
 
     def tables(self) -> dict[str, Any]:
         """Return it as ``evaluation.json`` has it."""
-        tables, over = self.config.to_dict(), self.results.over_fixed
+        over = self.results.over_fixed
         return {
             "run": str(self.run),
-            "data": tables["data"],
-            "field": tables["field"],
-            "perturbation": tables["perturbation"],
-            "training": {key: tables["training"][key] for key in MAY_CHANGE},
+            **settings_of(self.config),
             "n_coils": len(self.test[0]),
             "images": getattr(self.test, "places", None),
             "is_unseen": self.is_unseen,
@@ -98,26 +98,44 @@ def score(
     config = settings(of_run, overrides)
     kinds = " and ".join(dict.fromkeys([of_run.data["kind"], config.data["kind"]]))
     with progress.taking_long(tell, f"Reading the images (data.kind = {kinds}), also those of the training ..."):
-        test, is_unseen = _test_images(folder.path, of_run, config, ranks, say)
+        test, is_unseen = test_images(folder.path, of_run, config, ranks, say)
     trained = {name: TrainedRun.load(run, name).under(config) for name in stages if stage in (None, name)}
     results = Results(of_run.name, files=folder.sums())
     for name, one in trained.items():
         tell(f"Testing what was trained ({name}) on {progress.count(test)} ...")
-        started = time.perf_counter()
-        trajectory = one.trajectory.with_points(one.trajectory.points.to(ranks.device))
-        network, told = one.network.to(ranks.device), partial(watch, name)
-        result = evaluate(trajectory, network, test, config, ranks, told, one.perturbations)
-        one.network.cpu().eval()
-        if not all(math.isfinite(result.mean(key)) for key in KEYS):
-            raise DivergedError(f"a test image as the {name} network shows it is not finite.")
-        results.stages[name] = replace(result, seconds=time.perf_counter() - started)
+        results.stages[name] = scored(one, test, ranks, partial(watch, name))
     if len(trained) > 1:
         results.wilcoxon_p = results.stages[LEARNED].over(results.stages[FIXED]).wilcoxon_p
     return Evaluation(folder.path, config, results, trained, test, is_unseen)
 
 
-def settings(of_run: Config, overrides: Sequence[str]) -> Config:
+def scored(
+    one: TrainedRun, test: Dataset[Tensor], ranks: Ranks, watch: Callable[[int, int], None] = lambda *_: None
+) -> StageResult:
+    """Test what a stage has trained under its config.
+
+    It raises a `DivergedError` if the network makes no finite image.
+    """
+    started = time.perf_counter()
+    trajectory = one.trajectory.with_points(one.trajectory.points.to(ranks.device))
+    result = evaluate(trajectory, one.network.to(ranks.device), test, one.config, ranks, watch, one.perturbations)
+    one.network.cpu().eval()
+    if not all(math.isfinite(result.mean(key)) for key in KEYS):
+        raise DivergedError(f"a test image as the {one.stage} network shows it is not finite.")
+    return replace(result, seconds=time.perf_counter() - started)
+
+
+def settings_of(config: Config) -> Table:
+    """Return the settings of an evaluation."""
+    tables = config.to_dict()
+    training = {key: tables["training"][key] for key in MAY_CHANGE}
+    return {**{key: tables[key] for key in _TABLES}, "training": training}
+
+
+def settings(of_run: Config, asked: Sequence[str] | Table) -> Config:
     """Return the config of a run with other test data, static fields, perturbations, noise, coil maps or batches.
+
+    What is `asked` are changes, ``"a.b=value"`` each, or the tables that these make.
 
     Another ``data.kind`` starts from the defaults of that source, and keeps nothing of the run's but
     ``patient_pattern``. Else other ``data.test`` files keep all options but those that divide the training files.
@@ -128,8 +146,8 @@ def settings(of_run: Config, overrides: Sequence[str]) -> Config:
     ConfigError
         If a setting is unknown, or would make another run of it.
     """
-    asked = parse_options(kinds_first(overrides))
-    for key in flattened(asked):
+    asked = asked if isinstance(asked, dict) else parse_options(kinds_first(asked))
+    for key in [*flattened(asked), *(table for table in asked if not asked[table])]:
         table, _, option = key.partition(".")
         if option in _OF_TRAINING and table == "data":
             raise ConfigError(f"{key} is of the training, which is over; the images to evaluate on are data.test.")
@@ -155,7 +173,7 @@ def _field(own: Table, asked: Table | None) -> Table:
     """Return the table of the static fields: the run's own with what is asked for; an empty one asks for none."""
     if asked is None:
         return own
-    is_new = not asked or asked.get("kind", own.get("kind")) != own.get("kind")
+    is_new = not isinstance(asked, dict) or not asked or asked.get("kind", own.get("kind")) != own.get("kind")
     return asked if is_new else {**own, **asked}
 
 
@@ -174,7 +192,7 @@ def _data(own: Table, asked: Table) -> Table:
     return {**{key: value for key, value in own.items() if key not in _OF_TRAINING}, **asked}
 
 
-def _test_images(
+def test_images(
     run: Path, of_run: Config, config: Config, ranks: Ranks, say: progress.Say
 ) -> tuple[Dataset[Tensor], bool]:
     """Return the images to test on, and whether they are known to be none of the training's.

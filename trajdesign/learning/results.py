@@ -133,6 +133,11 @@ class StageResult:
         pairs = {key: (self.values(key), reference.values(key)) for key in TESTED}
         return self.beside(reference, {key: metrics.wilcoxon_p(*pair) for key, pair in pairs.items()})
 
+    def less(self, key: str, reference: "StageResult") -> str:
+        """Return the mean of a metric, and in brackets its difference to that of another result."""
+        digits, change = _DIGITS[key], self.mean(key) - reference.mean(key)
+        return f"{self.mean(key):.{digits}f} ({change:+.{digits}f})"
+
     def beside(self, reference: "StageResult", wilcoxon_p: dict[str, float]) -> Comparison:
         """Return the comparison with another result on the same images, of which the p are known.
 

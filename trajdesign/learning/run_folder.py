@@ -42,6 +42,7 @@ _RESULTS = (
     "metrics.json",
     "report.html",
     "exports.json",
+    "conditions.json",
 )
 
 # In what config.toml and the trajectories of a run agree.
@@ -85,7 +86,8 @@ class RunFolder:
 
     ``config.toml`` (resolved), ``initial.npz``, ``start.npz`` (where learning does not start from the initial one),
     ``trajectory.npz``, ``network.safetensors`` and ``network_fixed.safetensors``, ``history.csv``, ``metrics.json``,
-    ``figures/``, ``exports.json`` once it was exported, and while it is not finished ``checkpoints/``.
+    ``figures/``, ``exports.json`` once it was exported, ``conditions.json`` once it was tested in others, and while it
+    is not finished ``checkpoints/``.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -147,7 +149,7 @@ class RunFolder:
     def holds(self, config: Config) -> bool:
         """Return whether it holds a run of this very config, finished or not."""
         try:
-            return (self.path / "config.toml").exists() and self.config() == config
+            return (self.path / "config.toml").exists() and not config_module.differences(config, self.config())
         except TrajdesignError:
             return False
 
@@ -227,7 +229,7 @@ class RunFolder:
         """Write ``metrics.json``, with the SHA-256 of what it holds."""
         tables = results.tables()
         with self._replacing("metrics.json") as temporary:
-            text = to_json({**tables, "sha256": _sum_of_table(tables)})
+            text = to_json({**tables, "sha256": sum_of_table(tables)})
             temporary.write_text(text + "\n", encoding="utf-8", newline="\n")
 
     def results(self) -> Results:
@@ -235,7 +237,7 @@ class RunFolder:
         path = self.path / "metrics.json"
         try:
             found = json.loads(untrusted.read_bytes(path, untrusted.MOST_TEXT))
-            told, held = found.pop("sha256", None), _sum_of_table(found)
+            told, held = found.pop("sha256", None), sum_of_table(found)
             results = Results.from_tables(found)
             is_sealed = told is not None or "config.toml" in results.files
         except (InputError, AttributeError, TypeError, ValueError, RecursionError) as error:
@@ -354,7 +356,7 @@ def is_complete(path: Path) -> bool:
     return isinstance(found, Trajectory) or found.is_complete
 
 
-def _sum_of_table(table: dict[str, Any]) -> str:
+def sum_of_table(table: dict[str, Any]) -> str:
     """Return the SHA-256 of a table as JSON, whatever lines and spaces its file has."""
     return hashlib.sha256(to_json(table).encode()).hexdigest()
 

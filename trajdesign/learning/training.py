@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from trajdesign.config.models import Config
 from trajdesign.interfaces import Progress, Reconstructor
-from trajdesign.learning import checkpoint
+from trajdesign.learning import checkpoint, progress
 from trajdesign.learning.checkpoint import Keeper
 from trajdesign.learning.evaluation import evaluate
 from trajdesign.learning.state import Done, TrainingState, Validation
@@ -42,7 +42,8 @@ class Trainer:
     """What all trainings of a run share.
 
     `data` holds the images by split: ``train``, ``val`` and ``test``. The `ranks` share every batch; losses are those
-    of the whole batch. `report` is called after every step, and `keeper` keeps the state and knows when to leave.
+    of the whole batch. `report` is called after every step. The `keeper` keeps the state and knows when to leave, and
+    `tell` is called with a sentence on what takes long.
     """
 
     config: Config
@@ -50,6 +51,7 @@ class Trainer:
     ranks: Ranks
     report: Callable[[Progress], None] = lambda _: None
     keeper: Keeper = field(default_factory=Keeper)
+    tell: Callable[[str], None] = lambda _: None
 
     def train(
         self, initial: Trajectory, stage: str, begun: TrainingState | None = None, part: float = 1.0
@@ -80,7 +82,11 @@ class Trainer:
         joint, done = Joint(config, initial, stage, n_steps, ranks), Done()
         started = time.perf_counter()
         if begun is None:
-            joint.choose(self.data["train"])
+            kind = config.parameterization["kind"]
+            with progress.taking_long(
+                self.tell, f"Choosing by the training images (parameterization.kind = {kind}) ..."
+            ):
+                joint.choose(self.data["train"])
         else:
             with checkpoint.fitting():
                 done = begun.done

@@ -1,8 +1,9 @@
 """Coil images of low resolution from a calibration scan: of events of the same Pulseq file, or of a file of its own."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -98,15 +99,13 @@ class Calibration:
             )
         kspace = self.kspace if matrix is None else transformed(self.kspace, matrix)
         kspace = kspace / torch.exp2(torch.log2(kspace.abs().max().clamp_min(1e-30)).ceil())
-        encodings: dict[bytes, Encoding] = {}
+        fits: dict[bytes, Callable[[Tensor], Tensor]] = {}
         images = []
         for samples, k in zip(kspace, self.k, strict=True):
-            data, central = samples[None].to(torch.complex128), _fitted_lines(k, acquisition, n_lines)
-            if central is not None:
-                images.append(_image(torch.einsum("nl,ms,bcls->bcnm", *central, data)))
-                continue
-            encoding = encodings.setdefault(k.numpy().tobytes(), encoding_at(k, acquisition, torch.float64))
-            images.append(_fitted(data, encoding, n_lines))
+            where = k.numpy().tobytes()
+            if where not in fits:
+                fits[where] = _fit(k, acquisition, n_lines)
+            images.append(_image(fits[where](samples[None].to(torch.complex128))))
         return torch.cat(images)
 
 
@@ -309,13 +308,21 @@ def _complete(k: Tensor, acquisition: Acquisition) -> int:
     return 0
 
 
+def _fit(k: Tensor, acquisition: Acquisition, n_lines: int) -> Callable[[Tensor], Tensor]:
+    """Return what makes the centre of k-space (1, coil, y, x) of samples (1, coil, line, sample) at k."""
+    central = _fitted_lines(k, acquisition, n_lines)
+    if central is not None:
+        return partial(torch.einsum, "nl,ms,bcls->bcnm", *central)
+    return partial(_fitted, encoding=encoding_at(k, acquisition, torch.float64), n_lines=n_lines)
+
+
 def _fitted(kspace: Tensor, encoding: Encoding, n_lines: int) -> Tensor:
-    """Return the coil images (1, coil, y, x) of so many lines that fit k-space (1, coil, line, sample)."""
+    """Return the centre of k-space (1, coil, y, x), of so many lines, that fits samples (1, coil, line, sample)."""
     right = encoding.coil_images(encoding.weights * kspace)
     images = conjugate_gradients(encoding.normal, right, _ITERATIONS)
     centre = calibration_scan(images, 0.0, [])
     rows, columns = (slice(max(0, n // 2 - n_lines // 2), n // 2 + (n_lines + 1) // 2) for n in centre.shape[2:])
-    return _image(centre[..., rows, columns])
+    return centre[..., rows, columns]
 
 
 def _fitted_lines(k: Tensor, acquisition: Acquisition, n_lines: int) -> tuple[Tensor, Tensor] | None:

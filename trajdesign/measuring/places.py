@@ -85,13 +85,21 @@ def by_file(
 
 
 def left_out(found: Assigned, trained: TrainedRun | None, acting: Response) -> list[str]:
-    """Return the sentence on what the encodings leave out of a response, if that is much."""
+    """Return sentences on what the encodings leave out of a response, where that is much or not known."""
     if found.played is not None:
         remark = remark_on(left_out_of_file(found.played, acting, found.acquisition.fov))
     else:
         remark = None if trained is None else acting.remark(trained.trajectory)
-    of_stack = "Concomitant fields are taken as those in the middle slice: partitions have no position of their own."
-    return [*([remark] if remark else []), *([of_stack] if acting.is_local and found.stack else [])]
+    remarks = [remark] if remark else []
+    if acting.is_local and found.stack:
+        remarks.append(
+            "Concomitant fields are taken as those in the middle slice: partitions have no position of their own."
+        )
+    elif acting.is_local and found.played is None and found.kspace.shape[1] > 1:
+        remarks.append(
+            "Concomitant fields are taken as those of one slice: where each lies, the .seq file alone tells; give it."
+        )
+    return remarks
 
 
 def by_k(measured: Measurement, path: Path) -> tuple[Assigned, list[Encoding]]:
@@ -109,13 +117,19 @@ def by_k(measured: Measurement, path: Path) -> tuple[Assigned, list[Encoding]]:
     except ConfigError as error:
         raise InputError(f"{path}: {error}") from None
     found = assignment.by_shape(measured, acquisition, str(path))
+    n_slices = found.kspace.shape[1]
+    if "of_first_slice" in arrays and n_slices > 1:
+        raise ConfigError(
+            f"{path} holds k of the first slice alone, and concomitant fields differ among the {n_slices} that were "
+            "measured; give the .seq file and its response instead."
+        )
     encoding = solving.encoding_at(torch.from_numpy(k.astype(np.float64)), acquisition)
     if "phase_actual" in arrays:
         phase = arrays["phase_actual"]
         if phase.shape != k.shape[:2] or phase.dtype.kind != "f" or not np.isfinite(phase).all():
             raise InputError(f"{path} holds phases of shape {phase.shape}; they are finite, of each sample of k.")
         found = _without(found, np.exp(-1j * phase))
-    return found, [encoding] * found.kspace.shape[1]
+    return found, [encoding] * n_slices
 
 
 def _without(found: Assigned, factor: NDArray[np.complexfloating]) -> Assigned:

@@ -28,19 +28,18 @@ class Response:
         self.table = plugins.resolve("response", table) if table else {}
         self.is_perfect = not table
         self._model = plugins.bind("response", table, 2) if table else None
-        self._table = plugins.resolve("response", table) if table else {}
 
     @property
     def is_local(self) -> bool:
-        """Whether it is another one at another place: its model has the option ``position``."""
-        return "position" in self._table
+        """Whether it differs from place to place: its model has the option ``position``."""
+        return "position" in self.table
 
     def at(self, place: Sequence[float]) -> "Response":
         """Return the response `place` away, m along x, y and z of the sequence, from where it holds."""
         if not self.is_local:
             return self
-        position = [middle + away for middle, away in zip(self._table["position"], place, strict=True)]
-        return Response({**self._table, "position": position})
+        position = [middle + away for middle, away in zip(self.table["position"], place, strict=True)]
+        return Response({**self.table, "position": position})
 
     def acting(self, played: Tensor, raster: float) -> tuple[Tensor, Tensor | None]:
         """Return what acts when a gradient (..., sample, axis), T/m, is played in steps of `raster`, s.
@@ -87,9 +86,9 @@ class Response:
         return 2 * math.pi * sum((turns[:, index + i] * weights[i].to(turns) for i in range(3)), start=torch.zeros(()))
 
     def left_out(self, fov: Sequence[float], phase: Callable[["Response"], Tensor | None]) -> float:
-        """Return the largest phase in the field of view, rad, that is linear in place nowhere, so neither phase nor k.
+        """Return the largest phase in the field of view, rad, that `phase` and k lack, as it is not linear in place.
 
-        It is of second order: the mean of the phases at opposite corners, less that in the middle.
+        It is the mean of the phases at opposite corners, less that in the middle.
 
         Parameters
         ----------

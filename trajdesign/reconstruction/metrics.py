@@ -146,11 +146,15 @@ class _WindowMeans(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, images: Tensor) -> Tensor:
-        return _window_sums(_window_sums(images, -2), -1).div_(_WINDOW**2)
+        return _window_means(images)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return _WindowMeans.forward(ctx, torch.nn.functional.pad(grad, [_WINDOW - 1] * 4))
+        return _window_means(torch.nn.functional.pad(grad, [_WINDOW - 1] * 4))
+
+
+def _window_means(images: Tensor) -> Tensor:
+    return _window_sums(_window_sums(images, -2), -1).div_(_WINDOW**2)
 
 
 def _window_sums(values: Tensor, axis: int) -> Tensor:

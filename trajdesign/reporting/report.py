@@ -12,7 +12,7 @@ from trajdesign.config import toml
 from trajdesign.encoding.psf import PsfReport, psf
 from trajdesign.errors import ConfigError
 from trajdesign.files import atomic, untrusted
-from trajdesign.learning import examples
+from trajdesign.learning import conditions, examples
 from trajdesign.learning.compare import ComparedStage
 from trajdesign.learning.examples import Example
 from trajdesign.learning.other_data import Evaluation
@@ -23,7 +23,7 @@ from trajdesign.physics.response import Response
 from trajdesign.reporting import plots, study_plots, webpage
 from trajdesign.reporting.webpage import Contents
 from trajdesign.studies import training
-from trajdesign.studies.study import Cell, Study
+from trajdesign.studies.study import Cell, Study, as_file_name
 from trajdesign.studies.tables import Row, StudyTable
 from trajdesign.trajectory import Trajectory
 
@@ -91,6 +91,7 @@ def _contents(path: Path | str) -> Contents:
         path=folder.path,
         config=config,
         results=results,
+        conditions={name: one.result for name, one in conditions.read(path).items()},
         trajectories=trajectories,
         acting=None if acting is None else last.with_points(acting.points, "as it acts"),
         psfs={label: psf(trajectory) for label, trajectory in trajectories.items()},
@@ -123,6 +124,10 @@ def _summary(contents: Contents) -> str:
     """Return the text before the figures on paper: results, limits, how to go on, and the config."""
     results = [("test images", "PSNR (dB)", "SSIM", "NRMSE"), *webpage.results_table(contents.results)]
     lines = ["".join(f"{cell:>14}" for cell in row) for row in results]
+    if contents.conditions:
+        headings = ("in other conditions", "PSNR (against its own test)", "SSIM (against its own test)")
+        shown = [headings, *webpage.conditions_table(contents)]
+        lines += ["", *("".join(f"{cell:>32}" for cell in row) for row in shown)]
     for label, findings in contents.findings.items():
         lines += ["", f"Limits, {label}"]
         lines += [f"{'ok' if f.ok else 'BROKEN':>8}  {limits.describe(f)}" for f in findings]
@@ -159,8 +164,9 @@ def draw_study(table: StudyTable, out: Path | str) -> list[Path]:
     -------
     list of Path
         For each pattern and number of shots ``trajectories-...``, with the point spread functions, and for each fixed
-        start ``reconstructions-...``, before and after the network, both of the first reconstructor and seed; and
-        ``gains-...`` over the number of shots, the mean over the seeds.
+        start ``reconstructions-...``, before and after the network, both of the first reconstructor and seed;
+        ``gains-...`` over the number of shots, and ``errors-...`` over the size of each error of the conditions, the
+        mean over the seeds.
     """
     study, figures = table.study, atomic.require_own(Path(out) / "figures")
     first = {axis: study.axes[axis][0] for axis in ("reconstructor", "seed")}.items()
@@ -179,6 +185,9 @@ def draw_study(table: StudyTable, out: Path | str) -> list[Path]:
     for name, panels in _over_shots(study, table.rows).items():
         written.append(figures / f"gains-{name}.png")
         plots.save(study_plots.over_shots(list(map(str, study.axes["shots"])), panels), written[-1])
+    for error, curves in _over_sizes(table).items():
+        written.append(figures / f"errors-{as_file_name(error)}.png")
+        plots.save(study_plots.over_sizes(error, curves), written[-1])
     return written
 
 
@@ -222,6 +231,29 @@ def _over_shots(study: Study, rows: Sequence[Row]) -> dict[str, dict[str, dict[s
     for figure, pattern, line, _ in psnr:
         over_seeds = [psnr.get((figure, pattern, line, n), [math.nan]) for n in study.axes["shots"]]
         found.setdefault(figure, {}).setdefault(pattern, {})[line] = list(map(statistics.fmean, over_seeds))
+    return found
+
+
+def _over_sizes(table: StudyTable) -> dict[str, dict[str, dict[str, tuple[list[float], list[float]]]]]:
+    """Return error -> place -> line -> its sizes and the PSNR at each, the mean over the seeds.
+
+    At size 0 it is that of the run's own test, if no condition has it. There are no lines of classical patterns.
+    """
+    study, places = table.study, [axis for axis in ("shots", "reconstructor") if len(table.study.axes[axis]) > 1]
+    psnr: dict[tuple[str, str, str], dict[float, dict[str, float]]] = {}
+    own: dict[tuple[str, str, str], dict[str, float]] = {}
+    for entry in table.in_conditions:
+        cell, condition, result = entry.one.cell, study.conditions[entry.condition], entry.result
+        if condition.error and not cell.classic:
+            place = study.label(cell.values, "pattern", *places)
+            line = (condition.error, place, study.label(cell.values, "parameterization", *study.further))
+            psnr.setdefault(line, {}).setdefault(condition.size, {})[cell.name] = result.psnr
+            own.setdefault(line, {})[cell.name] = entry.one.result.psnr
+    found: dict[str, dict[str, dict[str, tuple[list[float], list[float]]]]] = {}
+    for (error, place, label), points in psnr.items():
+        points.setdefault(0.0, own[error, place, label])
+        over_seeds = [statistics.fmean(points[size].values()) for size in sorted(points)]
+        found.setdefault(error, {}).setdefault(place, {})[label] = (sorted(points), over_seeds)
     return found
 
 

@@ -58,13 +58,32 @@ def over_shots(shots: Sequence[str], panels: Mapping[str, Mapping[str, Sequence[
     panels
         Pattern -> label -> PSNR for each of the shots, NaN where there is none.
     """
+    points = {
+        pattern: {label: (range(len(shots)), values) for label, values in lines.items()}
+        for pattern, lines in panels.items()
+    }
+    figure = over_sizes("shots", points)
+    for axes in figure.axes:
+        axes.set_xticks(range(len(shots)), shots)
+    return figure
+
+
+def over_sizes(name: str, panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]]) -> Figure:
+    """Draw PSNR against a size, as that of an error.
+
+    Parameters
+    ----------
+    name
+        Of the size, with its unit.
+    panels
+        Title -> label -> sizes, and the PSNR at each.
+    """
     figure = drawing.new_figure(4.2 * len(panels) + 0.4, 4.0)
     grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
-    for axes, (pattern, lines) in zip(grid, panels.items(), strict=True):
-        for i, (label, values) in enumerate(lines.items()):
+    for axes, (title, lines) in zip(grid, panels.items(), strict=True):
+        for i, (label, (sizes, values)) in enumerate(lines.items()):
             colour, style = drawing.look(i)
-            axes.plot(range(len(shots)), values, style, marker="o", color=colour, label=drawing.plain(label))
-        axes.set_xticks(range(len(shots)), shots)
-        drawing.label(axes, "shots", "PSNR (dB)" if axes is grid[0] else "", drawing.plain(pattern))
+            axes.plot(sizes, values, style, marker="o", color=colour, label=drawing.plain(label))
+        drawing.label(axes, drawing.plain(name), "PSNR (dB)" if axes is grid[0] else "", drawing.plain(title))
     grid[-1].legend(frameon=False, fontsize=9)
     return figure

@@ -13,7 +13,7 @@ from trajdesign.config import plugins, toml
 from trajdesign.config.models import Config
 from trajdesign.encoding.psf import PsfReport
 from trajdesign.learning.examples import Example
-from trajdesign.learning.results import Results
+from trajdesign.learning.results import Results, StageResult
 from trajdesign.physics import limits
 from trajdesign.reporting import drawing, page
 from trajdesign.scanner import Finding, Scanner
@@ -37,6 +37,8 @@ class Contents:
         ``fixed`` and, if it was learned, ``learned``; all of one acquisition and scanner.
     acting
         The last of them as it acts through the gradient system's response, if the run knows one.
+    conditions
+        The results in other conditions than the run's own test, by name.
     psfs, findings, examples, curves
         The same labels -> point spread function; worst place against every limit; test image; steps and validation
         PSNR, dB.
@@ -45,6 +47,7 @@ class Contents:
     path: Path
     config: Config
     results: Results
+    conditions: dict[str, StageResult]
     trajectories: dict[str, Trajectory]
     acting: Trajectory | None
     psfs: dict[str, PsfReport]
@@ -64,6 +67,7 @@ def render(contents: Contents) -> str:
         acquisition=shown.acquisition,
         scanner=shown.scanner,
         results=results_table(contents.results),
+        conditions=conditions_table(contents),
         psf_rows=drawing.psf_rows(contents.psfs.values()),
         # fixed in the ink of the one, learned in that of the other: see the style sheet
         same=lambda labels: [(label, label) for label in labels],
@@ -106,6 +110,14 @@ def results_table(results: Results) -> list[tuple[str, ...]]:
         rows.append(("gain", *(format(over.gain[key], f"+{form}") for key, form in forms.items())))
         rows.append(("Wilcoxon p", *(page.number(over.wilcoxon_p[key], 2) for key in ("psnr", "ssim")), ""))
     return rows
+
+
+def conditions_table(contents: Contents) -> list[tuple[str, ...]]:
+    """Return the scores in other conditions: name, PSNR (dB) and SSIM, each with its change."""
+    own = contents.results.last
+    return [
+        (name, *(result.less(key, own) for key in ("psnr", "ssim"))) for name, result in contents.conditions.items()
+    ]
 
 
 def _data(contents: Contents) -> dict[str, Any]:

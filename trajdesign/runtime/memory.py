@@ -1,9 +1,10 @@
-"""What fits into the memory of this machine, asked before it is taken; and that it stays taken."""
+"""What fits into the memory of this machine, asked before it is taken; what is freed is kept for the next step."""
 
 import contextlib
 import ctypes
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from trajdesign.errors import ResourceError
@@ -13,20 +14,25 @@ try:
 except ModuleNotFoundError:  # Windows
     resource = None  # type: ignore[assignment]
 
-#: Numbers of glibc's options, and the bytes that they are set to: what is smaller is no mapping of its own, and as
-#: much as is free at the end of the heap stays there.
+#: Numbers of options of glibc's ``mallopt``, and bytes: smaller pieces are no mappings of their own, and up to so much
+#: that is free at the end of the heap stays there.
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = (-3, 2**25), (-1, 2**30)
 
 
 def keep() -> None:
-    """Keep memory that is freed for what comes next, where the C library is glibc.
+    """Let this process keep memory that it frees for what comes next; only with glibc, elsewhere nothing is done.
 
-    Given back after every step, it costs a page fault for each 4 KiB in the next: up to a quarter of a small step.
+    Given back after every step, it costs a page fault for each 4 KiB in the next: up to a quarter of a small step. It
+    is 1 GiB at most, until the process ends or `require` gives it back.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
+    if (mallopt := _of_glibc("mallopt")) is not None:
         for option in (_MMAP_THRESHOLD, _TRIM_THRESHOLD):
             mallopt(*option)
+
+
+def _of_glibc(name: str) -> Callable[..., int] | None:
+    """Return a function of the C library that glibc alone has; None with another one, as on macOS or Windows."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
 
 
 def available() -> float:
@@ -49,8 +55,14 @@ def available() -> float:
 
 
 def require(n_bytes: float, what: str, remedy: str) -> None:
-    """Raise `ResourceError` if `what`, the subject of its sentence, takes `n_bytes` and less memory is free."""
+    """Raise `ResourceError` if `what`, the subject of its sentence, takes `n_bytes` and less memory is free.
+
+    What this process holds free (see `keep`) is given back first if that decides.
+    """
     free = available()
+    if n_bytes > free and (trim := _of_glibc("malloc_trim")) is not None:
+        trim(0)
+        free = available()
     if n_bytes > free:
         raise ResourceError(
             f"{what} would take {n_bytes / 2**30:.3g} GiB of memory at least, and {max(free, 0) / 2**30:.3g} GiB are "

@@ -1,9 +1,10 @@
 """Studies: a grid of trainings, each of them an ordinary run folder."""
 
 import itertools
+import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from trajdesign.config.models import Config
 from trajdesign.config.toml import merge
 from trajdesign.errors import ConfigError
 from trajdesign.files import untrusted
+from trajdesign.learning import other_data
 
 FIXED = "fixed"
 #: The axes that every study has, and the config key that a value of theirs sets.
@@ -25,7 +27,8 @@ AXES: dict[str, tuple[str, ...]] = {
     "seed": ("seed",),
 }
 
-_TABLES = ("name", "base", "grid", "choice", "classic", "where")
+_TABLES = ("name", "base", "grid", "choice", "classic", "where", "condition")
+_CONDITION = ("set", "error", "size")
 
 Value = str | int | float | bool
 #: Settings as TOML has them.
@@ -37,13 +40,14 @@ class Cell:
     """One training: `name` is that of its folder, and `values` holds the value on each axis.
 
     The parameterization is ``"fixed"`` where the trajectory is not learned. A `classic` one has a pattern of
-    ``[classic]``, which need not be playable.
+    ``[classic]``, which need not be playable. `conditions` holds the config of each in which it is tested besides.
     """
 
     name: str
     values: dict[str, Value]
     config: Config
     classic: bool = False
+    conditions: dict[str, Config] = field(default_factory=dict)
 
     @property
     def is_fixed(self) -> bool:
@@ -56,13 +60,27 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Condition:
+    """In what else every run of a study is tested.
+
+    `set` holds the config tables that differ from the run's own test. Conditions with the same `error` are points of
+    one curve, each at its `size`.
+    """
+
+    set: Tables
+    error: str = ""
+    size: float = 0.0
+
+
+@dataclass(frozen=True)
 class Study:
-    """What to train: the cells, fixed ones first, the axes with their values, and the file that says so."""
+    """What to train: the cells, fixed ones first, the axes with their values, the file that says so, and conditions."""
 
     name: str
     axes: dict[str, list[Value]]
     cells: list[Cell]
     text: str
+    conditions: dict[str, Condition] = field(default_factory=dict)
 
     @property
     def further(self) -> list[str]:
@@ -75,21 +93,23 @@ class Study:
 
 
 def load(path: Path | str, overrides: Sequence[str] = ()) -> Study:
-    """Read a study: ``name``, ``[base]``, ``[grid]``, ``[choice.AXIS.VALUE]``, ``[classic.NAME]`` and ``[[where]]``.
+    """Read a study: ``name``, ``[base]``, ``[grid]``, ``[choice.AXIS.VALUE]``, ``[classic.NAME]``, ``[[where]]``, ...
 
     Every combination of the grid's values is a cell, and so is each without its parameterization, fixed. A value sets
     the key of `AXES`, or merges the config tables of its choice into those of the base. A classic is one more value of
     the axis ``pattern`` that is fixed only. What ``[[where]]`` sets has the last word in the cells that it names.
+    Each ``[condition.NAME]`` is one in which every cell is tested too: what it sets may be set in an evaluation.
 
     Each of the `overrides`, ``"a.b=value"``, is set in the base; ``"grid.axis=[values]"`` sets the values of an axis,
-    and what the file says of others no longer counts. They are in the study's text too.
+    and what the file says of others no longer counts; ``"condition.NAME.set.a.b=value"`` is set in a condition. They
+    are in the study's text too.
 
     Raises
     ------
     InputError
         If the file is missing or no TOML.
     ConfigError
-        If a key, an axis or a value has no meaning, or a cell's config none.
+        If a key, an axis or a value has no meaning, or the config of a cell or of its test in a condition none.
     """
     tables = _overridden(toml.read_toml(path), overrides)
     for key in tables:
@@ -98,7 +118,7 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Study:
     base, grid, choice, classic = (_table(tables, key) for key in _TABLES[1:5])
     axes = _axes(base, grid)
     _check_choices(axes, choice)
-    where = _wheres(axes, tables.get("where", []))
+    where, conditions = _wheres(axes, tables.get("where", [])), _conditions(tables)
     for name in classic:
         if name in map(_word, axes["pattern"]):
             raise ConfigError(f"[classic] {name!r} is a pattern of the grid already; give it another name.")
@@ -111,18 +131,20 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Study:
         for combination in itertools.product(*part.values()):
             values = dict(zip(axes, combination, strict=True))
             cell = _cell(values, axes, base, choice, where, classic=part is classics)
+            cell = replace(cell, conditions=_tests(cell, conditions))
             if cell.name in cells:
                 raise ConfigError(f"two cells would have the folder {cell.name}; name their values differently.")
             cells[cell.name] = cell
     text = toml.to_toml(tables) if overrides else untrusted.read_text(path)
-    return Study(_name(tables, path), axes, list(cells.values()), text)
+    return Study(_name(tables, path), axes, list(cells.values()), text, conditions)
 
 
 def _overridden(tables: Tables, overrides: Sequence[str]) -> Tables:
     """Return the tables of a study with settings of the base changed, and axes of other values."""
     changes = toml.parse_options(list(overrides))
     grid = {axis: values if isinstance(values, list) else [values] for axis, values in changes.pop("grid", {}).items()}
-    tables = {**tables, "base": merge(_table(tables, "base"), changes)} if changes else dict(tables)
+    for key, change in {"condition": changes.pop("condition", {}), "base": changes}.items():
+        tables = {**tables, key: merge(_table(tables, key), change)} if change else dict(tables)
     if not grid:
         return tables
     tables["grid"] = {**_table(tables, "grid"), **grid}
@@ -204,6 +226,39 @@ def _wheres(axes: dict[str, list[Value]], entries: Any) -> list[tuple[Tables, Ta
     return found
 
 
+def _conditions(tables: Tables) -> dict[str, Condition]:
+    """Return the conditions by their names."""
+    found: dict[str, Condition] = {}
+    for name, entry in _table(tables, "condition").items():
+        table = _table({f"condition.{name}": entry}, f"condition.{name}")
+        for key in table:
+            if key not in _CONDITION:
+                raise ConfigError(f"unknown key condition.{name}.{key}{errors.nearest(key, list(_CONDITION))}")
+        error, size = table.get("error", ""), table.get("size", 0.0)
+        if not isinstance(error, str) or isinstance(size, bool) or not isinstance(size, int | float):
+            raise ConfigError(f"condition.{name}: error is text, as 'delay, µs', and size a number.")
+        if bool(error) != ("size" in table) or not math.isfinite(size):
+            raise ConfigError(f"condition.{name}: a point of a curve has an error and a size; give both, or neither.")
+        for other, earlier in found.items():
+            if error and (earlier.error, earlier.size) == (error, size):
+                raise ConfigError(f"condition.{name} and condition.{other} are one point of the curve {error!r}.")
+            if error != earlier.error and as_file_name(error) == as_file_name(earlier.error):
+                raise ConfigError(f"the errors {error!r} and {earlier.error!r} would have one figure; rename one.")
+        found[name] = Condition(_table(table, "set"), error, float(size))
+    return found
+
+
+def _tests(cell: Cell, conditions: Mapping[str, Condition]) -> dict[str, Config]:
+    """Return the config under which a cell is tested in each condition."""
+    found = {}
+    for name, condition in conditions.items():
+        try:
+            found[name] = other_data.settings(cell.config, condition.set)
+        except ConfigError as error:
+            raise ConfigError(f"condition.{name}, of cell {cell.name}: {error}") from None
+    return found
+
+
 def _cell(
     values: dict[str, Value],
     axes: dict[str, list[Value]],
@@ -258,9 +313,14 @@ def _word(value: Value) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def as_file_name(text: str) -> str:
+    """Return text as a part of a file's name."""
+    return re.sub(r"[^\w.+]+", "_", text)
+
+
 def _label(values: Mapping[str, Value], axes: dict[str, list[Value]]) -> str:
     """Return values as a part of a file's name, in which shots sort as numbers do."""
-    words = {axis: re.sub(r"[^\w.+]+", "_", _word(value)) for axis, value in values.items()}
+    words = {axis: as_file_name(_word(value)) for axis, value in values.items()}
     if "shots" in words:
         words["shots"] = words["shots"].zfill(max(2, *(len(_word(value)) for value in axes["shots"])))
     if "seed" in words:

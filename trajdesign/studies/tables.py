@@ -4,7 +4,7 @@ import csv
 import io
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from trajdesign.errors import InputError
 from trajdesign.files.atomic import atomic_path
+from trajdesign.learning import conditions
 from trajdesign.learning.results import KEYS, Comparison, Results, StageResult, to_json
 from trajdesign.studies import training
 from trajdesign.studies.study import Cell, Study, Value
@@ -25,7 +26,7 @@ class FinishedCell:
     """A finished cell: its test result, and what its training says about it.
 
     `val_psnr` (dB) is that of the last validation, `plateau` its rise over the last fifth of the steps; `violations`
-    counts the limits that the trajectory breaks.
+    counts the limits that the trajectory breaks. `in_conditions` has the results in other conditions.
     """
 
     cell: Cell
@@ -33,6 +34,7 @@ class FinishedCell:
     val_psnr: float
     plateau: float
     violations: int
+    in_conditions: dict[str, StageResult] = field(default_factory=dict)
 
     @property
     def axes(self) -> Mapping[str, Value]:
@@ -42,7 +44,14 @@ class FinishedCell:
     def tables(self) -> dict[str, Any]:
         """Return its numbers for JSON."""
         numbers = {"val_psnr": self.val_psnr, "plateau": self.plateau, "violations": self.violations}
-        return {**self.result.with_spread(), **numbers}
+        others = {name: self._changed(result) for name, result in self.in_conditions.items()}
+        return {**self.result.with_spread(), **numbers, **({"conditions": others} if others else {})}
+
+    def _changed(self, result: StageResult) -> dict[str, Any]:
+        """Return a result in a condition, and what is its difference to that of the cell's own test."""
+        found = {key: result.mean(key) for key in KEYS}
+        changes = {f"{key}_change": result.mean(key) - self.result.mean(key) for key in KEYS}
+        return {**found, **changes, **{f"{key}_list": result.values(key) for key in KEYS}}
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,24 @@ class Row:
 
 
 @dataclass(frozen=True)
+class InCondition:
+    """A finished cell in a condition."""
+
+    condition: str
+    one: FinishedCell
+
+    @property
+    def axes(self) -> Mapping[str, Value]:
+        """The values of the cell."""
+        return self.one.axes
+
+    @property
+    def result(self) -> StageResult:
+        """What the cell reached there."""
+        return self.one.in_conditions[self.condition]
+
+
+@dataclass(frozen=True)
 class Means:
     """Means and counts over the patterns and numbers of shots, for each value of the other axes."""
 
@@ -91,8 +118,9 @@ class Means:
 class StudyTable:
     """What a study found.
 
-    There is one of the `rows` for each learned cell whose fixed start is finished, one of `fixed` for each fixed cell.
-    `unfinished` holds by ``skipped``, ``failed`` and ``missing`` the cells and the reason.
+    There is one of the `rows` for each learned cell whose fixed start is finished, one of `fixed` for each fixed cell,
+    and one of `in_conditions` for each test of a cell in a condition. `unfinished` holds by ``skipped``, ``failed``,
+    ``missing`` and ``untested`` the cells and the reason.
     """
 
     study: Study
@@ -100,6 +128,7 @@ class StudyTable:
     summary: list[Means]
     fixed: list[FinishedCell]
     unfinished: dict[str, dict[str, str]]
+    in_conditions: list[InCondition] = field(default_factory=list)
 
     def tables(self) -> dict[str, Any]:
         """Return it as ``table.json`` has it."""
@@ -111,6 +140,7 @@ class StudyTable:
             "schema_version": 1,
             "name": self.study.name,
             "axes": self.study.axes,
+            "conditions": {name: asdict(condition) for name, condition in self.study.conditions.items()},
             "rows": [row.tables() for row in self.rows],
             "summary": [asdict(entry) for entry in self.summary],
             "fixed": [{"cell": one.cell.name, "axes": one.axes, **one.tables()} for one in self.fixed],
@@ -134,7 +164,13 @@ def collect(study: Study, out: Path | str) -> StudyTable:
         status: {cell.name: found.sentence for cell, found in outcomes if found.status == status}
         for status in _UNFINISHED
     }
-    table = StudyTable(study, rows, _means(rows), fixed, unfinished)
+    unfinished["untested"] = {
+        cell.name: f"{', '.join(found.untested)}: {found.sentence or 'not tested yet'}"
+        for cell, found in outcomes
+        if found.untested
+    }
+    tested = [InCondition(name, one) for name in study.conditions for one in finished if name in one.in_conditions]
+    table = StudyTable(study, rows, _means(rows), fixed, unfinished, tested)
     texts = {"json": to_json(table.tables()) + "\n", "csv": _csv(rows), "md": _markdown(table)}
     for ending, text in texts.items():
         with atomic_path(Path(out) / f"table.{ending}") as temporary:
@@ -155,7 +191,10 @@ def _finished(cell: Cell, results: Results, out: Path | str) -> FinishedCell:
     history = [(row.step, row.val_psnr) for row in training.folder(cell, out).history()]
     steps, val_psnr = (np.array(column) for column in zip(*history, strict=True))
     violations = sum(not limit["ok"] for limit in results.limits["constraints"].values())
-    return FinishedCell(cell, results.last, float(val_psnr[-1]), plateau(steps, val_psnr), violations)
+    folder = training.folder(cell, out).path
+    untested, kept = conditions.missing(folder, cell.conditions), conditions.read(folder)
+    others = {name: kept[name].result for name in cell.conditions if name not in untested}
+    return FinishedCell(cell, results.last, float(val_psnr[-1]), plateau(steps, val_psnr), violations, others)
 
 
 def _row(learned: FinishedCell, fixed: list[FinishedCell]) -> Row | None:
@@ -228,7 +267,7 @@ def _flat(tables: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _markdown(table: StudyTable) -> str:
-    """Return the tables for people: one a parameterization, then their means, the fixed patterns, and what is missing.
+    """Return the tables for people: one a parameterization, their means, fixed patterns, conditions, what is missing.
 
     Axes of a single value are left out.
     """
@@ -242,13 +281,15 @@ def _markdown(table: StudyTable) -> str:
         parts += _markdown_table(str(kind), places, _ROW_COLUMNS, rows)
     parts += _markdown_table("Means", others, _MEANS_COLUMNS, table.summary)
     parts += _markdown_table("Fixed patterns", places, _FIXED_COLUMNS, table.fixed)
+    whole = [*places, "parameterization"]
+    parts += _markdown_table("In other conditions", whole, _CONDITION_COLUMNS, table.in_conditions)
     for status, found in table.unfinished.items():
         lines = [f"- {name}: {reason}" for name, reason in found.items()]
         parts += [f"## Cells {status}", "\n".join(lines)] if lines else []
     return "\n\n".join(parts) + "\n"
 
 
-_Entry = TypeVar("_Entry", bound=Row | Means | FinishedCell)
+_Entry = TypeVar("_Entry", bound=Row | Means | FinishedCell | InCondition)
 
 
 def _markdown_table(
@@ -300,6 +341,11 @@ _FIXED_COLUMNS: dict[str, Callable[[FinishedCell], str]] = {
     "PSNR of validation": lambda one: f"{one.val_psnr:.2f}",
     "plateau, dB": lambda one: f"{one.plateau:+.2f}",
     "training, s": lambda one: f"{one.result.seconds:.0f}",
+}
+_CONDITION_COLUMNS: dict[str, Callable[[InCondition], str]] = {
+    "condition": lambda entry: entry.condition,
+    "PSNR (against its own test)": lambda entry: entry.result.less("psnr", entry.one.result),
+    "SSIM (against its own test)": lambda entry: entry.result.less("ssim", entry.one.result),
 }
 _LEGEND = (
     "Mean ± standard deviation over the test images that have signal, PSNR in dB; p of the paired Wilcoxon signed-rank "

@@ -12,7 +12,7 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Literal
@@ -24,7 +24,9 @@ from trajdesign.config.models import differences
 from trajdesign.errors import ConfigError, InputError, LimitError, OutputError, ResourceError, TrajdesignError
 from trajdesign.files import lock, untrusted
 from trajdesign.files.atomic import atomic_path, require_own
+from trajdesign.learning import conditions
 from trajdesign.learning.optimize import datasets, optimize
+from trajdesign.learning.other_data import settings_of
 from trajdesign.learning.results import Results, to_json
 from trajdesign.learning.run_folder import RunFolder
 from trajdesign.runtime import processes
@@ -38,17 +40,31 @@ _SHARE = ".lock-"  # of the cells i, i + n, ...: .lock-i-n
 
 @dataclass(frozen=True)
 class Outcome:
-    """What has become of a cell: its results, or the sentence that says why there are none."""
+    """What has become of a cell: its results, or the sentence that says why there are none.
+
+    `untested` are the conditions in which a finished one is still to be tested; the sentence then says why, if known.
+    """
 
     status: Literal["finished", "skipped", "failed", "missing"]
     results: Results | None = None
     sentence: str = ""
     exit_code: int = 0
+    untested: tuple[str, ...] = ()
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the cell is not to be trained again."""
+        return self.status in ("finished", "skipped")
 
     @property
     def is_final(self) -> bool:
-        """Whether the cell is not to be trained again."""
-        return self.status in ("finished", "skipped")
+        """Whether nothing is left to do."""
+        return self.is_trained and not self.untested
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it is known why something is left to do."""
+        return bool(self.exit_code) and not self.is_final
 
 
 def train(
@@ -61,7 +77,9 @@ def train(
     device: str = "auto",
     report: Callable[[Cell, Outcome], None] = lambda *_: None,
 ) -> None:
-    """Train the cells, each into its folder ``out/cells/NAME``. One that fails does not stop the others.
+    """Train the cells, each into its folder ``out/cells/NAME``, and test them in all conditions of the study.
+
+    One that fails does not stop the others.
 
     Parameters
     ----------
@@ -71,7 +89,7 @@ def train(
         Processes at a time, which share the CPU's cores evenly, unless ``OMP_NUM_THREADS`` says otherwise, and take
         turns on its GPUs.
     resume
-        Keep the finished cells of a study that is there already, and go on with the others.
+        Keep the finished cells of a study that is there already, and what they were tested in; go on with the others.
     report
         Called for every cell when it is done, or found done.
 
@@ -81,7 +99,8 @@ def train(
         If the folder is taken, a finished cell is of another config than the study asks for now, or another process
         trains one of them.
     ConfigError, InputError
-        If there is no such share, or the data of a cell cannot be used: all are looked at before the first is trained.
+        If there is no such share, or the data or a condition of a cell cannot be used: all are looked at before the
+        first is trained.
     ResourceError
         If the device is missing.
     """
@@ -90,7 +109,8 @@ def train(
     devices = _devices(device, jobs)
     cells = of_share(study, share)
     _require_room(cells, Path(out), resume=resume, whole=cells == study.cells)
-    _require_data([cell for cell in cells if not outcome(cell, out).is_final])
+    _require_data([cell for cell in cells if not outcome(cell, out).is_trained])
+    _require_conditions([cell for cell in cells if not outcome(cell, out).is_final])
     with _own_share(share, Path(out)):
         _require_room(cells, Path(out), resume=resume, whole=cells == study.cells)  # another one may have been faster
         done = [cell for cell in cells if outcome(cell, out).is_final]
@@ -146,9 +166,16 @@ def outcome(cell: Cell, out: Path | str) -> Outcome:
     """Return what has become of a cell, from its folder."""
     path = folder(cell, out).path
     if (path / "metrics.json").exists():
-        return Outcome("finished", folder(cell, out).results())
+        results, untested = folder(cell, out).results(), tuple(conditions.missing(path, cell.conditions))
+        if not untested or not (path / _FAILURE).exists():
+            return Outcome("finished", results, untested=untested)
+        return replace(_failure(path), status="finished", results=results, untested=untested)
     if not (path / _FAILURE).exists():
         return Outcome("missing", sentence="not trained yet")
+    return _failure(path)
+
+
+def _failure(path: Path) -> Outcome:
     try:
         failure = json.loads(untrusted.read_text(path / _FAILURE))
         return Outcome(failure["status"], None, failure["sentence"], failure["exit_code"])
@@ -160,7 +187,7 @@ def require(cells: list[Cell], out: Path | str) -> None:
     """Raise the error of the first cell that failed, with its exit code."""
     for cell in cells:
         found = outcome(cell, out)
-        if found.status == "failed":
+        if found.has_failed:
             kinds = {kind.exit_code: kind for kind in TrajdesignError.__subclasses__()}
             raise kinds.get(found.exit_code, TrajdesignError)(f"cell {cell.name}: {found.sentence}")
 
@@ -173,7 +200,7 @@ def _require_room(cells: list[Cell], out: Path, *, resume: bool, whole: bool) ->
     if not resume and (taken or (whole and (out / "cells").exists())):
         raise OutputError(f"{out} holds a study already; pass --resume to go on with it, or choose another --out.")
     for cell in taken:
-        if outcome(cell, out).is_final:
+        if outcome(cell, out).is_trained:
             found = differences(cell.config, folder(cell, out).config())
             if found:
                 raise OutputError(
@@ -203,19 +230,40 @@ def _require_data(waiting: list[Cell]) -> None:
         raise type(failed[0][0])(f"{n_cells} of {len(waiting)} cells have no data to train with: {said}")
 
 
+def _require_conditions(waiting: list[Cell]) -> None:
+    """Refuse a condition in which a cell cannot be tested; what several share is looked at once."""
+    seen = set()
+    for cell in waiting:
+        for name, config in cell.conditions.items():
+            what = repr((config.acquisition, config.response, config.training.field_terms, settings_of(config)))
+            if what in seen:
+                continue
+            seen.add(what)
+            try:
+                conditions.require_possible(config, images=config.data != cell.config.data)
+            except Exception as error:
+                known = errors.known(error)
+                if known is None:
+                    raise
+                raise type(known)(f"condition.{name}, of cell {cell.name}: {known}") from None
+
+
 def _named(group: list[Cell]) -> str:
     return group[0].name + (f" and {len(group) - 1} more" if len(group) > 1 else "")
 
 
 def _train_cell(cell: Cell, out: Path | str, device: str) -> None:
-    """Train a cell, or go on with it, or write into its folder why that is impossible."""
+    """Train a cell and test it in its conditions, or go on with that, or write into its folder why it is impossible."""
     path = folder(cell, out).path
     with lock.one_writer(path):
         if not folder(cell, out).holds(cell.config):
             folder(cell, out).create(cell.config, overwrite=True)
         (path / _FAILURE).unlink(missing_ok=True)
     try:
-        optimize(cell.config, path, device=device, baseline=False, resume=True, quiet=True)
+        if not folder(cell, out).is_finished:
+            optimize(cell.config, path, device=device, baseline=False, resume=True, quiet=True)
+        with lock.one_writer(path):
+            conditions.tested(path, cell.conditions, device=device)
     except OutputError:
         raise  # another process has the folder
     except Exception as error:
@@ -256,7 +304,8 @@ def _side_by_side(cells: list[Cell], out: Path | str, devices: list[str]) -> Gen
             for process in [process for process in running if process.exitcode is not None]:
                 cell, own = running.pop(process)
                 free.append(own)
-                if process.exitcode and outcome(cell, out).status == "missing":
+                found = outcome(cell, out)
+                if process.exitcode and not (found.is_final or found.has_failed):
                     lock.require_free(folder(cell, out).path)
                     how = signal.Signals(-process.exitcode).name if process.exitcode < 0 else process.exitcode
                     error = ResourceError(f"its process was ended by {how}; was there enough memory?")

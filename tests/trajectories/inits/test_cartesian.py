@@ -156,7 +156,7 @@ def test_lines_about_a_full_centre_are_as_many_rows_as_asked_for(spacing, centre
     assert set(np.arange(n_central) - n_central // 2) <= set(found)
 
 
-def test_equispaced_lines_leave_the_same_gaps_but_for_one():
+def test_equispaced_lines_leave_the_same_gaps_where_the_centre_is_cut_out():
     found = rows(32, spacing="equispaced", centre=0.25)
     central = set(range(-4, 4))
     others = np.array(sorted(set(found) - central))

@@ -19,10 +19,10 @@ class Lines(Parameterization):
     """Straight lines in k_x at a fixed readout, of which the rows are learned: as many rows of the matrix as shots.
 
     They are chosen once, before the first step, by the error of CG-SENSE on some training images: the row that lowers
-    it most is added, one after the other (after Sanchez et al., ICASSP 2020, doi:10.1109/ICASSP40776.2020.9053345),
-    and then rows are exchanged while that lowers it further: see `trajdesign.learning.line_choice.LineChoice`. All
-    steps of the training are the network's. Each shot keeps the gradients of the start, so that its limits hold, and
-    the rows rise from shot to shot.
+    it most is added, one after the other (after Sanchez et al., ICASSP 2020, doi:10.1109/ICASSP40776.2020.9053345), and
+    then rows are exchanged while that lowers it further: see `trajdesign.learning.line_choice.LineChoice`. The coil
+    maps of that are of a prescan, whatever ``training.coil_maps``. All steps of the training are the network's. Each
+    shot keeps the gradients of the start, so that its limits hold, and the rows rise from shot to shot.
 
     Parameters
     ----------

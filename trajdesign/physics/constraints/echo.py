@@ -25,8 +25,8 @@ class Echo(Constraint):
     Where learning starts each shot must pass the centre within 0.5/FOV then; the projection moves it onto it.
 
     With `moment` the integral of k from the first gradient sample to the echo is 0 too: then the readout gives spins
-    that flow no phase until the echo. It is the first moment of all that is played since the excitation, with k from 0
-    at its first sample; what a prephaser does before is its own.
+    that flow no phase until the echo. Where k is 0 at the first sample, nothing was played in plane before, and this is
+    the first moment of all since the excitation. What a prephaser to another k gives such spins is not part of it.
 
     Parameters
     ----------
@@ -34,8 +34,8 @@ class Echo(Constraint):
         When, s after the first ADC sample; ``"auto"`` is when all shots of the trajectory, at the start of learning
         that of its start, pass the centre together.
     moment
-        Whether the mean of k over the time until then is also 0, to a millionth of 1/FOV; of an echo within the first
-        raster cell nothing is asked.
+        Whether the mean of k over the time until then is also 0, to a millionth of 1/FOV. An echo within the first
+        raster cell has nothing before it.
     """
 
     unit = "1/FOV"

@@ -169,11 +169,14 @@ class Pulseq(Format):
     def actual(self, path: Path, trajectory: Trajectory, response: Mapping[str, Any]) -> dict[str, NDArray]:
         """Return k and phase of the shots as the gradient system's response to the whole file makes them.
 
-        Of several slices they are those of the first.
+        Of several slices they are those of the first, and if that matters ``of_first_slice`` is there.
         """
         played, acting = player.read(path), Response(response)
-        events = _events_of_shots(played, trajectory.acquisition)[:, 0]
+        every = _events_of_shots(played, trajectory.acquisition)
+        events = every[:, 0]
         found = {"k_actual": _of(k_of_file(played, acting), events)[..., : trajectory.acquisition.n_dims]}
+        if acting.is_local and len(np.unique(coherence.places(played)[every.ravel()], axis=0)) > 1:
+            found["of_first_slice"] = np.array(True)
         phase = phase_of_file(played, acting)
         return found if phase is None else {**found, "phase_actual": _of(phase, events)}
 
