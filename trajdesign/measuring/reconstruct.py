@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ from trajdesign.measuring.consistency import Residual
 from trajdesign.measuring.own_trajectory import by_own
 from trajdesign.measuring.preparing import Prepared
 from trajdesign.physics.response import Response
-from trajdesign.reconstruction.measured import LABELS, Facts, Noise, Reconstructed, Unexplained
+from trajdesign.reconstruction.measured import LABELS, Facts, Reconstructed
 
 
 @torch.no_grad()
@@ -208,41 +208,8 @@ def _require_one_source(
         raise ConfigError("response: k of this kind is as it acts already; it is for a run or a .seq file.")
 
 
-class _Measured(TypedDict):
-    """Numbers of a measurement, as ``reconstruct.json`` holds them."""
-
-    n_frames: int
-    n_slices: int
-    n_averages: int
-    n_coils: int
-    n_shots: int
-    n_samples: int
-    oversampling: int
-    dwell: float | None
-    dwell_of_raw: float | None
-    readout: float
-    matrix: tuple[int, ...]
-    fov: tuple[float, ...]
-    n_noise_samples: int
-    system: str
-
-
-class _Solved(TypedDict):
-    """What images leave unexplained, as ``reconstruct.json`` holds it."""
-
-    brightness: float
-    prewhitened: bool
-    n_virtual_coils: int
-    kept_by_compression: float
-    residual: dict[str, Unexplained]
-    promised: dict[str, float]
-    promised_parts: dict[str, Unexplained]
-    noise: float
-    noise_parts: Noise
-    warnings: list[str]
-
-
-def _numbers(measured: Measurement, found: Assigned) -> _Measured:
+def _numbers(measured: Measurement, found: Assigned) -> dict[str, Any]:
+    """Return what `Facts` holds of the measurement itself."""
     n_frames, n_slices, n_coils, n_shots, n_samples = found.kspace.shape
     return {
         "n_frames": n_frames,
@@ -264,8 +231,8 @@ def _numbers(measured: Measurement, found: Assigned) -> _Measured:
 
 def _solved(
     found: Assigned, ready: Prepared, solvers: Sequence[solving.Solver]
-) -> tuple[dict[str, NDArray[np.float32]], _Solved]:
-    """Return the images (frame, slice, y, x) by each reconstruction, and what they leave unexplained."""
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:
+    """Return the images (frame, slice, y, x) by each reconstruction, and the part of `Facts` that judges them."""
     images, sums, promised = _images(ready, solvers)
     whole = {
         name: (torch.stack([torch.stack(frame) for frame in frames]) * ready.scale).numpy()

@@ -209,13 +209,7 @@ def scan(
         errors = [one.facts.get("nrmse_to_promised", one.facts["image"]["nrmse"]) for one in scans]
         scanned = scans[int(np.argmax(errors))]
         scanned.facts["nrmse_of_slices"] = errors
-        if trained is not None:
-            departure = _departure(told, slices, trained.trajectory, scanned.facts)
-            remark = _remark(scanned.facts) if departure is None else None
-            scanned.facts["is_of_run"], scanned.facts["departure"] = departure is None, departure
-            scanned.facts["remark"] = remark
-        remarks = (scanned.facts.get("remark"), remark_on(facts["left_out_rad"]))
-        scanned.facts["remark"] = " ".join(filter(None, remarks)) or None
+        _judge(scanned.facts, told, slices, None if trained is None else trained.trajectory)
         calibration = raw_data.calibration(whole, physics, coil_images, acquisition, acting)
         readouts = raw_data.readouts(whole, played, slices, signals, calibration, receiver, seed + len(slices))
         mrd.write(to["raw.h5"], readouts, acquisition, told.scanner(path), slice_thickness=thickness(told, path))
@@ -236,6 +230,18 @@ def _facts_of_file(
         "duration": played.duration,
         **played.nucleus(path),
     }
+
+
+def _judge(
+    facts: ScanFacts, played: sequence.SeqFile, slices: list[NDArray[np.integer]], wanted: Trajectory | None
+) -> None:
+    """Add to the facts whether the file plays the run, if there is one, and what the scan does not show."""
+    remark = None
+    if wanted is not None:
+        departure = _departure(played, slices, wanted, facts)
+        facts["is_of_run"], facts["departure"] = departure is None, departure
+        remark = _remark(facts) if departure is None else None
+    facts["remark"] = " ".join(filter(None, (remark, remark_on(facts["left_out_rad"])))) or None
 
 
 def _departure(

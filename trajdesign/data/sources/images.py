@@ -111,15 +111,7 @@ def images(
         train, val, test, val_fraction, test_fraction, patient_pattern, dataset=array, is_hdf5=_is_hdf5, folders=True
     )
     files = splits.of(split)
-    endings = {untrusted.ending(path) for path in splits.every if not path.is_dir()}
-    arrays = "there is no file .npy, .npz or .h5" if not endings & {".npy", ".npz", *reader.ENDINGS} else ""
-    named = "there is no file .npz or .h5" if not endings & {".npz", *reader.ENDINGS} else ""
-    refuse_idle(
-        plane=(plane != "auto", "" if any(map(is_nifti, splits.every)) else "there is no NIfTI file"),
-        slice_axis=(slice_axis != 0, arrays),
-        transpose=(transpose, arrays),
-        array=(bool(array), named),
-    )
+    _refuse_idle(splits.every, plane, slice_axis, transpose, array)
     people = splits.people(split)
     whose: list[int] = []
     dataset = _Slices(n_coils, (seed, ("train", "val", "test").index(split)), splits.origin(split, people))
@@ -144,6 +136,19 @@ def images(
     if n_weak:
         dataset.origin += f" ({n_weak} more with less than {slices_min_signal:g} of the strongest's signal left out)"
     return dataset
+
+
+def _refuse_idle(paths: Sequence[Path], plane: Plane, slice_axis: int, transpose: bool, array: str) -> None:
+    """Refuse options that count for none of the files."""
+    endings = {untrusted.ending(path) for path in paths if not path.is_dir()}
+    arrays = "there is no file .npy, .npz or .h5" if not endings & {".npy", ".npz", *reader.ENDINGS} else ""
+    named = "there is no file .npz or .h5" if not endings & {".npz", *reader.ENDINGS} else ""
+    refuse_idle(
+        plane=(plane != "auto", "" if any(map(is_nifti, paths)) else "there is no NIfTI file"),
+        slice_axis=(slice_axis != 0, arrays),
+        transpose=(transpose, arrays),
+        array=(bool(array), named),
+    )
 
 
 def _is_hdf5(path: Path) -> bool:
