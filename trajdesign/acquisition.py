@@ -14,7 +14,8 @@ _MOST_PIXELS, _MOST = 4096, 2**20
 class Acquisition:
     """Field of view, matrix, shots and receiver timing, all in SI.
 
-    Axes are ordered (x, y[, z]); an image of this acquisition has the array shape (y, x) or (z, y, x).
+    Axes are ordered (x, y[, z]); an image of this acquisition has the array shape (y, x) or (z, y, x), or (frame, y, x)
+    where it is a film.
 
     Parameters
     ----------
@@ -23,17 +24,19 @@ class Acquisition:
     matrix
         Pixels along each axis.
     n_shots
-        Number of shots.
+        Number of shots, of all frames.
     n_samples
         ADC samples a shot.
     dwell
         Time between ADC samples, s.
+    n_frames
+        Frames of a film of slices: the first ``n_shots / n_frames`` shots encode the first, and so on.
 
     Raises
     ------
     ConfigError
-        If the numbers of axes differ, a count is not positive or more than any scan has, or a number is implausible
-        in its unit.
+        If the numbers of axes differ, a count is not positive or more than any scan has, the shots cannot be shared
+        evenly by the frames, or a number is implausible in its unit.
     """
 
     fov: tuple[float, ...] = (0.22, 0.22)
@@ -41,6 +44,7 @@ class Acquisition:
     n_shots: int = 8
     n_samples: int = 1000
     dwell: float = 4e-6
+    n_frames: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fov", tuple(float(x) for x in self.fov))
@@ -60,6 +64,11 @@ class Acquisition:
                 f"matrix {self.matrix}, n_shots {self.n_shots}, n_samples {self.n_samples}: "
                 f"an axis has at most {_MOST_PIXELS} pixels, a scan {_MOST} shots, a shot {_MOST} samples."
             )
+        if self.n_frames < 1 or self.n_shots % self.n_frames or (self.n_frames > 1 and len(self.matrix) != 2):
+            raise ConfigError(
+                f"n_frames {self.n_frames}, n_shots {self.n_shots}, matrix {self.matrix}: a film has frames of 2 axes, "
+                "each with as many shots."
+            )
 
     @property
     def n_dims(self) -> int:
@@ -68,8 +77,9 @@ class Acquisition:
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """Array shape of an image: (y, x) or (z, y, x)."""
-        return self.matrix[::-1]
+        """Array shape of an image: (y, x), (z, y, x) or (frame, y, x)."""
+        frames = (self.n_frames,) if self.n_frames > 1 else ()
+        return (*frames, *self.matrix[::-1])
 
     @property
     def voxel(self) -> tuple[float, ...]:

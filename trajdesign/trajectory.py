@@ -82,9 +82,10 @@ class Trajectory:
         acquisition = self.acquisition
         matrix = " x ".join(map(str, acquisition.matrix))
         fov = " x ".join(f"{1e3 * extent:g}" for extent in acquisition.fov)
+        frames = f" in {acquisition.n_frames} frames" if acquisition.n_frames > 1 else ""
         return (
-            f"{acquisition.n_shots} shots of {acquisition.n_samples} samples, {1e3 * acquisition.readout:g} ms, "
-            f"matrix {matrix}, FOV {fov} mm, {self.scanner.nucleus}"
+            f"{acquisition.n_shots} shots{frames} of {acquisition.n_samples} samples, "
+            f"{1e3 * acquisition.readout:g} ms, matrix {matrix}, FOV {fov} mm, {self.scanner.nucleus}"
         )
 
     def _repr_html_(self) -> str:
@@ -130,6 +131,7 @@ class Trajectory:
                 dwell_s=self.acquisition.dwell,
                 fov_m=np.array(self.acquisition.fov),
                 matrix=np.array(self.acquisition.matrix),
+                **({"n_frames": self.acquisition.n_frames} if self.acquisition.n_frames > 1 else {}),
                 gamma_hz_per_t=self.scanner.gamma,
                 nucleus=np.array(self.scanner.nucleus),
                 max_gradient_t_per_m=self.scanner.max_gradient,

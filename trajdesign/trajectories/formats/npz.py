@@ -35,6 +35,7 @@ _KEYS: dict[str, tuple[Kind, int]] = {
 }
 _OPTIONAL: dict[str, tuple[Kind, int]] = {
     "name": ("text", 0),
+    "n_frames": ("whole", 0),
     "label_segments": ("true or false", 0),
     **{f"{timing}_s": ("real", 0) for timing in TIMINGS},
 }
@@ -114,6 +115,7 @@ def _own(arrays: dict[str, NDArray], path: Path) -> Trajectory:
             n_shots=k_adc.shape[0],
             n_samples=k_adc.shape[1],
             dwell=float(arrays["dwell_s"]),
+            n_frames=int(arrays.get("n_frames", 1)),
         )
         # without what a terminal would obey
         name = "".join(c for c in str(arrays.get("name", "trajectory"))[:_LONGEST_NAME] if c.isprintable())
