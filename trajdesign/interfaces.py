@@ -171,6 +171,18 @@ class Parameterization(nn.Module, ABC):
             ``training.noise``.
         """
 
+    @property
+    def waveforms(self) -> Trajectory:
+        """The initial trajectory of what `onto_limits` moves: by default every shot."""
+        return self.initial
+
+    def onto_limits(self, trajectory: Trajectory, project: Callable[[Trajectory], Trajectory]) -> Trajectory:
+        """Return what `forward` returned moved onto the limits; the gradient passes as if it had not been moved.
+
+        `project` does so to trajectories like `waveforms`.
+        """
+        return project(trajectory)
+
     def refine(self, progress: float) -> None:
         """Change the resolution of what is learned, in place and on the same curve; nothing by default.
 

@@ -16,6 +16,7 @@ import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -121,6 +122,7 @@ class Trajectory:
 
     def save(self, path: Path | str) -> None:
         """Write the ``.npz`` file that `trajdesign.trajectories.loading.load` reads; its keys carry their units."""
+        frames: dict[str, Any] = {"n_frames": self.acquisition.n_frames} if self.acquisition.n_frames > 1 else {}
         with atomic_path(path) as temporary, temporary.open("wb") as stream:
             np.savez(
                 stream,
@@ -131,7 +133,7 @@ class Trajectory:
                 dwell_s=self.acquisition.dwell,
                 fov_m=np.array(self.acquisition.fov),
                 matrix=np.array(self.acquisition.matrix),
-                **({"n_frames": self.acquisition.n_frames} if self.acquisition.n_frames > 1 else {}),
+                **frames,
                 gamma_hz_per_t=self.scanner.gamma,
                 nucleus=np.array(self.scanner.nucleus),
                 max_gradient_t_per_m=self.scanner.max_gradient,

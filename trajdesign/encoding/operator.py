@@ -10,11 +10,9 @@ import torch
 from torch import Tensor
 
 from trajdesign.acquisition import Acquisition
-from trajdesign.encoding.density import density_compensation
 from trajdesign.encoding.mixing import blurring_function, mix, mixing_function
-from trajdesign.encoding.nufft import nufft, nufft_adjoint
+from trajdesign.encoding.sampling import Planes, sampling_of
 from trajdesign.encoding.static_field import Segments
-from trajdesign.encoding.toeplitz import convolve, transfer_function
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.trajectory import Trajectory
 
@@ -27,12 +25,15 @@ _FEW_IMAGES = 4
 class Encoding:
     """Coil maps times NUFFT at the ADC samples of a trajectory, differentiable in images, k-space and trajectory.
 
+    Images (..., y, x) of its methods are (..., z, y, x) of a volume, and (..., frame, y, x) of a film.
+
     Parameters
     ----------
     trajectory
-        Where k-space is sampled; 2D.
+        Where k-space is sampled.
     coil_maps
-        Coil sensitivity maps (batch or 1, coil, y, x), complex. Without them every coil image is encoded by itself.
+        Coil sensitivity maps (batch or 1, coil, y, x), complex; of a film (batch or 1, coil, 1, y, x). Without them
+        every coil image is encoded by itself.
     weights
         Density compensation (shot, sample), real; by default `trajdesign.encoding.density.density_compensation`.
     dtype
@@ -75,7 +76,9 @@ class Encoding:
         self.segments, self.knows_field = segments, knows_field
         #: Maps of the static field (batch or 1, term, y, x), complex; None where there is none, or it is not known.
         self.field: Tensor | None = None
-        self.omega = angular(trajectory).to(device, dtype)
+        omega = angular(trajectory)
+        self.sampling = sampling_of(omega, self.acquisition)
+        self.omega = omega.to(device, dtype)
         if weights is not None:
             self.weights = weights.to(device, dtype)
 
@@ -86,17 +89,12 @@ class Encoding:
 
     def followed_weights(self, start: Tensor | None = None) -> Tensor:
         """Return the density compensation (shot, sample), in one step from that of nearly the same trajectory."""
-        points, shape = self.omega.flatten(0, 1), self.acquisition.image_shape
-        if start is None:
-            weights = density_compensation(points, shape)
-        else:
-            weights = density_compensation(points, shape, n_iterations=1, start=start.detach().flatten())
-        return weights.view(self.omega.shape[:2])
+        return self.sampling.density(self.omega, start)
 
     @cached_property
     def transfer(self) -> Tensor:
         """Transfer function of A^H W A for one coil image: see `trajdesign.encoding.toeplitz.transfer_function`."""
-        return transfer_function(self.omega.flatten(0, 1), self.weights.flatten(), self.acquisition.image_shape)
+        return self.sampling.transfer(self.omega, self.weights)
 
     @cached_property
     def basis(self) -> Tensor:
@@ -128,6 +126,11 @@ class Encoding:
         other.coil_maps = coil_maps
         return other
 
+    @property
+    def takes_spectra(self) -> bool:
+        """Whether `normal` can use the spectra of images that come again."""
+        return self.normal_by != "chain" and not isinstance(self.sampling, Planes)
+
     def in_field(self, field: Tensor) -> "Encoding":
         """Return the encoding of objects in a static field, by its `Segments.maps` (batch or 1, term, y, x)."""
         if self.segments is None:
@@ -140,16 +143,15 @@ class Encoding:
         """Sample images (batch, coil or 1, y, x), complex; returns k-space (batch, coil, shot, sample)."""
         coil_images = self._seen_by_coils(image)
         terms = self._turned(coil_images)
-        flat = nufft(terms.flatten(0, 2), self.omega.flatten(0, 1))
+        flat = self.sampling.nufft(terms.flatten(0, 2), self.omega)
         kspace = flat.view(*terms.shape[:3], *self.omega.shape[:2])
         return kspace[:, :, 0] if self.field is None else (kspace * self.basis[:, None]).sum(2)
 
     def coil_images(self, kspace: Tensor) -> Tensor:
         """Return the adjoint NUFFT of each coil: k-space (batch, coil, shot, sample) -> (batch, coil, y, x)."""
-        shape = self.acquisition.image_shape
         parts = kspace[:, :, None] if self.field is None else kspace[:, :, None] * self.basis.conj()[:, None]
-        flat = nufft_adjoint(parts.flatten(0, 2).flatten(1), self.omega.flatten(0, 1), shape)
-        return self._turned_back(flat.view(*parts.shape[:3], *shape))
+        flat = self.sampling.nufft_adjoint(parts.flatten(0, 2), self.omega)
+        return self._turned_back(flat.view(*parts.shape[:3], *flat.shape[1:]))
 
     def adjoint(self, kspace: Tensor) -> Tensor:
         """Return the adjoint of `forward`: k-space (batch, coil, shot, sample) -> images (batch, coil or 1, y, x)."""
@@ -176,7 +178,7 @@ class Encoding:
             return self.adjoint(self.weights * self.forward(image))
         if self.field is not None:
             return self._combined(mix(coil_images, self.mixing, self.field))
-        flat = convolve(coil_images.flatten(0, 1), self.transfer, spectra)
+        flat = self.sampling.convolve(coil_images.flatten(0, 1), self.transfer, spectra)
         return self._combined(flat.view(coil_images.shape))
 
     def measured(self, coil_images: Tensor, field: Tensor | None, spectra: Sequence[Tensor] = ()) -> Tensor:
@@ -226,6 +228,8 @@ class Encoding:
 
     def _method(self, n_images: int) -> Normal:
         """Return how `normal` is computed for so many coil images: ``toeplitz`` or ``chain``."""
+        if self.segments is not None and isinstance(self.sampling, Planes):
+            return "chain"  # in which the terms of a field mix by themselves
         if self.normal_by != "auto":
             return self.normal_by
         is_few = n_images <= _FEW_IMAGES and self.omega.device.type == "cpu"

@@ -56,7 +56,12 @@ def convolve(images: Tensor, transfer: Tensor, spectra: Sequence[Tensor] = ()) -
     """
     if torch.compiler.is_exporting():
         return _in_few_operations(images, transfer)
-    return _Convolution.apply(images, transfer, *spectra)
+    return _Convolution.apply(images[None], transfer[None], *spectra)[0]
+
+
+def convolve_groups(images: Tensor, transfer: Tensor) -> Tensor:
+    """Do as `convolve`, images (group, batch, ...) by a transfer function of each group (group, half, ...)."""
+    return _Convolution.apply(images, transfer)
 
 
 def _in_few_operations(images: Tensor, transfer: Tensor) -> Tensor:
@@ -114,14 +119,15 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, images: Tensor, transfer: Tensor, *spectra: Tensor) -> Tensor:
         ctx.save_for_backward(images, transfer, *spectra)
-        result, grid = torch.empty_like(images), tuple(transfer.shape[1:])
+        result, grid = torch.empty_like(images), tuple(transfer.shape[2:])
 
-        def work(own: list[Part]) -> None:
-            for part, spectrum in own:
-                filtered = (half * t for half, t in zip(spectrum or spread(images[part], grid), transfer, strict=True))
-                result[part] = collect(filtered, images[part].shape)
+        def work(own: list[tuple[int, Part]]) -> None:
+            for group, (part, spectrum) in own:
+                halves = spectrum or spread(images[group, part], grid)
+                filtered = (half * t for half, t in zip(halves, transfer[group], strict=True))
+                result[group, part] = collect(filtered, images[group, part].shape)
 
-        share(work, parts(images, spectra), images.device)
+        share(work, _parts(images, spectra), images.device)
         return result
 
     @staticmethod
@@ -129,26 +135,32 @@ class _Convolution(torch.autograd.Function):
         images, transfer, *spectra = ctx.saved_tensors
         wants_images, wants_transfer, *_ = ctx.needs_input_grad
         by_images = torch.empty_like(images) if wants_images else None
-        grid = tuple(transfer.shape[1:])
+        grid = tuple(transfer.shape[2:])
 
-        def work(own: list[Part]) -> Tensor | None:
+        def work(own: list[tuple[int, Part]]) -> Tensor | None:
             # of the real and imaginary parts, which are added up last
             products = transfer.new_zeros((*transfer.shape, 2)) if wants_transfer else None
-            for part, spectrum in own:
-                halves = spread(grad[part], grid)
+            for group, (part, spectrum) in own:
+                halves = spread(grad[group, part], grid)
                 if products is not None:
-                    halves = _correlate(halves, spectrum or spread(images[part], grid), products)
+                    others = spectrum or spread(images[group, part], grid)
+                    halves = _correlate(halves, others, products[group])
                 if by_images is not None:
-                    filtered = (half.mul_(t) for half, t in zip(halves, transfer, strict=True))
-                    by_images[part] = collect(filtered, images[part].shape)
+                    filtered = (half.mul_(t) for half, t in zip(halves, transfer[group], strict=True))
+                    by_images[group, part] = collect(filtered, images[group, part].shape)
                 else:
                     collections.deque(halves, maxlen=0)
             return products
 
-        found = share(work, parts(images, spectra), images.device)
+        found = share(work, _parts(images, spectra), images.device)
         products = [product for product in found if product is not None]
         by_transfer = torch.stack(products).sum(dim=(0, -1)) / math.prod(grid) if products else None
         return by_images, by_transfer, *(None for _ in spectra)
+
+
+def _parts(images: Tensor, spectra: Sequence[Tensor]) -> list[tuple[int, Part]]:
+    """Return the group and the `parts` in which images (group, batch, ...) are taken."""
+    return [(number, part) for number, group in enumerate(images) for part in parts(group, spectra)]
 
 
 def _correlate(halves: Iterator[Tensor], others: Iterable[Tensor], products: Tensor) -> Iterator[Tensor]:

@@ -54,7 +54,7 @@ class Joint:
         kept, self.penalised = constraints_of(config), constraints_of(config, config.limits.penalty_norm)
         if self.learns:
             kept, self.penalised = ([limit.from_start(initial) for limit in each] for each in (kept, self.penalised))
-        self.projection = Projection(kept, initial, config.limits.iterations)
+        self.projection = Projection(kept, self.parameterization.waveforms, config.limits.iterations)
         groups = [
             {"params": list(self.parameterization.parameters()), "lr": config.training.trajectory_rate},
             {"params": list(self.network.parameters()), "lr": config.training.network_rate},
@@ -98,7 +98,7 @@ class Joint:
         wanted = self.parameterization()
         method = self.config.limits.method if constrained else "none"
         project = self.learns and method == "project"
-        trajectory = self.projection(wanted) if project else wanted
+        trajectory = self.parameterization.onto_limits(wanted, self.projection) if project else wanted
         penalty, weighted = self._penalty(wanted, trajectory)
         self.optimizer.zero_grad()
         loss, slope = self._backward(coil_images, numbers, trajectory)
@@ -125,7 +125,7 @@ class Joint:
         settings = self.config.limits
         if self.learns and (settings.repair or settings.method == "project"):
             self.projection.n_iterations = _FINAL_ITERATIONS
-            trajectory = self.projection(trajectory)
+            trajectory = self.parameterization.onto_limits(trajectory, self.projection)
         return trajectory.with_points(trajectory.points.detach(), f"{self.config.name} {self.stage}")
 
     def state(self) -> JointState:
@@ -210,7 +210,7 @@ class Joint:
             part = slice(start, start + n_at_once)
             images = coil_images[part].to(device, non_blocking=True)
             field = None if self.field is None else self.field.maps(seeds[part])
-            is_kept = field is None and sampling is None and cut.normal_by != "chain"
+            is_kept = field is None and sampling is None and cut.takes_spectra
             spectra = self.spectra.of(numbers[part], coil_images[part], device) if is_kept else []
             image, reference = reconstruct(images, cut, self.network, settings, seeds[part], spectra, field, sampled)
             loss = metrics.image_loss(image, reference, settings.ssim_weight, 1.0) * (len(images) / len(coil_images))

@@ -161,3 +161,10 @@ def feasible(
                 f"{name}: {shot} {needs.format(finding.value * scale, constraint.limit * scale)}; {advice}."
             )
     return trajectory
+
+
+def rotated(k: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
+    """Return k (shot, point, 2) turned by each of the angles, rad: (angle, shot, point, 2)."""
+    cos, sin = angles.cos(), angles.sin()
+    of_row_vectors = torch.stack([torch.stack([cos, sin], -1), torch.stack([-sin, cos], -1)], -2)
+    return k @ of_row_vectors[:, None]
