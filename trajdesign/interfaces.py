@@ -292,7 +292,10 @@ class Reconstructor(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: Tensor, encoding: Encoding) -> Tensor:
-        """Return the image (batch, 1, y, x), real, from the adjoint images (batch, coil, y, x), complex."""
+        """Return the image (batch, 1, y, x), real, from the adjoint images (batch, coil, y, x), complex.
+
+        Of volumes both have the axis z before y, of films the axis of frames.
+        """
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ def test_maps_fade_with_the_signal():
 
 def test_a_low_pass_is_a_gaussian_in_k_space():
     y, x = (torch.arange(n) / n for n in (40, 30))
-    wave = torch.exp(2j * torch.pi * (3 * y[:, None] - 4 * x))
+    wave = torch.exp(2j * torch.pi * (3 * y[:, None] - 4 * x))[None, None]
     torch.testing.assert_close(low_pass(wave, 5.0), wave * np.exp(-0.5), rtol=1e-4, atol=1e-5)
 
 

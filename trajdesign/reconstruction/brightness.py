@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from trajdesign.reconstruction import axes
 from trajdesign.reconstruction.coils import root_sum_of_squares
 
 # The smallest brightness, a power of two; what is darker is black.
@@ -10,7 +11,7 @@ _BLACK = 2.0**-100
 
 
 def brightness(images: Tensor) -> Tensor:
-    """Return by what coil images are to be divided to be as bright as in training (batch, 1, 1, 1), real.
+    """Return by what coil images are to be divided to be as bright as in training, real; (batch, 1, 1, 1) of slices.
 
     It is the least power of two that the root sum of squares nowhere exceeds, so that the brightest pixel is between
     0.5 and 1. That of the adjoint images in training is there too: their objects are at most 1 bright, and what is not
@@ -20,11 +21,11 @@ def brightness(images: Tensor) -> Tensor:
     Parameters
     ----------
     images
-        (batch, coil, y, x), complex.
+        (batch, coil, [z or frame,] y, x), complex.
     """
-    largest = torch.view_as_real(images).abs().amax((1, 2, 3, 4))[:, None, None, None].clamp_min(_BLACK)
-    size = _power_of_two(largest)
-    return size * _power_of_two(root_sum_of_squares(images / size).amax((1, 2, 3), keepdim=True).clamp_min(_BLACK))
+    of_image = axes.of_image(images)
+    size = _power_of_two(torch.view_as_real(images).abs().amax(-1).amax(of_image, keepdim=True).clamp_min(_BLACK))
+    return size * _power_of_two(root_sum_of_squares(images / size).amax(of_image, keepdim=True).clamp_min(_BLACK))
 
 
 def _power_of_two(values: Tensor) -> Tensor:

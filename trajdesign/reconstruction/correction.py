@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trajdesign.errors import ConfigError
+from trajdesign.reconstruction import axes
 
 #: Added to the mean square of an image, against a division by zero.
 _DARK = 1e-12
@@ -18,25 +19,29 @@ _VARIANCE_FLOOR, _RUN = 1e-5, 16
 class Correction(nn.Module):
     """U-Net (Ronneberger et al., MICCAI 2015, doi:10.1007/978-3-319-24574-4_28) for images of any size.
 
-    Its output is added to its input, is zero before the first step, and scales with the input.
+    Its output is added to its input, is zero before the first step, and scales with the input. Slices of a volume and
+    frames of a film are corrected one by one, by what they and their neighbours show.
 
     Parameters
     ----------
     n_parts
         Channels of input and output: 1 for a magnitude, 2 for real and imaginary part.
-    channels, levels
+    channels, levels, neighbours
         See `trajdesign.reconstruction.reconstructors.unet.UNet`.
     """
 
-    def __init__(self, n_parts: int, channels: int, levels: int) -> None:
+    def __init__(self, n_parts: int, channels: int, levels: int, neighbours: int = 0) -> None:
         super().__init__()
         if not 4 <= channels <= 1024 or channels % 4 or not 0 <= levels <= 10:
             raise ConfigError(
                 f"reconstructor.channels is {channels}, levels {levels}: channels is a multiple of 4 up to 1024, "
                 "levels 0 to 10."
             )
+        if not 0 <= neighbours <= 16:
+            raise ConfigError(f"reconstructor.neighbours is {neighbours}; it is 0 to 16.")
+        self.neighbours = neighbours
         widths = [channels * 2**level for level in range(levels + 1)]
-        self.stem = _block(n_parts, channels)
+        self.stem = _block((1 + 2 * neighbours) * n_parts, channels)
         self.down = nn.ModuleList(_block(a, b) for a, b in itertools.pairwise(widths))
         self.up = nn.ModuleList(_block(a + b, b) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True))
         self.head = nn.Conv2d(channels, n_parts, 1)
@@ -45,9 +50,20 @@ class Correction(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return the correction of an image (batch, part, y, x)."""
-        size = image.square().mean((1, 2, 3), keepdim=True).add(_DARK).sqrt()
-        features = [self.stem((image / size).contiguous(memory_format=torch.channels_last))]
+        """Return the correction of an image (batch, part, y, x), or (batch, part, n, y, x) of slices or frames."""
+        size = image.square().mean(axes.of_image(image), keepdim=True).add(_DARK).sqrt()
+        if image.ndim == 4:
+            if self.neighbours:
+                raise ConfigError(
+                    f"reconstructor.neighbours is {self.neighbours}; a single slice has none, so it must be 0."
+                )
+            return size * self._of_slices(image / size)
+        change = self._of_slices(_beside(image / size, self.neighbours).movedim(2, 1).flatten(0, 1))
+        return size * change.unflatten(0, (len(image), -1)).movedim(1, 2)
+
+    def _of_slices(self, image: Tensor) -> Tensor:
+        """Return the correction (slice, part, y, x) of slices with what lies beside them (slice, channel, y, x)."""
+        features = [self.stem(image.contiguous(memory_format=torch.channels_last))]
         for block in self.down:
             features.append(block(nn.functional.avg_pool2d(features[-1], 2, ceil_mode=True)))
         x = features.pop()
@@ -55,7 +71,19 @@ class Correction(nn.Module):
             skip = features.pop()
             x = nn.functional.interpolate(x, size=skip.shape[-2:], mode="bilinear", align_corners=False)
             x = block(_join(x, skip))
-        return size * self.head(x)
+        return self.head(x)
+
+
+def _beside(image: Tensor, neighbours: int) -> Tensor:
+    """Return slices (batch, part, n, y, x) with so many on either side of each as further parts.
+
+    Beyond the first and the last these are repeated, also in films: not every one is of a cycle.
+    """
+    if not neighbours:
+        return image
+    n = image.shape[2]
+    padded = torch.cat([image[:, :, :1]] * neighbours + [image] + [image[:, :, -1:]] * neighbours, dim=2)
+    return torch.cat([padded[:, :, i : i + n] for i in range(2 * neighbours + 1)], dim=1)
 
 
 def _block(n_in: int, n_out: int) -> nn.Sequential:

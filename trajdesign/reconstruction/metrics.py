@@ -1,8 +1,8 @@
 """Image quality as fastMRI and scikit-image define it, and the test of a difference between results.
 
-Images are real, (batch, 1, y, x), and a metric returns one number for each, (batch,), differentiable. A data range is
-one number, or one for each image (batch,), by default the maximum of the reference. Images of different shapes raise
-`ConfigError`.
+Images are real, (batch, 1, y, x), or (batch, 1, n, y, x) with the n slices of a volume or frames of a film, and a
+metric returns one number for each of the batch, (batch,), differentiable. A data range is one number, or one for each
+of the batch (batch,), by default the maximum of the reference. Images of different shapes raise `ConfigError`.
 """
 
 import math
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from trajdesign.errors import ConfigError, InputError
+from trajdesign.reconstruction import axes
 
 #: SSIM (Wang et al., IEEE TIP 2004, doi:10.1109/TIP.2003.819861) with the window of fastMRI and scikit-image.
 _WINDOW, _K1, _K2 = 7, 0.01, 0.03
@@ -30,33 +31,48 @@ def has_signal(reference: Tensor, data_range: float = 1.0) -> Tensor:
     It does if its brightest and darkest pixels differ by at least 1 % of the data range. Else one grey value in all
     pixels would score more than 46 dB, and the PSNR of an empty image would lift any mean.
     """
-    return reference.amax((1, 2, 3)) - reference.amin((1, 2, 3)) >= LEAST_CONTRAST * data_range
+    of_image = axes.of_image(reference)
+    return reference.amax(of_image) - reference.amin(of_image) >= LEAST_CONTRAST * data_range
 
 
 def psnr(image: Tensor, reference: Tensor, data_range: float | Tensor | None = None) -> Tensor:
     """Return the peak signal-to-noise ratio of each image (batch,), dB; infinite for equal images."""
     _check(image, reference)
-    error = (image - reference).square().mean((1, 2, 3))
+    error = (image - reference).square().mean(axes.of_image(image))
     return 10 * torch.log10(_peak(reference, data_range).square() / error)
 
 
 def nrmse(image: Tensor, reference: Tensor) -> Tensor:
     """Return the root of the squared error over the root of the squared reference, for each image (batch,)."""
     _check(image, reference)
-    error = torch.linalg.vector_norm(image - reference, dim=(1, 2, 3))
-    return error / torch.linalg.vector_norm(reference, dim=(1, 2, 3))
+    of_image = axes.of_image(image)
+    error = torch.linalg.vector_norm(image - reference, dim=of_image)
+    return error / torch.linalg.vector_norm(reference, dim=of_image)
+
+
+def nrmse_of_changes(image: Tensor, reference: Tensor) -> Tensor:
+    """Return the `nrmse` of the changes from frame to frame of each film (batch,): how well its motion is seen.
+
+    Films are (batch, 1, frame, y, x) of a cycle: after the last frame comes the first. What does not move counts
+    nothing; where nothing moves in the reference it is not finite.
+    """
+    _check(image, reference)
+    if image.ndim != 5:
+        raise ConfigError(f"the image {tuple(image.shape)} is no film: (batch, 1, frame, y, x).")
+    return nrmse(*(film.roll(-1, 2) - film for film in (image, reference)))
 
 
 def ssim(image: Tensor, reference: Tensor, data_range: float | Tensor | None = None) -> Tensor:
     """Return the mean structural similarity of each image (batch,) over the valid region.
 
     Uniform window of 7 x 7; K1 = 0.01, K2 = 0.03; sample covariance: as scikit-image by default, and fastMRI. A smaller
-    image raises `ConfigError`.
+    image raises `ConfigError`. Of a volume or a film it is the mean over slices or frames, with the data range of the
+    whole, as fastMRI has it.
     """
     _check(image, reference)
     if min(image.shape[-2:]) < _WINDOW:
         raise ConfigError(f"SSIM needs {_WINDOW} pixels a side; the image has {tuple(image.shape[-2:])}.")
-    peak = _peak(reference, data_range)[:, None, None, None]
+    peak = _peak(reference, data_range).view(-1, *[1] * (image.ndim - 1))
     c1, c2 = (_K1 * peak) ** 2, (_K2 * peak) ** 2
     x, xx, xy = _WindowMeans.apply(torch.cat([image, image * image, image * reference], dim=1)).split(1, dim=1)
     y, yy = _WindowMeans.apply(torch.cat([reference, reference * reference], dim=1)).split(1, dim=1)
@@ -64,7 +80,7 @@ def ssim(image: Tensor, reference: Tensor, data_range: float | Tensor | None = N
     var_x, var_y, cov = sample * (xx - x * x), sample * (yy - y * y), sample * (xy - x * y)
     luminance = (2 * x * y + c1) / (x * x + y * y + c1)
     structure = (2 * cov + c2) / (var_x + var_y + c2)
-    return (luminance * structure).mean((1, 2, 3))
+    return (luminance * structure).mean(axes.of_image(image))
 
 
 def image_loss(
@@ -101,7 +117,7 @@ def wilcoxon_p(learned: Sequence[float], fixed: Sequence[float]) -> float:
 
 
 def fingerprints(images: Tensor) -> Tensor:
-    """Return a number (batch,) by which each complex image (batch, coil, y, x) is known again: see `require_same`.
+    """Return a number (batch,) by which each complex image (batch, coil, ...) is known again: see `require_same`.
 
     It is a sum of all values with random signs, always the same, over the root of their number, to six decimals. Unlike
     a checksum it survives the rounding of another machine.
@@ -167,12 +183,13 @@ def _window_sums(values: Tensor, axis: int) -> Tensor:
 
 def _peak(reference: Tensor, data_range: float | Tensor | None) -> Tensor:
     if data_range is None:
-        return reference.amax((1, 2, 3))
+        return reference.amax(axes.of_image(reference))
     return torch.as_tensor(data_range, dtype=reference.dtype, device=reference.device).expand(len(reference))
 
 
 def _check(image: Tensor, reference: Tensor) -> None:
-    if image.shape != reference.shape or image.ndim != 4 or image.shape[1] != 1:
+    if image.shape != reference.shape or image.ndim not in (4, 5) or image.shape[1] != 1:
         raise ConfigError(
-            f"image {tuple(image.shape)}, reference {tuple(reference.shape)}: both must be (batch, 1, y, x)."
+            f"image {tuple(image.shape)}, reference {tuple(reference.shape)}: both must be (batch, 1, y, x), or "
+            "(batch, 1, n, y, x) of volumes and films."
         )

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from trajdesign.encoding.operator import Encoding
+from trajdesign.reconstruction import axes
 from trajdesign.reconstruction.coils import low_pass, normalised
 
 #: Standard deviations in k-space, 1 / field of view: of the images that give the first maps, where undersampled spirals
@@ -21,19 +22,20 @@ _TINY = 1e-15
 def with_maps(images: Tensor, encoding: Encoding) -> tuple[Encoding, Tensor]:
     """Return the encoding with its own coil maps, or else with those estimated from adjoint images, and the maps.
 
-    Images and maps are (batch, coil, y, x), complex; the maps have no gradient.
+    Images are (batch, coil, [z or frame,] y, x), complex, and so are the maps; those of a film are of all its frames,
+    (batch, coil, 1, y, x). The maps have no gradient.
     """
     if encoding.coil_maps is not None:
         return encoding.with_maps(encoding.coil_maps), encoding.coil_maps
     with torch.no_grad():
-        first = normalised(low_pass(images, _FIRST_WIDTH))
+        first = normalised(low_pass(axes.still(images, encoding.acquisition), _FIRST_WIDTH))
     sense = encoding.with_maps(first)  # with its gradient, before anything is computed without
     maps = _improved(first, images, encoding, sense)
     return sense.with_maps(maps), maps
 
 
 def conjugate_gradients(normal: Callable[[Tensor], Tensor], right: Tensor, iterations: int) -> Tensor:
-    """Solve normal(x) = right for x (batch, coil, y, x), complex, from zero, each of the batch by itself.
+    """Solve normal(x) = right for x (batch, ...), complex, from zero, each of the batch by itself.
 
     Hestenes and Stiefel, J. Res. NBS 1952, doi:10.6028/jres.049.044. `normal` is Hermitian and positive.
     """
@@ -55,28 +57,34 @@ def _improved(maps: Tensor, images: Tensor, encoding: Encoding, sense: Encoding)
 
     The image is fitted with the given maps, then smooth changes of the maps with that image: one round of joint
     estimation (Ying and Sheng, MRM 2007, doi:10.1002/mrm.21245), with the prior of Uecker et al. (MRM 2008,
-    doi:10.1002/mrm.21691).
+    doi:10.1002/mrm.21691). To the maps of a film every frame has its say.
     """
-    prior = _prior(images)
+    prior = _prior(maps)
     combined = (maps.conj() * images).sum(dim=1, keepdim=True)
     image = conjugate_gradients(lambda x: sense.normal(x) + _IMAGE_WEIGHT * x, combined, _STEPS)
-    size = image.abs().amax((1, 2, 3), keepdim=True).clamp_min(_TINY)
+    size = image.abs().amax(axes.of_image(image), keepdim=True).clamp_min(_TINY)
     image = image / size
     misfit = images / size - encoding.normal(maps * image)
 
+    def to_maps(coil_images: Tensor) -> Tensor:
+        return prior(axes.still(image.conj() * coil_images, encoding.acquisition))
+
     def normal(change: Tensor) -> Tensor:
-        return prior(image.conj() * encoding.normal(image * prior(change))) + _MAP_WEIGHT * change
+        return to_maps(encoding.normal(image * prior(change))) + _MAP_WEIGHT * change
 
-    maps = maps + prior(conjugate_gradients(normal, prior(image.conj() * misfit), _STEPS))
-    return normalised(maps, torch.linalg.vector_norm(low_pass(images, _SIGNAL_WIDTH), dim=1, keepdim=True))
+    maps = maps + prior(conjugate_gradients(normal, to_maps(misfit), _STEPS))
+    shown = low_pass(axes.still(images, encoding.acquisition), _SIGNAL_WIDTH)
+    return normalised(maps, torch.linalg.vector_norm(shown, dim=1, keepdim=True))
 
 
-def _prior(images: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return a filter that makes smooth maps of white noise: the root of their covariance."""
-    ky, kx = (torch.fft.fftfreq(n, 1 / n, device=images.device, dtype=images.real.dtype) for n in images.shape[-2:])
-    window = (1 + _SMOOTHNESS * (ky[:, None].square() + kx.square())) ** -4
-    return lambda maps: torch.fft.ifft2(torch.fft.fft2(maps) * window)
+def _prior(maps: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return a filter that makes smooth maps, as the given ones, of white noise: the root of their covariance."""
+    space = axes.of_space(maps)
+    k = [torch.fft.fftfreq(n, 1 / n, device=maps.device, dtype=maps.real.dtype) for n in maps.shape[2:]]
+    squares = torch.meshgrid([along.square() for along in k], indexing="ij")
+    window = (1 + _SMOOTHNESS * sum(squares[1:], start=squares[0])) ** -4
+    return lambda noise: torch.fft.ifftn(torch.fft.fftn(noise, dim=space) * window, dim=space)
 
 
 def _inner(a: Tensor, b: Tensor) -> Tensor:
-    return (a.conj() * b).real.sum((1, 2, 3), keepdim=True)
+    return (a.conj() * b).real.sum(axes.of_image(a), keepdim=True)

@@ -21,16 +21,19 @@ class UNet(Reconstructor):
         Features of the first level; each next level has twice as many.
     levels
         Number of times the image is halved.
+    neighbours
+        Slices of a volume, or frames of a film, on either side of each that its correction sees as well.
 
     Raises
     ------
     ConfigError
-        If `channels` is no multiple of four up to 1024, or `levels` not 0 to 10.
+        If `channels` is no multiple of four up to 1024, `levels` not 0 to 10, or `neighbours` not 0 to 16, or
+        not 0 where images are single slices.
     """
 
-    def __init__(self, *, channels: int = 8, levels: int = 3) -> None:
+    def __init__(self, *, channels: int = 8, levels: int = 3, neighbours: int = 0) -> None:
         super().__init__()
-        self.correction = Correction(1, channels, levels)
+        self.correction = Correction(1, channels, levels, neighbours)
 
     def forward(self, images: Tensor, encoding: Encoding) -> Tensor:
         """See `Reconstructor.forward`."""

@@ -34,6 +34,8 @@ class Unrolled(Reconstructor):
         Features of the U-Net's first level; each level below has twice as many.
     levels
         Number of times the U-Net halves the image.
+    neighbours
+        Slices of a volume, or frames of a film, on either side of each that its correction sees as well.
     checkpoint
         Compute an iteration again on the way back: this takes the memory of one iteration, not of all, and about a
         third more time.
@@ -41,11 +43,19 @@ class Unrolled(Reconstructor):
     Raises
     ------
     ConfigError
-        If an option is out of range, or `channels` no multiple of four.
+        If an option is out of range, `channels` no multiple of four, or `neighbours` not 0 where images are single
+        slices.
     """
 
     def __init__(
-        self, *, iterations: int = 3, steps: int = 4, channels: int = 8, levels: int = 2, checkpoint: bool = False
+        self,
+        *,
+        iterations: int = 3,
+        steps: int = 4,
+        channels: int = 8,
+        levels: int = 2,
+        neighbours: int = 0,
+        checkpoint: bool = False,
     ) -> None:
         super().__init__()
         if not (1 <= iterations <= 100 and 1 <= steps <= 1000):
@@ -54,7 +64,7 @@ class Unrolled(Reconstructor):
             )
         # as children of their own, each can be compiled
         for i in range(iterations):
-            self.add_module(f"correction{i}", Correction(2, channels, levels))
+            self.add_module(f"correction{i}", Correction(2, channels, levels, neighbours))
         self.regularization = nn.Parameter(torch.full((iterations,), math.log(_FIRST_REGULARIZATION)))
         self.steps, self.checkpoint = steps, checkpoint
 

@@ -1,0 +1,74 @@
+"""Metrics of volumes and films against scikit-image, slice by slice, and sums over whole volumes."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio, structural_similarity
+
+from trajdesign.errors import ConfigError
+from trajdesign.reconstruction.metrics import (
+    fingerprints,
+    has_signal,
+    image_loss,
+    nrmse,
+    nrmse_of_changes,
+    psnr,
+    ssim,
+)
+
+
+@pytest.fixture
+def pair():
+    """Two volumes (batch, 1, n, y, x), of slices that are not equally bright, with noise."""
+    generator = np.random.default_rng(2)
+    reference = np.abs(gaussian_filter(generator.normal(size=(2, 1, 5, 30, 21)), (0, 0, 1, 2, 2)))
+    reference *= np.linspace(0.2, 1, 5)[:, None, None] * np.array([1.0, 40.0])[:, None, None, None, None]
+    return reference + 0.1 * reference.mean() * generator.normal(size=reference.shape), reference
+
+
+def test_metrics_of_a_volume_are_those_of_scikit_image(pair):
+    image, reference = pair
+    tensors = [torch.from_numpy(array) for array in pair]
+    for n, (x, y) in enumerate(zip(image[:, 0], reference[:, 0], strict=True)):
+        peak = y.max()
+        expected = np.mean([structural_similarity(a, b, data_range=peak) for a, b in zip(x, y, strict=True)])
+        assert ssim(*tensors)[n].item() == pytest.approx(expected, abs=1e-10)
+        assert psnr(*tensors)[n].item() == pytest.approx(peak_signal_noise_ratio(y, x, data_range=peak), rel=1e-10)
+        assert nrmse(*tensors)[n].item() == pytest.approx(normalized_root_mse(y, x), rel=1e-10)
+        expected = np.mean([structural_similarity(a, b, data_range=3.0) for a, b in zip(x, y, strict=True)])
+        assert ssim(*tensors, 3.0)[n].item() == pytest.approx(expected, abs=1e-10)
+
+
+def test_the_loss_of_a_volume_passes_gradients():
+    generator = torch.Generator().manual_seed(0)
+    image, reference = (torch.rand(2, 1, 3, 8, 9, generator=generator, dtype=torch.float64) for _ in range(2))
+    assert torch.autograd.gradcheck(lambda x: image_loss(x, reference, 0.7), image.requires_grad_())
+
+
+def test_a_volume_has_signal_if_any_slice_has():
+    volumes = torch.full((2, 1, 3, 8, 8), 0.3)
+    volumes[1, 0, 2, 4, 4] = 0.4
+    assert has_signal(volumes).tolist() == [False, True]
+
+
+def test_a_volume_is_known_again_and_its_slices_have_an_order():
+    volume = torch.randn(1, 2, 4, 6, 5, dtype=torch.complex64, generator=torch.Generator().manual_seed(1))
+    assert fingerprints(volume) == fingerprints(volume.clone())
+    assert abs(fingerprints(volume) - fingerprints(volume.flip(2))) > 0.01
+
+
+def test_changes_from_frame_to_frame_are_those_of_a_cycle():
+    # a pixel that beats as a cosine, seen with half its swing and a wrong background: half of its motion is missing
+    time = 2 * torch.pi * torch.arange(8, dtype=torch.float64) / 8
+    reference = torch.zeros(1, 1, 8, 9, 9, dtype=torch.float64)
+    reference[0, 0, :, 4, 4] = 2 + torch.cos(time)
+    image = torch.ones_like(reference)
+    image[0, 0, :, 4, 4] = 3 + 0.5 * torch.cos(time)
+    assert nrmse_of_changes(image, reference).item() == pytest.approx(0.5)
+    # the step from the last frame to the first counts: one frame that differs makes two changes
+    reference, image = torch.zeros(1, 1, 4, 7, 7), torch.zeros(1, 1, 4, 7, 7)
+    reference[0, 0, 0, 3, 3], image[0, 0, 0, 3, 3], image[0, 0, 3, 3, 3] = 1, 1, 1
+    assert nrmse_of_changes(image, reference).item() == pytest.approx(1.0)
+    with pytest.raises(ConfigError, match="no film"):
+        nrmse_of_changes(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8))
