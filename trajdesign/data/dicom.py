@@ -19,6 +19,9 @@ from trajdesign.files import untrusted
 # All images of a folder together have at most so many bytes.
 _MOST_BYTES = 2**32
 
+# Positions are counted in steps of 10 um; gaps between slices that differ by this part, and less, are the same.
+_PER_MM, _UNEVEN = 100, 0.02
+
 # Values of ImageType and ComplexImageComponent of images that are no magnitudes, and GE's own number for them.
 _NOT_MAGNITUDE = {"P", "R", "I", "PHASE", "PHASE MAP", "PHASE_MAP", "REAL", "IMAGINARY"}
 _GE_KIND, _GE_KINDS = (0x0043, 0x102F), {"1": "PHASE", "2": "REAL", "3": "IMAGINARY"}
@@ -46,12 +49,13 @@ class _Image:
     pixels: NDArray[np.float32]
 
 
-def read_series(folder: Path) -> tuple[NDArray[np.float32], tuple[float, float]]:
-    """Return a volume (slice, contrast, y, x) from the DICOM files of a folder, and its pixel size along y and x, mm.
+def read_series(folder: Path) -> tuple[NDArray[np.float32], tuple[float, float, float]]:
+    """Return a volume (slice, contrast, y, x) from the DICOM files of a folder, and its voxel size (slice, y, x), mm.
 
     Slices are sorted along the normal of the images; those at one position are contrasts, by echo time and then by
     number. Each is scaled as its header says. Files that are not the single-frame grey magnitude images of one series,
-    as many at each position, are an `InputError`. Needs the extra ``dicom``.
+    as many at each position, are an `InputError`. Slices are as thick as they are apart: not a number where there is
+    one only, or they are not evenly apart. Needs the extra ``dicom``.
     """
     images: list[_Image] = []
     size = n_bytes = 0
@@ -71,7 +75,10 @@ def read_series(folder: Path) -> tuple[NDArray[np.float32], tuple[float, float]]
     if len(set(at_place.values())) > 1:
         raise InputError(f"{folder} holds {len(images)} images at {len(at_place)} positions, not as many at each.")
     volume = np.stack([image.pixels for image in images])
-    return volume.reshape(len(at_place), -1, *volume.shape[1:]), images[0].series.spacing
+    gaps = np.diff(np.array(list(at_place), dtype=float)) / _PER_MM
+    is_even = len(gaps) > 0 and float(np.ptp(gaps)) <= _UNEVEN * float(gaps.mean())
+    thick = float(gaps.mean()) if is_even else math.nan
+    return volume.reshape(len(at_place), -1, *volume.shape[1:]), (thick, *images[0].series.spacing)
 
 
 @contextlib.contextmanager
@@ -165,5 +172,5 @@ def _place(data: Any, path: Path) -> tuple[_Series, tuple[int, float, int]]:
         raise InputError(f"{path}: the pixel distances {spacing} mm of its header are not positive.")
     shape = (int(data.Rows), int(data.Columns))
     series = _Series(str(data.SeriesInstanceUID), shape, spacing, orientation, tuple(_people(data)))
-    rank = (round(float(height) * 100), float(data.get("EchoTime") or 0), int(data.get("InstanceNumber") or 0))
+    rank = (round(float(height) * _PER_MM), float(data.get("EchoTime") or 0), int(data.get("InstanceNumber") or 0))
     return series, rank

@@ -1,4 +1,4 @@
-"""From the pixels an image came in to the pixels of the acquisition."""
+"""From the voxels an image came in to those of the acquisition."""
 
 import math
 from collections.abc import Sequence
@@ -10,63 +10,102 @@ from numpy.typing import NDArray
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError, InputError
 
-# A padded slice has at most so many pixels, and so many times its own: a header's slip must not fill the memory.
-_MAX_PIXELS = 2**24
+# A padded slice or volume has at most so many pixels, and so many times its own: a header's slip must not fill the
+# memory.
+_MAX_PIXELS = {2: 2**24, 3: 2**30}
 _MAX_PADDING = 32
 
 
 def slice_shape(acquisition: Acquisition) -> tuple[int, int]:
-    """Return the image shape (y, x) of a 2D acquisition; refuse another, by a `ConfigError`."""
+    """Return the shape (y, x) of one image of a 2D acquisition, or of a frame; refuse 3D by a `ConfigError`."""
     if acquisition.n_dims != 2:
         raise ConfigError(f"the data are 2D slices, but the matrix {acquisition.matrix} has {acquisition.n_dims} axes.")
-    ny, nx = acquisition.image_shape
+    nx, ny = acquisition.matrix
     return ny, nx
 
 
-def fit_matrix(image: NDArray, pixel: tuple[float, float], acquisition: Acquisition, where: str = "image") -> NDArray:
-    """Return an image (..., y, x) on the matrix of a 2D acquisition, whose field of view it fills; real stays real.
+def require_slices(acquisition: Acquisition) -> None:
+    """Refuse, by a `ConfigError`, an acquisition of volumes or films, from a source of single slices."""
+    slice_shape(acquisition)
+    if acquisition.n_frames > 1:
+        raise ConfigError(
+            f"the data are single slices, but the acquisition is a film of {acquisition.n_frames} frames; "
+            "data.kind = 'volumes' reads films, and 'phantom' draws some."
+        )
 
-    The shorter side is padded with zeros until the sides are in the ratio of the acquisition's field of view; then the
-    band of spatial frequencies that the matrix holds is cut out (or filled up with zeros). So the object keeps its
-    proportions whatever its pixels were, nothing is folded or cut off, and the size of the acquisition's field of view
+
+def fit_matrix(image: NDArray, voxel: Sequence[float], acquisition: Acquisition, where: str = "image") -> NDArray:
+    """Return an image (..., y, x) or (..., z, y, x) on the matrix, whose field of view it fills; real stays real.
+
+    The shorter sides are padded with zeros until the sides are in the ratio of the acquisition's field of view; then
+    the band of spatial frequencies that the matrix holds is cut out (or filled up with zeros). So the object keeps its
+    proportions whatever its voxels were, nothing is folded or cut off, and the size of the acquisition's field of view
     is nominal: the image as a whole is scaled to it.
 
-    `pixel` is the pixel size along y and x, in any common unit; `where` names the image in the `InputError` that it or
-    its pixels are so narrow that the padded image would be huge.
+    `voxel` is the voxel size along (z,) y and x, in any common unit, of as many axes as the acquisition has; `where`
+    names the image in the `InputError` that it or its voxels are so narrow that the padded image would be huge.
     """
-    ny, nx = image.shape[-2:]
-    height, width = ny * pixel[0], nx * pixel[1]
-    aspect = acquisition.fov[1] / acquisition.fov[0]
-    padded = (max(ny, round(width * aspect / pixel[0])), max(nx, round(height / aspect / pixel[1])))
-    if math.prod(padded) > min(_MAX_PIXELS, _MAX_PADDING * ny * nx):
+    n = acquisition.n_dims
+    if len(voxel) != n:
+        raise ConfigError(f"the data have {len(voxel)} axes, but the matrix {acquisition.matrix} has {n}.")
+    shape, wanted = image.shape[-n:], acquisition.matrix[::-1]
+    padded = _padded(shape, voxel, acquisition.fov[::-1])
+    if math.prod(padded) > min(_MAX_PIXELS[n], _MAX_PADDING * math.prod(shape)):
         raise InputError(
-            f"{where}: {ny} x {nx} pixels of {pixel[0]:g} x {pixel[1]:g}, padded to the aspect ratio of the "
-            f"field of view, are {padded[0]} x {padded[1]}: too many; are the pixel sizes right?"
+            f"{where}: {_by(shape)} pixels of {_by(voxel)}, padded to the aspect ratio of the field of view, are "
+            f"{_by(padded)}: too many; are the pixel sizes right?"
         )
-    return fourier_resize(center_fit(image, padded), slice_shape(acquisition))
+    if n == 2:
+        return fourier_resize(center_fit(image, padded), wanted)
+    for axis, (n_padded, n_wanted) in enumerate(zip(padded, wanted, strict=True), start=-n):
+        # axis by axis, as a matrix: a padded volume would take much memory
+        pixels = np.eye(image.shape[axis], dtype=np.float32)
+        columns = fourier_resize(center_fit(pixels, (n_padded,)), (n_wanted,))
+        image = np.moveaxis(np.tensordot(image, columns, (axis, 0)), -1, axis)
+    return np.ascontiguousarray(image)
 
 
-def fourier_resize(image: NDArray, shape: tuple[int, int]) -> NDArray:
+def _padded(shape: Sequence[int], voxel: Sequence[float], fov: Sequence[float]) -> tuple[int, ...]:
+    """Return the fewest voxels along each axis that hold an image and have sides in the ratio of `fov`."""
+    sides = [n * size for n, size in zip(shape, voxel, strict=True)]
+    padded = []
+    for axis, least in enumerate(shape):
+        # the ratio of a later axis to an earlier one is its inverse, so that rounding is the same for both
+        across = (
+            side * (fov[axis] / fov[other]) if axis < other else side / (fov[other] / fov[axis])
+            for other, side in enumerate(sides)
+            if other != axis
+        )
+        padded.append(max(least, *(round(side / voxel[axis]) for side in across)))
+    return tuple(padded)
+
+
+def _by(numbers: Sequence[float]) -> str:
+    return " x ".join(f"{number:g}" if isinstance(number, float) else str(number) for number in numbers)
+
+
+def fourier_resize(image: NDArray, shape: Sequence[int]) -> NDArray:
     """Return an image (..., y, x) on another number of pixels over the same field of view, band-limited.
 
-    Pixel n // 2 is the centre before and after, and values keep their height.
+    Those are the last axes, as many as `shape` has. Pixel n // 2 is the centre before and after, and values keep their
+    height.
     """
-    old_shape = image.shape[-2:]
-    if old_shape == shape:
+    old_shape = image.shape[-len(shape) :]
+    if old_shape == tuple(shape):
         return image
-    resized = center_fit(centered_fft(image), shape)
-    resized = centered_ifft(resized) * np.float32(np.prod(shape) / np.prod(old_shape)) ** 0.5
+    resized = center_fit(centered_fft(image, len(shape)), shape)
+    resized = centered_ifft(resized, len(shape)) * np.float32(np.prod(shape) / np.prod(old_shape)) ** 0.5
     return resized if np.iscomplexobj(image) else resized.real
 
 
-def center_fit(image: NDArray, shape: tuple[int, int]) -> NDArray:
-    """Crop or pad with zeros the last two axes, so that pixel n // 2 stays the centre."""
-    sides = margins(image.shape[-2:], shape)
-    rows, columns = (
-        slice(max(-low, 0), n - max(-high, 0)) for n, (low, high) in zip(image.shape[-2:], sides, strict=True)
-    )
+def center_fit(image: NDArray, shape: Sequence[int]) -> NDArray:
+    """Crop or pad with zeros the last axes, as many as `shape` has, so that pixel n // 2 stays the centre."""
+    old_shape = image.shape[-len(shape) :]
+    sides = margins(old_shape, shape)
+    kept = [slice(max(-low, 0), n - max(-high, 0)) for n, (low, high) in zip(old_shape, sides, strict=True)]
+    kept = [slice(None)] * (image.ndim - len(shape)) + kept
     added = [(max(low, 0), max(high, 0)) for low, high in sides]
-    return np.pad(image[..., rows, columns], [(0, 0)] * (image.ndim - 2) + added)
+    return np.pad(image[tuple(kept)], [(0, 0)] * (image.ndim - len(shape)) + added)
 
 
 def margins(old: Sequence[int], new: Sequence[int]) -> list[tuple[int, int]]:
@@ -74,13 +113,14 @@ def margins(old: Sequence[int], new: Sequence[int]) -> list[tuple[int, int]]:
     return [(n // 2 - o // 2, (n + 1) // 2 - (o + 1) // 2) for o, n in zip(old, new, strict=True)]
 
 
-def centered_fft(image: NDArray) -> NDArray:
-    """Orthonormal Fourier transform of the last two axes; the origins are at n // 2."""
-    shifted = scipy.fft.ifftshift(image, axes=(-2, -1))
-    return scipy.fft.fftshift(scipy.fft.fft2(shifted, norm="ortho"), axes=(-2, -1))
+def centered_fft(image: NDArray, n_axes: int = 2) -> NDArray:
+    """Orthonormal Fourier transform of the last axes; the origins are at n // 2."""
+    axes = tuple(range(-n_axes, 0))
+    return scipy.fft.fftshift(scipy.fft.fftn(scipy.fft.ifftshift(image, axes=axes), axes=axes, norm="ortho"), axes=axes)
 
 
-def centered_ifft(kspace: NDArray) -> NDArray:
-    """Orthonormal inverse Fourier transform of the last two axes; the origins are at n // 2."""
-    shifted = scipy.fft.ifftshift(kspace, axes=(-2, -1))
-    return scipy.fft.fftshift(scipy.fft.ifft2(shifted, norm="ortho"), axes=(-2, -1))
+def centered_ifft(kspace: NDArray, n_axes: int = 2) -> NDArray:
+    """Orthonormal inverse Fourier transform of the last axes; the origins are at n // 2."""
+    axes = tuple(range(-n_axes, 0))
+    shifted = scipy.fft.ifftshift(kspace, axes=axes)
+    return scipy.fft.fftshift(scipy.fft.ifftn(shifted, axes=axes, norm="ortho"), axes=axes)

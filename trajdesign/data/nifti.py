@@ -33,8 +33,8 @@ def is_nifti(path: Path) -> bool:
     return untrusted.ending(inner) == ".nii"
 
 
-def read_nifti(path: Path, plane: Plane) -> tuple[NDArray, tuple[float, float]]:
-    """Return a volume (slice, contrast, y, x) and its pixel size along y and x, mm.
+def read_nifti(path: Path, plane: Plane) -> tuple[NDArray, tuple[float, float, float]]:
+    """Return a volume (slice, contrast, y, x) and its voxel size along slice, y and x, mm.
 
     It must be real, and its header have sizes and an orientation; otherwise it is an `InputError`.
     """
@@ -62,7 +62,7 @@ def read_nifti(path: Path, plane: Plane) -> tuple[NDArray, tuple[float, float]]:
         volume = volume[:, :, ::-1]  # superior up
     axes = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}[plane]
     volume = volume.reshape(*volume.shape[:3], -1).transpose(axes[0], 3, axes[1], axes[2])
-    return volume, (zooms[axes[1]], zooms[axes[2]])
+    return volume, (zooms[axes[0]], zooms[axes[1]], zooms[axes[2]])
 
 
 def _nifti(path: Path) -> Any:

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.data.coverage import require_sampled
-from trajdesign.data.grid import center_fit, centered_ifft, fit_matrix, slice_shape
+from trajdesign.data.grid import center_fit, centered_ifft, fit_matrix, require_slices
 from trajdesign.data.identity import NAMES
 from trajdesign.data.raw import KEY, Volume, inspect, is_hdf5
 from trajdesign.data.splits import VAL_FRACTION, Split, Splits, refuse_idle
@@ -75,7 +75,7 @@ def fastmri(
         If an option makes no sense or a file is damaged, and where `trajdesign.data.splits.Splits` says so. Reading an
         item raises it if the k-space of a slice of its file is not finite or zero.
     """
-    slice_shape(acquisition)
+    require_slices(acquisition)
     if n_coils < 0 or cache_bytes < 0 or len(slices) not in (0, 2):
         raise ConfigError(
             f"n_coils is {n_coils}, cache_bytes {cache_bytes}, slices {list(slices)}; "

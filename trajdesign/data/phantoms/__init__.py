@@ -1,0 +1,1 @@
+"""Random anatomy: drawn from a random generator alone, by tissue, with soft edges."""
