@@ -116,6 +116,12 @@ class Trajectory:
         """Times of the ADC samples after the first gradient sample (sample,), s."""
         return torch.from_numpy(_adc_times(self.acquisition, self.scanner))
 
+    def frame(self, number: int) -> "Trajectory":
+        """Return the shots of one frame."""
+        n_shots = self.acquisition.n_shots // self.acquisition.n_frames
+        points = self.points[number * n_shots : (number + 1) * n_shots]
+        return replace(self, points=points, acquisition=replace(self.acquisition, n_shots=n_shots, n_frames=1))
+
     def with_points(self, points: Tensor, name: str | None = None) -> "Trajectory":
         """Return the same acquisition and scanner on other control points (shot, point, dim), 1/m."""
         return replace(self, points=points, name=self.name if name is None else name)

@@ -2,6 +2,9 @@
 
 It is ``PSF(r) = sum_j w_j exp(2i pi k_j . r)`` over the ADC samples k_j with density weights w_j, whose sum is one, so
 that PSF(0) = 1. Radial distances are counted in voxels, so that they follow the ellipse where the voxel is not square.
+
+Of a volume it is the plane z = 0 through the point, to which all samples add by their k_x and k_y, and the width along
+z; of a film that of the first frame.
 """
 
 import html
@@ -13,11 +16,12 @@ import torch
 from scipy.ndimage import map_coordinates, maximum_filter
 from torch import Tensor
 
-from trajdesign.encoding.density import density_compensation
+from trajdesign.acquisition import Acquisition
 from trajdesign.encoding.echo import EchoTimes
 from trajdesign.encoding.nufft import nufft_adjoint
 from trajdesign.encoding.operator import angular
-from trajdesign.errors import ConfigError, InputError
+from trajdesign.encoding.sampling import sampling_of
+from trajdesign.errors import InputError
 from trajdesign.runtime import memory
 from trajdesign.trajectory import Trajectory
 
@@ -60,6 +64,8 @@ class PsfReport:
         Mean magnitude over all directions (radius,), against the radius in voxels.
     echo
         When each shot passes the centre of k-space, on which the contrast depends.
+    fwhm_z
+        Of a volume, the full width at half maximum along z, m.
     """
 
     name: str
@@ -79,6 +85,7 @@ class PsfReport:
     radius: np.ndarray
     radial: np.ndarray
     echo: EchoTimes
+    fwhm_z: float | None = None
 
     def __repr__(self) -> str:
         return f"PsfReport({self.name!r}: {', '.join(f'{name} {value}' for name, value in self.rows())})"
@@ -101,8 +108,10 @@ class PsfReport:
     def rows(self) -> list[tuple[str, str]]:
         """Return the measures as text: name with unit, value."""
         widths = {"FWHM x": self.fwhm_x, "FWHM y": self.fwhm_y, "FWHM radial mean": self.fwhm_radial}
+        if self.fwhm_z is not None:
+            widths["FWHM z"] = self.fwhm_z
         return [
-            ("voxel x, y (mm)", f"{1e3 * self.voxel[0]:.3f}, {1e3 * self.voxel[1]:.3f}"),
+            (f"voxel {', '.join('xyz'[: len(self.voxel)])} (mm)", ", ".join(f"{1e3 * v:.3f}" for v in self.voxel)),
             *((f"{name} (mm)", f"{1e3 * width:.3f}") for name, width in widths.items()),
             ("peak side lobe (dB)", f"{self.peak_side_lobe:.2f}"),
             ("integrated side lobes (dB)", f"{self.integrated_side_lobe:.2f}"),
@@ -114,6 +123,8 @@ class PsfReport:
         """Return the numbers by names with units; None where a value is not finite."""
         numbers = {"voxel_x_m": self.voxel[0], "voxel_y_m": self.voxel[1]}
         numbers |= {f"fwhm_{name}_m": getattr(self, f"fwhm_{name}") for name in ("x", "y", "radial")}
+        if self.fwhm_z is not None:
+            numbers |= {"voxel_z_m": self.voxel[2], "fwhm_z_m": self.fwhm_z}
         numbers |= {"main_lobe_voxels": self.main_lobe, "peak_side_lobe_db": self.peak_side_lobe}
         numbers["integrated_side_lobe_db"] = self.integrated_side_lobe
         numbers |= self.echo.facts
@@ -121,7 +132,7 @@ class PsfReport:
 
 
 def psf(trajectory: Trajectory, weights: Tensor | None = None) -> PsfReport:
-    """Compute and measure the point spread function of a 2D trajectory.
+    """Compute and measure the point spread function of a trajectory.
 
     Parameters
     ----------
@@ -132,24 +143,25 @@ def psf(trajectory: Trajectory, weights: Tensor | None = None) -> PsfReport:
 
     Raises
     ------
-    ConfigError
-        If the trajectory is not 2D.
     InputError
         If the weights have another shape, are not finite or do not have a positive sum.
     ResourceError
         If it does not fit into memory.
     """
+    if trajectory.acquisition.n_frames > 1:
+        first = None if weights is None else weights[: len(weights) // trajectory.acquisition.n_frames]
+        return psf(trajectory.frame(0), first)
     acquisition = trajectory.acquisition
-    if acquisition.n_dims != 2:
-        raise ConfigError(f"psf shows 2D trajectories; {trajectory.name} has {acquisition.n_dims} axes.")
-    n_steps = _FINE_STEPS if max(acquisition.matrix) <= _LARGEST_FINE else _STEPS
-    pixels = math.prod(2 * n_steps * n for n in acquisition.matrix)
+    matrix = acquisition.matrix[:2]
+    n_steps = _FINE_STEPS if max(matrix) <= _LARGEST_FINE else _STEPS
+    pixels = math.prod(2 * n_steps * n for n in matrix)
     what = f"the point spread function of the matrix {acquisition.matrix}"
     memory.require(3 * 16 * pixels, what, "take a smaller one")
     omega = angular(trajectory).detach().double().cpu()
-    point = _Point(omega.flatten(0, 1), _unit_weights(omega, weights, acquisition.image_shape))
-    image = point.grid(tuple(2 * n_steps * n for n in acquisition.image_shape), 1 / n_steps)
-    detail, half_width, radius, radial = _detail(point, max(acquisition.matrix) / 2)
+    points, shares = omega.flatten(0, 1), _unit_weights(omega, weights, acquisition)
+    point = _Point(points[:, :2], shares)
+    image = point.grid(tuple(2 * n_steps * n for n in matrix[::-1]), 1 / n_steps)
+    detail, half_width, radius, radial = _detail(point, max(matrix) / 2)
     main_lobe = _first_minimum(radius, radial)
     step = 2 * half_width / _DETAIL
     centre = _DETAIL // 2
@@ -170,12 +182,20 @@ def psf(trajectory: Trajectory, weights: Tensor | None = None) -> PsfReport:
         image_step=tuple(v / n_steps for v in voxel),
         detail=detail,
         detail_step=tuple(v * step for v in voxel),
-        profiles=tuple(point.line(axis, 2 * n * _PROFILE_STEPS) for axis, n in enumerate(acquisition.matrix)),
+        profiles=tuple(point.line(axis, 2 * n * _PROFILE_STEPS) for axis, n in enumerate(matrix)),
         profile_step=tuple(v / _PROFILE_STEPS for v in voxel),
         radius=radius,
         radial=radial,
         echo=EchoTimes.of(trajectory),
+        fwhm_z=_width_z(_Point(points[:, 2:], shares), acquisition) if acquisition.n_dims == 3 else None,
     )
+
+
+def _width_z(point: "_Point", acquisition: Acquisition) -> float:
+    """Return the full width at half maximum along z, m, of a point whose only axis that is."""
+    n = 2 * acquisition.matrix[2] * _PROFILE_STEPS
+    profile = point.line(0, n)[n // 2 :]
+    return acquisition.voxel[2] * _full_width(np.arange(len(profile)) / _PROFILE_STEPS, profile)
 
 
 @dataclass(frozen=True)
@@ -212,10 +232,10 @@ def _rings(image: np.ndarray, step: tuple[float, ...]) -> tuple[np.ndarray, np.n
     return np.arange(n_rings) * width, np.bincount(ring[kept], flat) / np.bincount(ring[kept]), largest
 
 
-def _unit_weights(omega: Tensor, weights: Tensor | None, shape: tuple[int, ...]) -> Tensor:
+def _unit_weights(omega: Tensor, weights: Tensor | None, acquisition: Acquisition) -> Tensor:
     """Return weights (point,) whose sum is one."""
     if weights is None:
-        flat = density_compensation(omega.flatten(0, 1), shape)
+        flat = sampling_of(omega, acquisition).density(omega).flatten()
     elif weights.shape == omega.shape[:2]:
         flat = weights.detach().double().cpu().flatten()
     else:

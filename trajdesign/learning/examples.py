@@ -21,7 +21,10 @@ from trajdesign.trajectory import Trajectory
 
 @dataclass(frozen=True)
 class Example:
-    """A test image (y, x): the reference, the images and scores of the ``adjoint`` and of the ``network``."""
+    """A test image (y, x): the reference, the images and scores of the ``adjoint`` and of the ``network``.
+
+    Of a volume or a film it is the slice or frame in the middle; the scores are of the whole.
+    """
 
     trajectory: Trajectory
     reference: np.ndarray
@@ -68,13 +71,18 @@ def _shown_by(trained: Mapping[str, TrainedRun], number: int, n_images: int, coi
             image, reference = reconstruct(
                 coil_images, one.encoding, network, settings, seeds, field=field, sampled_by=sampled_by
             )
-            images[part] = image[0, 0].numpy()
+            images[part] = _shown(image)
             scores[part] = {
                 "PSNR": float(metrics.psnr(image, reference, 1.0)),
                 "SSIM": float(metrics.ssim(image, reference, 1.0)),
             }
-        examples[label] = Example(one.trajectory, reference[0, 0].numpy(), images, scores)
+        examples[label] = Example(one.trajectory, _shown(reference), images, scores)
     return examples
+
+
+def _shown(image: Tensor) -> np.ndarray:
+    """Return the image (y, x), or the slice or frame in the middle, of the first of a batch (batch, 1, [n,] y, x)."""
+    return (image[0, 0] if image.ndim == 4 else image[0, 0, image.shape[2] // 2]).numpy()
 
 
 def _test_image(folder: RunFolder, stage: str) -> tuple[int, int, Tensor]:
