@@ -10,7 +10,7 @@ from scipy.special import j1
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.encoding.psf import psf
-from trajdesign.errors import ConfigError, InputError
+from trajdesign.errors import InputError
 from trajdesign.scanner import Scanner
 from trajdesign.trajectories.inits.cartesian import cartesian
 from trajdesign.trajectories.inits.radial import radial
@@ -184,7 +184,35 @@ def test_unusable_weights_are_refused(weights, sentence):
         psf(radial(Acquisition(), SCANNER), weights)
 
 
-def test_three_axes_are_refused():
-    trajectory = radial(Acquisition((0.2, 0.2, 0.2), (32, 32, 32)), SCANNER)
-    with pytest.raises(ConfigError, match="2D"):
-        psf(trajectory)
+def test_a_volume_shows_the_plane_through_the_point_and_the_width_along_z():
+    # by sums over the samples, with the weights that it takes
+    trajectory = radial(Acquisition((0.2, 0.16, 0.12), (16, 16, 16), 40, 200), SCANNER)
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.rand(40, 200, generator=generator, dtype=torch.float64)
+    report = psf(trajectory, weights)
+    k, shares = trajectory.k_adc.flatten(0, 1), (weights / weights.sum()).flatten()
+    x = (torch.arange(report.image.shape[1], dtype=torch.float64) - report.image.shape[1] // 2) * report.image_step[0]
+    y = (torch.arange(report.image.shape[0], dtype=torch.float64) - report.image.shape[0] // 2) * report.image_step[1]
+    rows, columns = (
+        torch.polar(torch.ones(()).double(), 2 * math.pi * r[:, None] * k[:, i]) for i, r in ((1, y), (0, x))
+    )
+    wanted = ((rows * shares) @ columns.T).abs()
+    np.testing.assert_allclose(report.image, wanted.numpy(), atol=1e-10)
+
+    def along_z(z):
+        return float((shares * torch.polar(torch.ones(()).double(), 2 * math.pi * k[:, 2] * z)).sum().abs()) - 0.5
+
+    half = brentq(along_z, 0, 0.12 / 16 * 2)
+    assert report.fwhm_z == pytest.approx(2 * half, rel=2e-3)
+    assert report.to_dict()["fwhm_z_m"] == report.fwhm_z
+    assert dict(report.rows())["voxel x, y, z (mm)"] == "12.500, 10.000, 7.500"
+
+
+def test_a_film_shows_its_first_frame():
+    acquisition = Acquisition((0.2, 0.2), (32, 32), 12, 200, 4e-6, 3)
+    film = Trajectory(radial(dataclasses.replace(acquisition, n_frames=1), SCANNER).points, acquisition, SCANNER)
+    one = dataclasses.replace(
+        film, points=film.points[:4], acquisition=dataclasses.replace(acquisition, n_shots=4, n_frames=1)
+    )
+    np.testing.assert_array_equal(psf(film).image, psf(one).image)
+    assert psf(film).peak_side_lobe == psf(one).peak_side_lobe

@@ -44,7 +44,7 @@ class PsfReport:
     name
         Name of the trajectory.
     voxel
-        Voxel size along x and y, m.
+        Voxel size along x and y, and z of a volume, m.
     fwhm_x, fwhm_y, fwhm_radial
         Full width at half maximum along x and y through the peak, and of the mean over all directions (in voxels, times
         the geometric mean voxel size), m; infinite if the magnitude does not fall to half within the field of view.
@@ -179,11 +179,11 @@ def psf(trajectory: Trajectory, weights: Tensor | None = None) -> PsfReport:
         peak_side_lobe=_decibel(_peak_outside(point, field, detail, step, main_lobe), 20),
         integrated_side_lobe=_decibel(_energy_ratio(field, detail, step, main_lobe), 10),
         image=image,
-        image_step=tuple(v / n_steps for v in voxel),
+        image_step=tuple(v / n_steps for v in voxel[:2]),
         detail=detail,
-        detail_step=tuple(v * step for v in voxel),
+        detail_step=tuple(v * step for v in voxel[:2]),
         profiles=tuple(point.line(axis, 2 * n * _PROFILE_STEPS) for axis, n in enumerate(matrix)),
-        profile_step=tuple(v / _PROFILE_STEPS for v in voxel),
+        profile_step=tuple(v / _PROFILE_STEPS for v in voxel[:2]),
         radius=radius,
         radial=radial,
         echo=EchoTimes.of(trajectory),

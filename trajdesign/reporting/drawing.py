@@ -145,7 +145,7 @@ def psf_image(
         20 * np.log10(np.maximum(image, 1e-12)), cmap="magma", vmin=FLOOR_DB, vmax=0, origin="lower",
         extent=(left, left + columns * mm[0], bottom, bottom + rows * mm[1]),
     )  # fmt: skip
-    voxel = [1e3 * v for v in report.voxel]
+    voxel = [1e3 * v for v in report.voxel[:2]]
     if half is None:
         field = [n * s / 2 for n, s in zip((columns, rows), mm, strict=True)]
         corner = (-field[0] / 2, -field[1] / 2)

@@ -119,7 +119,7 @@ def psf_figure(*shown: PsfReport) -> Figure:
     images = left.subplots(len(shown), 2, squeeze=False)
     for row, one in enumerate(shown):
         drawing.psf_image(images[row, 0], one, one.image, one.image_step, "twice the FOV; box: the FOV")
-        half = min(8 * min(one.voxel), one.detail.shape[0] // 2 * min(one.detail_step))
+        half = min(8 * min(one.voxel[:2]), one.detail.shape[0] // 2 * min(one.detail_step))
         title = "around the peak; ring: main lobe"
         drawn = drawing.psf_image(images[row, 1], one, one.detail, one.detail_step, title, half)
     left.colorbar(drawn, ax=images, label="|PSF| (dB)", shrink=0.6 if len(shown) == 2 else 0.8, pad=0.01)
@@ -220,7 +220,7 @@ def _psf_profiles(profile: Axes, radial: Axes, report: PsfReport, colour: str) -
         offset = 1e3 * (np.arange(len(line)) - centre) * report.detail_step[axis]
         label = f"{drawing.plain(report.name)}, {drawing.AXES[axis]}"
         profile.plot(offset, line, style, color=colour, linewidth=1.4, label=label)
-    reach = 4e3 * max(report.voxel)
+    reach = 4e3 * max(report.voxel[:2])
     profile.set_xlim(-reach, reach)
     distance, mean, largest = report.over_directions()
     distance = 1e3 * distance

@@ -151,8 +151,8 @@ def _data(contents: Contents) -> dict[str, Any]:
             {"label": label, **{key: _by_axis(getattr(t, key)) for key in ("k_adc", "gradient", "slew")}}
             for label, t in shown.items()
         ],
-        "voxel": acquisition.voxel,
-        "fov": acquisition.fov,
+        "voxel": acquisition.voxel[:2],
+        "fov": acquisition.fov[:2],
         "psfs": [{"label": label, **_psf(report)} for label, report in contents.psfs.items()],
         "reference": _grey(reference, reference),
         "examples": [{"label": label, **_example(example)} for label, example in contents.examples.items()],
@@ -173,7 +173,7 @@ def _psf(report: PsfReport) -> dict[str, Any]:
         profiles[axis] = {"x": (np.arange(len(values)) - len(values) // 2) * step, "y": values}
     field = report.image[tuple(slice(n // 4, n // 4 + n // 2) for n in report.image.shape)]
     images = [(report.image, report.image_step), (field, report.image_step), (report.detail, report.detail_step)]
-    main_lobe = [report.main_lobe * v if math.isfinite(report.main_lobe) else 0.0 for v in report.voxel]
+    main_lobe = [report.main_lobe * v if math.isfinite(report.main_lobe) else 0.0 for v in report.voxel[:2]]
     return {"images": [_psf_image(*image) for image in images], "profiles": profiles, "main_lobe": main_lobe}
 
 
