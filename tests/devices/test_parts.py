@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from reconstructors import FOR_SLICES
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.config import plugins
@@ -44,7 +45,7 @@ PARAMETERIZATIONS = [
     {"kind": "bspline", "decimation": 4, "n_control": 20},
 ]
 RECONSTRUCTORS = [
-    *({"kind": name} for name in plugins.names("reconstructor")),
+    *({"kind": name} for name in FOR_SLICES),
     {"kind": "unrolled", "checkpoint": True, "iterations": 2},
 ]
 

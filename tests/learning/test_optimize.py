@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from reconstructors import FOR_SLICES
 
 from trajdesign.config import plugins
 from trajdesign.config.models import load_config
@@ -552,7 +553,7 @@ def test_precision_is_of_the_layers_alone(monkeypatch, precision, dtype):
     assert {p.dtype for p in result.network.parameters()} == {torch.float32}
 
 
-@pytest.mark.parametrize("kind", plugins.names("reconstructor"))
+@pytest.mark.parametrize("kind", FOR_SLICES)
 def test_bfloat16_learns_what_float32_learns(kind):
     overrides = [f"reconstructor.kind={kind}", "training.validations=1"]
     (full, _), (half, result) = trained(*overrides), trained(*overrides, "training.precision=bfloat16")
