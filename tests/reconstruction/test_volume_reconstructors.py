@@ -8,8 +8,11 @@ from exact_encoding import ExactEncoding, cartesian, samples
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.config import plugins
+from trajdesign.encoding.operator import Encoding
 from trajdesign.reconstruction.coils import root_sum_of_squares
 from trajdesign.reconstruction.sense import with_maps
+from trajdesign.scanner import Scanner
+from trajdesign.trajectory import Trajectory, n_points
 
 VOLUME = Acquisition((0.2, 0.2, 0.2), (12, 10, 8), 5, 100)
 FILM = Acquisition((0.2, 0.2), (12, 10), 8, 100, n_frames=4)
@@ -158,6 +161,22 @@ def test_what_moves_has_the_maps_of_the_coils():
     found = with_maps(encoding.normal(maps * film), encoding)[1]
     likeness = (found.conj() * maps).sum(1).abs() / torch.linalg.vector_norm(found, dim=1)
     assert float(likeness[0, 0][film[0] > 0].mean()) > 0.99
+
+
+@pytest.mark.parametrize("normal", ["chain", "toeplitz"])
+@pytest.mark.parametrize("table", [{"kind": "adjoint"}, *TABLES], ids=lambda table: table["kind"])
+def test_a_volume_in_the_encoding_is_that_of_exact_sums(table, normal):
+    """Maps are estimated here, by either."""
+    torch.manual_seed(0)
+    points = samples(5, n_points(VOLUME, Scanner()), 3) / math.pi * torch.tensor(VOLUME.k_max)
+    trajectory = Trajectory(points, VOLUME, Scanner())
+    weights = torch.full((5, 100), 1 / math.prod(VOLUME.matrix), dtype=torch.float64)
+    encoding = Encoding(trajectory, None, weights, dtype=torch.float64, normal=normal)
+    exact = ExactEncoding(VOLUME, encoding.omega.flatten(0, 1)[None])
+    images = exact.normal(smooth_maps(VOLUME.image_shape) * (noise(1, 1, *VOLUME.image_shape) + 2))
+    model = plugins.build("reconstructor", table).double()
+    found, wanted = model(images, encoding), model(images, exact)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5 * float(wanted.detach().max()))
 
 
 @ACQUISITIONS
