@@ -4,12 +4,13 @@ import inspect
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from reconstructors import FOR_SLICES
+from reconstructors import FOR_FILMS, FOR_SLICES
 
 import trajdesign
 from trajdesign.acquisition import Acquisition
@@ -381,21 +382,38 @@ def test_a_penalty_at_rest_has_a_finite_gradient():
 # --- reconstructors ---
 
 
-@pytest.mark.parametrize("matrix", [(32, 32), (30, 37)])
-@pytest.mark.parametrize("name", FOR_SLICES)
-def test_a_reconstructor_returns_real_finite_images(name, matrix):
+SLICE = Acquisition((0.22, 0.22), (32, 32), 4, 300, 4e-6)
+OTHER_SLICE = replace(SLICE, matrix=(30, 37))
+FILM = replace(SLICE, n_shots=12, n_frames=3)
+VOLUME = replace(SLICE, fov=(0.22, 0.22, 0.1), matrix=(32, 32, 8), n_shots=32)
+TAKEN = [
+    *((name, acquisition) for name in FOR_SLICES for acquisition in (SLICE, OTHER_SLICE, FILM, VOLUME)),
+    *((name, FILM) for name in FOR_FILMS),
+]
+BY_RECONSTRUCTOR = pytest.mark.parametrize(
+    ("name", "acquisition"), TAKEN, ids=[f"{name}-{acquisition.image_shape}" for name, acquisition in TAKEN]
+)
+
+
+def start(acquisition):
+    """Return spirals, in each plane of a film or a volume turned further."""
+    kind = {"kind": "spiral"} if len(acquisition.image_shape) == 2 else {"kind": "planes", "turn": 111.246}
+    return plugins.build("init", kind, acquisition, Scanner())
+
+
+@BY_RECONSTRUCTOR
+def test_a_reconstructor_returns_real_finite_images(name, acquisition):
     torch.manual_seed(0)
-    trajectory = spiral(Acquisition((0.22, 0.22), matrix, 4, 300, 4e-6), Scanner())
-    encoding = Encoding(trajectory)
-    images = torch.randn(3, 2, *matrix[::-1], dtype=torch.complex64) * 0.1
-    images[:, :, 8:20, 10:25] += 1
+    encoding = Encoding(start(acquisition))
+    images = torch.randn(3, 2, *acquisition.image_shape, dtype=torch.complex64) * 0.1
+    images[..., 8:20, 10:25] += 1
     model = plugins.build("reconstructor", {"kind": name})
     found = model(encoding.normal(images), encoding).detach()
-    assert found.shape == (3, 1, *matrix[::-1])
+    assert found.shape == (3, 1, *acquisition.image_shape)
     assert found.dtype == torch.float32
     assert torch.isfinite(found).all()
     # before any training it shows the object at its own scale
-    inside, outside = found[:, 0, 10:18, 12:23].mean(), found[:, 0, 24:, :6].mean()
+    inside, outside = found[..., 10:18, 12:23].mean(), found[..., 24:, :6].mean()
     assert float(inside) == pytest.approx(math.sqrt(2), rel=0.15)
     assert float(outside) < 0.4
     # one image does not depend on the others in its batch
@@ -403,13 +421,13 @@ def test_a_reconstructor_returns_real_finite_images(name, matrix):
     torch.testing.assert_close(alone, found[:1], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", FOR_SLICES)
-def test_a_reconstructor_passes_gradients_to_the_trajectory_and_to_itself(name):
+@BY_RECONSTRUCTOR
+def test_a_reconstructor_passes_gradients_to_the_trajectory_and_to_itself(name, acquisition):
     torch.manual_seed(0)
-    trajectory = spiral(Acquisition((0.22, 0.22), (32, 32), 4, 300, 4e-6), Scanner())
+    trajectory = start(acquisition)
     k = trajectory.points.clone().requires_grad_()
     model = plugins.build("reconstructor", {"kind": name})
-    images = torch.randn(2, 2, 32, 32, dtype=torch.complex64)
+    images = torch.randn(2, 2, *acquisition.image_shape, dtype=torch.complex64)
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True), *model.parameters()], lr=1e-3)
     reached = set()
     for _ in range(3):
@@ -424,13 +442,13 @@ def test_a_reconstructor_passes_gradients_to_the_trajectory_and_to_itself(name):
     assert reached == {key for key, _ in model.named_parameters()}
 
 
-@pytest.mark.parametrize("name", FOR_SLICES)
-def test_black_images_do_not_break_a_reconstructor(name):
-    trajectory = spiral(Acquisition((0.22, 0.22), (32, 32), 4, 300, 4e-6), Scanner())
+@BY_RECONSTRUCTOR
+def test_black_images_do_not_break_a_reconstructor(name, acquisition):
+    trajectory = start(acquisition)
     k = trajectory.points.clone().requires_grad_()
     encoding = Encoding(trajectory.with_points(k))
     model = plugins.build("reconstructor", {"kind": name})
-    found = model(encoding.normal(torch.zeros(1, 2, 32, 32, dtype=torch.complex64)), encoding)
+    found = model(encoding.normal(torch.zeros(1, 2, *acquisition.image_shape, dtype=torch.complex64)), encoding)
     found.sum().backward()
     assert torch.isfinite(found).all()
     assert torch.isfinite(k.grad).all()

@@ -163,17 +163,20 @@ def test_what_moves_has_the_maps_of_the_coils():
     assert float(likeness[0, 0][film[0] > 0].mean()) > 0.99
 
 
+@ACQUISITIONS
 @pytest.mark.parametrize("normal", ["chain", "toeplitz"])
 @pytest.mark.parametrize("table", [{"kind": "adjoint"}, *TABLES], ids=lambda table: table["kind"])
-def test_a_volume_in_the_encoding_is_that_of_exact_sums(table, normal):
+def test_what_the_encoding_gives_is_that_of_exact_sums(acquisition, table, normal):
     """Maps are estimated here, by either."""
     torch.manual_seed(0)
-    points = samples(5, n_points(VOLUME, Scanner()), 3) / math.pi * torch.tensor(VOLUME.k_max)
-    trajectory = Trajectory(points, VOLUME, Scanner())
-    weights = torch.full((5, 100), 1 / math.prod(VOLUME.matrix), dtype=torch.float64)
+    n_shots, n_dims, shape = acquisition.n_shots, acquisition.n_dims, acquisition.image_shape
+    points = samples(n_shots, n_points(acquisition, Scanner()), n_dims) / math.pi * torch.tensor(acquisition.k_max)
+    trajectory = Trajectory(points, acquisition, Scanner())
+    weights = torch.full((n_shots, acquisition.n_samples), 1 / math.prod(acquisition.matrix), dtype=torch.float64)
     encoding = Encoding(trajectory, None, weights, dtype=torch.float64, normal=normal)
-    exact = ExactEncoding(VOLUME, encoding.omega.flatten(0, 1)[None])
-    images = exact.normal(smooth_maps(VOLUME.image_shape) * (noise(1, 1, *VOLUME.image_shape) + 2))
+    exact = ExactEncoding(acquisition, encoding.omega.view(acquisition.n_frames, -1, n_dims))
+    coils = smooth_maps(shape) if acquisition is VOLUME else smooth_maps(shape[1:])[:, :, None]
+    images = exact.normal(coils * (noise(1, 1, *shape) + 2))
     model = plugins.build("reconstructor", table).double()
     found, wanted = model(images, encoding), model(images, exact)
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5 * float(wanted.detach().max()))

@@ -46,7 +46,7 @@ class LowRankSparse(Reconstructor):
         If `iterations` is below one, or a weight not between 0 and 1; and if images are no films.
     """
 
-    def __init__(self, *, iterations: int = 30, low_rank: float = 0.01, sparse: float = 0.0025) -> None:
+    def __init__(self, *, iterations: int = 60, low_rank: float = 0.01, sparse: float = 0.005) -> None:
         super().__init__()
         if iterations < 1 or not 0 < low_rank < 1 or not 0 < sparse < 1:
             raise ConfigError(
