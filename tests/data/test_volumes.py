@@ -175,7 +175,7 @@ def test_training_volumes_alone_are_mirrored(tmp_path):
 
 def test_people_of_two_splits_are_refused_and_numbered(tmp_path):
     files = [save(tmp_path / f"sub-0{n}_{part}.npy", objects(n)) for n, part in ((1, "a"), (1, "b"), (2, "a"))]
-    with pytest.raises(ConfigError, match="patient 'sub-01' is in data.test"):
+    with pytest.raises(ConfigError, match=r"patient 'sub-01' is in data\.test"):
         volumes(VOLUME, "train", train=files[:1], test=files[1:2])
     found = volumes(VOLUME, "train", train=files)
     assert (found.people, found.origin) == ([0, 0, 1], "2 people")
