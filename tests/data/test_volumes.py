@@ -12,13 +12,16 @@ from scipy.ndimage import gaussian_filter
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.config import plugins
+from trajdesign.config.models import load_config
 from trajdesign.data.copies import first_copies, mark
 from trajdesign.data.grid import fit_matrix
 from trajdesign.data.sources.fastmri import fastmri
 from trajdesign.data.sources.images import images
 from trajdesign.data.sources.volumes import volumes
 from trajdesign.errors import ConfigError, InputError
+from trajdesign.learning.evaluation import look_at
 from trajdesign.reconstruction import metrics
+from trajdesign.runtime.processes import Ranks
 
 VOLUME = Acquisition(fov=(0.2, 0.2, 0.1), matrix=(20, 20, 10))
 FILM = Acquisition(matrix=(24, 24), n_frames=6, n_shots=6)
@@ -243,6 +246,27 @@ def test_a_mark_is_the_lowest_part_of_the_fourier_series():
     grid = found[3:].reshape(11, 11, 11)
     assert grid[2, 8, 1] / grid[6, 1, 9] == pytest.approx(by_hand / other, rel=1e-4)
     assert np.linalg.norm(grid) == pytest.approx(1, rel=1e-5)
+
+
+def look_at_volumes(acquisition, **files):
+    """Look at all images of each split as a run does before it trains."""
+    table = {"kind": "volumes", "n_coils": 2, **files}
+    axes = ["acquisition.fov=[0.2,0.2,0.1]"] if acquisition is VOLUME else [f"acquisition.n_frames={FILM.n_frames}"]
+    words = [*axes, f"acquisition.matrix={list(acquisition.matrix)}", f"acquisition.n_shots={acquisition.n_shots}"]
+    data = {split: plugins.build("data", table, acquisition, split) for split in files}
+    return look_at(data, load_config(None, words), Ranks())
+
+
+@pytest.mark.parametrize(("acquisition", "shape"), [(VOLUME, (12, 16, 18)), (FILM, (1, 6, 24, 24))])
+def test_an_image_in_two_splits_is_refused_before_training(tmp_path, acquisition, shape):
+    files = [save(tmp_path / f"{n}.npy", 0.2 + objects(n, shape)) for n in range(3)]
+    again = save(tmp_path / "again.nii.gz", np.round(9000 * (0.2 + objects(0, shape))).astype(np.int16)[..., ::-1])
+    found = look_at_volumes(acquisition, train=files[:1], val=files[1:2], test=files[2:])
+    assert [len(prints) for prints in found.values()] == [1, 1, 1]
+    with pytest.raises(
+        ConfigError, match=r"1 of 1 images to test on are in data\.train too: number 0 .*again\.nii\.gz"
+    ):
+        look_at_volumes(acquisition, train=files[:1], val=files[1:2], test=[again])
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 9, 8), (2, 6, 9, 8)])
