@@ -92,9 +92,10 @@ class FieldModel(ABC):
 class DataSource(Protocol):
     """Function in ``data/sources/``: images for one split.
 
-    Each item is the complex coil images (coil, y, x) of one slice, complex64, scaled so that the largest root sum of
-    squares of its volume is one: that is the data range of the metrics, as in fastMRI. A volume is all slices of one
-    contrast in one file; an image that stands alone is its own. If the dataset has an attribute ``origin``, like
+    Each item is the complex coil images of one slice (coil, y, x), or, as the acquisition is, of one volume
+    (coil, z, y, x) or one film (coil, frame, y, x), complex64, scaled so that the largest root sum of squares of its
+    volume is one: that is the data range of the metrics, as in fastMRI. A volume is all slices of one contrast in one
+    file, and all frames; an image that stands alone is its own. If the dataset has an attribute ``origin``, like
     ``"2 people"`` or ``"5 files"``, `trajdesign.optimize` says of whom the images are. An attribute ``people`` has
     the number of the person of each image, so that intervals of gains are over people; None where it is not known.
     """

@@ -14,6 +14,7 @@ from attacks.mutants import mutants, taken
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.data.sources.images import images
+from trajdesign.data.sources.volumes import volumes
 from trajdesign.errors import InputError
 
 ACQUISITION = Acquisition(matrix=(16, 16))
@@ -60,6 +61,24 @@ def test_mutants_are_refused_or_images(tmp_path, n, ending):
         if ending != ".nii":  # which has no checksum
             assert torch.equal(loaded, original)
     assert n_loaded < n if ending == ".nii" else n_loaded < 0.2 * n
+
+
+@pytest.mark.parametrize("n", [40, pytest.param(1000, marks=pytest.mark.nightly)])
+def test_mutants_are_refused_or_volumes(tmp_path, n):
+    whole, path = nifti(), tmp_path / "a.nii"
+    path.write_bytes(whole)
+    acquisition = Acquisition(fov=(0.2, 0.2, 0.2), matrix=(16, 16, 8))
+
+    def read(path):
+        dataset = volumes(acquisition, "test", test=[str(path)], n_coils=2)
+        return torch.stack([dataset[i] for i in range(len(dataset))])
+
+    original, n_loaded = read(path), 0
+    for loaded in taken(path, mutants(whole, n), read):
+        n_loaded += 1
+        assert loaded.isfinite().all()
+        assert loaded.shape[1:] == original.shape[1:]
+    assert 0 < n_loaded < n
 
 
 # --- malice ---

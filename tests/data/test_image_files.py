@@ -10,6 +10,7 @@ import pytest
 
 from trajdesign import Acquisition
 from trajdesign.data.sources.images import images
+from trajdesign.data.sources.volumes import volumes
 from trajdesign.errors import ConfigError, InputError, ResourceError
 
 ACQUISITION = Acquisition(fov=(0.22, 0.22), matrix=(48, 48), n_samples=600)
@@ -67,6 +68,21 @@ def write_dicom(
             setattr(data, key, value)
         data.save_as(folder / f"IM{number:04}", enforce_file_format=True)
     return str(folder)
+
+
+def test_a_folder_is_a_volume_whose_slices_are_evenly_apart(tmp_path):
+    acquisition = Acquisition(fov=(0.22, 0.22, 0.22), matrix=(24, 24, 24))
+    folder, half = (write_dicom(tmp_path / name, volume(15), spacing=(1.0, 1.0)) for name in ("a", "b"))
+    found = magnitude(volumes(acquisition, "test", test=[folder]))[0]
+    np.save(tmp_path / "a.npy", volume(15))
+    wanted = volumes(acquisition, "test", test=[str(tmp_path / "a.npy")], voxel=[3.5, 1, 1])
+    np.testing.assert_allclose(found, magnitude(wanted)[0], atol=1e-4)
+    (tmp_path / "b" / "IM0004").unlink()
+    for name, n_left in (("b", 14), ("c", 1)):
+        folder = half if name == "b" else write_dicom(tmp_path / name, volume(1))
+        with pytest.raises(InputError, match=f"{name} has slices that are not evenly apart, or a single one"):
+            volumes(acquisition, "test", test=[folder])
+        assert len(images(ACQUISITION, "test", test=[folder], slices_min_signal=0.0)) == n_left
 
 
 def test_values_that_do_not_keep_to_the_standard_are_no_warning(tmp_path):

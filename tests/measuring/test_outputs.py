@@ -143,8 +143,8 @@ def test_the_readers_of_this_program_see_the_same_in_dicom_and_nifti(tmp_path, n
     image = numbered(geometry)
     in_folder(tmp_path, {"adjoint": image}, geometry)
     nibabel.Nifti1Image(image[0].T, geometry.affine).to_filename(tmp_path / "x.nii")
-    by_dicom, (_, *spacing) = dicom.read_series(tmp_path / "adjoint")
-    by_nifti, (_, *zooms) = nifti.read_nifti(tmp_path / "x.nii", "auto")
+    by_dicom, spacing = dicom.read_series(tmp_path / "adjoint")
+    by_nifti, zooms = nifti.read_nifti(tmp_path / "x.nii", "auto")
     assert spacing == pytest.approx(zooms)
     # slices are counted along the normal of the images, or of the patient
     same = [np.abs(by_dicom[::step] - by_nifti).max() < image.max() / 65535 for step in (1, -1)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from trajdesign.data.receiver import coil_sensitivities, grid, loop_field, receive, smooth_phase
+from trajdesign.data.receiver import coil_sensitivities, finite_loop_field, grid, loop_field, receive, smooth_phase
 from trajdesign.errors import ConfigError, ResourceError
 from trajdesign.reconstruction.coils import calibration_scan, espirit_maps, low_pass, normalised, smooth_maps
 
@@ -63,6 +63,65 @@ def test_the_field_is_that_of_biot_and_savart():
     np.testing.assert_allclose(field[:, 0] - 1j * field[:, 1], -2j * modelled, rtol=1e-4)
 
 
+def test_the_field_of_a_finite_loop_is_that_of_biot_and_savart():
+    p, q, half = 1.3 + 0.2j, 0.9 + 0.8j, 0.6
+    points = np.array([[0.1, 0.2, 0.35], [-0.7, 0.1, -0.9], [0.4, -0.6, 0.0], [1.0, 0.4, 0.7]])
+    corners = np.array(
+        [[p.real, p.imag, -half], [p.real, p.imag, half], [q.real, q.imag, half], [q.real, q.imag, -half]]
+    )
+    field = np.zeros((4, 3))
+    for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        on_wire = start + (end - start) * (np.arange(50_000)[:, None] + 0.5) / 50_000
+        for n, point in enumerate(points):
+            to_point = point - on_wire
+            distance = np.linalg.norm(to_point, axis=1, keepdims=True)
+            field[n] += (np.cross(end - start, to_point) / distance**3).mean(0)
+    modelled = finite_loop_field(points[:, 0] + 1j * points[:, 1], points[:, 2], p, q, half)
+    np.testing.assert_allclose(field[:, 0] - 1j * field[:, 1], -2j * modelled, rtol=1e-6)
+
+
+def test_a_long_finite_loop_is_a_long_loop():
+    z = (np.random.default_rng(0).normal(size=(2, 50)) * [[1], [1j]]).sum(0)
+    ends = 1.3 + 0.2j, 0.9 + 0.8j
+    wanted = loop_field(z, *map(np.array, ends), 0.2)
+    np.testing.assert_allclose(finite_loop_field(z, np.zeros(50), *ends, 1e4, 0.2), wanted, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("n_coils", [1, 2, 4, 8, 13, 24])
+@pytest.mark.parametrize(("shape", "height"), [((20, 24, 24), 1.0), ((8, 33, 24), 0.4)])
+def test_sensitivities_in_3d_are_normalised_and_vary_along_every_axis(shape, height, n_coils):
+    maps = coil_sensitivities(shape, n_coils, rng(), height)
+    assert maps.shape == (n_coils, *shape)
+    assert maps.dtype == np.complex64
+    np.testing.assert_allclose(np.sqrt((np.abs(maps) ** 2).sum(0)), 1, rtol=1e-5)
+    if n_coils > 2:
+        ranges = [np.ptp(np.abs(maps), axis=axis).max() for axis in (1, 2, 3)]
+        assert min(ranges) > 0.1
+
+
+def test_sensitivities_in_3d_are_smooth_in_a_head():
+    for n_coils in (4, 8, 12, 16):
+        maps = coil_sensitivities((48, 48, 48), n_coils, rng(1))
+        head = (np.sqrt(sum(axis**2 for axis in grid((48, 48, 48)))) < 0.85)[1:, 1:, 1:]
+        steps = [np.abs(np.diff(maps, axis=axis))[:, -47:, -47:, -47:] for axis in (1, 2, 3)]
+        assert max(step[:, head].max() for step in steps) < 0.25
+
+
+def test_a_film_has_one_receiver():
+    magnitude = rng().random((5, 20, 30), dtype=np.float32) + 0.1
+    film = receive(magnitude, 4, rng(4), (0.2, 0.3))
+    of_frames = film / torch.from_numpy(magnitude)
+    torch.testing.assert_close(of_frames, of_frames[:, :1].expand_as(of_frames), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(film[:, 2], receive(magnitude[2], 4, rng(4)))
+
+
+def test_a_slice_is_received_as_ever():
+    """Numbers of the first version: runs that were begun go on with the same images."""
+    found = receive(np.ones((30, 41), np.float32), 4, rng(5)).numpy()
+    wanted = [0.049946 - 0.063044j, -0.272336 - 0.009292j, 0.078507 + 0.491540j, -0.025918 - 0.060950j]
+    np.testing.assert_allclose([found[0, 3, 4], found[1, 20, 30], found[2, 15, 20], found[3, 29, 0]], wanted, rtol=1e-4)
+
+
 def test_no_coil_is_refused():
     with pytest.raises(ConfigError, match="n_coils is 0"):
         coil_sensitivities((8, 8), 0, rng())
@@ -83,6 +142,26 @@ def test_what_is_received_has_the_magnitude_of_the_object():
     assert images.dtype == torch.complex64
     rss = torch.linalg.vector_norm(images, dim=0)
     np.testing.assert_allclose(rss.numpy(), magnitude, rtol=1e-5)
+
+
+def test_what_is_received_of_a_volume_has_its_magnitude():
+    magnitude = rng().random((12, 20, 16), dtype=np.float32) * 700
+    images = receive(magnitude, 5, rng(4), (0.2, 0.25, 0.1))
+    assert images.dtype == torch.complex64
+    np.testing.assert_allclose(torch.linalg.vector_norm(images, dim=0).numpy(), magnitude, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(20, 64, 48), (32, 32, 32)])
+def test_the_phase_in_3d_is_a_polynomial_of_degree_three(shape):
+    factor = smooth_phase(shape, rng(2))
+    np.testing.assert_allclose(np.abs(factor), 1, rtol=1e-6)
+    for axis in range(3):
+        steps = np.angle(
+            np.take(factor, range(1, shape[axis]), axis) * np.take(factor, range(shape[axis] - 1), axis).conj()
+        )
+        assert np.abs(steps).max() < np.pi / 2  # so that none of them is wrapped
+        assert np.ptp(steps.sum(axis)) > 0.1
+        np.testing.assert_allclose(np.diff(steps, n=3, axis=axis), 0, atol=1e-5)
 
 
 def test_generators_alone_decide():

@@ -12,7 +12,7 @@ from trajdesign.errors import ConfigError, InputError
 
 # A padded slice or volume has at most so many pixels, and so many times its own: a header's slip must not fill the
 # memory.
-_MAX_PIXELS = {2: 2**24, 3: 2**30}
+_MAX_PIXELS = {2: 2**24, 3: 2**28}
 _MAX_PADDING = 32
 
 
@@ -57,11 +57,10 @@ def fit_matrix(image: NDArray, voxel: Sequence[float], acquisition: Acquisition,
         )
     if n == 2:
         return fourier_resize(center_fit(image, padded), wanted)
-    for axis, (n_padded, n_wanted) in enumerate(zip(padded, wanted, strict=True), start=-n):
-        # axis by axis, as a matrix: a padded volume would take much memory
-        pixels = np.eye(image.shape[axis], dtype=np.float32)
-        columns = fourier_resize(center_fit(pixels, (n_padded,)), (n_wanted,))
-        image = np.moveaxis(np.tensordot(image, columns, (axis, 0)), -1, axis)
+    # one axis after the other, those that shrink most first: a volume padded along all would take much memory
+    for axis in sorted(range(-n, 0), key=lambda axis: wanted[axis] / shape[axis]):
+        lines = center_fit(np.moveaxis(image, axis, -1), (padded[axis],))
+        image = np.moveaxis(fourier_resize(lines, (wanted[axis],)), -1, axis)
     return np.ascontiguousarray(image)
 
 

@@ -20,7 +20,7 @@ _FINER, _LONGEST_VOXEL = 1.5, 2.0
 _REACH = 1.2
 
 # A slab fades over this part of it at either end, as the profile of a pulse does.
-_FADES = 0.08
+_FADES = 0.1
 
 # Side of the grid of the folds, and its voxels, mm: the period is wider than a brain, the folds some voxels wide.
 _FOLD_GRID, _FOLD_VOXEL = 64, 3.0
