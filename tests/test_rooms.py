@@ -61,7 +61,12 @@ ONLY_USERS = {
     "finufft": {"encoding.nufft"},
     "torchdiffeq": {"learning.parameterizations.neural_ode"},
     "clarabel": {"pulseq.writer.bridges"},
-    "pypulseq": {"pulseq.writer.calibration", "pulseq.writer.parts", "trajectories.formats.pulseq"},
+    "pypulseq": {
+        "pulseq.writer.calibration",
+        "pulseq.writer.lobes",
+        "pulseq.writer.parts",
+        "trajectories.formats.pulseq",
+    },
     "safetensors": {"learning.run_folder"},
     "tomli_w": {"config.toml"},
     "mrinufft": {"trajectories.inits.mrinufft"},
