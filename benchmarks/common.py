@@ -49,11 +49,17 @@ class Size:
     samples: int = 1000
     coils: int = 8
     batch: int = 8
+    dims: int = 2
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Array shape of an image, a square or a cube."""
+        return (self.matrix,) * self.dims
 
     @property
     def label(self) -> str:
         """The size in words."""
-        image, readout = f"{self.matrix} x {self.matrix}", f"{self.shots} x {self.samples}"
+        image, readout = " x ".join(map(str, self.shape)), f"{self.shots} x {self.samples}"
         return f"{image}, {readout}, coils {self.coils}, batch {self.batch}"
 
 
@@ -83,13 +89,15 @@ class Problem:
     def moved(self, step: int) -> td.Trajectory:
         """Return the trajectory of a step, a leaf of the graph: it turns a little from one to the next."""
         angle = torch.tensor(1e-3 * step, dtype=torch.float64)
-        turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()]).view(2, 2)
+        turn = torch.eye(self.size.dims, dtype=torch.float64)
+        turn[:2, :2] = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()]).view(2, 2)
         return self.trajectory.with_points((self.trajectory.points @ turn.T).requires_grad_())
 
 
 def build(size: Size, device: str = "cpu") -> Problem:
     """Return a problem of a size: radial spokes, simulated brains and coils."""
-    acquisition = td.Acquisition(matrix=(size.matrix, size.matrix), n_shots=size.shots, n_samples=size.samples)
+    fov = (0.22,) * size.dims
+    acquisition = td.Acquisition(fov, size.shape, n_shots=size.shots, n_samples=size.samples)
     trajectory = plugins.build("init", {"kind": "radial"}, acquisition, td.Scanner())
     distinct = min(size.batch, 4)
     data = plugins.build("data", {"kind": "phantom", "n_train": distinct, "n_coils": size.coils}, acquisition, "train")

@@ -84,7 +84,7 @@ def measure(kind: str, name: str, settings: Namespace) -> Row:
     make(name, Namespace(**{**vars(settings), "size": TINY}))()
     take = make(name, settings)
     size = settings.size
-    inputs = size.batch * size.coils * size.matrix**2 * 8 / _MIB
+    inputs = size.batch * size.coils * size.matrix**size.dims * 8 / _MIB
     row: Row = {"size": size.label, "step": kind, "way": name, "inputs_mib": inputs}
     return row | {"peak_mib": peak(take, settings.device) / _MIB}
 

@@ -116,7 +116,7 @@ class MriNufft:
         from mrinufft import get_operator
 
         points = angular(problem.trajectory).float().flatten(0, 1).flip(-1).detach().numpy()
-        shape = (problem.size.matrix, problem.size.matrix)
+        shape = problem.size.shape
         counts = {"n_coils": problem.size.coils, "n_batchs": problem.size.batch, "squeeze_dims": False}
         return get_operator("finufft", wrt_data=by_data, wrt_traj=True)(points, shape=shape, **counts, **plan)
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from trajdesign.learning.results import StageResult
 from trajdesign.physics.field import StaticField
 from trajdesign.physics.perturbation import Perturbations
 from trajdesign.physics.response import Response
-from trajdesign.reconstruction import coils, metrics
+from trajdesign.reconstruction import axes, coils, metrics
 from trajdesign.reconstruction.coils import root_sum_of_squares
 from trajdesign.runtime import memory, prefetch
 from trajdesign.runtime.processes import Ranks
@@ -244,9 +245,10 @@ def from_adjoint(
     would measure. Returns the image (batch, 1, y, x).
     """
     if settings.coil_maps != "self":
-        calibration = coils.calibration_scan(coil_images, settings.noise, (seeds + 1).tolist())  # with noise of its own
+        still = partial(axes.still, acquisition=encoding.acquisition)
+        calibration = coils.calibration_scan(still(coil_images), settings.noise, (seeds + 1).tolist())  # of its own
         maps = coils.espirit_maps if settings.coil_maps == "espirit" else coils.smooth_maps
-        encoding = encoding.with_maps(maps(calibration, images.shape[2:]))
+        encoding = encoding.with_maps(maps(calibration, still(images).shape[2:]))
     # physics, weights, limits and loss keep their precision
     with torch.autocast(images.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
         image = network(images, encoding)
