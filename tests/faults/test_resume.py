@@ -30,6 +30,23 @@ VARIANTS = {
     ],
     "perturbations": ["perturbation={delay={}, drift={}, lost_shot={}, gain={gains=[0.01], spread=0.01}}"],
     "readers": ["training.workers=2", "training.slices_at_once=1"],
+    "stack": [
+        "acquisition={fov=[0.22,0.22,0.08], matrix=[24,24,8], n_shots=16, n_samples=128, dwell=8e-6}",
+        "init={kind='planes', turn='golden'}",
+        "parameterization={kind='planes'}",
+        "reconstructor.neighbours=1",
+    ],
+    "film": [
+        "acquisition={fov=[0.3,0.3], matrix=[24,24], n_frames=4, n_shots=8, n_samples=128, dwell=8e-6}",
+        "init={kind='planes', pattern={kind='radial'}, turn='even'}",
+        "parameterization={kind='planes'}",
+        "reconstructor={kind='cg_sense', iterations=3}",
+        "training.coil_maps=prescan",
+    ],
+    "volume": [
+        "acquisition={fov=[0.22,0.22,0.22], matrix=[12,12,12], n_shots=8, n_samples=128, dwell=8e-6}",
+        "init.kind=radial",
+    ],
 }
 
 

@@ -143,7 +143,7 @@ def look_at(
 def require_memory(shape: Sequence[int]) -> None:
     """Raise `ResourceError` if coil images (coil, ...) do not fit with their spectra of the doubled matrix."""
     memory.require(
-        5 * 8 * math.prod(shape),
+        (1 + 2 ** (len(shape) - 1)) * 8 * math.prod(shape),
         f"the images of {shape[0]} coils with the matrix {tuple(shape[1:])}",
         "take fewer coils or pixels",
     )
