@@ -81,6 +81,8 @@ class Limits(_Table):
 class Training(_Table):
     """Table ``[training]``: Adam with one learning rate for the trajectory and one for the network, both annealed.
 
+    The network's rises in the first twentieth of the steps.
+
     In the last part of the steps, ``settle``, only the network learns, on the final trajectory, exactly as it will be
     played; the trajectory's learning rate has fallen to zero there, the network's does so at the end.
 
@@ -118,7 +120,7 @@ class Training(_Table):
     epochs: int = pydantic.Field(4, ge=1)
     batch_size: int = pydantic.Field(4, ge=1)
     trajectory_rate: float = pydantic.Field(0.003, ge=0)
-    network_rate: float = pydantic.Field(0.002, ge=0)
+    network_rate: float = pydantic.Field(0.008, ge=0)
     settle: float = pydantic.Field(0.25, ge=0, lt=1)
     trial: float = pydantic.Field(0.3, gt=0, lt=1)
     ssim_weight: float = pydantic.Field(0.2, ge=0)

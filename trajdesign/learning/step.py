@@ -30,6 +30,8 @@ from trajdesign.trajectory import Trajectory
 
 _MOST_LOST_STEPS = 10  # steps in a row without a finite loss or gradient after which a run has diverged
 _FINAL_ITERATIONS = 2000  # of the projection after the last step
+_WARMING = 0.05  # part of all steps in which the network's learning rate rises
+_STEEPEST = 0.1  # norm of the network's gradient: longer ones are shortened to it
 
 
 class Joint:
@@ -60,8 +62,8 @@ class Joint:
             {"params": list(self.network.parameters()), "lr": config.training.network_rate},
         ]
         self.optimizer = torch.optim.Adam(groups)
-        durations = (self.n_learning, n_steps)
-        self.anneal = torch.optim.lr_scheduler.LambdaLR(self.optimizer, [partial(_cosine, n=n) for n in durations])
+        anneal = partial(_cosine, n=self.n_learning), partial(_warmed, n=n_steps)
+        self.anneal = torch.optim.lr_scheduler.LambdaLR(self.optimizer, [*anneal])
         self.settled = self.asked = False
         self.spectra = SpectrumCache(config.training.spectra_bytes)
         self.noise = torch.Generator().manual_seed(config.seed)
@@ -226,6 +228,7 @@ class Joint:
         """Step down the gradient, unless it is not finite."""
         values = [loss, *(p.grad for p in self.parameters if p.grad is not None)]
         if bool(torch.stack([v.isfinite().all().to(loss.device) for v in values]).all()):  # waits for a GPU once
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), _STEEPEST)
             self.optimizer.step()
             self.anneal.step()
             self.lost = 0
@@ -245,6 +248,11 @@ def constraints_of(config: Config, norm: Literal["scanner", "axis"] = "scanner")
 def _cosine(step: int, n: int) -> float:
     """Return the fraction of a learning rate that is left at a step; it is zero at step `n`."""
     return (1 + math.cos(math.pi * min(step / n, 1))) / 2
+
+
+def _warmed(step: int, n: int) -> float:
+    """Do as `_cosine`, from nearly nothing on: the first steps of a network without normalization are far too large."""
+    return _cosine(step, n) * min(1.0, (step + 1) / max(1, _WARMING * n))
 
 
 def slices_at_once(shape: Sequence[int], device: torch.device) -> int:
