@@ -1,5 +1,7 @@
 """Coil maps and corrections of volumes and films."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -73,13 +75,13 @@ def test_espirit_of_a_small_volume_is_refused():
 
 def test_a_film_stands_still_in_its_mean_and_has_the_maps_of_a_slice():
     film = noise(2, 3, 4, 22, 20)
-    mean = axes.still(film, FILM)
+    mean = axes.still(film, SimpleNamespace(acquisition=FILM))
     torch.testing.assert_close(mean[:, :, 0], sum(film.unbind(2)) / 4)
     maps = smooth_maps(calibration_scan(mean, 0.0, [0]), mean.shape[2:])
     assert maps.shape == (2, 3, 1, 22, 20)
     torch.testing.assert_close(maps[:, :, 0], smooth_maps(calibration_scan(mean[:, :, 0], 0.0, [0]), (22, 20)))
     volume = Acquisition((0.2, 0.2, 0.2), (20, 22, 4))
-    assert axes.still(film, volume) is film
+    assert axes.still(film, SimpleNamespace(acquisition=volume)) is film
 
 
 def test_a_low_pass_of_a_volume_is_a_gaussian_along_all_axes():

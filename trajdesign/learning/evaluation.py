@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -245,10 +244,10 @@ def from_adjoint(
     would measure. Returns the image (batch, 1, y, x).
     """
     if settings.coil_maps != "self":
-        still = partial(axes.still, acquisition=encoding.acquisition)
-        calibration = coils.calibration_scan(still(coil_images), settings.noise, (seeds + 1).tolist())  # of its own
+        still = axes.still(coil_images, encoding)
+        calibration = coils.calibration_scan(still, settings.noise, (seeds + 1).tolist())  # with noise of its own
         maps = coils.espirit_maps if settings.coil_maps == "espirit" else coils.smooth_maps
-        encoding = encoding.with_maps(maps(calibration, still(images).shape[2:]))
+        encoding = encoding.with_maps(maps(calibration, axes.still(images, encoding).shape[2:]))
     # physics, weights, limits and loss keep their precision
     with torch.autocast(images.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
         image = network(images, encoding)

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from trajdesign.acquisition import Acquisition
+from trajdesign.encoding.operator import Encoding
 
 
 def of_image(images: Tensor) -> tuple[int, ...]:
@@ -15,6 +15,6 @@ def of_space(images: Tensor) -> tuple[int, ...]:
     return tuple(range(2, images.ndim))
 
 
-def still(images: Tensor, acquisition: Acquisition) -> Tensor:
-    """Return images; of a film the mean over its frames, as a volume of one slice (batch, coil, 1, y, x)."""
-    return images if acquisition.n_frames == 1 else images.mean(2, keepdim=True)
+def still(images: Tensor, encoding: Encoding) -> Tensor:
+    """Return encoded images; of a film the mean over its frames, as a volume of one slice (batch, coil, 1, y, x)."""
+    return images if encoding.acquisition.n_frames == 1 else images.mean(2, keepdim=True)

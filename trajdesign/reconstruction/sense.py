@@ -28,7 +28,7 @@ def with_maps(images: Tensor, encoding: Encoding) -> tuple[Encoding, Tensor]:
     if encoding.coil_maps is not None:
         return encoding.with_maps(encoding.coil_maps), encoding.coil_maps
     with torch.no_grad():
-        first = normalised(low_pass(axes.still(images, encoding.acquisition), _FIRST_WIDTH))
+        first = normalised(low_pass(axes.still(images, encoding), _FIRST_WIDTH))
     sense = encoding.with_maps(first)  # with its gradient, before anything is computed without
     maps = _improved(first, images, encoding, sense)
     return sense.with_maps(maps), maps
@@ -67,13 +67,13 @@ def _improved(maps: Tensor, images: Tensor, encoding: Encoding, sense: Encoding)
     misfit = images / size - encoding.normal(maps * image)
 
     def to_maps(coil_images: Tensor) -> Tensor:
-        return prior(axes.still(image.conj() * coil_images, encoding.acquisition))
+        return prior(axes.still(image.conj() * coil_images, encoding))
 
     def normal(change: Tensor) -> Tensor:
         return to_maps(encoding.normal(image * prior(change))) + _MAP_WEIGHT * change
 
     maps = maps + prior(conjugate_gradients(normal, to_maps(misfit), _STEPS))
-    shown = low_pass(axes.still(images, encoding.acquisition), _SIGNAL_WIDTH)
+    shown = low_pass(axes.still(images, encoding), _SIGNAL_WIDTH)
     return normalised(maps, torch.linalg.vector_norm(shown, dim=1, keepdim=True))
 
 
