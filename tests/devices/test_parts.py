@@ -264,6 +264,28 @@ def test_the_encoding(device, alike, kernels, normal, has_maps):
     alike(leaves[0].grad, leaves[1].grad)
 
 
+@pytest.mark.parametrize("normal", ["chain", "toeplitz"])
+@pytest.mark.parametrize("is_stack", [False, True])
+def test_stacks_and_films(device, alike, kernels, normal, is_stack):
+    if is_stack:
+        acquisition = Acquisition((0.2, 0.2, 0.08), (12, 12, 4), 8, 60, 8e-6)
+    else:
+        acquisition = Acquisition((0.2, 0.2), (12, 12), 8, 60, 8e-6, 4)
+    start = plugins.build(
+        "init", {"kind": "planes", "pattern": {"kind": "radial"}, "turn": 20.0}, acquisition, Scanner()
+    )
+    image, found = noise(1, 2, 4, 12, 12), []
+    weights = None if kernels[0] != "torchkbnufft" else torch.ones(8, 60, dtype=torch.float64) / 480
+    for where in (device, "cpu"):
+        leaf = start.with_points(start.points.to(where).requires_grad_())
+        encoding = Encoding(leaf, weights=weights, dtype=torch.float64, device=where, normal=normal)
+        result = encoding.normal(image.to(where))
+        result.abs().square().sum().backward()
+        found.append([encoding.forward(image.to(where)), result, leaf.points.grad])
+    for one, other in zip(*found, strict=True):
+        alike(one, other)
+
+
 def test_spectra_that_are_kept(device, alike, kernels):
     there, here, _ = both(device, kernels, normal="toeplitz")
     cache, image = SpectrumCache(2**24), images()

@@ -1,12 +1,14 @@
 """U-Net on the density-compensated adjoint image."""
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trajdesign.encoding.operator import Encoding
 from trajdesign.interfaces import Reconstructor
 from trajdesign.reconstruction.coils import root_sum_of_squares
 from trajdesign.reconstruction.correction import Correction
+
+#: Part of negative values that is left in training: an image that is black all over would have no gradient.
+_LEAK = 0.01
 
 
 class UNet(Reconstructor):
@@ -38,4 +40,5 @@ class UNet(Reconstructor):
     def forward(self, images: Tensor, encoding: Encoding) -> Tensor:
         """See `Reconstructor.forward`."""
         image = root_sum_of_squares(images)
-        return torch.relu(image + self.correction(image))
+        image = image + self.correction(image)
+        return nn.functional.leaky_relu(image, _LEAK if self.training else 0.0)
