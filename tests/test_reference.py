@@ -43,7 +43,8 @@ def exported(pattern, folder):
 def losses(kind, folder):
     """Return the loss of each of twenty steps."""
     found = []
-    config = tiny("training.epochs=10", "training.trajectory_rate=0.002", *TRAININGS[kind])
+    rates = ["training.trajectory_rate=0.002", "training.network_rate=0.002"]
+    config = tiny("training.epochs=10", *rates, *TRAININGS[kind])
     optimize(config, folder / kind, device="cpu", baseline=False, report=lambda p: found.append(p.loss))
     return found
 
