@@ -11,6 +11,7 @@ from trajdesign.encoding.operator import Encoding, angular
 from trajdesign.errors import ConfigError, DivergedError, InputError
 
 NORMALS = ["toeplitz", "chain"]
+SIZES = [((0.22, 0.2), (12, 15)), ((0.22, 0.2, 0.18), (8, 7, 6))]
 BOUND = {"finufft": 1e-5, "torchkbnufft": 1e-3}
 
 
@@ -65,10 +66,11 @@ def test_the_adjoint_is_the_adjoint(backend, dtype, with_maps):
     assert float((left - right).abs() / left.abs()) < 1e-5
 
 
+@pytest.mark.parametrize(("fov", "matrix"), SIZES)
 @pytest.mark.parametrize("normal", NORMALS)
 @pytest.mark.parametrize("with_maps", [True, False])
-def test_normal_is_the_weighted_round_trip(with_maps, normal):
-    trajectory, images, _, maps = setup()
+def test_normal_is_the_weighted_round_trip(with_maps, normal, fov, matrix):
+    trajectory, images, _, maps = setup(fov, matrix)
     generator = torch.Generator().manual_seed(5)
     weights = torch.rand(3, 40, generator=generator, dtype=torch.float64)
     maps = maps if with_maps else None
@@ -85,10 +87,11 @@ def test_normal_is_the_weighted_round_trip(with_maps, normal):
     assert abs(float(left.imag)) < 1e-9 * float(left.real)
 
 
+@pytest.mark.parametrize(("fov", "matrix"), SIZES)
 @pytest.mark.parametrize("normal", NORMALS)
 @pytest.mark.parametrize("with_maps", [True, False])
-def test_the_gradient_reaches_the_control_points(backend, with_maps, normal):
-    trajectory, images, _, maps = setup()
+def test_the_gradient_reaches_the_control_points(backend, with_maps, normal, fov, matrix):
+    trajectory, images, _, maps = setup(fov, matrix)
     maps = maps if with_maps else None
     image = images[:, :1] if with_maps else images
     generator = torch.Generator().manual_seed(9)
@@ -111,9 +114,10 @@ def test_the_gradient_reaches_the_control_points(backend, with_maps, normal):
         assert float(wanted.norm()) > 0
 
 
+@pytest.mark.parametrize(("fov", "matrix"), SIZES)
 @pytest.mark.parametrize("normal", NORMALS)
-def test_a_single_precision_gradient_is_close(normal):
-    trajectory, images, _, _ = setup()
+def test_a_single_precision_gradient_is_close(normal, fov, matrix):
+    trajectory, images, _, _ = setup(fov, matrix)
     gradients = []
     for dtype in (torch.float64, torch.float32):
         k = trajectory.points.clone().requires_grad_()
