@@ -228,7 +228,8 @@ class Joint:
         """Step down the gradient, unless it is not finite."""
         values = [loss, *(p.grad for p in self.parameters if p.grad is not None)]
         if bool(torch.stack([v.isfinite().all().to(loss.device) for v in values]).all()):  # waits for a GPU once
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), _STEEPEST)
+            if weights := list(self.network.parameters()):
+                torch.nn.utils.clip_grad_norm_(weights, _STEEPEST)
             self.optimizer.step()
             self.anneal.step()
             self.lost = 0
