@@ -11,6 +11,7 @@ import pypulseq as pp
 
 from trajdesign.pulseq.writer import bridges, parts
 from trajdesign.pulseq.writer.calibration import add_calibration
+from trajdesign.pulseq.writer.lobes import lobe
 from trajdesign.trajectory import Trajectory
 
 
@@ -78,11 +79,9 @@ def build(
         trajectory, gz_prephaser=-pulse.after, gz_rewinder=-pulse.before, bridge_slew=bridge_slew
     )
     shots, segment = parts.Shots(sequence, trajectory, waveforms), parts.Segments(scanner)
-    balance = pp.make_trapezoid(
-        "z", area=-pulse.after - pulse.before, max_slew=bridge_slew * sequence.system.max_slew, system=sequence.system
-    )
+    balance = lobe(scanner, -pulse.after - pulse.before, bridge_slew)
     raster = scanner.block_raster
-    half = parts.ceil(first.duration + pp.calc_duration(balance), raster)
+    half = parts.ceil(first.duration + balance.duration, raster)
     wait_tr, tr = parts.wait("tr", tr, max(pulse.duration + shots.duration, 2 * half), raster)
     wait_tr += tr - wait_tr - pulse.duration - shots.duration
     echo = pulse.duration - pulse.centre + shots.echo
@@ -94,13 +93,13 @@ def build(
         bridge_slew=bridge_slew,
     )  # fmt: skip
     sequence.add_block(*first.turned(math.pi), *segment("start"))
-    sequence.add_block(balance, pp.make_delay(parts.ceil(tr / 2 - first.duration, raster)))
-    for count in range(n_dummies + n_averages * n_shots):
-        phase, is_dummy = math.pi * (count % 2), count < n_dummies
-        average, shot = divmod(count - n_dummies, n_shots)
-        sequence.add_block(*pulse.turned(phase), *segment(shot, is_dummy))
+    sequence.add_block(balance.gz, pp.make_delay(parts.ceil(tr / 2 - first.duration, raster)))
+    for repetition in range(-n_dummies, n_averages * n_shots):  # below 0 are dummies
+        phase = math.pi * ((repetition + n_dummies) % 2)
+        average, shot = divmod(repetition, n_shots)
+        sequence.add_block(*pulse.turned(phase), *segment(shot, repetition < 0))
         events = shots.gradients(shot)
-        if not is_dummy:
+        if repetition >= 0:
             labels = [pp.make_label("LIN", "SET", shot), *parts.average_label(average, n_averages)]
             events = [*events, shots.sampled(phase), *labels]
         sequence.add_block(*events)

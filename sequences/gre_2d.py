@@ -9,8 +9,6 @@ Copy this file to make a sequence of your own: any file with a function `build` 
 named as the exporter's `sequence`.
 """
 
-import math
-
 import pypulseq as pp
 
 from trajdesign.pulseq.writer import bridges, parts
@@ -105,16 +103,13 @@ def build(
         sequence, trajectory, segment, n_lines=calibration, slab=slice_thickness, rf_duration=rf_duration,
         bridge_slew=bridge_slew, positions=positions,
     )  # fmt: skip
-    phase_deg = 0.0
-    for count in range(n_dummies + n_averages * n_shots):
-        phase_deg = (phase_deg + count * parts.RF_SPOILING_DEG) % 360
-        phase, is_dummy = math.radians(phase_deg), count < n_dummies
-        average, shot = divmod(count - n_dummies, n_shots)
+    for repetition, phase in parts.spoiled(n_dummies, n_averages * n_shots):
+        average, shot = divmod(repetition, n_shots)
         for number in parts.interleaved(n_slices):
-            sequence.add_block(*pulse.turned(phase, positions[number]), *segment(shot, is_dummy))
+            sequence.add_block(*pulse.turned(phase, positions[number]), *segment(shot, repetition < 0))
             parts.add_wait(sequence, wait_te)
             events = shots.gradients(shot)
-            if not is_dummy:
+            if repetition >= 0:
                 labels = [pp.make_label("LIN", "SET", shot), pp.make_label("SLC", "SET", number)]
                 events = [*events, shots.sampled(phase), *labels, *parts.average_label(average, n_averages)]
             sequence.add_block(*events)

@@ -5,12 +5,11 @@ it; all shots of a partition follow each other. Where the scanner needs a label 
 has blocks of its own before and after the shot: they differ by a factor alone, so that one label serves all partitions.
 """
 
-import math
-
 import pypulseq as pp
 
 from trajdesign.pulseq.writer import bridges, parts
 from trajdesign.pulseq.writer.calibration import add_calibration
+from trajdesign.pulseq.writer.lobes import SlabEncoding
 from trajdesign.trajectory import Trajectory
 
 
@@ -77,34 +76,22 @@ def build(
         n_averages=n_averages, n_dummies=n_dummies, spoiler_cycles=spoiler_cycles, bridge_slew=bridge_slew,
         rf_duration=rf_duration,
     )  # fmt: skip
-    scanner, acquisition = trajectory.scanner, trajectory.acquisition
+    scanner, acquisition, raster = trajectory.scanner, trajectory.acquisition, trajectory.scanner.block_raster
+    slab = n_partitions * partition_thickness
     if acquisition.n_dims == 3:
         n_partitions, partition_thickness, slab = 1, acquisition.voxel[2], acquisition.fov[2]
-    else:
-        slab = n_partitions * partition_thickness
     sequence = pp.Sequence(parts.system(scanner))
     pulse = parts.slice_pulse(
         scanner, flip_angle_deg=flip_angle_deg, slice_thickness=slab, duration=rf_duration, slew=bridge_slew
     )
-    is_apart = scanner.label_segments and n_partitions > 1
-    # designed for the partition that needs most, and scaled for the others, so that all have the same timing in plane
-    encoding = [(partition - n_partitions // 2) / slab for partition in range(n_partitions)]
-    spoiler = spoiler_cycles / partition_thickness
-    before, after = encoding[0] - pulse.after, spoiler - encoding[0]
-    ends = (0.0, 0.0) if is_apart else (before, after)
-    most = bridges.design(trajectory, gz_prephaser=ends[0], gz_rewinder=ends[1], bridge_slew=bridge_slew)
-    encode, rewind = (
-        pp.make_trapezoid("z", area=area, max_slew=bridge_slew * sequence.system.max_slew, system=sequence.system)
-        for area in (before, after)
+    encoding = SlabEncoding(scanner, pulse, slab, n_partitions, spoiler_cycles / partition_thickness, bridge_slew)
+    waveforms = bridges.design(
+        trajectory, gz_prephaser=encoding.prephaser, gz_rewinder=encoding.rewinder, bridge_slew=bridge_slew
     )
-    time_encode, time_rewind = (
-        parts.ceil(pp.calc_duration(event), scanner.block_raster) if is_apart else 0.0 for event in (encode, rewind)
-    )
-    shots, segment = parts.Shots(sequence, trajectory, most), parts.Segments(scanner)
-    to_echo = pulse.duration - pulse.centre + time_encode + shots.echo
-    wait_te, te = parts.wait("te", te, to_echo, scanner.block_raster)
-    played = pulse.duration + wait_te + time_encode + shots.duration + time_rewind
-    wait_tr, tr = parts.wait("tr", tr, played, scanner.block_raster)
+    shots, segment = parts.Shots(sequence, trajectory, waveforms), parts.Segments(scanner)
+    wait_te, te = parts.wait("te", te, pulse.duration - pulse.centre + encoding.before + shots.echo, raster)
+    played = pulse.duration + wait_te + encoding.before + shots.duration + encoding.after
+    wait_tr, tr = parts.wait("tr", tr, played, raster)
 
     if noise_scan:
         parts.add_noise_scan(sequence, shots, segment)
@@ -112,24 +99,18 @@ def build(
         sequence, trajectory, segment, n_lines=calibration, slab=slab, rf_duration=rf_duration,
         bridge_slew=bridge_slew, n_partitions=calibration if acquisition.n_dims == 3 else n_partitions,
     )  # fmt: skip
-    phase_deg = 0.0
-    for count in range(n_dummies + n_averages * n_partitions * acquisition.n_shots):
-        phase_deg = (phase_deg + count * parts.RF_SPOILING_DEG) % 360
-        phase, is_dummy = math.radians(phase_deg), count < n_dummies
-        number, shot = divmod(max(count - n_dummies, 0), acquisition.n_shots)
+    for repetition, phase in parts.spoiled(n_dummies, n_averages * n_partitions * acquisition.n_shots):
+        number, shot = divmod(max(repetition, 0), acquisition.n_shots)
         average, partition = divmod(number, n_partitions)
-        scales = (encoding[partition] - pulse.after) / before, (spoiler - encoding[partition]) / after
-        sequence.add_block(*pulse.turned(phase), *segment(shot, None if is_apart else partition, is_dummy))
+        sequence.add_block(*pulse.turned(phase), *segment(shot, repetition < 0))
         parts.add_wait(sequence, wait_te)
-        if is_apart:
-            sequence.add_block(pp.scale_grad(encode, scales[0]), pp.make_delay(time_encode))
-        events = shots.gradients(shot, *([] if is_apart else scales))
-        if not is_dummy:
+        encoding.add_encoding(sequence, partition)
+        events = shots.gradients(shot, *encoding.scales(partition))
+        if repetition >= 0:
             labels = [pp.make_label("LIN", "SET", shot), pp.make_label("PAR", "SET", partition)]
             events = [*events, shots.sampled(phase), *labels, *parts.average_label(average, n_averages)]
         sequence.add_block(*events)
-        if is_apart:
-            sequence.add_block(pp.scale_grad(rewind, scales[1]), pp.make_delay(time_rewind))
+        encoding.add_rewinding(sequence, partition)
         parts.add_wait(sequence, wait_tr)
-    parts.add_definitions(sequence, trajectory, most, te=te, tr=tr, slice_thickness=slab)
+    parts.add_definitions(sequence, trajectory, waveforms, te=te, tr=tr, slice_thickness=slab)
     return sequence

@@ -6,13 +6,16 @@ echo is off by half of that at most.
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
-from types import SimpleNamespace
+from typing import NamedTuple
 
 import pypulseq as pp
 
 from trajdesign.pulseq.writer import bridges, parts
 from trajdesign.pulseq.writer.calibration import add_calibration
+from trajdesign.pulseq.writer.lobes import Lobe, lobe
+from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory
 
 
@@ -75,33 +78,18 @@ def build(
     )  # fmt: skip
     scanner, n_shots, raster = trajectory.scanner, trajectory.acquisition.n_shots, trajectory.scanner.block_raster
     sequence = pp.Sequence(parts.system(scanner))
-    common = partial(
-        parts.slice_pulse, scanner, slice_thickness=slice_thickness, duration=rf_duration, slew=bridge_slew
-    )
-    refocusing = common(flip_angle_deg=180, use="refocusing")
+    sinc = partial(parts.slice_pulse, scanner, slice_thickness=slice_thickness, duration=rf_duration, slew=bridge_slew)
+    refocusing = sinc(flip_angle_deg=180, use="refocusing")
     crusher = crusher_cycles / slice_thickness
     waveforms = bridges.design(
         trajectory, gz_prephaser=crusher, gz_rewinder=spoiler_cycles / slice_thickness, bridge_slew=bridge_slew
     )
     shots, segment = parts.Shots(sequence, trajectory, waveforms), parts.Segments(scanner)
-
-    def excited(late: float) -> tuple[parts.Pulse, SimpleNamespace, float, float]:
-        """Return a late excitation, the first crusher and how long it takes, and the time between the pulses, s."""
-        pulse = common(flip_angle_deg=90, late=late)
-        # the refocusing pulse turns the first crusher against the second, which is part of the prephaser
-        area, slew = crusher - pulse.after, bridge_slew * sequence.system.max_slew
-        before = pp.make_trapezoid("z", area=area, max_slew=slew, system=sequence.system)
-        crushing = parts.ceil(pp.calc_duration(before), raster)
-        return pulse, before, crushing, pulse.duration - pulse.centre + crushing + refocusing.centre
-
     to_echo = refocusing.duration - refocusing.centre + shots.echo
-    steps = round((excited(0.0)[-1] - to_echo) / scanner.rf_raster) % max(1, round(raster / scanner.rf_raster))
-    excitation, before, crushing, to_pulse = excited(steps * scanner.rf_raster)
-    shortest = 2 * (to_pulse + max(0.0, round((to_echo - to_pulse) / raster) * raster))
-    _, te = parts.wait("te", te, shortest, 2 * raster)
-    wait_pulse = round(te / 2 - to_pulse, 9)
-    wait_echo = round(round((te / 2 - to_echo) / raster) * raster, 9)
-    played = excitation.duration + crushing + wait_pulse + refocusing.duration + wait_echo + shots.duration
+    start = _start(scanner, partial(sinc, flip_angle_deg=90), refocusing, crusher, bridge_slew, to_echo)
+    te, wait_pulse, wait_echo = _echo_time(te, start.to_pulse, to_echo, raster)
+    crushing = start.crusher.duration + wait_pulse
+    played = start.excitation.duration + crushing + refocusing.duration + wait_echo + shots.duration
     wait_tr, tr = parts.wait("tr", tr, played, raster)
 
     if noise_scan:
@@ -110,15 +98,14 @@ def build(
         sequence, trajectory, segment, n_lines=calibration, slab=slice_thickness, rf_duration=rf_duration,
         bridge_slew=bridge_slew,
     )  # fmt: skip
-    for count in range(n_dummies + n_averages * n_shots):
-        is_dummy = count < n_dummies
-        average, shot = divmod(count - n_dummies, n_shots)
-        sequence.add_block(*excitation.turned(0.0), *segment(shot, is_dummy))
-        sequence.add_block(before, pp.make_delay(crushing + wait_pulse))
+    for repetition in range(-n_dummies, n_averages * n_shots):  # below 0 are dummies
+        average, shot = divmod(repetition, n_shots)
+        sequence.add_block(*start.excitation.turned(0.0), *segment(shot, repetition < 0))
+        sequence.add_block(start.crusher.gz, pp.make_delay(crushing))
         sequence.add_block(*refocusing.turned(math.pi / 2))
         parts.add_wait(sequence, wait_echo)
         events = shots.gradients(shot)
-        if not is_dummy:
+        if repetition >= 0:
             labels = [pp.make_label("LIN", "SET", shot), *parts.average_label(average, n_averages)]
             events = [*events, shots.sampled(0.0), *labels]
         sequence.add_block(*events)
@@ -127,3 +114,46 @@ def build(
         sequence, trajectory, waveforms, te=te, tr=tr, slice_thickness=slice_thickness, slice_positions=[0.0]
     )
     return sequence
+
+
+class _Start(NamedTuple):
+    """What is played before the refocusing pulse."""
+
+    excitation: parts.Pulse
+    crusher: Lobe
+    to_pulse: float
+    """Time from the centre of the excitation to that of the refocusing pulse, if nothing waits, s."""
+
+
+def _start(
+    scanner: Scanner,
+    excite: Callable[..., parts.Pulse],
+    refocusing: parts.Pulse,
+    crusher: float,
+    slew: float,
+    to_echo: float,
+) -> _Start:
+    """Return the start with the excitation so late that the spin echo forms at its sample.
+
+    The refocusing pulse has the moment `crusher`, 1/m, on both sides, and the sample is `to_echo` after its centre, s.
+    """
+
+    def start(late: float) -> _Start:
+        excitation = excite(late=late)
+        # the refocusing pulse turns the first crusher against the second, which is part of the prephaser
+        first = lobe(scanner, crusher - excitation.after, slew)
+        to_pulse = excitation.duration - excitation.centre + first.duration + refocusing.centre
+        return _Start(excitation, first, to_pulse)
+
+    steps = round((start(0.0).to_pulse - to_echo) / scanner.rf_raster)
+    return start(steps % max(1, round(scanner.block_raster / scanner.rf_raster)) * scanner.rf_raster)
+
+
+def _echo_time(te: float | None, to_pulse: float, to_echo: float, raster: float) -> tuple[float, float, float]:
+    """Return the echo time, and the waits before and after the refocusing pulse that make it, s.
+
+    Without waits the refocusing pulse is `to_pulse` after the excitation, and the echo is sampled `to_echo` after that.
+    """
+    shortest = 2 * (to_pulse + max(0.0, round((to_echo - to_pulse) / raster) * raster))
+    _, te = parts.wait("te", te, shortest, 2 * raster)
+    return te, round(te / 2 - to_pulse, 9), round(round((te / 2 - to_echo) / raster) * raster, 9)

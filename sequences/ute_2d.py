@@ -5,14 +5,17 @@ The slice is selected by half pulses: every shot is played twice, with the slice
 hard pulse excites everything, which suits a coil with a small field of view, and 3D trajectories.
 """
 
-import math
 from typing import Literal
 
 import pypulseq as pp
 
 from trajdesign.pulseq.writer import bridges, parts
 from trajdesign.pulseq.writer.calibration import add_calibration
+from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory
+
+#: Duration of each pulse, s, if None is asked for.
+_USUAL = {"half": 1e-3, "hard": 40e-6}
 
 
 def build(
@@ -75,50 +78,48 @@ def build(
     )  # fmt: skip
     parts.require_start_at_centre("ute_2d", trajectory)
     scanner, acquisition = trajectory.scanner, trajectory.acquisition
+    is_half, is_volume = pulse == "half", acquisition.n_dims == 3
     sequence = pp.Sequence(parts.system(scanner))
-    usual = 1e-3 if pulse == "half" else 40e-6
-    duration = usual if rf_duration is None else rf_duration
-    if pulse == "half":
-        excitation = parts.slice_pulse(
-            scanner, flip_angle_deg=flip_angle_deg, slice_thickness=slice_thickness, duration=duration,
-            slew=bridge_slew, shape="half",
-        )  # fmt: skip
-    else:
-        excitation = parts.hard_pulse(scanner, flip_angle_deg=flip_angle_deg, duration=duration)
-    waveforms = bridges.design(
-        trajectory,
-        gz_prephaser=-excitation.after,
-        gz_rewinder=spoiler_cycles / slice_thickness,
-        bridge_slew=bridge_slew,
-    )
+    duration = _USUAL[pulse] if rf_duration is None else rf_duration
+    excitation = _excitation(scanner, flip_angle_deg, slice_thickness if is_half else None, duration, bridge_slew)
+    spoiler = spoiler_cycles / slice_thickness
+    waveforms = bridges.design(trajectory, gz_prephaser=-excitation.after, gz_rewinder=spoiler, bridge_slew=bridge_slew)
     shots, segment = parts.Shots(sequence, trajectory, waveforms), parts.Segments(scanner)
     te = excitation.duration - excitation.centre + shots.echo
     wait_tr, tr = parts.wait("tr", tr, excitation.duration + shots.duration, scanner.block_raster)
 
     if noise_scan:
         parts.add_noise_scan(sequence, shots, segment)
-    is_volume = acquisition.n_dims == 3
     add_calibration(
         sequence, trajectory, segment, n_lines=calibration, slab=acquisition.fov[2] if is_volume else slice_thickness,
-        rf_duration=2 * duration if pulse == "half" else duration, bridge_slew=bridge_slew,
-        n_partitions=calibration if is_volume else 1, is_selective=pulse == "half",
+        rf_duration=2 * duration if is_half else duration, bridge_slew=bridge_slew,
+        n_partitions=calibration if is_volume else 1, is_selective=is_half,
     )  # fmt: skip
-    signs = (1.0, -1.0) if pulse == "half" else (1.0,)
-    phase_deg = 0.0
-    for count in range(n_dummies + n_averages * acquisition.n_shots):
-        phase_deg = (phase_deg + count * parts.RF_SPOILING_DEG) % 360
-        phase, is_dummy = math.radians(phase_deg), count < n_dummies
-        average, shot = divmod(count - n_dummies, acquisition.n_shots)
+    signs = (1.0, -1.0) if is_half else (1.0,)
+    for repetition, phase in parts.spoiled(n_dummies, n_averages * acquisition.n_shots):
+        average, shot = divmod(repetition, acquisition.n_shots)
         for number, sign in enumerate(signs):
-            sequence.add_block(*excitation.turned(phase, sign=sign), *segment(shot, is_dummy, sign))
+            sequence.add_block(*excitation.turned(phase, sign=sign), *segment(shot, repetition < 0, sign))
             events = shots.gradients(shot, prephaser=sign)
-            if not is_dummy:
+            if repetition >= 0:
                 labels = [pp.make_label("LIN", "SET", shot), pp.make_label("SET", "SET", number)]
                 events = [*events, shots.sampled(phase), *labels, *parts.average_label(average, n_averages)]
             sequence.add_block(*events)
             parts.add_wait(sequence, wait_tr)
-    positions = [0.0] if pulse == "half" else []
+    positions = [0.0] if is_half else []
     parts.add_definitions(
         sequence, trajectory, waveforms, te=te, tr=tr, slice_thickness=slice_thickness, slice_positions=positions
     )
     return sequence
+
+
+def _excitation(
+    scanner: Scanner, flip_angle_deg: float, slice_thickness: float | None, duration: float, slew: float
+) -> parts.Pulse:
+    """Return the half pulse of a slice, or the hard pulse where the slice has no thickness."""
+    if slice_thickness is None:
+        return parts.hard_pulse(scanner, flip_angle_deg=flip_angle_deg, duration=duration)
+    return parts.slice_pulse(
+        scanner, flip_angle_deg=flip_angle_deg, slice_thickness=slice_thickness, duration=duration, slew=slew,
+        shape="half",
+    )  # fmt: skip

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_study
 import torch
 
 from benchmarks import (
@@ -282,27 +283,11 @@ def test_the_page_of_results_has_the_table_of_known_gradient_systems():
     assert (common.RESULTS / "girf.md").read_text() in page
 
 
-_STUDY = """
-[grid]
-pattern = ["spiral"]
-reconstructor = ["unet"]
-[base.acquisition]
-matrix = [32, 32]
-n_samples = 160
-dwell = 8e-6
-n_shots = 8
-[base.data]
-n_train = 2
-n_val = 1
-n_test = 2
-n_coils = 2
-[base.training]
-epochs = 1
-coil_maps = "prescan"
-[base.reconstructor]
-channels = 4
-levels = 1
-"""
+_STUDY = tiny_study.base(
+    "acquisition.n_shots=8", "acquisition.n_samples=160", "data.n_test=2", "data.n_coils=2",
+    'training.coil_maps="prescan"', but=["training.batch_size", "training.validations"],
+)  # fmt: skip
+_STUDY += "[grid]\npattern = ['spiral']\nreconstructor = ['unet']\n"
 
 
 def test_a_slice_is_reconstructed_by_the_runs_of_a_study(tmp_path):

@@ -13,6 +13,7 @@ import pytest
 import tomli_w
 import typer.main
 from docutils.utils.math.latex2mathml import tex2mathml
+from test_examples import TINY, TINY_PHANTOM
 
 import trajdesign as td
 from trajdesign import errors
@@ -30,16 +31,6 @@ PAGES = [
     *sorted((ROOT / "examples").glob("*.toml")),
 ]
 README = PAGES[0].read_text(encoding="utf-8")
-
-TINY = [
-    "acquisition.matrix=[32, 32]",
-    "acquisition.n_shots=2",
-    "acquisition.n_samples=300",
-    "training.epochs=1",
-    "training.validations=1",
-    "training.batch_size=2",
-]
-TINY_PHANTOM = ["data.kind=phantom", "data.n_train=2", "data.n_val=1", "data.n_test=2", "data.n_coils=1"]
 
 
 def blocks(text, language):

@@ -61,7 +61,12 @@ ONLY_USERS = {
     "finufft": {"encoding.nufft"},
     "torchdiffeq": {"learning.parameterizations.neural_ode"},
     "clarabel": {"pulseq.writer.bridges"},
-    "pypulseq": {"pulseq.writer.calibration", "pulseq.writer.parts", "trajectories.formats.pulseq"},
+    "pypulseq": {
+        "pulseq.writer.calibration",
+        "pulseq.writer.lobes",
+        "pulseq.writer.parts",
+        "trajectories.formats.pulseq",
+    },
     "safetensors": {"learning.run_folder"},
     "tomli_w": {"config.toml"},
     "mrinufft": {"trajectories.inits.mrinufft"},
@@ -149,6 +154,29 @@ def test_every_room_has_a_step_and_every_name_is_a_room():
 def test_imports_go_down(module):
     for other in inside(MODULES[module]):
         assert room(module) == room(other) or step(module) < step(other), f"{module} imports {other}"
+
+
+def without_docstring(function):
+    """Return how many lines a function has, its decorators and signature among them."""
+    first, doc = function.body[0], ast.get_docstring(function)
+    start = min(node.lineno for node in [function, *function.decorator_list])
+    return function.end_lineno - start + 1 - (0 if doc is None else first.end_lineno - first.lineno + 1)
+
+
+FILES = [*MODULES.values(), ROOT / "__init__.py", *(ROOT.parent / "sequences").glob("*.py")]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT.parent).as_posix())
+def test_what_one_reads_at_once_is_short(path):
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 400
+    functions = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    assert {one.name: without_docstring(one) for one in functions if without_docstring(one) > 60} == {}
+
+
+def test_dictionaries_of_anything_are_few():
+    """State has a class; a dictionary is for an edge: TOML, JSON, the options of a plug-in."""
+    assert sum(path.read_text(encoding="utf-8").count("dict[str, Any]") for path in FILES) <= 60
 
 
 def test_few_arrows_run_between_rooms():

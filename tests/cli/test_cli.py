@@ -13,6 +13,7 @@ from io import StringIO
 
 import numpy as np
 import pytest
+import tiny_study
 import torch
 from faults.tiny import resealed
 
@@ -51,24 +52,8 @@ TINY = [
 SETTINGS = [word for setting in TINY for word in ("--set", setting)]
 
 
-STUDY = """
-[base.acquisition]
-matrix = [32, 32]
-n_shots = 4
-n_samples = 128
-dwell = 8e-6
-[base.data]
-n_train = 4
-n_val = 2
-n_test = 3
-n_coils = 1
-[base.training]
-epochs = 1
-batch_size = 2
-validations = 1
-[base.reconstructor]
-channels = 4
-levels = 1
+STUDY = tiny_study.base("data.n_train=4", "data.n_val=2")
+STUDY += """
 [classic.fan]
 init = {kind = "spiral"}
 [classic.brief]

@@ -5,18 +5,16 @@ import re
 import numpy as np
 import pytest
 import scipy.io
+import test_reconstruct
 
 import trajdesign as td
 from benchmarks import planted
 from benchmarks.measured import PARTS
 from benchmarks.planted import Scan
 from tests.real_data import real
-from trajdesign.config.models import load_config
 from trajdesign.errors import InputError
 from trajdesign.exporting.proof import export
-from trajdesign.learning.optimize import optimize
 from trajdesign.learning.run_folder import RunFolder
-from trajdesign.measuring import virtual_scan
 
 RADIAL, SPIRAL, IN_OUT = {"kind": "radial"}, {"kind": "spiral"}, {"kind": "spiral", "in_out": True}
 ROSETTE, PROPELLER, LINES = {"kind": "rosette"}, {"kind": "propeller"}, {"kind": "cartesian"}
@@ -111,32 +109,11 @@ def test_what_any_data_agree_with_is_not_named(fault, name, tmp_path):
 # --------------------------------------------------------------------------------------------------- files of a scan
 
 
-SETTINGS = [
-    "acquisition.matrix=[32,32]",
-    "acquisition.n_shots=6",
-    "acquisition.n_samples=400",
-    "init.kind=spiral",
-    "parameterization.kind=bspline",
-    "data.n_train=4",
-    "data.n_val=2",
-    "data.n_test=3",
-    "data.n_coils=4",
-    "training.epochs=1",
-    "training.validations=1",
-    "reconstructor.channels=4",
-    "reconstructor.levels=1",
-]
-
-SEQUENCE = {"n_dummies": 2, "n_slices": 3, "noise_scan": True}
-
-
 @pytest.fixture(scope="module")
 def scanned(tmp_path_factory):
-    """Return a folder with a learned run, and its scan of three slices with averages."""
+    """Return a folder with a learned run, and its scan of three slices."""
     path = tmp_path_factory.mktemp("scanned")
-    optimize(load_config(None, SETTINGS), path / "run", device="cpu", baseline=False, quiet=True)
-    export(RunFolder(path / "run").trajectory(), path / "run" / "trajectory.seq", options={"sequence": SEQUENCE})
-    virtual_scan.scan(path / "run" / "trajectory.seq", run=path / "run", out=path / "scan", noise=0.02)
+    test_reconstruct.scanned(path, noise=0.02)
     return path
 
 
@@ -148,7 +125,7 @@ def test_slices_of_a_learned_run_are_not_warned_of(scanned, tmp_path):
 
 def test_a_file_of_another_run_is_refused(scanned, tmp_path):
     other = RunFolder(scanned / "run").trajectory()
-    export(other.with_points(other.points * 0.97), tmp_path / "x.seq", options={"sequence": SEQUENCE})
+    export(other.with_points(other.points * 0.97), tmp_path / "x.seq", options={"sequence": test_reconstruct.SEQUENCE})
     raw, run = scanned / "scan" / "raw.h5", scanned / "run"
     with pytest.raises(InputError, match="it is another run's, or does not play it"):
         td.reconstruct(raw, run=run, seq=tmp_path / "x.seq", out=tmp_path / "o")

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
+from test_projection import WILD
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.config import plugins
@@ -341,14 +342,7 @@ def test_the_moment_is_the_mean_of_k_until_the_echo(time, raster):
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
-@given(
-    seed=st.integers(0, 2**31),
-    scale=st.sampled_from([1e-3, 0.5, 1.0, 3.0, 1e3]),
-    smooth=st.sampled_from([0.0, 1.0, 2.0, 4.0]),
-    norm=st.sampled_from(["vector", "axis"]),
-    n_iterations=st.sampled_from([1, 3, 40]),
-    part=st.floats(0.03, 1.0),
-)
+@given(**WILD, part=st.floats(0.03, 1.0))
 def test_limits_echo_and_moment_are_kept_whatever_comes(seed, scale, smooth, norm, n_iterations, part):
     trajectory = wild(seed, Scanner(limit_norm=norm), scale=scale, smooth=smooth)
     time = part * 99 * 4e-6

@@ -57,13 +57,19 @@ def margins(trajectory):
     }
 
 
+#: What a wild trajectory is, and under which norm and how long it is projected.
+WILD = {
+    "seed": st.integers(0, 2**31),
+    "scale": st.sampled_from([1e-3, 0.5, 1.0, 3.0, 1e3]),
+    "smooth": st.sampled_from([0.0, 1.0, 2.0, 4.0]),
+    "norm": st.sampled_from(["vector", "axis"]),
+    "n_iterations": st.sampled_from([1, 3, 40]),
+}
+
+
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
-    seed=st.integers(0, 2**31),
-    scale=st.sampled_from([1e-3, 0.5, 1.0, 3.0, 1e3]),
-    smooth=st.sampled_from([0.0, 1.0, 2.0, 4.0]),
-    norm=st.sampled_from(["vector", "axis"]),
-    n_iterations=st.sampled_from([1, 3, 40]),
+    **WILD,
     slew=st.sampled_from([20.0, 200.0]),
     fov_and_matrix=st.sampled_from(
         [((0.22, 0.22), (64, 64)), ((0.3, 0.1), (48, 96)), ((0.2, 0.25, 0.18), (32, 24, 16))]

@@ -109,6 +109,15 @@ def test_one_label_serves_all_partitions(tmp_path):
     assert left[0] == pytest.approx(2 / 4e-3 + left_by_pulse(sequence), abs=0.1)
 
 
+def test_a_slab_without_encoding_and_spoiler_is_rephased_alone():
+    # nothing is to be played after the shot, and so nothing to be scaled
+    trajectory = pattern("spiral", Scanner())
+    options = {"n_partitions": 1, "spoiler_cycles": 0.0, "n_dummies": 0}
+    sequence = plugins.find("sequence", "gre_3d")(trajectory, **options)
+    left = [moments(sequence, *pair)[2] for pair in itertools.pairwise(sequence.rf_times()[0])]
+    assert left == pytest.approx([left_by_pulse(sequence)] * 2, abs=0.02)
+
+
 def left_by_pulse(sequence):
     """Moment of the slab gradient before the pulse's centre, which nothing rephases, 1/m."""
     block = sequence.get_block(1)

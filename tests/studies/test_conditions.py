@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tiny_study
 
 import trajdesign as td
 from trajdesign.errors import ConfigError, DivergedError, InputError, Interrupted
@@ -13,25 +14,8 @@ from trajdesign.learning import conditions, other_data
 from trajdesign.reporting import report
 from trajdesign.studies import study, tables, training
 
-TINY = """
-[base.acquisition]
-matrix = [32, 32]
-n_samples = 128
-dwell = 8e-6
-n_shots = 4
-[base.data]
-n_train = 2
-n_val = 1
-n_test = 3
-n_coils = 1
-[base.training]
-epochs = 1
-batch_size = 2
-validations = 1
-noise = 0.01
-[base.reconstructor]
-channels = 4
-levels = 1
+TINY = tiny_study.base("training.noise=0.01")
+TINY += """
 [grid]
 pattern = ["spiral"]
 parameterization = ["bspline"]

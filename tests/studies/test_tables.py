@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import scipy.stats
+import tiny_study
 
 from trajdesign.errors import InputError
 from trajdesign.learning.run_folder import RunFolder
@@ -15,24 +16,11 @@ from trajdesign.reporting import report
 from trajdesign.studies import study, tables, training
 from trajdesign.trajectories import loading
 
-TINY = """
+TINY = tiny_study.base(
+    "data.n_val=2", "data.n_test=7", "training.epochs=5", "training.validations=5", but=["acquisition.n_shots"]
+)
+TINY += """
 name = "tiny"
-[base.acquisition]
-matrix = [32, 32]
-n_samples = 128
-dwell = 8e-6
-[base.data]
-n_train = 2
-n_val = 2
-n_test = 7
-n_coils = 1
-[base.training]
-epochs = 5
-batch_size = 2
-validations = 5
-[base.reconstructor]
-channels = 4
-levels = 1
 [grid]
 pattern = ["radial", "spiral"]
 shots = [4, 6]

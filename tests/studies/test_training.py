@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import tiny_study
 import torch
 
 from trajdesign.errors import (
@@ -26,29 +27,14 @@ from trajdesign.learning.optimize import optimize
 from trajdesign.runtime import processes
 from trajdesign.studies import study, training
 
-BASE = """
-[base.acquisition]
-matrix = [32, 32]
-n_samples = 128
-dwell = 8e-6
-n_shots = 4
-[base.data]
-n_train = 2
-n_val = 1
-n_test = 3
-n_coils = 1
-[base.training]
-epochs = 2
-batch_size = 1
-validations = 2
-trajectory_rate = 0.02
-[base.reconstructor]
-{reconstructor}
-[base.parameterization]
-n_control = 12
-"""
-UNET = "channels = 4\nlevels = 1"
-TINY = BASE.format(reconstructor=UNET)
+SETTINGS = (
+    "training.epochs=2",
+    "training.batch_size=1",
+    "training.validations=2",
+    "training.trajectory_rate=0.02",
+    "parameterization.n_control=12",
+)
+TINY = tiny_study.base(*SETTINGS)
 NAMES = ["radial-04-fixed-unet-s0", "wound-04-fixed-unet-s0", "radial-04-neural_ode-unet-s0"]
 WOUND = "[classic.wound]\ninit = {kind = 'spiral'}\n"
 
@@ -264,12 +250,12 @@ def test_a_study_that_is_there_is_not_replaced(done, tmp_path):
 def test_a_finished_cell_of_another_config_is_neither_kept_nor_replaced(done, load):
     _, out, _ = done
     before = contents(out)
-    other = load(TINY.replace("epochs = 2", "epochs = 3") + WOUND)
+    other = load(tiny_study.base(*SETTINGS, "training.epochs=3") + WOUND)
     with pytest.raises(OutputError, match=r"training\.epochs is 2, not 3") as caught:
         training.train(other, out, resume=True, device="cpu")
     assert NAMES[0] in str(caught.value)
     assert contents(out) == before
-    two = load(TINY.replace("epochs = 2", "epochs = 3\nnoise = 0.1") + WOUND)
+    two = load(tiny_study.base(*SETTINGS, "training.epochs=3", "training.noise=0.1") + WOUND)
     with pytest.raises(OutputError, match=r"and 1 more"):
         training.train(two, out, resume=True, device="cpu")
     # further cells are no other config
@@ -316,7 +302,7 @@ class Killed(Reconstructor):
 def failing(name):
     plugin = f"{__name__}:{name}"
     grid = f"[grid]\nreconstructor = ['{plugin}', 'adjoint']\n"
-    return BASE.format(reconstructor="") + grid
+    return tiny_study.base(*SETTINGS, but=["reconstructor"]) + grid
 
 
 @pytest.mark.parametrize(
@@ -413,7 +399,7 @@ def test_a_study_that_is_stopped_keeps_what_is_finished_and_leaves_no_process(lo
     slow = (
         "[grid]\nseed = [0, 1]\nreconstructor = ['adjoint']\n[choice.seed.1]\nseed = 1\ntraining = {epochs = 1000000}\n"
     )
-    asked = load(BASE.format(reconstructor="").replace("epochs = 2", "epochs = 1") + slow)
+    asked = load(tiny_study.base(*SETTINGS, "training.epochs=1", but=["reconstructor"]) + slow)
     out = tmp_path / "out"
     training.train(asked, out, share="1/4", device="cpu")
     first, second = (training.folder(cell, out).path for cell in asked.cells[:2])
@@ -441,7 +427,7 @@ def until(true, seconds=120):
 
 
 def test_data_that_are_missing_are_named_before_any_cell_is_trained(load, tmp_path):
-    text = BASE.format(reconstructor=UNET).replace("n_train = 2\nn_val = 1\nn_test = 3\n", "")
+    text = tiny_study.base(*SETTINGS, but=["data.n_train", "data.n_val", "data.n_test"])
     text += "[grid]\nshots = [4, 8]\nset = ['here', 'none', 'spent']\n[choice.set.here]\ndata = {kind = 'phantom'}\n"
     text += f"[choice.set.none]\ndata = {{kind = 'images', train = ['{tmp_path}/none*.nii']}}\n"
     text += "[choice.set.spent]\ndata = {kind = 'phantom', n_test = 0}\n"

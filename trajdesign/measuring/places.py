@@ -164,6 +164,8 @@ def delay_of(
 
 def delayed(found: Assigned, encodings: Sequence[Encoding], axes: Sequence[float]) -> list[Encoding]:
     """Return the encodings of gradients that act so much later, s; of one encoding that all slices share, one."""
+    if not any(axes):
+        return list(encodings)
     made: dict[int, Encoding] = {}
     for encoding in encodings:
         if id(encoding) not in made:

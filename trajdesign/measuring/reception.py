@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,12 +14,14 @@ from torch import Tensor
 from trajdesign.acquisition import Acquisition
 from trajdesign.encoding.voxel_signal import signal
 from trajdesign.errors import ConfigError, InputError
+from trajdesign.measuring.scan_facts import FileFacts
 from trajdesign.physics.response import Response
 from trajdesign.pulseq import coherence
+from trajdesign.pulseq.reader import player
 from trajdesign.pulseq.reader.sequence import SeqFile
-from trajdesign.pulseq.response import phase_of_file
+from trajdesign.pulseq.response import k_of_file, phase_of_file
 from trajdesign.trajectories.loading import smallest_matrix
-from trajdesign.trajectory import MAX_K_ERROR_FOV
+from trajdesign.trajectory import MAX_K_ERROR_FOV, Trajectory
 from trajdesign.units import plausible
 
 #: Decay until the echo beyond which nothing is left to be seen, in time constants.
@@ -84,6 +86,55 @@ class Reception:
     def demodulated(self, kspace: Tensor, events: NDArray[np.integer]) -> Tensor:
         """Return the signal without the phase of the field at the isocentre, which the response tells."""
         return kspace if self.phase is None else kspace * torch.exp(1j * torch.from_numpy(stacked(self.phase, events)))
+
+
+@dataclass(frozen=True)
+class ScannedFile:
+    """A 2D file, as a virtual scanner plays it."""
+
+    path: Path
+    whole: SeqFile
+    """Every ADC event."""
+    told: SeqFile
+    """The ADC events of the image alone, and their k as the file tells it."""
+    played: SeqFile
+    """The same events, and their k by the gradient that acts."""
+    slices: list[NDArray[np.integer]]
+    """The ADC events of each slice (shot, repetition)."""
+    acquisition: Acquisition
+
+    @classmethod
+    def read(cls, path: Path, response: Response, acquisition: Acquisition | None) -> "ScannedFile":
+        """Return a file, under a response of the gradient system, for an acquisition or by default that of its k.
+
+        Raises
+        ------
+        InputError
+            If it cannot be read, is not 2D, or its shots are not those of the acquisition.
+        """
+        whole = player.read(path)
+        told = whole.for_image()
+        slices = slices_of(told, path, acquisition)
+        acquisition = acquisition_of(told, slices[0], path) if acquisition is None else acquisition
+        require_flat(told, path)
+        return cls(path, whole, told, replace(told, k=k_of_file(told, response)), slices, acquisition)
+
+    def facts(self) -> FileFacts:
+        """Return the numbers of the file."""
+        return {
+            "path": str(self.path),
+            "md5": self.told.md5,
+            "matrix": self.acquisition.matrix,
+            "n_slices": len(self.slices),
+            "n_shots": self.acquisition.n_shots,
+            "n_samples": self.acquisition.n_samples,
+            "duration": self.told.duration,
+            **self.told.nucleus(self.path),
+        }
+
+    def from_trajectory(self, wanted: Trajectory) -> float:
+        """Return the largest distance of k, as the file tells it, from that of a trajectory, 1/FOV."""
+        return max(distance(stacked(self.told.k, one), wanted.k_adc, self.acquisition) for one in self.slices)
 
 
 def refocused(t2: float | None, t2_star: float | None) -> float | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from trajdesign.data.measured import reading
 from trajdesign.data.measured.measurement import Measurement
+from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import ConfigError
 from trajdesign.learning.trained import TrainedRun
 from trajdesign.measuring import calibration as calibrating
@@ -128,33 +129,19 @@ def reconstruct(
     """
     asked = dict(locals())  # every option, whichever there are
     raw, out = Path(raw), Path(out)
-    view = geometry.View(tuple(map(float, shift)), float(rotate))
-    if off_resonance is not None and (any(view.shift) or view.rotation):
-        raise ConfigError("off_resonance: its pixels are those of an image that is neither shifted nor rotated.")
-    is_own = run is None and seq is None and k is None
-    _require_one_source(run=run, seq=seq, k=k, matrix=matrix, fov=fov, response=response)
-    response = Response(response).table if response else response
+    view = _view(shift, rotate, off_resonance)
+    source = _Source(run, seq, k, matrix, fov, Response(response).table if response else response)
     with ExitStack() as files:
         to = outputs.reserved(out, files, with_network=run is not None, overwrite=overwrite)
         trained = None if run is None else TrainedRun.load(run, stage)
-        seq = places.played_by(Path(run)) if seq is None and run is not None else seq
+        source = source.completed(trained)
         measured = reading.read(raw)
-        if is_own:
-            found, encodings, unit = by_own(measured, matrix, fov)
-        elif k is not None:
-            found, encodings = places.by_k(measured, Path(k))
-        else:
-            if response is None:
-                response = {} if trained is None else trained.config.response
-            found, encodings = places.by_file(measured, None if seq is None else Path(seq), trained, run, response)
-        if noise is not None:
-            samples, dwell = noisy.scanned(noise)
-            found = replace(found, noise=samples, noise_dwell=dwell)
+        found, encodings, source_of_k = source.placed(measured, trained)
+        found = found if noise is None else _with_noise(found, noise)
         numbers, hindrance = _numbers(measured, found), dicom_images.hindrance(found, measured)
         late = places.delay_of(found, encodings, delay, view.shift)
-        if late["axes"] != [0.0, 0.0]:
-            encodings = places.delayed(found, encodings, late["axes"])
-        acting = Response(response or {})
+        encodings = places.delayed(found, encodings, late["axes"])
+        acting = Response(source.response or {})
         left_out = places.left_out(found, trained, acting)
         scan = calibrating.wanted(measured, found, coil_maps, calibration, calibration_seq, acting, late["axes"])
         kspace, encodings = geometry.shown(found.kspace, encodings, view)
@@ -164,18 +151,14 @@ def reconstruct(
             found = replace(found, off_resonance=field)
         ready = preparing.prepared(found, encodings, None if scan is None else scan.seen(view), coils)
         maps, few = calibrating.described(scan, coil_maps, trained, found.acquisition)
-        solvers = [
-            solving.Solver(encoding, trained, images, maps["cg_sense"])
-            for encoding, images in zip(encodings, ready.calibration, strict=True)
-        ]
-        images, told = _solved(found, ready, solvers)
+        images, told = _solved(found, ready, encodings, trained, maps["cg_sense"])
         told["warnings"] += few + left_out
         facts = Facts(
             raw=str(raw), kind=measured.kind, run=_named(run), stage=None if trained is None else trained.stage,
-            seq=_named(seq), is_export=places.is_export(found, run), k=f"{raw} ({unit})" if is_own else _named(k),
+            seq=_named(source.seq), is_export=places.is_export(found, run), k=source_of_k,
             off_resonance=_ends(found.off_resonance), noise_scan=_named(noise),
-            response=None if response is None else dict(response), command=outputs.command(asked), dicom=hindrance,
-            **numbers, delay=late, shift=view.shift, rotate=view.rotation, coil_maps=maps, **told,
+            response=None if source.response is None else dict(source.response), command=outputs.command(asked),
+            dicom=hindrance, **numbers, delay=late, shift=view.shift, rotate=view.rotation, coil_maps=maps, **told,
         )  # fmt: skip
         reconstructed = Reconstructed(images, facts)
         outputs.write(to, reconstructed, found, measured)
@@ -190,22 +173,64 @@ def _ends(field: NDArray[np.floating] | None) -> list[float] | None:
     return None if field is None else [float(field.min()), float(field.max())]
 
 
-def _require_one_source(
-    *,
-    run: Path | str | None,
-    seq: Path | str | None,
-    k: Path | str | None,
-    matrix: Sequence[int] | None,
-    fov: Sequence[float] | None,
-    response: Mapping[str, Any] | None,
-) -> None:
-    """Refuse options that tell k twice, or mean nothing where it comes from."""
-    if k is not None and (run is not None or seq is not None):
-        raise ConfigError("k: it is for data without a run and a .seq file; leave one of them out.")
-    if not (run is None and seq is None and k is None) and (matrix is not None or fov is not None):
-        raise ConfigError("matrix and fov: they are for a raw file's own trajectory; leave them out.")
-    if response is not None and run is None and seq is None:
-        raise ConfigError("response: k of this kind is as it acts already; it is for a run or a .seq file.")
+def _view(shift: Sequence[float], rotate: float, off_resonance: Path | str | None) -> geometry.View:
+    """Return which part of space is shown; it is the whole image as it lies where its field is told by pixels."""
+    view = geometry.View(tuple(map(float, shift)), float(rotate))
+    if off_resonance is not None and (any(view.shift) or view.rotation):
+        raise ConfigError("off_resonance: its pixels are those of an image that is neither shifted nor rotated.")
+    return view
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What tells where in k-space the samples lie: options that tell it twice, or mean nothing there, are refused."""
+
+    run: Path | str | None
+    seq: Path | str | None
+    k: Path | str | None
+    matrix: Sequence[int] | None
+    fov: Sequence[float] | None
+    response: Mapping[str, Any] | None
+
+    def __post_init__(self) -> None:
+        if self.k is not None and (self.run is not None or self.seq is not None):
+            raise ConfigError("k: it is for data without a run and a .seq file; leave one of them out.")
+        if not self.is_own and (self.matrix is not None or self.fov is not None):
+            raise ConfigError("matrix and fov: they are for a raw file's own trajectory; leave them out.")
+        if self.response is not None and self.run is None and self.seq is None:
+            raise ConfigError("response: k of this kind is as it acts already; it is for a run or a .seq file.")
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the raw file itself."""
+        return self.run is None and self.seq is None and self.k is None
+
+    def completed(self, trained: TrainedRun | None) -> "_Source":
+        """Return the source with what is known by default of the file that was played, and of the response."""
+        if self.is_own or self.k is not None:
+            return self
+        seq, response = self.seq, self.response
+        if seq is None and self.run is not None:
+            seq = places.played_by(Path(self.run))
+        if response is None:
+            response = {} if trained is None else trained.config.response
+        return replace(self, seq=seq, response=response)
+
+    def placed(self, measured: Measurement, trained: TrainedRun | None) -> tuple[Assigned, list[Encoding], str | None]:
+        """Return the samples in their places, the encoding of each slice, and which file k is of, if it holds that."""
+        if self.is_own:
+            found, encodings, unit = by_own(measured, self.matrix, self.fov)
+            return found, encodings, f"{measured.path} ({unit})"
+        if self.k is not None:
+            return *places.by_k(measured, Path(self.k)), str(self.k)
+        seq, response = None if self.seq is None else Path(self.seq), self.response or {}
+        return *places.by_file(measured, seq, trained, self.run, response), None
+
+
+def _with_noise(found: Assigned, path: Path | str) -> Assigned:
+    """Return the measurement with the noise scan of another file."""
+    samples, dwell = noisy.scanned(path)
+    return replace(found, noise=samples, noise_dwell=dwell)
 
 
 def _numbers(measured: Measurement, found: Assigned) -> dict[str, Any]:
@@ -230,9 +255,13 @@ def _numbers(measured: Measurement, found: Assigned) -> dict[str, Any]:
 
 
 def _solved(
-    found: Assigned, ready: Prepared, solvers: Sequence[solving.Solver]
+    found: Assigned, ready: Prepared, encodings: Sequence[Encoding], trained: TrainedRun | None, maps: str
 ) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:
     """Return the images (frame, slice, y, x) by each reconstruction, and the part of `Facts` that judges them."""
+    solvers = [
+        solving.Solver(encoding, trained, images, maps)
+        for encoding, images in zip(encodings, ready.calibration, strict=True)
+    ]
     images, sums, promised = _images(ready, solvers)
     whole = {
         name: (torch.stack([torch.stack(frame) for frame in frames]) * ready.scale).numpy()

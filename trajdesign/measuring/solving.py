@@ -119,7 +119,7 @@ def residuals(
 
 def promises(solver: Solver, found: Mapping[str, tuple[Tensor, Tensor]], sums: dict[str, Residual]) -> None:
     """Add to the residual of each reconstruction what it leaves of data that its own image gives, without noise."""
-    for name in found.keys() - {"adjoint"}:
+    for name in [one for one in found if one != "adjoint"]:
         kspace = solver.encoding.forward(found[name][1])[0]
         images = solver.adjoint(kspace)
         scale = brightness(images)

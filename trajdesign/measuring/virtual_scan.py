@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,20 +26,17 @@ from trajdesign.measuring import raw_data
 from trajdesign.measuring.reception import (
     MOST_TURNS,
     Reception,
-    acquisition_of,
-    distance,
+    ScannedFile,
     refocused,
-    require_flat,
-    slices_of,
     stacked,
     thickness,
     turns,
 )
-from trajdesign.measuring.scan_facts import CallFacts, FileFacts, ScanFacts, Scores
+from trajdesign.measuring.scan_facts import CallFacts, ScanFacts, Scores
 from trajdesign.physics.response import Response, remark_on
 from trajdesign.pulseq import coherence
-from trajdesign.pulseq.reader import player, sequence
-from trajdesign.pulseq.response import k_of_file, left_out_of_file
+from trajdesign.pulseq.reader import sequence
+from trajdesign.pulseq.response import left_out_of_file
 from trajdesign.reconstruction import metrics
 from trajdesign.reconstruction.coils import root_sum_of_squares
 from trajdesign.reporting import plots
@@ -164,81 +161,50 @@ def scan(
     t2_prime = refocused(t2, t2_star)
     with ExitStack() as files:
         to = {name: files.enter_context(atomic_path(out / name, overwrite=overwrite)) for name in _FILES}
-        whole = player.read(path)
-        told = whole.for_image()
         trained = None if run is None else TrainedRun.load(run)
-        slices = slices_of(told, path, None if trained is None else trained.trajectory.acquisition)
-        acquisition = acquisition_of(told, slices[0], path) if trained is None else trained.trajectory.acquisition
-        require_flat(told, path)
         own = {} if trained is None else trained.config.response
         acting = Response(own if response is None else response)
-        played = replace(told, k=k_of_file(told, acting))
+        file = ScannedFile.read(path, acting, None if trained is None else trained.trajectory.acquisition)
+        acquisition = file.acquisition
         coil_images = _coil_images(object, acquisition, n_coils, {} if trained is None else trained.config.data)
-        physics = Reception(played, t2_prime, t2, off_resonance, acting)
+        physics = Reception(file.played, t2_prime, t2, off_resonance, acting)
         known = physics if response is None or trained is None else replace(physics, response=Response(own))
         facts: CallFacts = {
             "object": object,
             "run": None if run is None else str(run),
             "n_coils": len(coil_images),
-            **_facts_of_file(told, path, slices, acquisition),
+            **file.facts(),
             "t2_star": t2_star,
             "t2": t2,
             "noise": noise,
             "noise_correlation": noise_correlation,
             "seed": seed,
             "response": None if response is None else dict(response),
-            "left_out_rad": left_out_of_file(told, acting, acquisition.fov),
+            "left_out_rad": left_out_of_file(file.told, acting, acquisition.fov),
             "off_resonance": [float(np.min(off_resonance)), float(np.max(off_resonance))],
         }
-        promised = None
+        promised = None if trained is None else trained.promised(coil_images)
         if trained is not None:
-            promised, wanted = trained.promised(coil_images), trained.trajectory.k_adc
-            error = max(distance(stacked(told.k, events), wanted, acquisition) for events in slices)
-            facts["max_told_k_error_fov"], facts["turns_across_slice"] = error, turns(played, path)
+            facts["max_told_k_error_fov"] = file.from_trajectory(trained.trajectory)
+            facts["turns_across_slice"] = turns(file.played, path)
         scans, signals = list[Scanned](), list[Tensor]()
-        level = noise * math.sqrt(slices[0].shape[1])  # of each event, so that the average's is as told
+        level = noise * math.sqrt(file.slices[0].shape[1])  # of each event, so that the average's is as told
         receiver = raw_data.ReceiverNoise(level, acquisition, noise_correlation)
-        for number, events in enumerate(slices):
-            kspace, echo, gain = physics.sampled(coil_images, events, acquisition)
-            kspace = kspace + receiver.of(kspace.shape, seed + number)
-            signals.append(kspace.flatten(1, 2).to(torch.complex64))
-            kspace = known.demodulated(kspace, events)
-            kspace, k = kspace.mean(dim=2), torch.from_numpy(stacked(played.k, events).mean(axis=1))
-            of_slice = _Slice(number, echo, kspace * gain, k)
+        for of_slice in _slices(file, coil_images, physics, known, receiver, seed):
+            signals.append(of_slice.signal)
             scans.append(_compared(coil_images, of_slice, acquisition, trained, promised, facts))
-        errors = [one.facts.get("nrmse_to_promised", one.facts["image"]["nrmse"]) for one in scans]
-        scanned = scans[int(np.argmax(errors))]
-        scanned.facts["nrmse_of_slices"] = errors
-        _judge(scanned.facts, told, slices, None if trained is None else trained.trajectory)
-        calibration = raw_data.calibration(whole, physics, coil_images, acquisition, acting)
-        readouts = raw_data.readouts(whole, played, slices, signals, calibration, receiver, seed + len(slices))
-        mrd.write(to["raw.h5"], readouts, acquisition, told.scanner(path), slice_thickness=thickness(told, path))
+        scanned = _worst(scans)
+        _judge(scanned.facts, file, None if trained is None else trained.trajectory)
+        _write_raw(file, signals, coil_images, physics, receiver, seed, to["raw.h5"])
         _write(scanned, to)
     return scanned
 
 
-def _facts_of_file(
-    played: sequence.SeqFile, path: Path, slices: list[NDArray[np.integer]], acquisition: Acquisition
-) -> FileFacts:
-    return {
-        "path": str(path),
-        "md5": played.md5,
-        "matrix": acquisition.matrix,
-        "n_slices": len(slices),
-        "n_shots": acquisition.n_shots,
-        "n_samples": acquisition.n_samples,
-        "duration": played.duration,
-        **played.nucleus(path),
-    }
-
-
-def _judge(
-    facts: ScanFacts, played: sequence.SeqFile, slices: list[NDArray[np.integer]], wanted: Trajectory | None
-) -> None:
+def _judge(facts: ScanFacts, file: ScannedFile, wanted: Trajectory | None) -> None:
     """Add to the facts whether the file plays the run, if there is one, and what the scan does not show."""
     remark = None
     if wanted is not None:
-        departure = _departure(played, slices, wanted, facts)
+        departure = _departure(file.told, file.slices, wanted, facts)
         facts["is_of_run"], facts["departure"] = departure is None, departure
         remark = _remark(facts) if departure is None else None
     facts["remark"] = " ".join(filter(None, (remark, remark_on(facts["left_out_rad"])))) or None
@@ -307,12 +273,42 @@ def _remark(facts: ScanFacts) -> str | None:
 
 
 class _Slice(NamedTuple):
-    """A slice as it was sampled: its number, the time of its echo, s, k-space (coil, shot, sample), and its k."""
+    """A slice as it was sampled: its number, the time of its echo, s, k-space (coil, shot, sample), and its k.
+
+    `signal` is what the receiver had in each ADC event (coil, event, sample).
+    """
 
     number: int
     echo_time: float
     kspace: Tensor
     k: Tensor
+    signal: Tensor
+
+
+def _slices(
+    file: ScannedFile,
+    coil_images: Tensor,
+    physics: Reception,
+    known: Reception,
+    receiver: raw_data.ReceiverNoise,
+    seed: int,
+) -> Iterator[_Slice]:
+    """Yield the slices one after the other; of `physics` the reconstruction knows what is in `known`."""
+    for number, events in enumerate(file.slices):
+        kspace, echo, gain = physics.sampled(coil_images, events, file.acquisition)
+        kspace = kspace + receiver.of(kspace.shape, seed + number)
+        signal = kspace.flatten(1, 2).to(torch.complex64)
+        kspace = known.demodulated(kspace, events).mean(dim=2)
+        k = torch.from_numpy(stacked(file.played.k, events).mean(axis=1))
+        yield _Slice(number, echo, kspace * gain, k, signal)
+
+
+def _worst(scans: Sequence[Scanned]) -> Scanned:
+    """Return the slice with the worst image, which tells the errors of all."""
+    errors = [one.facts.get("nrmse_to_promised", one.facts["image"]["nrmse"]) for one in scans]
+    scanned = scans[int(np.argmax(errors))]
+    scanned.facts["nrmse_of_slices"] = errors
+    return scanned
 
 
 def _compared(
@@ -324,7 +320,7 @@ def _compared(
     facts: CallFacts,
 ) -> Scanned:
     """Reconstruct a slice, and compare the image with the object and with the promised image."""
-    number, echo_time, kspace, k = sampled
+    number, echo_time, kspace, k, _ = sampled
     reference = root_sum_of_squares(coil_images[None])
     image = _adjoint(kspace, k, acquisition) if trained is None else trained.reconstruct(kspace, coil_images)
     found: ScanFacts = {**facts, "slice": number, "echo_time": echo_time, "image": _scores(image, reference)}
@@ -359,6 +355,23 @@ def _coil_images(object: str, acquisition: Acquisition, n_coils: int | None, dat
         given["n_coils"] = n_coils
     slices = plugins.build("data", {**data, **given}, acquisition, "test")
     return slices[len(slices) // 2]  # type: ignore[arg-type]
+
+
+def _write_raw(
+    file: ScannedFile,
+    signals: list[Tensor],
+    coil_images: Tensor,
+    physics: Reception,
+    receiver: raw_data.ReceiverNoise,
+    seed: int,
+    to: Path,
+) -> None:
+    """Write every ADC event as a scanner does, noise scans and calibration too."""
+    calibration = raw_data.calibration(file.whole, physics, coil_images, file.acquisition, physics.response)
+    seed += len(file.slices)
+    readouts = raw_data.readouts(file.whole, file.played, file.slices, signals, calibration, receiver, seed)
+    scanner, thick = file.told.scanner(file.path), thickness(file.told, file.path)
+    mrd.write(to, readouts, file.acquisition, scanner, slice_thickness=thick)
 
 
 def _write(scanned: Scanned, to: dict[str, Path]) -> None:

@@ -1,6 +1,7 @@
 """``trajdesign reconstruct``."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -10,9 +11,11 @@ from trajdesign.cli import console
 from trajdesign.cli.commands._options import (
     Force,
     Json,
+    Options,
     Quiet,
     ResponseKind,
     ResponseSet,
+    grouped,
     note_unsealed,
     response_table,
 )
@@ -24,6 +27,73 @@ if TYPE_CHECKING:
 _Number = TypeVar("_Number", int, float)
 
 
+@dataclass(frozen=True)
+class Known(Options):
+    """What tells where in k-space the samples lie: a run, the file that was played, k, or numbers for a file's own."""
+
+    run: Annotated[Path | None, typer.Option(help="Run whose network reconstructs.", show_default=False)] = None
+    seq: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.seq", help="Pulseq file that was played.", show_default="the one in the run folder"),
+    ] = None
+    k: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE_k.npz", help="Without both: k as an export wrote it.", show_default=False),
+    ] = None
+    matrix: Annotated[
+        str | None,
+        typer.Option(metavar="NX,NY", help="Pixels, for the file's own k.", show_default="what its header says"),
+    ] = None
+    fov: Annotated[
+        str | None,
+        typer.Option(metavar="X,Y", help="Field of view for the file's own k, m.", show_default="what its header says"),
+    ] = None
+    stage: Annotated[
+        str | None, typer.Option(help="Of the run: fixed or learned.", show_default="what was trained last")
+    ] = None
+
+    def grid(self) -> tuple[list[int] | None, list[float] | None]:
+        """Return the pixels and the field of view, m; None for what is not given."""
+        matrix = None if self.matrix is None else _two("matrix", self.matrix, "of pixels, as 128,128", int)
+        return matrix, None if self.fov is None else _two("fov", self.fov, "in m, as 0.22,0.22", float)
+
+
+@dataclass(frozen=True)
+class View(Options):
+    """Which part of space is to be shown."""
+
+    shift: Annotated[
+        str | None,
+        typer.Option(metavar="X,Y", help="Where the image's centre lies on x and y, m.", show_default="none"),
+    ] = None
+    rotate: Annotated[float, typer.Option(metavar="DEG", help="Turn the image so far from x towards y.")] = 0.0
+
+    def centre(self) -> list[float]:
+        """Return where the image's centre lies, m."""
+        return [0.0, 0.0] if self.shift is None else _two("shift", self.shift, "in m, as 0.02,-0.01", float)
+
+
+@dataclass(frozen=True)
+class Maps(Options):
+    """What coil maps are made of."""
+
+    calibration: Annotated[
+        Path | None,
+        typer.Option(metavar="RAW", help="Raw data of a calibration scan.", show_default="the one in RAW"),
+    ] = None
+    calibration_seq: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.seq", help="Pulseq file of the calibration.", show_default="a Cartesian array"),
+    ] = None
+    coil_maps: Annotated[
+        str | None,
+        typer.Option(
+            help="Of CG-SENSE: self, or of a calibration prescan or espirit.", show_default="as in the run's training"
+        ),
+    ] = None
+
+
+@grouped
 def reconstruct(
     raw: Annotated[
         Path,
@@ -32,37 +102,15 @@ def reconstruct(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
-    run: Annotated[Path | None, typer.Option(help="Run whose network reconstructs.", show_default=False)] = None,
-    seq: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.seq", help="Pulseq file that was played.", show_default="the one in the run folder"),
-    ] = None,
-    k: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE_k.npz", help="Without both: k as an export wrote it.", show_default=False),
-    ] = None,
-    matrix: Annotated[
-        str | None,
-        typer.Option(metavar="NX,NY", help="Pixels, for the file's own k.", show_default="what its header says"),
-    ] = None,
-    fov: Annotated[
-        str | None,
-        typer.Option(metavar="X,Y", help="Field of view for the file's own k, m.", show_default="what its header says"),
-    ] = None,
-    stage: Annotated[
-        str | None, typer.Option(help="Of the run: fixed or learned.", show_default="what was trained last")
-    ] = None,
+    *,
+    known: Known,
     response: ResponseKind = None,
     set_: ResponseSet = None,
     delay: Annotated[
         str | None,
         typer.Option(help="By which gradients act later than told: auto, or of x and y, s.", show_default="none"),
     ] = None,
-    shift: Annotated[
-        str | None,
-        typer.Option(metavar="X,Y", help="Where the image's centre lies on x and y, m.", show_default="none"),
-    ] = None,
-    rotate: Annotated[float, typer.Option(metavar="DEG", help="Turn the image so far from x towards y.")] = 0.0,
+    view: View,
     noise: Annotated[
         Path | None,
         typer.Option(metavar="RAW", help="Raw data of a noise scan.", show_default="the one in RAW"),
@@ -70,20 +118,7 @@ def reconstruct(
     coils: Annotated[
         int | None, typer.Option(min=1, help="Virtual coils to compress to.", show_default="all that measured")
     ] = None,
-    calibration: Annotated[
-        Path | None,
-        typer.Option(metavar="RAW", help="Raw data of a calibration scan.", show_default="the one in RAW"),
-    ] = None,
-    calibration_seq: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.seq", help="Pulseq file of the calibration.", show_default="a Cartesian array"),
-    ] = None,
-    coil_maps: Annotated[
-        str | None,
-        typer.Option(
-            help="Of CG-SENSE: self, or of a calibration prescan or espirit.", show_default="as in the run's training"
-        ),
-    ] = None,
+    maps: Maps,
     off_resonance: Annotated[
         str | None,
         typer.Option(metavar="FILE.npy", help="Of each pixel ([slice,] y, x), Hz, or auto.", show_default="none"),
@@ -96,17 +131,15 @@ def reconstruct(
     from trajdesign.measuring.reconstruct import reconstruct as of_raw
 
     late = None if delay is None else "auto" if delay == "auto" else _seconds(delay)
-    table = response_table(response, set_)
-    centre = [0.0, 0.0] if shift is None else _two("shift", shift, "in m, as 0.02,-0.01", float)
-    pixels = None if matrix is None else _two("matrix", matrix, "of pixels, as 128,128", int)
-    extent = None if fov is None else _two("fov", fov, "in m, as 0.22,0.22", float)
+    table, centre, (matrix, fov) = response_table(response, set_), view.centre(), known.grid()
     facts = of_raw(
-        raw, out=out, run=run, seq=seq, k=k, matrix=pixels, fov=extent, stage=stage, response=table, delay=late,
-        shift=centre, rotate=rotate, noise=noise, coils=coils, calibration=calibration,
-        calibration_seq=calibration_seq, coil_maps=coil_maps, off_resonance=off_resonance, overwrite=force,
+        raw, out=out, run=known.run, seq=known.seq, k=known.k, matrix=matrix, fov=fov, stage=known.stage,
+        response=table, delay=late, shift=centre, rotate=view.rotate, noise=noise, coils=coils,
+        calibration=maps.calibration, calibration_seq=maps.calibration_seq, coil_maps=maps.coil_maps,
+        off_resonance=off_resonance, overwrite=force,
     ).facts  # fmt: skip
-    if run is not None:
-        note_unsealed(run)
+    if known.run is not None:
+        note_unsealed(known.run)
     if json:
         console.show_json("reconstruct", {"out": str(out), **facts.tables()})
     elif not quiet:

@@ -11,6 +11,7 @@ import torch
 from trajdesign.errors import ConfigError
 from trajdesign.pulseq.adc import LONGEST
 from trajdesign.pulseq.writer import bridges, parts
+from trajdesign.pulseq.writer.lobes import SlabEncoding
 from trajdesign.trajectory import Trajectory, point_times
 
 #: Of a small flip angle most magnetisation is left for the imaging that follows.
@@ -89,7 +90,7 @@ def add_calibration(
     parts.require_plausible(calibration=n_lines)
     if n_lines % 2 or n_lines < _FEWEST:
         raise ConfigError(f"calibration is {n_lines} lines; it is an even number, at least {_FEWEST}, or 0 for none.")
-    scanner, raster = trajectory.scanner, trajectory.scanner.block_raster
+    scanner = trajectory.scanner
     if is_selective:
         pulse = parts.slice_pulse(
             scanner, flip_angle_deg=_FLIP_DEG, slice_thickness=slab, duration=rf_duration, slew=bridge_slew
@@ -100,38 +101,27 @@ def add_calibration(
     shots = parts.Shots(sequence, lines, bridges.design(lines, bridge_slew=_SLEW * bridge_slew))
     n_played = min(n_partitions, n_lines)
     first = n_partitions // 2 - n_played // 2
-    encoding = {number: (number - n_partitions // 2) / slab for number in range(first, first + n_played)}
-    spoiler = _SPOILER_CYCLES * n_partitions / slab
     # along z in blocks of their own, which differ by a factor alone, so that one segment serves all partitions
-    before, after = encoding[first] - pulse.after, spoiler - encoding[first]
-    limits = {"max_slew": _SLEW * bridge_slew * sequence.system.max_slew, "system": sequence.system}
-    encode, rewind = (pp.make_trapezoid("z", area=area, **limits) if area else None for area in (before, after))
-    times = [parts.ceil(pp.calc_duration(event), raster) if event else 0.0 for event in (encode, rewind)]
+    encoding = SlabEncoding(
+        scanner, pulse, slab, n_partitions, _SPOILER_CYCLES * n_partitions / slab, _SLEW * bridge_slew, is_apart=True,
+        played=range(first, first + n_played),
+    )  # fmt: skip
     counted = [*(["SLC"] if len(positions) > 1 else []), *(["PAR"] if n_partitions > 1 else [])]
-
-    def play(shot: int, number: int, partition: int, phase: float, *, is_dummy: bool) -> None:
-        kz = encoding[partition]
-        sequence.add_block(*pulse.turned(phase, positions[number]), *segment("calibration", shot, is_dummy))
-        if encode is not None:
-            sequence.add_block(pp.scale_grad(encode, (kz - pulse.after) / before), pp.make_delay(times[0]))
-        events = shots.gradients(shot)
-        if not is_dummy:
-            values = {"REF": 1, "LIN": shot, "SLC": number, "PAR": partition}
-            labels = [pp.make_label(name, "SET", values[name]) for name in ("REF", "LIN", *counted)]
-            events = [*events, shots.sampled(phase), *labels]
-        sequence.add_block(*events)
-        if rewind is not None:
-            sequence.add_block(pp.scale_grad(rewind, (spoiler - kz) / after), pp.make_delay(times[1]))
-
-    repetitions = [(0, first, True)] * _N_DUMMIES
-    repetitions += [(line, partition, False) for partition in encoding for line in range(n_lines)]
-    phase_deg = 0.0
-    for count, (line, partition, is_dummy) in enumerate(repetitions):
-        phase_deg = (phase_deg + count * parts.RF_SPOILING_DEG) % 360
+    for repetition, phase in parts.spoiled(_N_DUMMIES, n_played * n_lines):
+        partition, line = divmod(max(repetition, 0), n_lines)
+        partition += first
         for number in parts.interleaved(len(positions)):
-            play(line, number, partition, math.radians(phase_deg), is_dummy=is_dummy)
+            sequence.add_block(*pulse.turned(phase, positions[number]), *segment("calibration", line, repetition < 0))
+            encoding.add_encoding(sequence, partition)
+            events = shots.gradients(line)
+            if repetition >= 0:
+                values = {"REF": 1, "LIN": line, "SLC": number, "PAR": partition}
+                labels = [pp.make_label(name, "SET", values[name]) for name in ("REF", "LIN", *counted)]
+                events = [*events, shots.sampled(phase), *labels]
+            sequence.add_block(*events)
+            encoding.add_rewinding(sequence, partition)
     cleared = [pp.make_label(name, "SET", 0) for name in ("REF", "LIN", *counted)]
-    sequence.add_block(pp.make_delay(raster), *cleared, *segment("after calibration"))
+    sequence.add_block(pp.make_delay(scanner.block_raster), *cleared, *segment("after calibration"))
 
 
 def _lines(trajectory: Trajectory, n: int) -> Trajectory:

@@ -1,7 +1,7 @@
 """What sequence templates are made of, in pypulseq's terms: pulses, events of a shot, waits, labels, definitions."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Literal
@@ -261,6 +261,14 @@ def add_noise_scan(sequence: pp.Sequence, shots: Shots, segment: Segments) -> No
 def average_label(average: int, n_averages: int) -> list[SimpleNamespace]:
     """Return the label ``AVG`` of an ADC event; none where each shot is played once."""
     return [pp.make_label("AVG", "SET", average)] if n_averages > 1 else []
+
+
+def spoiled(n_dummies: int, n_repetitions: int) -> Iterator[tuple[int, float]]:
+    """Yield the number of each repetition, below 0 for dummies, and the phase that RF spoiling gives it, rad."""
+    phase_deg = 0.0
+    for count in range(n_dummies + n_repetitions):
+        phase_deg = (phase_deg + count * RF_SPOILING_DEG) % 360
+        yield count - n_dummies, math.radians(phase_deg)
 
 
 def interleaved(n_slices: int) -> list[int]:
