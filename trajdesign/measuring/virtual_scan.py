@@ -345,7 +345,7 @@ def _scores(image: Tensor, reference: Tensor) -> Scores:
     return {"psnr": psnr, "ssim": ssim, "nrmse": float(metrics.nrmse(image, reference))}
 
 
-def _coil_images(object: str, acquisition: Acquisition, n_coils: int | None, data: dict[str, Any]) -> Tensor:
+def _coil_images(object: str, acquisition: Acquisition, n_coils: int | None, data: Mapping[str, Any]) -> Tensor:
     """Return the object as the coils see it (coil, y, x), from the data source `data` where that fits."""
     is_phantom = object == "phantom"
     if not data or (data["kind"] == "phantom") != is_phantom:

@@ -256,8 +256,8 @@ def _csv(rows: list[Row]) -> str:
     return stream.getvalue()
 
 
-def _flat(tables: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _flat(tables: dict[str, object], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
     for key, value in tables.items():
         if isinstance(value, dict):
             flat |= _flat(value, f"{prefix}{key}_")
