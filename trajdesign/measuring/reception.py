@@ -296,13 +296,13 @@ def acquisition_of(played: SeqFile, events: NDArray[np.integer], path: Path, n_f
 
     It is a volume if k along z covers some of its field of view, and the file names no positions of slices.
     """
-    k, fov = stacked(played.k, events, 3), _fov(played, path)
-    is_volume = not played.numbers("SlicePositions") and float(np.ptp(k[..., 2])) * fov[2] >= _LEAST_DEPTH
+    k, extent = stacked(played.k, events, 3), _fov(played, path)
     in_plane, along_z = float(np.abs(k[..., :2]).max()), float(np.abs(k[..., 2]).max())
-    fov, reach = (fov, (in_plane, in_plane, along_z)) if is_volume else (fov[:2], (in_plane, in_plane))
-    matrix = smallest_matrix(min(far * extent, _LARGEST_MATRIX) for far, extent in zip(reach, fov, strict=True))
+    is_volume = not played.numbers("SlicePositions") and float(np.ptp(k[..., 2])) * extent[2] >= _LEAST_DEPTH
+    fov, reach = extent[: 3 if is_volume else 2], (in_plane, in_plane, along_z)
+    matrix = smallest_matrix(min(far * size, _LARGEST_MATRIX) for far, size in zip(reach, fov, strict=False))
     if max(matrix) > _LARGEST_MATRIX:
-        raise InputError(f"{path} reaches {max(reach):.4g} 1/m; is the definition FOV, {fov} m, right?")
+        raise InputError(f"{path} reaches {max(in_plane, along_z):.4g} 1/m; is the definition FOV, {fov} m, right?")
     times = played.adcs[0].times
     dwell = float(np.ptp(times)) / max(1, len(times) - 1)
     try:

@@ -20,7 +20,8 @@ def overview(found: Reconstructed, *, is_film: bool = False) -> Figure:
     Of a film all frames are drawn, else the first.
     """
     images, facts, names = found.images, found.facts, found.names
-    figure = drawing.new_figure(4.0 * len(names), 7.0)
+    has_delay = "criterion" in facts.delay
+    figure = drawing.new_figure(max(4.0 * len(names), 10.0 if has_delay else 0.0), 7.0)
     grid = figure.add_gridspec(2, 6 * len(names), height_ratios=[4, 2.2])
     for column, name in enumerate(names):
         frames = images[name][:, images[name].shape[1] // 2]
@@ -31,7 +32,6 @@ def overview(found: Reconstructed, *, is_film: bool = False) -> Figure:
         total, promised = facts.residual[name]["total"], facts.promised.get(name)
         beside = "" if promised is None else f" (of its own data {promised:.1%})"
         axes.set_xlabel(f"unexplained: {total:.1%}{beside}", fontsize=9, color=drawing.GREY)
-    has_delay = "criterion" in facts.delay
     parts = np.linspace(0, 6 * len(names), 4 if has_delay else 3).astype(int)
     shots, times, *more = (figure.add_subplot(grid[1, a:b]) for a, b in itertools.pairwise(parts))
     _residuals(shots, found, "of_shots", None)
