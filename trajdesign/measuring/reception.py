@@ -211,7 +211,10 @@ def slices_of(
     if not played.adcs:
         raise InputError(f"{path} samples nothing: it has no ADC event.")
     if played.labels.get("PAR", np.zeros(1)).any():
-        raise InputError(f"{path} encodes partitions (label PAR); volumes cannot be scanned.")
+        raise InputError(
+            f"{path} encodes partitions (label PAR) of 2D shots; stacks of these cannot be scanned, only volumes of 3D "
+            "trajectories."
+        )
     numbers, lengths = coherence.slices(played), {len(adc.times) for adc in played.adcs}
     if len(lengths) > 1:
         raise InputError(
