@@ -159,7 +159,8 @@ def by_sequence(raw: Measurement, file: SeqFile, path: Path, acquisition: Acquis
         raise InputError(f"{path} has repetitions (label REP) that are not alike.")
     if stack is None:
         reception.require_axes(parts[0], path, of_file)
-    reception.require_phases(parts[0], path)
+    else:
+        reception.require_phases(parts[0], path)
     ordered = np.stack([np.stack(frame) for frame in kspace])
     others = np.flatnonzero(~coherence.imaging(file)).tolist()
     quiet = [i for i in others if i in found and _is_noise(file, i)]

@@ -267,9 +267,7 @@ def _repeated(
 
 def require_axes(played: SeqFile, path: Path, acquisition: Acquisition) -> None:
     """Refuse a file of a volume where slices are to be shown, and one whose receiver's phases are not known."""
-    if acquisition.n_dims == 2:
-        require_flat(played, path)
-    require_phases(played, path)
+    (require_flat if acquisition.n_dims == 2 else require_phases)(played, path)
 
 
 def require_flat(played: SeqFile, path: Path) -> None:
