@@ -21,6 +21,7 @@ from trajdesign.learning.run_folder import RunFolder
 from trajdesign.learning.trained import TrainedRun
 from trajdesign.measuring import delays, reception
 from trajdesign.measuring.reconstruct import reconstruct
+from trajdesign.measuring.scanned_file import ScannedFile
 from trajdesign.measuring.virtual_scan import scan
 from trajdesign.physics.response import Response
 from trajdesign.pulseq.reader import player
@@ -313,7 +314,7 @@ def test_a_volume_is_no_slice_and_the_frames_are_those_of_the_run(made, tmp_path
     acquisition = RunFolder(folder / "run").trajectory().acquisition
     flat = replace(acquisition, fov=acquisition.fov[:2], matrix=acquisition.matrix[:2])
     with pytest.raises(InputError, match="it is no file of slices"):
-        reception.ScannedFile.read(folder / "x.seq", Response({}), flat)
+        ScannedFile.read(folder / "x.seq", Response({}), flat)
     film, path = made("film")[0], tmp_path / "x.seq"
     acquisition = RunFolder(film / "run").trajectory().acquisition
     file = player.read(film / "x.seq")
@@ -339,6 +340,41 @@ def test_an_array_has_the_shots_of_a_film_in_the_order_of_playing(made, tmp_path
     for name, seq in (("array", None), ("file", folder / "x.seq")):
         found = reconstruct(tmp_path / "x.npy", run=folder / "run", seq=seq, out=tmp_path / name)
         assert nrmse(as_image(found.images["network"], "film"), wanted) < 1e-4
+
+
+@pytest.fixture(scope="module")
+def flat(tmp_path_factory):
+    """Return the folder of a run of slices."""
+    run = tmp_path_factory.mktemp("flat") / "run"
+    settings = [*SETTINGS, f"acquisition.matrix=[{N},{N}]", "acquisition.n_shots=2", "acquisition.fov=[0.2,0.2]"]
+    settings += ["init.kind=spiral", "parameterization.kind=bspline"]
+    optimize(load_config(None, settings), run, device="cpu", baseline=False)
+    return run
+
+
+@pytest.mark.parametrize("n", [4, 5])
+def test_a_stack_of_slices_gives_what_the_run_makes_of_each(flat, tmp_path, n):
+    run, seq, thickness = flat, tmp_path / "x.seq", 4e-3
+    table = {"n_partitions": n, "partition_thickness": thickness, "n_averages": 2, "noise_scan": True, "calibration": 8}
+    written(run, seq, kind="gre_3d", **table)
+    facts = scan(seq, run=run, out=tmp_path / "scan").facts
+    assert facts["is_of_run"]
+    assert facts["n_slices"] == n
+    trained = TrainedRun.load(run)
+    acquisition = trained.trajectory.acquisition
+    objects = plugins.build("data", trained.config.data, acquisition, "test")
+    slices = [objects[(1 + i - n // 2) % 3] for i in range(n)]
+    found = reconstruct(tmp_path / "scan" / "raw.h5", run=run, seq=seq, out=tmp_path / "out")
+    wanted = [trained.promised(one)[0, 0].detach().numpy() for one in slices]
+    assert max(nrmse(*pair) for pair in zip(found.images["network"][0], wanted, strict=True)) < 1e-4
+    assert max(facts["nrmse_of_slices"]) < 1e-4
+    assert nrmse(wanted[0], wanted[1]) > 0.1
+    file, volume = player.read(seq), torch.stack(slices, dim=1).numpy()
+    with ismrmrd.Dataset(str(tmp_path / "scan" / "raw.h5"), create_if_needed=False) as raw:
+        events = [raw.read_acquisition(i) for i in range(raw.number_of_acquisitions())]
+    for event, k, partition in list(zip(events, file.k, file.label("PAR"), strict=True))[1:]:  # the first is noise
+        assert nrmse(event.data, sums(volume.astype(complex), k, (*acquisition.fov, n * thickness))) < 1e-4
+        assert (event.idx.slice, event.idx.kspace_encode_step_2) == (0, partition)
 
 
 def test_a_mosaic_has_its_images_row_by_row():

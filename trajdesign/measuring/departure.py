@@ -3,8 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from trajdesign.measuring.reception import MOST_TURNS, ScannedFile
+from trajdesign.measuring.reception import MOST_TURNS
 from trajdesign.measuring.scan_facts import ScanFacts
+from trajdesign.measuring.scanned_file import ScannedFile
 from trajdesign.physics.response import remark_on
 from trajdesign.pulseq import coherence
 from trajdesign.pulseq.reader import sequence

@@ -80,14 +80,17 @@ def calibration(
     if acquisition.n_frames > 1:
         coil_images, acquisition = coil_images.mean(dim=1), replace(acquisition, n_shots=1, n_frames=1)
     counts = np.array([adc.count for adc in told.adcs])
-    lines, slices, found = told.label("LIN"), told.label("SLC"), dict[int, Readout]()
+    lines, slices, partitions = (told.label(name) for name in ("LIN", "SLC", "PAR"))
+    found = dict[int, Readout]()
     for count in np.unique(counts):
         events = np.flatnonzero(counts == count)
         signal = physics.sampled(coil_images, events[:, None], acquisition)[0][:, :, 0].to(torch.complex64)
         for place, i in enumerate(events.tolist()):
             counters = int(lines[i]), int(slices[i])
             k = physics.played.k[i][:, : acquisition.n_dims]
-            found[told.adcs[i].index] = Readout(signal[:, place].numpy(), k, *counters, is_calibration=True)
+            found[told.adcs[i].index] = Readout(
+                signal[:, place].numpy(), k, *counters, is_calibration=True, partition=int(partitions[i])
+            )
     return found
 
 
@@ -100,6 +103,8 @@ def readouts(
     calibration: dict[int, Readout],
     noise: ReceiverNoise,
     seed: int,
+    *,
+    is_stack: bool = False,
 ) -> list[Readout]:
     """Return every ADC event of a file in the order in which it is played, also those of noise alone.
 
@@ -108,9 +113,9 @@ def readouts(
     whole, played
         The file, and what of it samples the object for an image.
     acquisition
-        Its axes and frames.
+        Of the object, for its axes and frames.
     slices
-        Events of `played` of each slice (shot, repetition).
+        Events of `played` of each slice (shot, repetition), or where `is_stack` of each partition.
     signals
         Of each slice's events (coil, shot times repetition, sample), with noise.
     calibration
@@ -124,7 +129,7 @@ def readouts(
         for count, ((shot, average), index) in enumerate(np.ndenumerate(events)):
             k, (frame, line) = played.k[int(index)][:, :n_dims], divmod(shot, n_of_frame)
             one = Readout(signal[:, count].numpy(), k, line, number, average, frame=frame)
-            found[played.adcs[index].index] = one
+            found[played.adcs[index].index] = replace(one, number=0, partition=number) if is_stack else one
     for count, adc in enumerate(whole.adcs):
         if adc.index not in found:
             noisy = noise.of((len(signals[0]), adc.count), seed + count, adc.dwell).numpy()

@@ -14,14 +14,12 @@ from torch import Tensor
 from trajdesign.acquisition import Acquisition
 from trajdesign.encoding.voxel_signal import signal
 from trajdesign.errors import ConfigError, InputError
-from trajdesign.measuring.scan_facts import FileFacts, FilmFacts
 from trajdesign.physics.response import Response
 from trajdesign.pulseq import coherence
-from trajdesign.pulseq.reader import player
 from trajdesign.pulseq.reader.sequence import SeqFile
-from trajdesign.pulseq.response import k_of_file, phase_of_file
+from trajdesign.pulseq.response import phase_of_file
 from trajdesign.trajectories.loading import smallest_matrix
-from trajdesign.trajectory import MAX_K_ERROR_FOV, Trajectory
+from trajdesign.trajectory import MAX_K_ERROR_FOV
 from trajdesign.units import plausible
 
 #: Decay until the echo beyond which nothing is left to be seen, in time constants.
@@ -94,60 +92,6 @@ class Reception:
         return kspace if self.phase is None else kspace * torch.exp(1j * torch.from_numpy(stacked(self.phase, events)))
 
 
-@dataclass(frozen=True)
-class ScannedFile:
-    """A file of slices, of a film of slices or of a volume, as a virtual scanner plays it."""
-
-    path: Path
-    whole: SeqFile
-    """Every ADC event."""
-    told: SeqFile
-    """The ADC events of the image alone, and their k as the file tells it."""
-    played: SeqFile
-    """The same events, and their k by the gradient that acts."""
-    slices: list[NDArray[np.integer]]
-    """The ADC events of each slice, or of the volume (shot, repetition)."""
-    acquisition: Acquisition
-
-    @classmethod
-    def read(cls, path: Path, response: Response, acquisition: Acquisition | None) -> "ScannedFile":
-        """Return a file, under a response of the gradient system, for an acquisition or by default that of its k.
-
-        Raises
-        ------
-        InputError
-            If it cannot be read, or its shots or axes are not those of the acquisition.
-        """
-        whole = player.read(path)
-        told = whole.for_image()
-        told, n_frames = as_film(told, np.ones(len(told.adcs), dtype=bool), path, acquisition)
-        slices = slices_of(told, path, acquisition, n_frames)
-        acquisition = acquisition_of(told, slices[0], path, n_frames) if acquisition is None else acquisition
-        require_axes(told, path, acquisition)
-        return cls(path, whole, told, replace(told, k=k_of_file(told, response)), slices, acquisition)
-
-    def facts(self) -> FileFacts:
-        """Return the numbers of the file."""
-        n_frames = self.acquisition.n_frames
-        film: FilmFacts = {"n_frames": n_frames} if n_frames > 1 else {}
-        return {
-            "path": str(self.path),
-            "md5": self.told.md5,
-            "matrix": self.acquisition.matrix,
-            "n_slices": len(self.slices),
-            "n_shots": self.acquisition.n_shots,
-            "n_samples": self.acquisition.n_samples,
-            "duration": self.told.duration,
-            **self.told.nucleus(self.path),
-            **film,
-        }
-
-    def from_trajectory(self, wanted: Trajectory) -> float:
-        """Return the largest distance of k, as the file tells it, from that of a trajectory, 1/FOV."""
-        n_dims = self.acquisition.n_dims
-        return max(distance(stacked(self.told.k, one, n_dims), wanted.k_adc, self.acquisition) for one in self.slices)
-
-
 def refocused(t2: float | None, t2_star: float | None) -> float | None:
     """Return the part of T2* that a spin echo refocuses, s: all of it without T2."""
     for name, value in (("t2", t2), ("t2_star", t2_star)):
@@ -210,11 +154,6 @@ def slices_of(
     """
     if not played.adcs:
         raise InputError(f"{path} samples nothing: it has no ADC event.")
-    if played.labels.get("PAR", np.zeros(1)).any():
-        raise InputError(
-            f"{path} encodes partitions (label PAR) of 2D shots; stacks of these cannot be scanned, only volumes of 3D "
-            "trajectories."
-        )
     numbers, lengths = coherence.slices(played), {len(adc.times) for adc in played.adcs}
     if len(lengths) > 1:
         raise InputError(

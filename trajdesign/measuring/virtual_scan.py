@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,8 +20,9 @@ from trajdesign.files.atomic import atomic_path
 from trajdesign.learning.results import to_json
 from trajdesign.learning.trained import TrainedRun
 from trajdesign.measuring import departure, raw_data, solving
-from trajdesign.measuring.reception import Reception, ScannedFile, refocused, stacked, thickness, turns
+from trajdesign.measuring.reception import Reception, refocused, stacked, thickness, turns
 from trajdesign.measuring.scan_facts import CallFacts, ScanFacts, Scores
+from trajdesign.measuring.scanned_file import ScannedFile
 from trajdesign.physics.response import Response
 from trajdesign.pulseq.response import left_out_of_file
 from trajdesign.reconstruction import metrics
@@ -95,7 +96,8 @@ def scan(
     `trajdesign.encoding.voxel_signal.signal`, on the path of `trajdesign.pulseq.coherence`. The receiver's gain makes
     up for the decay until the echo, because networks know images of one brightness. Noise scans and
     calibration (label ``REF``) are no part of the image. The labels ``LIN`` and ``SLC`` say of which shot and slice an
-    ADC event is; events of one shot are averaged. The same object lies in every slice; the worst image is shown.
+    ADC event is; events of one shot are averaged. The same object lies in every slice; the worst image is shown. The
+    slices of a stack (label ``PAR``) are images of the data that follow each other, at least four.
 
     Whether it is a volume or a film the run says; without one a volume is a file whose k along z covers the slab, and a
     film one with frames (label ``PHS``). Each shot of a film sees the object as it is in its frame, whenever it is
@@ -153,13 +155,14 @@ def scan(
         acting = Response(own if response is None else response)
         file = ScannedFile.read(path, acting, None if trained is None else trained.trajectory.acquisition)
         acquisition = file.acquisition
-        coil_images = _coil_images(object, acquisition, n_coils, {} if trained is None else trained.config.data)
+        objects = _objects(object, file, n_coils, {} if trained is None else trained.config.data)
+        scanned_object = objects[0] if file.stack is None else torch.stack(objects, dim=1)
         physics = Reception(file.played, t2_prime, t2, off_resonance, acting)
         known = physics if response is None or trained is None else replace(physics, response=Response(own))
         facts: CallFacts = {
             "object": object,
             "run": None if run is None else str(run),
-            "n_coils": len(coil_images),
+            "n_coils": len(scanned_object),
             **file.facts(),
             "t2_star": t2_star,
             "t2": t2,
@@ -170,22 +173,30 @@ def scan(
             "left_out_rad": left_out_of_file(file.told, acting, acquisition.fov),
             "off_resonance": [float(np.min(off_resonance)), float(np.max(off_resonance))],
         }
-        promised = None if trained is None else trained.promised(coil_images)
+        promised = [None] * len(objects) if trained is None else _promised(trained, objects)
         if trained is not None:
             facts["max_told_k_error_fov"] = file.from_trajectory(trained.trajectory)
-            if acquisition.n_dims == 2:
+            if acquisition.n_dims == 2 and file.stack is None:
                 facts["turns_across_slice"] = turns(file.played, path)
         scans, signals = list[Scanned](), list[Tensor]()
         level = noise * math.sqrt(file.slices[0].shape[1])  # of each event, so that the average's is as told
-        receiver = raw_data.ReceiverNoise(level, acquisition, noise_correlation)
-        for of_slice in _slices(file, coil_images, physics, known, receiver, seed):
+        receiver = raw_data.ReceiverNoise(level, file.space, noise_correlation)
+        for of_slice in _slices(file, scanned_object, physics, known, receiver, seed):
             signals.append(of_slice.signal)
-            scans.append(_compared(coil_images, of_slice, acquisition, trained, promised, facts))
+            one, number = objects[of_slice.number], of_slice.number
+            scans.append(_compared(one, of_slice, acquisition, trained, promised[number], facts))
         scanned = _worst(scans)
         departure.judge(scanned.facts, file, None if trained is None else trained.trajectory)
-        _write_raw(file, signals, coil_images, physics, receiver, seed, to["raw.h5"])
+        _write_raw(file, signals, scanned_object, physics, receiver, seed, to["raw.h5"])
         _write(scanned, acquisition, to)
     return scanned
+
+
+def _promised(trained: TrainedRun, objects: Sequence[Tensor]) -> list[Tensor | None]:
+    """Return what a run makes of the object of each slice (1, 1, y, x); of one that they share, once."""
+    found = {id(one): one for one in objects}
+    images = {number: trained.promised(one) for number, one in found.items()}
+    return [images[id(one)] for one in objects]
 
 
 class _Slice(NamedTuple):
@@ -208,15 +219,24 @@ def _slices(
     known: Reception,
     receiver: raw_data.ReceiverNoise,
     seed: int,
-) -> Iterator[_Slice]:
-    """Yield the slices one after the other; of `physics` the reconstruction knows what is in `known`."""
+) -> list[_Slice]:
+    """Return the slices; of `physics` the reconstruction knows what is in `known`.
+
+    Of a stack `signal` is that of the partition of this number.
+    """
+    found = []
     for number, events in enumerate(file.slices):
-        kspace, echo, gain = physics.sampled(coil_images, events, file.acquisition)
+        kspace, echo, gain = physics.sampled(coil_images, events, file.space)
         kspace = kspace + receiver.of(kspace.shape, seed + number)
         signal = kspace.flatten(1, 2).to(torch.complex64)
         kspace = known.demodulated(kspace, events).mean(dim=2)
         k = torch.from_numpy(stacked(file.played.k, events, file.acquisition.n_dims).mean(axis=1))
-        yield _Slice(number, echo, kspace * gain, k, signal)
+        found.append(_Slice(number, echo, kspace * gain, k, signal))
+    if file.stack is None:
+        return found
+    partitions = torch.stack([one.kspace for one in found])[None]
+    of_slices = torch.from_numpy(file.stack.slices(partitions.to(torch.complex64).numpy()))[0]
+    return [one._replace(kspace=kspace) for one, kspace in zip(found, of_slices, strict=True)]
 
 
 def _worst(scans: Sequence[Scanned]) -> Scanned:
@@ -259,8 +279,12 @@ def _scores(image: Tensor, reference: Tensor) -> Scores:
     return {"psnr": psnr, "ssim": ssim, "nrmse": float(metrics.nrmse(image, reference))}
 
 
-def _coil_images(object: str, acquisition: Acquisition, n_coils: int | None, data: Mapping[str, Any]) -> Tensor:
-    """Return the object as the coils see it (coil, [z or frame,] y, x), from the data source `data` where that fits."""
+def _objects(object: str, file: ScannedFile, n_coils: int | None, data: Mapping[str, Any]) -> list[Tensor]:
+    """Return what lies in each slice as the coils see it (coil, [z or frame,] y, x), from the source `data` if it fits.
+
+    Slices have one object, those of a stack images that follow each other.
+    """
+    acquisition, n = file.acquisition, len(file.slices)
     is_phantom = object == "phantom"
     if not data or (data["kind"] == "phantom") != is_phantom:
         is_slice = acquisition.n_dims == 2 and acquisition.n_frames == 1
@@ -269,7 +293,10 @@ def _coil_images(object: str, acquisition: Acquisition, n_coils: int | None, dat
     if n_coils is not None:
         given["n_coils"] = n_coils
     slices = plugins.build("data", {**data, **given}, acquisition, "test")
-    return slices[len(slices) // 2]  # type: ignore[arg-type]
+    n_images: int = len(slices)  # type: ignore[arg-type]
+    shifts = [0] * n if file.stack is None else range(-(n // 2), n - n // 2)
+    found = {shift: slices[(n_images // 2 + shift) % n_images] for shift in shifts}
+    return [found[shift] for shift in shifts]
 
 
 def _write_raw(
@@ -282,13 +309,14 @@ def _write_raw(
     to: Path,
 ) -> None:
     """Write every ADC event as a scanner does, noise scans and calibration too."""
-    calibration = raw_data.calibration(file.whole, physics, coil_images, file.acquisition, physics.response)
+    calibration = raw_data.calibration(file.whole, physics, coil_images, file.space, physics.response)
     seed += len(file.slices)
     readouts = raw_data.readouts(
-        file.whole, file.played, file.acquisition, file.slices, signals, calibration, receiver, seed
-    )
+        file.whole, file.played, file.space, file.slices, signals, calibration, receiver, seed,
+        is_stack=file.stack is not None,
+    )  # fmt: skip
     scanner, thick = file.told.scanner(file.path), thickness(file.told, file.path)
-    mrd.write(to, readouts, file.acquisition, scanner, slice_thickness=thick)
+    mrd.write(to, readouts, file.space, scanner, slice_thickness=thick)
 
 
 def _write(scanned: Scanned, acquisition: Acquisition, to: dict[str, Path]) -> None:

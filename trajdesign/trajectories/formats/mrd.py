@@ -85,8 +85,8 @@ class Mrd(Format):
 class Readout:
     """What one ADC event sampled: `signal` (coil, sample), complex, at `k` (sample, dim), 1/m.
 
-    `shot`, of its `frame`, `number` of the slice, and `average` are counters; noise has none. `dwell` is the time per
-    sample, s, if it is not that of the acquisition.
+    `shot`, of its `frame`, `number` of the slice, `partition` and `average` are counters; noise has none. `dwell` is
+    the time per sample, s, if it is not that of the acquisition.
     """
 
     signal: np.ndarray
@@ -98,6 +98,7 @@ class Readout:
     is_calibration: bool = False
     dwell: float | None = None
     frame: int = 0
+    partition: int = 0
 
 
 def write(
@@ -140,7 +141,8 @@ def write(
     content = io.BytesIO()  # HDF5 ends the process where a disk is full
     with contextlib.closing(ismrmrd.Dataset(content)) as file:
         frequency, n_coils = round(GAMMA["1H"] * field_strength), len(readouts[0].signal)
-        header = _header(acquisition, scanner, (len(of_slices), n_coils), frequency, slice_thickness)
+        sizes = len(of_slices), 1 + max(one.partition for one in readouts), n_coils
+        header = _header(acquisition, scanner, sizes, frequency, slice_thickness)
         file.write_xml_header(header.toXML("utf-8"))
         for count, one in enumerate(readouts):
             cycles = one.k * np.array(acquisition.fov)
@@ -152,6 +154,7 @@ def write(
             readout.center_sample = int(np.square(cycles).sum(axis=1).argmin())
             readout.idx.kspace_encode_step_1, readout.idx.slice = one.shot, one.number
             readout.idx.average, readout.idx.phase, readout.scan_counter = one.average, one.frame, count
+            readout.idx.kspace_encode_step_2 = one.partition
             for flag, counts in flags.items():
                 if count in counts:
                     readout.set_flag(flag)
@@ -162,8 +165,8 @@ def write(
 def _header(
     acquisition: Acquisition, scanner: Scanner, counts: tuple[int, ...], frequency: int, slice_thickness: float
 ) -> "ismrmrd.xsd.ismrmrdHeader":
-    """Return the header of one encoding; `counts` are those of slices and coils, `frequency` is that of 1H, Hz."""
-    n_slices, n_coils = counts
+    """Return the header of one encoding; `counts` are of slices, partitions, coils, `frequency` is that of 1H, Hz."""
+    n_slices, n_partitions, n_coils = counts
     xsd = _library().xsd
     matrix = [*acquisition.matrix, 1][:3]
     extent = [1e3 * x for x in (*acquisition.fov, slice_thickness)][:3]
@@ -173,8 +176,8 @@ def _header(
     )
     n_frames = acquisition.n_frames
     shots = xsd.limitType(minimum=0, maximum=acquisition.n_shots // n_frames - 1, center=0)
-    slices, frames = (
-        xsd.limitType(minimum=0, maximum=n - 1, center=0) if n > 1 else None for n in (n_slices, n_frames)
+    slices, partitions, frames = (
+        xsd.limitType(minimum=0, maximum=n - 1, center=0) if n > 1 else None for n in (n_slices, n_partitions, n_frames)
     )
     description = xsd.trajectoryDescriptionType(
         identifier="trajdesign",
@@ -184,7 +187,9 @@ def _header(
     encoding = xsd.encodingType(
         encodedSpace=space,
         reconSpace=space,
-        encodingLimits=xsd.encodingLimitsType(kspace_encoding_step_1=shots, slice=slices, phase=frames),
+        encodingLimits=xsd.encodingLimitsType(
+            kspace_encoding_step_1=shots, kspace_encoding_step_2=partitions, slice=slices, phase=frames
+        ),
         trajectory=xsd.trajectoryType.OTHER,
         trajectoryDescription=description,
     )
