@@ -175,21 +175,26 @@ def scan(
         }
         promised = [None] * len(objects) if trained is None else _promised(trained, objects)
         if trained is not None:
-            facts["max_told_k_error_fov"] = file.from_trajectory(trained.trajectory)
-            if acquisition.n_dims == 2 and file.stack is None:
-                facts["turns_across_slice"] = turns(file.played, path)
+            _note_departures(facts, file, trained)
         scans, signals = list[Scanned](), list[Tensor]()
         level = noise * math.sqrt(file.slices[0].shape[1])  # of each event, so that the average's is as told
         receiver = raw_data.ReceiverNoise(level, file.space, noise_correlation)
         for of_slice in _slices(file, scanned_object, physics, known, receiver, seed):
             signals.append(of_slice.signal)
-            one, number = objects[of_slice.number], of_slice.number
-            scans.append(_compared(one, of_slice, acquisition, trained, promised[number], facts))
+            one, own_image = objects[of_slice.number], promised[of_slice.number]
+            scans.append(_compared(one, of_slice, acquisition, trained, own_image, facts))
         scanned = _worst(scans)
         departure.judge(scanned.facts, file, None if trained is None else trained.trajectory)
         _write_raw(file, signals, scanned_object, physics, receiver, seed, to["raw.h5"])
         _write(scanned, acquisition, to)
     return scanned
+
+
+def _note_departures(facts: CallFacts, file: ScannedFile, trained: TrainedRun) -> None:
+    """Add to the facts how far k is from that of a run, and of slices how far their phase turns across them."""
+    facts["max_told_k_error_fov"] = file.from_trajectory(trained.trajectory)
+    if file.space.n_dims == 2:
+        facts["turns_across_slice"] = turns(file.played, file.path)
 
 
 def _promised(trained: TrainedRun, objects: Sequence[Tensor]) -> list[Tensor | None]:
