@@ -199,10 +199,10 @@ def test_frames_are_played_in_their_order_by_both_readers(made, tmp_path, kind):
     n_slices, n_of_frame = more.get("n_slices", 1), 12 // N_FRAMES
     times = [adc.times[0] for adc in ours.adcs]
     assert times == sorted(times)
-    for of, places in ((ours.labels, ours.k), (labels, k)):
+    for of, k_of_events in ((ours.labels, ours.k), (labels, k)):
         order = list(zip(of["AVG"], of["PHS"], of["LIN"], strict=True))
         assert order[::n_slices] == list(np.ndindex(2, N_FRAMES, n_of_frame))
-        for frame, line, place in zip(of["PHS"], of["LIN"], places, strict=True):
+        for frame, line, place in zip(of["PHS"], of["LIN"], k_of_events, strict=True):
             wanted = trajectory.frame(frame).k_adc[line].numpy()
             assert place[:, :2] == pytest.approx(wanted, abs=1e-3)
 

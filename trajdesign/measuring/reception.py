@@ -128,8 +128,8 @@ def as_film(
     without ``PHS`` is taken to count all shots already.
     """
     frames, counts = np.unique(file.label("PHS")[imaging], return_counts=True)
-    n_frames = len(frames) if acquisition is None else acquisition.n_frames
-    if n_frames == 1 or len(frames) == 1:
+    n_frames = max(1, len(frames)) if acquisition is None else acquisition.n_frames
+    if n_frames == 1 or len(frames) <= 1:
         return file, n_frames
     if frames.tolist() != list(range(n_frames)) or np.ptp(counts):
         raise InputError(

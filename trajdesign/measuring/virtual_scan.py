@@ -179,10 +179,9 @@ def scan(
         scans, signals = list[Scanned](), list[Tensor]()
         level = noise * math.sqrt(file.slices[0].shape[1])  # of each event, so that the average's is as told
         receiver = raw_data.ReceiverNoise(level, file.space, noise_correlation)
-        for of_slice in _slices(file, scanned_object, physics, known, receiver, seed):
-            signals.append(of_slice.signal)
-            one, own_image = objects[of_slice.number], promised[of_slice.number]
-            scans.append(_compared(one, of_slice, acquisition, trained, own_image, facts))
+        for one in _slices(file, scanned_object, physics, known, receiver, seed):
+            signals.append(one.signal)
+            scans.append(_compared(objects[one.number], one, acquisition, trained, promised[one.number], facts))
         scanned = _worst(scans)
         departure.judge(scanned.facts, file, None if trained is None else trained.trajectory)
         _write_raw(file, signals, scanned_object, physics, receiver, seed, to["raw.h5"])
