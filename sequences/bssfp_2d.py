@@ -11,6 +11,7 @@ import pypulseq as pp
 
 from trajdesign.pulseq.writer import bridges, parts
 from trajdesign.pulseq.writer.calibration import add_calibration
+from trajdesign.pulseq.writer.labels import average_label, shot_labels
 from trajdesign.pulseq.writer.lobes import lobe
 from trajdesign.trajectory import Trajectory
 
@@ -100,7 +101,7 @@ def build(
         sequence.add_block(*pulse.turned(phase), *segment(shot, repetition < 0))
         events = shots.gradients(shot)
         if repetition >= 0:
-            labels = [pp.make_label("LIN", "SET", shot), *parts.average_label(average, n_averages)]
+            labels = [*shot_labels(trajectory, shot), *average_label(average, n_averages)]
             events = [*events, shots.sampled(phase), *labels]
         sequence.add_block(*events)
         parts.add_wait(sequence, round(wait_tr, 9))

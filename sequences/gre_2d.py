@@ -13,6 +13,7 @@ import pypulseq as pp
 
 from trajdesign.pulseq.writer import bridges, parts
 from trajdesign.pulseq.writer.calibration import add_calibration
+from trajdesign.pulseq.writer.labels import average_label, shot_labels
 from trajdesign.trajectory import Trajectory
 
 
@@ -110,8 +111,8 @@ def build(
             parts.add_wait(sequence, wait_te)
             events = shots.gradients(shot)
             if repetition >= 0:
-                labels = [pp.make_label("LIN", "SET", shot), pp.make_label("SLC", "SET", number)]
-                events = [*events, shots.sampled(phase), *labels, *parts.average_label(average, n_averages)]
+                labels = [*shot_labels(trajectory, shot), pp.make_label("SLC", "SET", number)]
+                events = [*events, shots.sampled(phase), *labels, *average_label(average, n_averages)]
             sequence.add_block(*events)
             parts.add_wait(sequence, wait_tr)
     parts.add_definitions(

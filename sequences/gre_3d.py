@@ -9,6 +9,7 @@ import pypulseq as pp
 
 from trajdesign.pulseq.writer import bridges, parts
 from trajdesign.pulseq.writer.calibration import add_calibration
+from trajdesign.pulseq.writer.labels import average_label, shot_labels
 from trajdesign.pulseq.writer.lobes import SlabEncoding
 from trajdesign.trajectory import Trajectory
 
@@ -107,8 +108,8 @@ def build(
         encoding.add_encoding(sequence, partition)
         events = shots.gradients(shot, *encoding.scales(partition))
         if repetition >= 0:
-            labels = [pp.make_label("LIN", "SET", shot), pp.make_label("PAR", "SET", partition)]
-            events = [*events, shots.sampled(phase), *labels, *parts.average_label(average, n_averages)]
+            labels = [*shot_labels(trajectory, shot), pp.make_label("PAR", "SET", partition)]
+            events = [*events, shots.sampled(phase), *labels, *average_label(average, n_averages)]
         sequence.add_block(*events)
         encoding.add_rewinding(sequence, partition)
         parts.add_wait(sequence, wait_tr)

@@ -14,6 +14,7 @@ import pypulseq as pp
 
 from trajdesign.pulseq.writer import bridges, parts
 from trajdesign.pulseq.writer.calibration import add_calibration
+from trajdesign.pulseq.writer.labels import average_label, shot_labels
 from trajdesign.pulseq.writer.lobes import Lobe, lobe
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory
@@ -106,7 +107,7 @@ def build(
         parts.add_wait(sequence, wait_echo)
         events = shots.gradients(shot)
         if repetition >= 0:
-            labels = [pp.make_label("LIN", "SET", shot), *parts.average_label(average, n_averages)]
+            labels = [*shot_labels(trajectory, shot), *average_label(average, n_averages)]
             events = [*events, shots.sampled(0.0), *labels]
         sequence.add_block(*events)
         parts.add_wait(sequence, wait_tr)

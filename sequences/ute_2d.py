@@ -11,6 +11,7 @@ import pypulseq as pp
 
 from trajdesign.pulseq.writer import bridges, parts
 from trajdesign.pulseq.writer.calibration import add_calibration
+from trajdesign.pulseq.writer.labels import average_label, shot_labels
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory
 
@@ -102,8 +103,8 @@ def build(
             sequence.add_block(*excitation.turned(phase, sign=sign), *segment(shot, repetition < 0, sign))
             events = shots.gradients(shot, prephaser=sign)
             if repetition >= 0:
-                labels = [pp.make_label("LIN", "SET", shot), pp.make_label("SET", "SET", number)]
-                events = [*events, shots.sampled(phase), *labels, *parts.average_label(average, n_averages)]
+                labels = [*shot_labels(trajectory, shot), pp.make_label("SET", "SET", number)]
+                events = [*events, shots.sampled(phase), *labels, *average_label(average, n_averages)]
             sequence.add_block(*events)
             parts.add_wait(sequence, wait_tr)
     positions = [0.0] if is_half else []

@@ -63,6 +63,7 @@ ONLY_USERS = {
     "clarabel": {"pulseq.writer.bridges"},
     "pypulseq": {
         "pulseq.writer.calibration",
+        "pulseq.writer.labels",
         "pulseq.writer.lobes",
         "pulseq.writer.parts",
         "trajectories.formats.pulseq",

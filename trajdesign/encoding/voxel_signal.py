@@ -9,8 +9,8 @@ from torch import Tensor
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.encoding.interpolation import chebyshev_nodes, lagrange
-from trajdesign.encoding.nufft import nufft
 from trajdesign.encoding.operator import angles
+from trajdesign.encoding.sampling import sampling_of
 from trajdesign.errors import ConfigError
 
 #: The largest off-resonance of a voxel, Hz; water lies 3.4 ppm from fat, 2 kHz at 14 T.
@@ -43,13 +43,16 @@ def signal(
     Parameters
     ----------
     coil_images, acquisition
-        c m (coil, y, x), complex, on the CPU; their field of view and matrix.
+        c m (coil, y, x), complex, on the CPU; their field of view and matrix. Of a volume it is (coil, z, y, x), and of
+        a film (coil, frame, y, x).
     k, times
-        k (shot, sample, dim), 1/m, and tau (shot, sample), s, of each sample; float64.
+        k (shot, sample, dim), 1/m, and tau (shot, sample), s, of each sample; float64. The shots of a film are those of
+        its frames, one after the other, as many of each.
     t2_star
         T2* of all voxels, s; without it there is no decay.
     off_resonance
-        f of all voxels, or of each (y, x), Hz: positive where the field is higher.
+        f of all voxels, or of each (y, x) or (z, y, x), Hz: positive where the field is higher. It stands still in a
+        film.
 
     Returns
     -------
@@ -65,22 +68,23 @@ def signal(
     if t2_star is not None and not t2_star > 0:
         raise ConfigError(f"t2_star is {t2_star:g} s; it must be positive.")
     offset = torch.as_tensor(off_resonance, dtype=torch.float64)
-    if offset.ndim and tuple(offset.shape) != acquisition.image_shape:
-        raise ConfigError(
-            f"off_resonance has the shape {tuple(offset.shape)}, the image (y, x) = {acquisition.image_shape}."
-        )
+    space = acquisition.matrix[::-1]
+    if offset.ndim and tuple(offset.shape) != space:
+        axes = ", ".join("zyx"[-len(space) :])
+        raise ConfigError(f"off_resonance has the shape {tuple(offset.shape)}, the image ({axes}) = {space}.")
     if not bool((offset.abs() <= _LARGEST_OFFSET).all()):
         raise ConfigError(f"off_resonance is not finite, or beyond {_LARGEST_OFFSET:g} Hz.")
     images = coil_images.to(torch.complex128)
-    omega = angles(k, acquisition).flatten(0, 1)
+    omega = angles(k, acquisition)
+    sampling = sampling_of(omega, acquisition)
     when, (early, late) = times.flatten(), torch.aminmax(times)
     (lowest, highest), middle = torch.aminmax(offset), (early + late) / 2
     centre, reach = (lowest + highest) / 2, (highest - lowest) / 2
     images = images * _turned((offset - centre) * middle)
     nodes = chebyshev_nodes(2 * math.pi * float(reach * (late - early)) / 2)
-    received = torch.zeros(len(images), len(omega), dtype=torch.complex128)
+    received = torch.zeros(len(images), times.numel(), dtype=torch.complex128)
     for node, weight in zip(nodes, lagrange(nodes, (offset - centre) / reach.clamp_min(1e-300)), strict=True):
-        received += _turned(reach * node * (when - middle)) * nufft(images * weight, omega)
+        received += _turned(reach * node * (when - middle)) * sampling.nufft(images * weight, omega).flatten(1)
     decay = 1.0 if t2_star is None else torch.exp(-when.abs() / t2_star)
     return (received * (_turned(centre * when) * decay)).view(-1, *times.shape)
 

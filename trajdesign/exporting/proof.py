@@ -205,8 +205,10 @@ def _save_k(path: Path, trajectory: Trajectory, k: dict[str, np.ndarray], report
     """Write k as it was read back, with what a reconstruction needs to know."""
     acquisition, scanner = trajectory.acquisition, trajectory.scanner
     facts = {"te": "te_s", "tr": "tr_s", "md5": "seq_md5"}
+    frames = {"n_frames": np.array(acquisition.n_frames)} if acquisition.n_frames > 1 else {}
     arrays: dict[str, Any] = {
         **k,
+        **frames,
         **{key: np.array(report[fact]) for fact, key in facts.items() if fact in report},
     }
     with path.open("wb") as stream:

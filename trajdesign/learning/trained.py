@@ -82,8 +82,7 @@ class TrainedRun:
 
         `coil_images` (coil, y, x) tell only what a scan before the actual one would measure: the coil maps.
         """
-        weighted = self.encoding.weights * kspace[None].to(coil_images.dtype)
-        return self._image(self.encoding.coil_images(weighted), coil_images)
+        return self._image(self.encoding.compensated(kspace[None].to(coil_images.dtype)), coil_images)
 
     def _image(self, images: Tensor, coil_images: Tensor) -> Tensor:
         seeds = draw_seeds(1, torch.Generator().manual_seed(self.config.seed))

@@ -33,7 +33,8 @@ class Assigned:
     Parameters
     ----------
     kspace
-        (frame, slice, coil, shot, sample), complex64; averages are averaged.
+        (frame, slice, coil, shot, sample), complex64; averages are averaged. Here a volume is one slice, and of a film
+        all shots are in one frame.
     acquisition
         Field of view, matrix and shots; its samples are those that the sequence asks for.
     oversampling
@@ -60,6 +61,11 @@ class Assigned:
         All that was played; None without a file.
     calibration
         What its ADC events for coil maps alone sampled (coil, sample), by their numbers in `whole`.
+
+    Raises
+    ------
+    InputError
+        If several volumes lie beside each other.
     """
 
     kspace: Tensor
@@ -76,6 +82,32 @@ class Assigned:
     stack: Stack | None = None
     whole: SeqFile | None = None
     calibration: Mapping[int, _Samples] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.is_volume and self.kspace.shape[1] > 1:
+            raise InputError(f"{self.kspace.shape[1]} slabs (label SLC) were measured; only one is reconstructed.")
+
+    @property
+    def is_volume(self) -> bool:
+        """Whether the images are volumes."""
+        return self.acquisition.n_dims == 3
+
+    @property
+    def is_film(self) -> bool:
+        """Whether the images are films."""
+        return self.acquisition.n_frames > 1
+
+    @property
+    def n_images(self) -> tuple[int, int]:
+        """Frames, of a film or repetitions, and slices, excited or of a volume."""
+        n_repetitions, n_slices = self.kspace.shape[:2]
+        return n_repetitions * self.acquisition.n_frames, self.acquisition.matrix[2] if self.is_volume else n_slices
+
+    def as_images(self, values: Tensor) -> Tensor:
+        """Return values (frame, slice, y, x) of each image (frame, slice, [z or frame,] y, x) of k-space."""
+        if self.is_volume:
+            return values.flatten(1, 2)
+        return values.transpose(1, 2).flatten(0, 1) if self.is_film else values
 
     @property
     def file(self) -> SeqFile:
@@ -100,12 +132,13 @@ def by_sequence(raw: Measurement, file: SeqFile, path: Path, acquisition: Acquis
     Raises
     ------
     InputError
-        If events, samples, shots or coils of the two differ, or the file is of a volume that is no stack;
-        the sentence has both numbers.
+        If events, samples, shots or coils of the two differ, or the file is of partitions that are no stack; the
+        sentence has both numbers.
     """
     imaging, calibration = coherence.imaging(file), for_coil_maps(file)
     if not imaging.any():
         raise InputError(f"{path} samples no object: none of its {len(file.adcs)} ADC events follows an excitation.")
+    file, n_frames = reception.as_film(file, imaging, path, acquisition)
     file, is_stack = partitions.as_slices(file, imaging, path)
     found = matched(raw, file, path, imaging)
     told = file.only(imaging)
@@ -114,16 +147,20 @@ def by_sequence(raw: Measurement, file: SeqFile, path: Path, acquisition: Acquis
     factor = oversampling(dict(zip(places, objects, strict=True)), file, raw.path, path)
     frames = told.labels.get("REP", np.zeros(len(told.adcs), dtype=int))
     parts = [told.only(frames == frame) for frame in np.unique(frames)]
-    slices = reception.slices_of(parts[0], path, acquisition)
-    of_file = acquisition or reception.acquisition_of(parts[0], slices[0], path)
+    slices = reception.slices_of(parts[0], path, acquisition, n_frames)
+    of_file = acquisition or reception.acquisition_of(parts[0], slices[0], path, n_frames)
     stack = partitions.stack_of(parts[0], slices, of_file, path) if is_stack else None
     kspace = []
     for frame, part in zip(np.unique(frames), parts, strict=True):
         inside = np.flatnonzero(frames == frame)
-        kspace.append([_averaged(objects, inside[events]) for events in reception.slices_of(part, path, acquisition)])
+        of_slices = reception.slices_of(part, path, acquisition, n_frames)
+        kspace.append([_averaged(objects, inside[events]) for events in of_slices])
     if len({tuple(one.shape for one in frame) for frame in kspace}) > 1:
         raise InputError(f"{path} has repetitions (label REP) that are not alike.")
-    (reception.require_flat if stack is None else reception.require_phases)(parts[0], path)
+    if stack is None:
+        reception.require_axes(parts[0], path, of_file)
+    else:
+        reception.require_phases(parts[0], path)
     ordered = np.stack([np.stack(frame) for frame in kspace])
     others = np.flatnonzero(~coherence.imaging(file)).tolist()
     quiet = [i for i in others if i in found and _is_noise(file, i)]

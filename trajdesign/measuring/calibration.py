@@ -66,7 +66,7 @@ class Calibration:
         """Return it with the phase of a view, and the k that it turns."""
         of_slices = zip(self.kspace, self.k, strict=True)
         kspace = torch.stack([centred(one, k, view.shift) for one, k in of_slices])
-        return replace(self, kspace=kspace, k=self.k @ torch.from_numpy(view.matrix).T)
+        return replace(self, kspace=kspace, k=view.turned(self.k))
 
     def n_lines(self, acquisition: Acquisition) -> int:
         """Return how many lines about the centre of k-space are complete in all slices: an even number, at most 24."""
@@ -135,6 +135,8 @@ def wanted(
         if path is not None:
             raise ConfigError("coil_maps self takes the maps from the measurement; leave it or the calibration out.")
         return None
+    if (path is not None or found.calibration) and (found.is_volume or found.is_film):
+        raise ConfigError(f"coil maps of volumes and films are not made of a calibration; {_WITHOUT}")
     if path is not None:
         return of_file(Path(path), None if seq is None else Path(seq), found, response, delay)
     scan = of_measurement(found, measured.path, response, delay)

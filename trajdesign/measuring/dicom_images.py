@@ -69,6 +69,7 @@ def encoded(placed: PlacedImages) -> Iterator[tuple[str, bytes]]:
         low, top = min(0.0, float(stack.min())), float(stack.max())
         shared: _Attributes = {
             **_of_protocol(placed.protocol),
+            "MRAcquisitionType": "3D" if placed.geometry.is_volume else "2D",
             **study,
             "SeriesInstanceUID": generate_uid(None),
             "SeriesNumber": series,
@@ -99,7 +100,6 @@ def _of_protocol(protocol: Protocol) -> _Attributes:
         "ImageType": ["ORIGINAL", "PRIMARY", "OTHER", "M"],
         "ScanningSequence": "RM",
         "SequenceVariant": "NONE",
-        "MRAcquisitionType": "2D",
     }
 
 

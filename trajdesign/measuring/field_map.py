@@ -18,7 +18,7 @@ from torch import Tensor
 from trajdesign.acquisition import Acquisition
 from trajdesign.encoding.operator import Encoding
 from trajdesign.encoding.static_field import segments
-from trajdesign.errors import InputError
+from trajdesign.errors import ConfigError, InputError
 from trajdesign.files.arrays import read_npy
 from trajdesign.measuring import reception, solving
 from trajdesign.measuring.assignment import Assigned
@@ -43,7 +43,7 @@ _LARGEST = 5000.0
 def in_field(
     found: Assigned, encodings: Sequence[Encoding], path: Path | str
 ) -> tuple[list[Encoding], NDArray[np.float64]]:
-    """Return the encodings of slices in a field, and its off-resonance (slice, y, x), Hz.
+    """Return the encodings of slices, or of a volume, in a field, and its off-resonance (slice, y, x), Hz.
 
     Time counts from the excitation, or a spin echo, as the Pulseq file tells it; without one from the first sample.
 
@@ -53,15 +53,20 @@ def in_field(
         The samples, and where those of each slice lie.
     path
         ``"auto"`` for a field by the data of the first frame, or the ``.npy`` of the off-resonance (y, x) or
-        (slice, y, x), Hz, positive where the field is higher, on the pixels of the images.
+        (slice, y, x), Hz, positive where the field is higher, on the pixels of the images. That of a film is the same
+        in all frames.
 
     Raises
     ------
     InputError
         If it is no such map, or the shots are not sampled at the same times.
+    ConfigError
+        If it is to be found from a volume or a film.
     """
     times = [_times(found, number) for number in range(len(encodings))]
     if path == "auto":
+        if found.is_volume or found.is_film:
+            raise ConfigError("off_resonance auto finds the field of slices alone; of volumes and films give the map.")
         slices = zip(encodings, found.kspace[0], times, strict=True)
         maps = np.stack([estimated(kspace, encoding, when) for encoding, kspace, when in slices])
     else:
@@ -70,8 +75,9 @@ def in_field(
     for encoding, when, off_resonance in zip(encodings, times, maps, strict=True):
         terms = segments(when, (float(maps.min()), float(maps.max())), tolerance=_TOLERANCE)
         known = solving.encoding_at(k_of(encoding), found.acquisition, segments=terms)
-        there.append(known.in_field(terms.maps(torch.from_numpy(off_resonance)[None])))
-    return there, maps
+        of_terms = terms.maps(torch.from_numpy(off_resonance)[None])
+        there.append(known.in_field(of_terms[:, :, None] if found.is_film else of_terms))
+    return there, maps[0] if found.is_volume else maps
 
 
 def estimated(kspace: Tensor, encoding: Encoding, times: Tensor) -> NDArray[np.float64]:
@@ -121,9 +127,9 @@ def _times(found: Assigned, number: int) -> torch.Tensor:
 
 
 def _read(path: Path, acquisition: Acquisition, n_slices: int) -> NDArray[np.float64]:
-    """Return the off-resonance (slice, y, x), Hz."""
+    """Return the off-resonance (slice, y, x), Hz; of a volume (1, z, y, x)."""
     values = read_npy(path)
-    one, several = acquisition.image_shape, (n_slices, *acquisition.image_shape)
+    one, several = acquisition.matrix[::-1], (n_slices, *acquisition.matrix[::-1])
     if values.dtype.kind not in "fiu" or values.shape not in (one, several):
         raise InputError(f"{path} holds {values.dtype} of shape {values.shape}; a map is real, {one} or {several}.")
     if not (np.abs(values) <= _LARGEST).all():

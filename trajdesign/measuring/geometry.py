@@ -26,7 +26,7 @@ _FARTHEST = 0.5
 
 @dataclass(frozen=True)
 class View:
-    """Which part of space an image shows.
+    """Which part of space an image shows; of a volume, in the planes of its slices.
 
     Parameters
     ----------
@@ -70,11 +70,16 @@ class View:
 
     def require_fits(self, acquisition: Acquisition) -> None:
         """Refuse, by a `ConfigError`, to turn a field of view onto which it does not fall again."""
-        if self.rotation % 180 and (len(set(acquisition.matrix)) > 1 or np.ptp(acquisition.fov) > 1e-9):
+        fov, matrix = acquisition.fov[:2], acquisition.matrix[:2]
+        if self.rotation % 180 and (len(set(matrix)) > 1 or np.ptp(fov) > 1e-9):
             raise ConfigError(
-                f"rotate is {self.rotation:g}: a field of view of {acquisition.fov} m with {acquisition.matrix} pixels "
-                "is not square, and can be turned by 180 degrees alone."
+                f"rotate is {self.rotation:g}: a field of view of {fov} m with {matrix} pixels is not square, and can "
+                "be turned by 180 degrees alone."
             )
+
+    def turned(self, k: Tensor) -> Tensor:
+        """Return k (..., dim), 1/m, along the axes of the image."""
+        return torch.cat([k[..., :2] @ torch.from_numpy(self.matrix).T, k[..., 2:]], dim=-1)
 
 
 def centred(kspace: Tensor, k: Tensor, shift: Sequence[float]) -> Tensor:
@@ -84,7 +89,7 @@ def centred(kspace: Tensor, k: Tensor, shift: Sequence[float]) -> Tensor:
     """
     if not any(shift):
         return kspace
-    turns = k.double() @ torch.tensor(shift, dtype=torch.float64)
+    turns = k[..., : len(shift)].double() @ torch.tensor(shift, dtype=torch.float64)
     return kspace * torch.exp(2j * math.pi * turns).to(kspace.dtype)
 
 
@@ -98,8 +103,7 @@ def shown(kspace: Tensor, encodings: Sequence[Encoding], view: View) -> tuple[Te
     places = {id(encoding): k_of(encoding) for encoding in encodings}
     of_slices = [centred(kspace[:, i], places[id(encoding)], view.shift) for i, encoding in enumerate(encodings)]
     if view.rotation % 360:
-        matrix = torch.from_numpy(view.matrix)
-        turned = {number: solving.encoding_at(k @ matrix.T, acquisition) for number, k in places.items()}
+        turned = {number: solving.encoding_at(view.turned(k), acquisition) for number, k in places.items()}
         encodings = [turned[id(encoding)] for encoding in encodings]
     return torch.stack(of_slices, dim=1), list(encodings)
 

@@ -35,6 +35,8 @@ class ImageGeometry:
         Of a slice, mm; None where no Pulseq file tells it.
     matrix
         Pixels along x and y.
+    is_volume
+        Whether slices are of one volume that was encoded along all axes.
     """
 
     corner: NDArray[np.float64]
@@ -42,6 +44,7 @@ class ImageGeometry:
     steps: NDArray[np.float64]
     thickness: float | None
     matrix: tuple[int, ...]
+    is_volume: bool = False
 
     def at(self, *pixel: float) -> NDArray[np.float64]:
         """Return where a pixel (x, y, slice) lies, mm, to the left, to the back, to the head."""
@@ -105,6 +108,9 @@ def of_images(found: Assigned, measured: Measurement) -> ImageGeometry:
     if found.stack is not None:
         thickness = apart = _TO_MM * found.stack.thickness
         first = -(n_slices // 2) * apart
+    elif found.is_volume:
+        thickness = apart = _TO_MM * acquisition.voxel[2]
+        first = -(acquisition.matrix[2] // 2) * apart
     if len(slices) > 1:
         first -= positions.mean() if len(positions) else 0.0  # which the raw file tells of each
     of = np.eye(3) if not slices else np.array([slices[0].read, slices[0].phase, slices[0].normal]).T
@@ -112,10 +118,11 @@ def of_images(found: Assigned, measured: Measurement) -> ImageGeometry:
     turned = np.eye(3)
     turned[:2, :2] = found.view.matrix.T
     directions = of @ turned
-    steps = np.array([*(_TO_MM * size for size in acquisition.voxel), apart])
-    to_corner = [*(-(n // 2) * step for n, step in zip(acquisition.matrix, steps, strict=False)), first]
+    matrix = acquisition.matrix[:2]
+    steps = np.array([*(_TO_MM * size for size in acquisition.voxel[:2]), apart])
+    to_corner = [*(-(n // 2) * step for n, step in zip(matrix, steps, strict=False)), first]
     corner = centre + of @ (_TO_MM * np.array([*found.view.shift, 0.0])) + directions @ to_corner
-    return ImageGeometry(corner, directions, steps, thickness, acquisition.matrix)
+    return ImageGeometry(corner, directions, steps, thickness, matrix, found.is_volume)
 
 
 def unknown(found: Assigned, measured: Measurement) -> str | None:

@@ -102,7 +102,7 @@ def write(to: Outputs, reconstructed: Reconstructed, found: Assigned, measured: 
     if facts.dicom is None:
         for name, of_dicom in dicom_images.encoded(placed):
             to.add(f"{_DICOM}/{name}").write_bytes(of_dicom)
-    plots.save(overview(reconstructed), to.paths["reconstruction.png"])
+    plots.save(overview(reconstructed, is_film=found.is_film), to.paths["reconstruction.png"])
     page = measured_page.render(reconstructed)
     to.paths["reconstruction.html"].write_text(page, encoding="utf-8", newline="\n")
     to.paths["reconstruct.json"].write_text(to_json(facts.tables()) + "\n", encoding="utf-8", newline="\n")

@@ -77,7 +77,8 @@ def by_file(
         if found.oversampling == 1 and as_trained and acting.is_perfect:
             return found, [trained.encoding] * found.kspace.shape[1]
     of_samples, phases = k_of_file(found.file, acting), phase_of_file(found.file, acting)
-    places = [torch.from_numpy(reception.stacked(of_samples, events).mean(axis=1)) for events in found.events]
+    n_dims = found.acquisition.n_dims
+    places = [torch.from_numpy(reception.stacked(of_samples, events, n_dims).mean(axis=1)) for events in found.events]
     if phases is not None:  # of averages, whose samples have been averaged
         factors = [np.exp(-1j * reception.stacked(phases, events)).mean(axis=1) for events in found.events]
         found = _without(found, np.stack(factors))
@@ -109,11 +110,12 @@ def by_k(measured: Measurement, path: Path) -> tuple[Assigned, list[Encoding]]:
     if not needed <= arrays.keys():
         raise InputError(f"{path} lacks {', '.join(sorted(needed - arrays.keys()))}: it is no _k.npz of an export.")
     k = arrays.get("k_actual", arrays["k_adc"])
-    if k.ndim != 3 or k.dtype.kind != "f" or k.shape[2] != 2 or not np.isfinite(k).all():
-        raise InputError(f"{path} holds k of shape {k.shape}; images are of finite (shot, sample, 2).")
     fov, matrix = (tuple(arrays[name].ravel().tolist()) for name in ("fov_m", "matrix"))
+    if k.ndim != 3 or k.dtype.kind != "f" or k.shape[2] != len(fov) or not np.isfinite(k).all():
+        raise InputError(f"{path} holds k of shape {k.shape}; images are of finite (shot, sample, {len(fov)}).")
+    n_frames = int(arrays.get("n_frames", 1))
     try:
-        acquisition = Acquisition(fov, matrix, len(k), k.shape[1], float(arrays["dwell_s"]))
+        acquisition = Acquisition(fov, matrix, len(k), k.shape[1], float(arrays["dwell_s"]), n_frames)
     except ConfigError as error:
         raise InputError(f"{path}: {error}") from None
     found = assignment.by_shape(measured, acquisition, str(path))
@@ -146,8 +148,9 @@ def delay_of(
     found: Assigned, encodings: Sequence[Encoding], delay: str | Sequence[float] | None, shift: Sequence[float]
 ) -> Delay:
     """Return the delay of each axis, s, and how it was found, of an image whose centre lies at a shift, m."""
+    n_axes = found.acquisition.n_dims
     if delay is None:
-        return {"axes": [0.0, 0.0], "by": None}
+        return {"axes": [0.0] * n_axes, "by": None}
     if not found.is_timed:
         raise InputError("the raw file does not tell the time between samples, without which a delay means nothing.")
     if delay == "auto":
@@ -157,8 +160,10 @@ def delay_of(
         tried, criterion = best.tried.tolist(), best.criterion.tolist()
         return {"axes": list(best.axes), "by": best.by, "tried": tried, "criterion": criterion}
     axes = [] if isinstance(delay, str) else [float(late) for late in delay]
-    if len(axes) != 2 or not max(map(abs, axes)) <= _LONGEST_DELAY:
-        raise ConfigError(f"delay is {delay!r}: it is 'auto', or of x and y, s, at most {_LONGEST_DELAY:g} s each.")
+    axes = axes * n_axes if len(axes) == 1 else axes
+    if len(axes) != n_axes or not max(map(abs, axes)) <= _LONGEST_DELAY:
+        names = " and ".join("xyz"[:n_axes]) if n_axes == 2 else "x, y and z"
+        raise ConfigError(f"delay is {delay!r}: it is 'auto', or of {names}, s, at most {_LONGEST_DELAY:g} s each.")
     return {"axes": axes, "by": "given"}
 
 
@@ -187,9 +192,9 @@ def near_one(kspace: Tensor) -> Tensor:
 def _require_same_k(found: Assigned, trained: TrainedRun, seq: Path, run: Path | str | None) -> None:
     """Refuse a Pulseq file that does not play the run: by k as it tells, as a virtual scan does."""
     wanted, factor = trained.trajectory.k_adc, found.oversampling
-    told = [reception.stacked(found.file.k, events) for events in found.events]
+    told = [reception.stacked(found.file.k, events, found.acquisition.n_dims) for events in found.events]
     # a sample of the sequence lies in the middle of those that were measured for it
-    told = [k.reshape(*k.shape[:2], -1, factor, 2).mean(axis=3) for k in told] if factor > 1 else told
+    told = [k.reshape(*k.shape[:2], -1, factor, k.shape[3]).mean(axis=3) for k in told] if factor > 1 else told
     error = max(reception.distance(k, wanted, found.acquisition) for k in told)
     limit = MAX_K_ERROR_FOV if factor == 1 else 0.05
     if not error <= limit:

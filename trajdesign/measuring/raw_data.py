@@ -68,7 +68,8 @@ def calibration(
     physics
         Of the object, in `Reception.sampled`.
     coil_images, acquisition
-        The object as the coils see it (coil, y, x), and its field of view and matrix.
+        The object as the coils see it (coil, y, x), and its field of view and matrix. Of a film (coil, frame, y, x) it
+        is the mean of all frames.
     response
         Of the gradient system.
     """
@@ -76,26 +77,34 @@ def calibration(
     if not told.adcs:
         return {}
     physics = replace(physics, played=replace(told, k=k_of_file(told, response)))
+    if acquisition.n_frames > 1:
+        coil_images, acquisition = coil_images.mean(dim=1), replace(acquisition, n_shots=1, n_frames=1)
     counts = np.array([adc.count for adc in told.adcs])
-    lines, slices, found = told.label("LIN"), told.label("SLC"), dict[int, Readout]()
+    lines, slices, partitions = (told.label(name) for name in ("LIN", "SLC", "PAR"))
+    found = dict[int, Readout]()
     for count in np.unique(counts):
         events = np.flatnonzero(counts == count)
         signal = physics.sampled(coil_images, events[:, None], acquisition)[0][:, :, 0].to(torch.complex64)
         for place, i in enumerate(events.tolist()):
             counters = int(lines[i]), int(slices[i])
-            k = physics.played.k[i][:, :2]
-            found[told.adcs[i].index] = Readout(signal[:, place].numpy(), k, *counters, is_calibration=True)
+            k = physics.played.k[i][:, : acquisition.n_dims]
+            found[told.adcs[i].index] = Readout(
+                signal[:, place].numpy(), k, *counters, is_calibration=True, partition=int(partitions[i])
+            )
     return found
 
 
 def readouts(
     whole: SeqFile,
     played: SeqFile,
+    acquisition: Acquisition,
     slices: Sequence[NDArray[np.integer]],
     signals: Sequence[Tensor],
     calibration: dict[int, Readout],
     noise: ReceiverNoise,
     seed: int,
+    *,
+    is_stack: bool = False,
 ) -> list[Readout]:
     """Return every ADC event of a file in the order in which it is played, also those of noise alone.
 
@@ -103,8 +112,10 @@ def readouts(
     ----------
     whole, played
         The file, and what of it samples the object for an image.
+    acquisition
+        Of the object, for its axes and frames.
     slices
-        Events of `played` of each slice (shot, repetition).
+        Events of `played` of each slice (shot, repetition), or where `is_stack` of each partition.
     signals
         Of each slice's events (coil, shot times repetition, sample), with noise.
     calibration
@@ -113,14 +124,16 @@ def readouts(
         Of the other events.
     """
     found: dict[int, Readout] = {}
+    n_dims, n_of_frame = acquisition.n_dims, acquisition.n_shots // acquisition.n_frames
     for number, (events, signal) in enumerate(zip(slices, signals, strict=True)):
         for count, ((shot, average), index) in enumerate(np.ndenumerate(events)):
-            k = played.k[int(index)][:, :2]
-            found[played.adcs[index].index] = Readout(signal[:, count].numpy(), k, shot, number, average)
+            k, (frame, line) = played.k[int(index)][:, :n_dims], divmod(shot, n_of_frame)
+            one = Readout(signal[:, count].numpy(), k, line, number, average, frame=frame)
+            found[played.adcs[index].index] = replace(one, number=0, partition=number) if is_stack else one
     for count, adc in enumerate(whole.adcs):
         if adc.index not in found:
             noisy = noise.of((len(signals[0]), adc.count), seed + count, adc.dwell).numpy()
-            silent = Readout(np.zeros_like(noisy), np.zeros((adc.count, 2)), is_noise=True)
+            silent = Readout(np.zeros_like(noisy), np.zeros((adc.count, n_dims)), is_noise=True)
             one = calibration.get(adc.index, silent)
             found[adc.index] = replace(one, signal=one.signal + noisy, dwell=adc.dwell)
     return [found[adc.index] for adc in whole.adcs]

@@ -1,4 +1,4 @@
-"""What a virtual scanner receives when it plays a 2D file: the ADC events of each slice, and the signal in them."""
+"""What a virtual scanner receives when it plays a file: the ADC events of each slice, and the signal in them."""
 
 import math
 from collections.abc import Sequence
@@ -14,14 +14,12 @@ from torch import Tensor
 from trajdesign.acquisition import Acquisition
 from trajdesign.encoding.voxel_signal import signal
 from trajdesign.errors import ConfigError, InputError
-from trajdesign.measuring.scan_facts import FileFacts
 from trajdesign.physics.response import Response
 from trajdesign.pulseq import coherence
-from trajdesign.pulseq.reader import player
 from trajdesign.pulseq.reader.sequence import SeqFile
-from trajdesign.pulseq.response import k_of_file, phase_of_file
+from trajdesign.pulseq.response import phase_of_file
 from trajdesign.trajectories.loading import smallest_matrix
-from trajdesign.trajectory import MAX_K_ERROR_FOV, Trajectory
+from trajdesign.trajectory import MAX_K_ERROR_FOV
 from trajdesign.units import plausible
 
 #: Decay until the echo beyond which nothing is left to be seen, in time constants.
@@ -31,6 +29,9 @@ _MOST_DECAY = 30.0
 MOST_TURNS = 0.05
 
 _LARGEST_MATRIX = 4096
+
+#: How much of k along z a file of a volume covers at least, 1/FOV.
+_LEAST_DEPTH = 2.0
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,14 @@ class Reception:
     ) -> tuple[Tensor, float, float]:
         """Return the signal, the time of the echo, s, and the gain that makes up for the decay.
 
-        `coil_images` are the object as the coils see it (coil, y, x), `events` the ADC events of each shot (shot,
-        repetition); the signal is (coil, shot, repetition, sample).
+        `coil_images` are the object as the coils see it (coil, y, x), (coil, z, y, x) or (coil, frame, y, x), `events`
+        the ADC events of each shot (shot, repetition); the signal is (coil, shot, repetition, sample).
         """
         played, flat = self.played, events.ravel()
-        k, turned = stacked(played.k, flat), torch.from_numpy(stacked(coherence.dephasing(played), flat))
+        k, turned = (
+            stacked(played.k, flat, acquisition.n_dims),
+            torch.from_numpy(stacked(coherence.dephasing(played), flat)),
+        )
         times = stacked([adc.times for adc in played.adcs], flat)
         times = times - played.excitations[np.searchsorted(played.excitations, times, side="right") - 1]
         kspace = signal(
@@ -88,55 +92,6 @@ class Reception:
         return kspace if self.phase is None else kspace * torch.exp(1j * torch.from_numpy(stacked(self.phase, events)))
 
 
-@dataclass(frozen=True)
-class ScannedFile:
-    """A 2D file, as a virtual scanner plays it."""
-
-    path: Path
-    whole: SeqFile
-    """Every ADC event."""
-    told: SeqFile
-    """The ADC events of the image alone, and their k as the file tells it."""
-    played: SeqFile
-    """The same events, and their k by the gradient that acts."""
-    slices: list[NDArray[np.integer]]
-    """The ADC events of each slice (shot, repetition)."""
-    acquisition: Acquisition
-
-    @classmethod
-    def read(cls, path: Path, response: Response, acquisition: Acquisition | None) -> "ScannedFile":
-        """Return a file, under a response of the gradient system, for an acquisition or by default that of its k.
-
-        Raises
-        ------
-        InputError
-            If it cannot be read, is not 2D, or its shots are not those of the acquisition.
-        """
-        whole = player.read(path)
-        told = whole.for_image()
-        slices = slices_of(told, path, acquisition)
-        acquisition = acquisition_of(told, slices[0], path) if acquisition is None else acquisition
-        require_flat(told, path)
-        return cls(path, whole, told, replace(told, k=k_of_file(told, response)), slices, acquisition)
-
-    def facts(self) -> FileFacts:
-        """Return the numbers of the file."""
-        return {
-            "path": str(self.path),
-            "md5": self.told.md5,
-            "matrix": self.acquisition.matrix,
-            "n_slices": len(self.slices),
-            "n_shots": self.acquisition.n_shots,
-            "n_samples": self.acquisition.n_samples,
-            "duration": self.told.duration,
-            **self.told.nucleus(self.path),
-        }
-
-    def from_trajectory(self, wanted: Trajectory) -> float:
-        """Return the largest distance of k, as the file tells it, from that of a trajectory, 1/FOV."""
-        return max(distance(stacked(self.told.k, one), wanted.k_adc, self.acquisition) for one in self.slices)
-
-
 def refocused(t2: float | None, t2_star: float | None) -> float | None:
     """Return the part of T2* that a spin echo refocuses, s: all of it without T2."""
     for name, value in (("t2", t2), ("t2_star", t2_star)):
@@ -149,29 +104,56 @@ def refocused(t2: float | None, t2_star: float | None) -> float | None:
     return None if t2 == t2_star else 1 / (1 / t2_star - 1 / t2)
 
 
-def stacked(parts: Sequence[NDArray[np.floating]], events: NDArray[np.integer]) -> NDArray[np.floating]:
-    """Return what ADC events hold, k along x and y alone, in the shape of `events` (..., sample[, 2])."""
+def stacked(
+    parts: Sequence[NDArray[np.floating]], events: NDArray[np.integer], n_dims: int = 2
+) -> NDArray[np.floating]:
+    """Return what ADC events hold, k along the first axes alone, in the shape of `events` (..., sample[, dim])."""
     chosen = [parts[int(i)] for i in events.ravel()]
-    held = np.stack([part[..., :2] if part.ndim == 2 else part for part in chosen])
+    held = np.stack([part[..., :n_dims] if part.ndim == 2 else part for part in chosen])
     return held.reshape(*events.shape, *held.shape[1:])
 
 
 def distance(k: NDArray[np.floating], wanted: Tensor, acquisition: Acquisition) -> float:
-    """Return the largest distance of k (shot, repetition, sample, 2) from that of a run (shot, sample, 2), 1/FOV."""
+    """Return how far k (shot, repetition, sample, dim) is at most from that of a run (shot, sample, dim), 1/FOV."""
     apart = (k - wanted.numpy()[:, None]) * np.array(acquisition.fov)
     return float(np.linalg.norm(apart, axis=-1).max())
 
 
-def slices_of(played: SeqFile, path: Path, acquisition: Acquisition | None) -> list[NDArray[np.integer]]:
+def as_film(
+    file: SeqFile, imaging: NDArray[np.bool_], path: Path, acquisition: Acquisition | None
+) -> tuple[SeqFile, int]:
+    """Return a file whose label ``LIN`` counts the shots of all frames (``PHS``), and the number of frames.
+
+    It is that of the acquisition, or by default as many as `imaging`, the ADC events of the image (adc,), have. A file
+    without ``PHS`` is taken to count all shots already.
+    """
+    frames, counts = np.unique(file.label("PHS")[imaging], return_counts=True)
+    n_frames = max(1, len(frames)) if acquisition is None else acquisition.n_frames
+    if n_frames == 1 or len(frames) <= 1:
+        return file, n_frames
+    if frames.tolist() != list(range(n_frames)) or np.ptp(counts):
+        raise InputError(
+            f"{path} has {counts.min()} to {counts.max()} ADC events in each of the frames (label PHS) "
+            f"{frames.tolist()}; a film has as many in all, which count from 0 to {n_frames - 1}."
+        )
+    if acquisition is None:
+        n_of_frame = int(file.labels["LIN"][imaging].max()) + 1 if "LIN" in file.labels else len(file.adcs)
+    else:
+        n_of_frame = acquisition.n_shots // n_frames
+    labels = {name: values for name, values in file.labels.items() if name != "PHS"}
+    return replace(file, labels={**labels, "LIN": coherence.shots(file, n_of_frame)}), n_frames
+
+
+def slices_of(
+    played: SeqFile, path: Path, acquisition: Acquisition | None, n_frames: int = 1
+) -> list[NDArray[np.integer]]:
     """Return the ADC events of each slice (shot, repetition).
 
     The label LIN says of which shot an event is. Without an acquisition each is a shot of its own, unless those of one
-    LIN have one k.
+    LIN have one k, as those of a film must. There LIN counts the shots of all frames.
     """
     if not played.adcs:
         raise InputError(f"{path} samples nothing: it has no ADC event.")
-    if played.labels.get("PAR", np.zeros(1)).any():
-        raise InputError(f"{path} encodes partitions (label PAR); volumes cannot be scanned.")
     numbers, lengths = coherence.slices(played), {len(adc.times) for adc in played.adcs}
     if len(lengths) > 1:
         raise InputError(
@@ -185,7 +167,10 @@ def slices_of(played: SeqFile, path: Path, acquisition: Acquisition | None) -> l
         )
     of_shots = [_shots(played, events) for events in slices]
     if acquisition is None:
-        return _repeated(played, of_shots, path) or [events[:, None] for events in slices]
+        repeated = _repeated(played, of_shots, path)
+        if repeated is None and n_frames > 1:
+            raise InputError(f"{path} has several k of one shot (label LIN) of one frame (PHS) of its film.")
+        return repeated or [events[:, None] for events in slices]
     for shots in of_shots:
         if (len(shots), *lengths) != (acquisition.n_shots, acquisition.n_samples):
             raise InputError(
@@ -210,12 +195,18 @@ def _repeated(
     """Return the events of each slice (shot, repetition) if all shots are repeated as often, on one k each."""
     if len({len(shot) for shots in of_shots for shot in shots}) > 1:
         return None
-    slices, fov = [np.stack(shots) for shots in of_shots], np.array(_fov(played, path)[:2])
+    n_dims = 2 if played.numbers("SlicePositions") else 3
+    slices, fov = [np.stack(shots) for shots in of_shots], np.array(_fov(played, path)[:n_dims])
     for events in slices:
-        k = stacked(played.k, events) * fov
+        k = stacked(played.k, events, n_dims) * fov
         if np.abs(k - k[:, :1]).max() > MAX_K_ERROR_FOV:
             return None
     return slices
+
+
+def require_axes(played: SeqFile, path: Path, acquisition: Acquisition) -> None:
+    """Refuse a file of a volume where slices are to be shown, and one whose receiver's phases are not known."""
+    (require_flat if acquisition.n_dims == 2 else require_phases)(played, path)
 
 
 def require_flat(played: SeqFile, path: Path) -> None:
@@ -224,7 +215,7 @@ def require_flat(played: SeqFile, path: Path) -> None:
     if not most <= MOST_TURNS:
         raise InputError(
             f"{path} turns the phase across the slice by up to {most:.3g} cycles during a readout, "
-            f"a 2D sequence by at most {MOST_TURNS}; volumes cannot be scanned."
+            f"a 2D sequence by at most {MOST_TURNS}: it is no file of slices."
         )
     require_phases(played, path)
 
@@ -240,16 +231,22 @@ def turns(played: SeqFile, path: Path) -> float:
     return float(max(np.abs(k[:, 2]).max() for k in played.k)) * thickness(played, path)
 
 
-def acquisition_of(played: SeqFile, events: NDArray[np.integer], path: Path) -> Acquisition:
-    """Return the acquisition of a file: its field of view, and the smallest even matrix of square pixels for its k."""
-    fov = _fov(played, path)[:2]
-    reach = float(np.abs(stacked(played.k, events)).max())
-    matrix = smallest_matrix(min(reach * extent, _LARGEST_MATRIX) for extent in fov)
+def acquisition_of(played: SeqFile, events: NDArray[np.integer], path: Path, n_frames: int = 1) -> Acquisition:
+    """Return the acquisition of a file: its field of view, and the smallest even matrix for its k, square in plane.
+
+    It is a volume if k along z covers some of its field of view, and the file names no positions of slices.
+    """
+    k, extent = stacked(played.k, events, 3), _fov(played, path)
+    in_plane, along_z = float(np.abs(k[..., :2]).max()), float(np.abs(k[..., 2]).max())
+    is_volume = not played.numbers("SlicePositions") and float(np.ptp(k[..., 2])) * extent[2] >= _LEAST_DEPTH
+    fov, reach = extent[: 3 if is_volume else 2], (in_plane, in_plane, along_z)
+    matrix = smallest_matrix(min(far * size, _LARGEST_MATRIX) for far, size in zip(reach, fov, strict=False))
     if max(matrix) > _LARGEST_MATRIX:
-        raise InputError(f"{path} reaches {reach:.4g} 1/m; is the definition FOV, {fov} m, right?")
+        raise InputError(f"{path} reaches {max(in_plane, along_z):.4g} 1/m; is the definition FOV, {fov} m, right?")
     times = played.adcs[0].times
+    dwell = float(np.ptp(times)) / max(1, len(times) - 1)
     try:
-        return Acquisition(fov, matrix, len(events), len(times), float(np.ptp(times)) / max(1, len(times) - 1))
+        return Acquisition(fov, matrix, len(events), len(times), dwell, n_frames)
     except ConfigError as error:
         raise InputError(f"{path}: {error}") from None
 

@@ -235,7 +235,8 @@ def _with_noise(found: Assigned, path: Path | str) -> Assigned:
 
 def _numbers(measured: Measurement, found: Assigned) -> dict[str, Any]:
     """Return what `Facts` holds of the measurement itself."""
-    n_frames, n_slices, n_coils, n_shots, n_samples = found.kspace.shape
+    n_coils, n_shots, n_samples = found.kspace.shape[2:]
+    n_frames, n_slices = found.n_images
     return {
         "n_frames": n_frames,
         "n_slices": n_slices,
@@ -264,7 +265,7 @@ def _solved(
     ]
     images, sums, promised = _images(ready, solvers)
     whole = {
-        name: (torch.stack([torch.stack(frame) for frame in frames]) * ready.scale).numpy()
+        name: (found.as_images(torch.stack([torch.stack(frame) for frame in frames])) * ready.scale).numpy()
         for name, frames in images.items()
     }
     level = verdict.noise_part(found, ready.kspace, ready.scale, is_white=ready.is_white)

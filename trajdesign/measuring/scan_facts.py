@@ -11,7 +11,13 @@ class Scores(TypedDict):
     nrmse: float
 
 
-class FileFacts(TypedDict):
+class FilmFacts(TypedDict):
+    """Numbers of a film."""
+
+    n_frames: NotRequired[int]
+
+
+class FileFacts(FilmFacts):
     """Numbers of a Pulseq file."""
 
     path: str

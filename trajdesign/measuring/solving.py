@@ -87,7 +87,7 @@ class Solver:
 
     def adjoint(self, kspace: Tensor) -> Tensor:
         """Return the density-compensated coil images (1, coil, y, x) of k-space (coil, shot, sample)."""
-        return self.encoding.coil_images(self.encoding.weights * kspace[None])
+        return self.encoding.compensated(kspace[None])
 
     def solved(self, images: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
         """Return the image (y, x) by each reconstruction, and its coil images (1, coil, y, x), of adjoint images."""

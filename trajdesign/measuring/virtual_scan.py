@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,38 +15,21 @@ from torch import Tensor
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.config import plugins
-from trajdesign.encoding.density import density_compensation
-from trajdesign.encoding.nufft import nufft_adjoint
-from trajdesign.encoding.operator import angles
 from trajdesign.errors import ConfigError
 from trajdesign.files.atomic import atomic_path
 from trajdesign.learning.results import to_json
 from trajdesign.learning.trained import TrainedRun
-from trajdesign.measuring import raw_data
-from trajdesign.measuring.reception import (
-    MOST_TURNS,
-    Reception,
-    ScannedFile,
-    refocused,
-    stacked,
-    thickness,
-    turns,
-)
+from trajdesign.measuring import departure, raw_data, solving
+from trajdesign.measuring.reception import Reception, refocused, stacked, thickness, turns
 from trajdesign.measuring.scan_facts import CallFacts, ScanFacts, Scores
-from trajdesign.physics.response import Response, remark_on
-from trajdesign.pulseq import coherence
-from trajdesign.pulseq.reader import sequence
+from trajdesign.measuring.scanned_file import ScannedFile
+from trajdesign.physics.response import Response
 from trajdesign.pulseq.response import left_out_of_file
 from trajdesign.reconstruction import metrics
 from trajdesign.reconstruction.coils import root_sum_of_squares
-from trajdesign.reporting import plots
+from trajdesign.reporting import drawing, plots
 from trajdesign.trajectories.fitting import fit_residual
 from trajdesign.trajectories.formats import mrd
-from trajdesign.trajectory import MAX_K_ERROR_FOV, Trajectory
-from trajdesign.units import same_nucleus
-
-#: How far the image may be from the run's own without a reason: k that an export may be off costs less.
-_MOST_NRMSE = 1e-2
 
 _FILES = ("image.npy", "reconstruction.png", "raw.h5", "scan.json")
 
@@ -62,7 +45,8 @@ class Scanned:
     Parameters
     ----------
     image
-        Reconstruction of what the file sampled (y, x), real.
+        Reconstruction of what the file sampled (y, x), real; of a volume (z, y, x), of a film (frame, y, x), as all
+        others.
     reference
         Root sum of squares of the object's coil images (y, x).
     promised
@@ -108,23 +92,28 @@ def scan(
     reconstruct with. So a file that does not play it shows. Without a run the image is the root sum of squares of the
     density-compensated adjoint at the file's k.
 
-    The object is a thin slice; its voxels are points, as in training, and the physics is that of
+    The object is a thin slice, or a volume; its voxels are points, as in training, and the physics is that of
     `trajdesign.encoding.voxel_signal.signal`, on the path of `trajdesign.pulseq.coherence`. The receiver's gain makes
     up for the decay until the echo, because networks know images of one brightness. Noise scans and
     calibration (label ``REF``) are no part of the image. The labels ``LIN`` and ``SLC`` say of which shot and slice an
-    ADC event is; events of one shot are averaged. The same object lies in every slice; the worst image is shown.
+    ADC event is; events of one shot are averaged. The same object lies in every slice; the worst image is shown. The
+    slices of a stack (label ``PAR``) are images of the data that follow each other, at least four.
+
+    Whether it is a volume or a film the run says; without one a volume is a file whose k along z covers the slab, and a
+    film one with frames (label ``PHS``). Each shot of a film sees the object as it is in its frame, whenever it is
+    played; calibration sees the mean of all frames.
 
     Parameters
     ----------
     path
-        The ``.seq`` file, 2D.
+        The ``.seq`` file.
     out
         Folder to write: ``image.npy``, ``reconstruction.png`` with the map of errors, ``raw.h5`` (ISMRMRD, as of a
         scanner: every ADC event in the order in which it is played, noise scans and calibration too, and k as read from
         the file) and ``scan.json``.
     object
-        ``phantom``, or a file for the data source of the run (``images`` without one), scaled to the field of view as
-        in training; of several slices the one in the middle.
+        ``phantom``, or a file for the data source of the run (without one ``images``, for volumes and films
+        ``volumes``), scaled to the field of view as in training; of several slices the one in the middle.
     run
         Run folder; its last training is taken.
     n_coils
@@ -134,7 +123,7 @@ def scan(
     t2
         T2 of all voxels, s, which is not refocused and at least T2*; infinite if None.
     off_resonance
-        Of all voxels, or of each (y, x), Hz.
+        Of all voxels, or of each (y, x) or (z, y, x), Hz.
     response
         Table of the response of the gradient system that plays the file, as ``[response]`` of a run; empty for a
         perfect one, and by default the run's own. Of another one the run knows nothing when it reconstructs.
@@ -149,7 +138,7 @@ def scan(
     Raises
     ------
     InputError
-        If the file cannot be read, is not 2D or does not fit the run; if the run or the object cannot be read.
+        If the file cannot be read, has other axes or shots than the run; if the run or the object cannot be read.
     ConfigError
         If an option makes no sense.
     OutputError
@@ -166,13 +155,14 @@ def scan(
         acting = Response(own if response is None else response)
         file = ScannedFile.read(path, acting, None if trained is None else trained.trajectory.acquisition)
         acquisition = file.acquisition
-        coil_images = _coil_images(object, acquisition, n_coils, {} if trained is None else trained.config.data)
+        objects = _objects(object, file, n_coils, {} if trained is None else trained.config.data)
+        scanned_object = objects[0] if file.stack is None else torch.stack(objects, dim=1)
         physics = Reception(file.played, t2_prime, t2, off_resonance, acting)
         known = physics if response is None or trained is None else replace(physics, response=Response(own))
         facts: CallFacts = {
             "object": object,
             "run": None if run is None else str(run),
-            "n_coils": len(coil_images),
+            "n_coils": len(scanned_object),
             **file.facts(),
             "t2_star": t2_star,
             "t2": t2,
@@ -183,93 +173,34 @@ def scan(
             "left_out_rad": left_out_of_file(file.told, acting, acquisition.fov),
             "off_resonance": [float(np.min(off_resonance)), float(np.max(off_resonance))],
         }
-        promised = None if trained is None else trained.promised(coil_images)
+        promised = [None] * len(objects) if trained is None else _promised(trained, objects)
         if trained is not None:
-            facts["max_told_k_error_fov"] = file.from_trajectory(trained.trajectory)
-            facts["turns_across_slice"] = turns(file.played, path)
+            _note_departures(facts, file, trained)
         scans, signals = list[Scanned](), list[Tensor]()
         level = noise * math.sqrt(file.slices[0].shape[1])  # of each event, so that the average's is as told
-        receiver = raw_data.ReceiverNoise(level, acquisition, noise_correlation)
-        for of_slice in _slices(file, coil_images, physics, known, receiver, seed):
-            signals.append(of_slice.signal)
-            scans.append(_compared(coil_images, of_slice, acquisition, trained, promised, facts))
+        receiver = raw_data.ReceiverNoise(level, file.space, noise_correlation)
+        for one in _slices(file, scanned_object, physics, known, receiver, seed):
+            signals.append(one.signal)
+            scans.append(_compared(objects[one.number], one, acquisition, trained, promised[one.number], facts))
         scanned = _worst(scans)
-        _judge(scanned.facts, file, None if trained is None else trained.trajectory)
-        _write_raw(file, signals, coil_images, physics, receiver, seed, to["raw.h5"])
-        _write(scanned, to)
+        departure.judge(scanned.facts, file, None if trained is None else trained.trajectory)
+        _write_raw(file, signals, scanned_object, physics, receiver, seed, to["raw.h5"])
+        _write(scanned, acquisition, to)
     return scanned
 
 
-def _judge(facts: ScanFacts, file: ScannedFile, wanted: Trajectory | None) -> None:
-    """Add to the facts whether the file plays the run, if there is one, and what the scan does not show."""
-    remark = None
-    if wanted is not None:
-        departure = _departure(file.told, file.slices, wanted, facts)
-        facts["is_of_run"], facts["departure"] = departure is None, departure
-        remark = _remark(facts) if departure is None else None
-    facts["remark"] = " ".join(filter(None, (remark, remark_on(facts["left_out_rad"])))) or None
+def _note_departures(facts: CallFacts, file: ScannedFile, trained: TrainedRun) -> None:
+    """Add to the facts how far k is from that of a run, and of slices how far their phase turns across them."""
+    facts["max_told_k_error_fov"] = file.from_trajectory(trained.trajectory)
+    if file.space.n_dims == 2:
+        facts["turns_across_slice"] = turns(file.played, file.path)
 
 
-def _departure(
-    played: sequence.SeqFile, slices: list[NDArray[np.integer]], wanted: Trajectory, facts: ScanFacts
-) -> str | None:
-    """Return one sentence that says why a file does not play a run, None if it does; k is as the file tells it."""
-    path, run, scanner = facts["path"], facts["run"], wanted.scanner
-    numbers = np.zeros(len(played.adcs), dtype=int)
-    for number, events in enumerate(slices):
-        numbers[events.ravel()] = number
-    n_uneven = int(coherence.uneven(played, numbers).sum())
-    nucleus, gamma = facts.get("nucleus", scanner.nucleus), facts.get("gamma", scanner.gamma)
-    if nucleus != scanner.nucleus or not same_nucleus(gamma, scanner.gamma):
-        return (
-            f"{path} is for {nucleus} (gamma {gamma * 1e-6:.6g} MHz/T), {run} for {scanner.nucleus} "
-            f"({scanner.gamma * 1e-6:.6g} MHz/T)."
-        )
-    if facts["max_told_k_error_fov"] > MAX_K_ERROR_FOV:
-        return (
-            f"k in {path} is up to {facts['max_told_k_error_fov']:.3g}/FOV from that of {run}, more than the "
-            f"{MAX_K_ERROR_FOV:g}/FOV of an export: it is another run's, or does not play it."
-        )
-    if n_uneven:
-        return (
-            f"the excitations in {path} play nothing, or differ from the others of their slice in flip angle, "
-            f"frequency or slice gradient, in {n_uneven} of {len(played.adcs)} ADC events: it does not play {run}."
-        )
-    if facts["max_k_error_fov"] > MAX_K_ERROR_FOV:  # by the response, which the image shows too
-        events = np.arange(len(played.adcs))
-        off = np.maximum(coherence.departures(played, numbers), coherence.drifts(played, events))
-        if not off.max() <= coherence.TOLERANCE:
-            return (
-                f"the receiver in {path} departs from the phase of its excitations by up to {off.max():.3g} rad: it "
-                f"does not play {run}."
-            )
-        return None
-    physics = (facts["t2_star"], facts["t2"], facts["noise"], *facts["off_resonance"])
-    if not any(physics) and facts["response"] is None and facts["nrmse_to_promised"] > _MOST_NRMSE:
-        return (
-            f"the image of {path} is {facts['nrmse_to_promised']:.2%} (NRMSE) from what {run} makes of the same "
-            f"object, more than {_MOST_NRMSE:.0%}, though k is the same: "
-            "phase or frequency of its receiver or pulses is wrong."
-        )
-    return None
-
-
-def _remark(facts: ScanFacts) -> str | None:
-    """Return what the response does to a file that plays the run, if training did not reckon with it."""
-    found = []
-    if facts["max_k_error_fov"] > MAX_K_ERROR_FOV:
-        found.append(f"moves k by up to {facts['max_k_error_fov']:.3g}/FOV from where it was trained")
-    if facts["turns_across_slice"] > MOST_TURNS:
-        found.append(
-            f"turns the phase across the slice by up to {facts['turns_across_slice']:.3g} cycles, whose loss of signal "
-            "a scan of a thin slice does not show"
-        )
-    if not found:
-        return None
-    response = "the run's response to the gradients before the readout, which training takes to have died out,"
-    if facts["response"] is not None:
-        response = "the response that is given"
-    return f"{facts['path']} plays {facts['run']}, but {response} {' and '.join(found)}."
+def _promised(trained: TrainedRun, objects: Sequence[Tensor]) -> list[Tensor | None]:
+    """Return what a run makes of the object of each slice (1, 1, y, x); of one that they share, once."""
+    found = {id(one): one for one in objects}
+    images = {number: trained.promised(one) for number, one in found.items()}
+    return [images[id(one)] for one in objects]
 
 
 class _Slice(NamedTuple):
@@ -292,15 +223,24 @@ def _slices(
     known: Reception,
     receiver: raw_data.ReceiverNoise,
     seed: int,
-) -> Iterator[_Slice]:
-    """Yield the slices one after the other; of `physics` the reconstruction knows what is in `known`."""
+) -> list[_Slice]:
+    """Return the slices; of `physics` the reconstruction knows what is in `known`.
+
+    Of a stack `signal` is that of the partition of this number.
+    """
+    found = []
     for number, events in enumerate(file.slices):
-        kspace, echo, gain = physics.sampled(coil_images, events, file.acquisition)
+        kspace, echo, gain = physics.sampled(coil_images, events, file.space)
         kspace = kspace + receiver.of(kspace.shape, seed + number)
         signal = kspace.flatten(1, 2).to(torch.complex64)
         kspace = known.demodulated(kspace, events).mean(dim=2)
-        k = torch.from_numpy(stacked(file.played.k, events).mean(axis=1))
-        yield _Slice(number, echo, kspace * gain, k, signal)
+        k = torch.from_numpy(stacked(file.played.k, events, file.acquisition.n_dims).mean(axis=1))
+        found.append(_Slice(number, echo, kspace * gain, k, signal))
+    if file.stack is None:
+        return found
+    partitions = torch.stack([one.kspace for one in found])[None]
+    of_slices = torch.from_numpy(file.stack.slices(partitions.to(torch.complex64).numpy()))[0]
+    return [one._replace(kspace=kspace) for one, kspace in zip(found, of_slices, strict=True)]
 
 
 def _worst(scans: Sequence[Scanned]) -> Scanned:
@@ -334,10 +274,8 @@ def _compared(
 
 def _adjoint(kspace: Tensor, k: Tensor, acquisition: Acquisition) -> Tensor:
     """Return the root sum of squares (1, 1, y, x) of the weighted adjoint of k-space (coil, shot, sample)."""
-    omega = angles(k, acquisition).flatten(0, 1)
-    weights = density_compensation(omega, acquisition.image_shape)
-    images = nufft_adjoint(weights * kspace.flatten(1), omega, acquisition.image_shape)
-    return root_sum_of_squares(images[None]).float()
+    encoding = solving.encoding_at(k, acquisition, torch.float64)
+    return root_sum_of_squares(encoding.coil_images(encoding.weights * kspace[None])).float()
 
 
 def _scores(image: Tensor, reference: Tensor) -> Scores:
@@ -345,16 +283,24 @@ def _scores(image: Tensor, reference: Tensor) -> Scores:
     return {"psnr": psnr, "ssim": ssim, "nrmse": float(metrics.nrmse(image, reference))}
 
 
-def _coil_images(object: str, acquisition: Acquisition, n_coils: int | None, data: Mapping[str, Any]) -> Tensor:
-    """Return the object as the coils see it (coil, y, x), from the data source `data` where that fits."""
+def _objects(object: str, file: ScannedFile, n_coils: int | None, data: Mapping[str, Any]) -> list[Tensor]:
+    """Return what lies in each slice as the coils see it (coil, [z or frame,] y, x), from the source `data` if it fits.
+
+    Slices have one object, those of a stack images that follow each other.
+    """
+    acquisition, n = file.acquisition, len(file.slices)
     is_phantom = object == "phantom"
     if not data or (data["kind"] == "phantom") != is_phantom:
-        data = {"kind": "phantom" if is_phantom else "images"}
+        is_slice = acquisition.n_dims == 2 and acquisition.n_frames == 1
+        data = {"kind": "phantom" if is_phantom else "images" if is_slice else "volumes"}
     given: dict[str, Any] = {} if is_phantom else {"train": [], "val": [], "test": [object]}
     if n_coils is not None:
         given["n_coils"] = n_coils
     slices = plugins.build("data", {**data, **given}, acquisition, "test")
-    return slices[len(slices) // 2]  # type: ignore[arg-type]
+    n_images: int = len(slices)  # type: ignore[arg-type]
+    shifts = [0] * n if file.stack is None else range(-(n // 2), n - n // 2)
+    found = {shift: slices[(n_images // 2 + shift) % n_images] for shift in shifts}
+    return [found[shift] for shift in shifts]
 
 
 def _write_raw(
@@ -367,21 +313,32 @@ def _write_raw(
     to: Path,
 ) -> None:
     """Write every ADC event as a scanner does, noise scans and calibration too."""
-    calibration = raw_data.calibration(file.whole, physics, coil_images, file.acquisition, physics.response)
+    calibration = raw_data.calibration(file.whole, physics, coil_images, file.space, physics.response)
     seed += len(file.slices)
-    readouts = raw_data.readouts(file.whole, file.played, file.slices, signals, calibration, receiver, seed)
+    readouts = raw_data.readouts(
+        file.whole, file.played, file.space, file.slices, signals, calibration, receiver, seed,
+        is_stack=file.stack is not None,
+    )  # fmt: skip
     scanner, thick = file.told.scanner(file.path), thickness(file.told, file.path)
-    mrd.write(to, readouts, file.acquisition, scanner, slice_thickness=thick)
+    mrd.write(to, readouts, file.space, scanner, slice_thickness=thick)
 
 
-def _write(scanned: Scanned, to: dict[str, Path]) -> None:
+def _write(scanned: Scanned, acquisition: Acquisition, to: dict[str, Path]) -> None:
     content = io.BytesIO()  # into a file numpy writes in a way that does not say that a disk is full
     np.save(content, scanned.image)
     to["image.npy"].write_bytes(content.getbuffer())
     images = {"image": scanned.image, "promised": scanned.promised}
-    shown = {LABELS[name]: image for name, image in images.items() if image is not None}
+    shown = {LABELS[name]: _picture(image, acquisition) for name, image in images.items() if image is not None}
     facts: Mapping[str, Any] = scanned.facts
     found = {label: facts[name] for name, label in LABELS.items() if label in shown}
     scores = {label: {"PSNR": one["psnr"], "SSIM": one["ssim"]} for label, one in found.items()}
-    plots.save(plots.reconstructions(scanned.reference, shown, scores), to["reconstruction.png"])
+    figure = plots.reconstructions(_picture(scanned.reference, acquisition), shown, scores)
+    plots.save(figure, to["reconstruction.png"])
     to["scan.json"].write_text(to_json(scanned.facts) + "\n", encoding="utf-8", newline="\n")
+
+
+def _picture(image: NDArray[np.floating], acquisition: Acquisition) -> NDArray[np.floating]:
+    """Return what is shown of an image (y, x): of a volume the slice in the middle, of a film all frames."""
+    if image.ndim == 2:
+        return image
+    return drawing.mosaic(image) if acquisition.n_frames > 1 else image[len(image) // 2]

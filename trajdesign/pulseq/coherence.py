@@ -40,6 +40,16 @@ def slices(file: SeqFile) -> NDArray[np.integer]:
     return file.labels["SLC"] if "SLC" in file.labels else numbered(np.nan_to_num(_paths(file)[:, 1:2].round(3)))
 
 
+def shots(file: SeqFile, n_of_frame: int) -> NDArray[np.integer]:
+    """Return the number of each ADC event's shot (adc,): its label ``LIN``, or else its own number.
+
+    In a film LIN counts the `n_of_frame` shots of a frame, and the label ``PHS`` the frames.
+    """
+    lines = file.labels.get("LIN", np.arange(len(file.adcs)))
+    found: NDArray[np.integer] = lines + n_of_frame * file.label("PHS")
+    return found
+
+
 def echoes(file: SeqFile) -> NDArray[np.integer]:
     """Return a number of each ADC event (adc,), the same for those of one slice after as many refocusing pulses."""
     return numbered(np.stack([slices(file), _n_refocused(file)], axis=1))

@@ -12,12 +12,18 @@ LABELS = {"network": "network", "cg_sense": "CG-SENSE", "adjoint": "adjoint"}
 
 
 class Delay(TypedDict):
-    """How much later than told the gradients of each axis (x, y) act, s, by what, and what was tried for it."""
+    """How much later than told the gradients of each axis (x, y[, z]) act, s, by what, and what was tried for it."""
 
     axes: list[float]
     by: str | None
     tried: NotRequired[list[float]]
     criterion: NotRequired[list[float]]
+
+
+def by_axes(delay: Delay, unit: str) -> str:
+    """Return the delay of each axis in microseconds, as words; `unit` is how these are written."""
+    *others, last = (f"{1e6 * late:.2f} {unit} ({axis})" for late, axis in zip(delay["axes"], "xyz", strict=False))
+    return f"{', '.join(others)} and {last}"
 
 
 class CoilMaps(TypedDict):

@@ -74,6 +74,16 @@ def magnitude(axes: Axes, image: np.ndarray, colours: str, top: float) -> AxesIm
     return axes.imshow(image, cmap=colours, vmin=0.0, vmax=top)
 
 
+def mosaic(images: np.ndarray) -> np.ndarray:
+    """Return images (image, y, x) as one (y, x): row by row, about as many rows as there are images in a row."""
+    n, height, width = images.shape
+    columns = math.ceil(math.sqrt(n))
+    rows = math.ceil(n / columns)
+    tiles = np.zeros((rows * columns, height, width), images.dtype)
+    tiles[:n] = images
+    return tiles.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows * height, columns * width)
+
+
 def look(i: int) -> tuple[str, str]:
     """Return colour and style of the line number `i`."""
     return COLOURS[i % len(COLOURS)], ("-", "--", ":")[i // len(COLOURS) % 3]

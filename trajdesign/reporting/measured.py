@@ -14,20 +14,24 @@ from trajdesign.reporting import drawing
 _MOST_DOTS = 40
 
 
-def overview(found: Reconstructed) -> Figure:
-    """Draw the middle slice by each reconstruction, and its residual over the shots and over time in the shot."""
+def overview(found: Reconstructed, *, is_film: bool = False) -> Figure:
+    """Draw the middle slice by each reconstruction, and its residual over the shots and over time in the shot.
+
+    Of a film all frames are drawn, else the first.
+    """
     images, facts, names = found.images, found.facts, found.names
-    figure = drawing.new_figure(4.0 * len(names), 7.0)
+    has_delay = "criterion" in facts.delay
+    figure = drawing.new_figure(max(4.0 * len(names), 10.0 if has_delay else 0.0), 7.0)
     grid = figure.add_gridspec(2, 6 * len(names), height_ratios=[4, 2.2])
     for column, name in enumerate(names):
-        image = images[name][0, images[name].shape[1] // 2]
+        frames = images[name][:, images[name].shape[1] // 2]
+        image = drawing.mosaic(frames) if is_film else frames[0]
         axes = figure.add_subplot(grid[0, 6 * column : 6 * (column + 1)])
         drawing.magnitude(axes, image, "gray", float(image.max()) or 1.0)
         axes.set_title(LABELS[name], fontweight="bold")
         total, promised = facts.residual[name]["total"], facts.promised.get(name)
         beside = "" if promised is None else f" (of its own data {promised:.1%})"
         axes.set_xlabel(f"unexplained: {total:.1%}{beside}", fontsize=9, color=drawing.GREY)
-    has_delay = "criterion" in facts.delay
     parts = np.linspace(0, 6 * len(names), 4 if has_delay else 3).astype(int)
     shots, times, *more = (figure.add_subplot(grid[1, a:b]) for a, b in itertools.pairwise(parts))
     _residuals(shots, found, "of_shots", None)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from trajdesign.reconstruction.measured import LABELS, Facts, Reconstructed
+from trajdesign.reconstruction.measured import LABELS, Facts, Reconstructed, by_axes
 from trajdesign.reporting import page
 
 # Pixels of all pictures together; of more images some are left out.
@@ -88,8 +88,7 @@ def _rows(facts: Facts) -> list[tuple[str, str]]:
     oversampled = f", each measured {facts.oversampling} times" if facts.oversampling > 1 else ""
     delay = "as told"
     if facts.delay["by"] is not None:
-        x, y = (1e6 * late for late in facts.delay["axes"])
-        delay = f"{x:.2f} µs (x) and {y:.2f} µs (y) later than told, by {facts.delay['by']}"
+        delay = f"{by_axes(facts.delay, 'µs')} later than told, by {facts.delay['by']}"
     maps, fewer = facts.coil_maps, facts.n_virtual_coils < facts.n_coils
     compressed = f", compressed to {facts.n_virtual_coils}" if fewer else ""
     calibrated = f"{maps['lines']} lines of {maps['calibration']} ({maps['cg_sense']})" if maps["calibration"] else ""

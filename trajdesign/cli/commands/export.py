@@ -114,5 +114,5 @@ def _show(path: Path, out: Path, trajectory: "Trajectory", facts: Mapping[str, A
         by_its_run = ("--reconstruct", path) if path.is_dir() else ()
         check = "check", out, *models.options_of(trajectory.scanner, profile)
         scan = "scan", out, *by_its_run, "--out", out.with_suffix("")
-        is_flat = trajectory.acquisition.n_dims == 2 and "n_partitions" not in facts  # volumes cannot be scanned
-        console.suggest(check, *([scan] if is_flat else []))
+        is_scanned = facts.get("n_partitions", 4) >= 4  # stacks of fewer are not
+        console.suggest(check, *([scan] if is_scanned else []))

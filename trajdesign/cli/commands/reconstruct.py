@@ -108,7 +108,7 @@ def reconstruct(
     set_: ResponseSet = None,
     delay: Annotated[
         str | None,
-        typer.Option(help="By which gradients act later than told: auto, or of x and y, s.", show_default="none"),
+        typer.Option(help="By which gradients act later than told: auto, or of each axis, s.", show_default="none"),
     ] = None,
     view: View,
     noise: Annotated[
@@ -149,14 +149,13 @@ def reconstruct(
 
 
 def _seconds(text: str) -> list[float]:
-    """Return a delay for each axis; one number serves both."""
+    """Return a delay for each axis; one number serves all."""
     try:
-        numbers = [float(word) for word in text.split(",")]
+        return [float(word) for word in text.split(",")]
     except ValueError:
         raise ConfigError(
-            f"--delay is {text!r}; it is auto, or one or two numbers in s, as 2e-6 or 2e-6,3e-6."
+            f"--delay is {text!r}; it is auto, or numbers in s, one or one for each axis, as 2e-6 or 2e-6,3e-6."
         ) from None
-    return numbers * 2 if len(numbers) == 1 else numbers
 
 
 def _two(option: str, text: str, which: str, kind: Callable[[str], _Number]) -> list[_Number]:
@@ -170,7 +169,7 @@ def _two(option: str, text: str, which: str, kind: Callable[[str], _Number]) -> 
 
 def _show(raw: Path, out: Path, facts: "Facts") -> None:
     """Print what ``reconstruct.json`` holds."""
-    from trajdesign.reconstruction.measured import LABELS
+    from trajdesign.reconstruction.measured import LABELS, by_axes
 
     rows = [
         (LABELS[name], f"{found['total']:.2%}", f"{facts.promised[name]:.2%}" if name in facts.promised else "")
@@ -192,8 +191,7 @@ def _show(raw: Path, out: Path, facts: "Facts") -> None:
     if facts.response:
         console.say(f"The gradient system's response is {facts.response['kind']}.")
     if facts.delay["by"] is not None:
-        x, y = (1e6 * late for late in facts.delay["axes"])
-        console.say(f"Gradients act {x:.2f} us (x) and {y:.2f} us (y) later than told, by {facts.delay['by']}.")
+        console.say(f"Gradients act {by_axes(facts.delay, 'us')} later than told, by {facts.delay['by']}.")
     console.say(f"Look at {out / 'reconstruction.html'}.")
     if not facts.warnings:
         console.say("Nothing in the data speaks against k, the shots or the coils; not every fault of them shows.")

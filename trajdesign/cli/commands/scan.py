@@ -28,7 +28,7 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 def scan(
-    path: Annotated[Path, typer.Argument(metavar="FILE.seq", help="Pulseq file, 2D.", show_default=False)],
+    path: Annotated[Path, typer.Argument(metavar="FILE.seq", help="Pulseq file.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
     object: Annotated[str, typer.Option(help="phantom, or an image file.")] = "phantom",
     reconstruct: Annotated[
@@ -37,7 +37,7 @@ def scan(
     n_coils: Annotated[int | None, typer.Option(min=1, help="Number of coils.", show_default=False)] = None,
     t2_star: Annotated[float | None, typer.Option(help="T2* of the object, s; no decay without.")] = None,
     t2: Annotated[float | None, typer.Option(help="T2 of the object, s, which no echo refocuses.")] = None,
-    off_resonance: Annotated[str, typer.Option(help="Hz, or an .npy file of each pixel's (y, x).")] = "0",
+    off_resonance: Annotated[str, typer.Option(help="Hz, or an .npy file of each pixel's ([z,] y, x).")] = "0",
     response: ResponseKind = None,
     set_: ResponseSet = None,
     noise: Annotated[
@@ -92,7 +92,7 @@ def read_off_resonance(text: str) -> "float | NDArray[np.floating]":
     Raises
     ------
     InputError
-        If it is neither, or no real map (y, x).
+        If it is neither, or no real map ([z,] y, x).
     """
     from trajdesign.files.arrays import read_npy
 
@@ -104,6 +104,6 @@ def read_off_resonance(text: str) -> "float | NDArray[np.floating]":
         raise InputError(
             f"off_resonance {text!r} is neither a number in Hz nor a readable .npy file: {error}"
         ) from None
-    if offset.ndim != 2 or offset.dtype.kind not in "fiu":
-        raise InputError(f"{text} must hold one real array (y, x), Hz.")
+    if offset.ndim not in (2, 3) or offset.dtype.kind not in "fiu":
+        raise InputError(f"{text} must hold one real array ([z,] y, x), Hz.")
     return offset.astype(float)

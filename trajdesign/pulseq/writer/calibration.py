@@ -132,7 +132,7 @@ def _lines(trajectory: Trajectory, n: int) -> Trajectory:
     oversampling = max(2.0, _READOUT / (n * dwell), nyquist / (_GRADIENT * scanner.gamma * scanner.max_gradient))
     oversampling = min(2 * math.ceil(oversampling / 2), LONGEST // n // 2 * 2)  # samples are a multiple of 4
     n_samples = n * oversampling
-    of = replace(acquisition, fov=fov, matrix=(n, n), n_shots=n, n_samples=n_samples)
+    of = replace(acquisition, fov=fov, matrix=(n, n), n_shots=n, n_samples=n_samples, n_frames=1)
     centre = of.adc_delay(scanner.gradient_raster, scanner.rf_raster) + n_samples // 2 * dwell
     kx = (point_times(of, scanner) - centre) * nyquist / oversampling
     ky = (np.arange(n) - n // 2) / fov[1]

@@ -258,11 +258,6 @@ def add_noise_scan(sequence: pp.Sequence, shots: Shots, segment: Segments) -> No
     sequence.add_block(pp.make_delay(duration), pp.make_label("NOISE", "SET", 0))
 
 
-def average_label(average: int, n_averages: int) -> list[SimpleNamespace]:
-    """Return the label ``AVG`` of an ADC event; none where each shot is played once."""
-    return [pp.make_label("AVG", "SET", average)] if n_averages > 1 else []
-
-
 def spoiled(n_dummies: int, n_repetitions: int) -> Iterator[tuple[int, float]]:
     """Yield the number of each repetition, below 0 for dummies, and the phase that RF spoiling gives it, rad."""
     phase_deg = 0.0

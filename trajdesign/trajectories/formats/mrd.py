@@ -51,7 +51,10 @@ class Mrd(Format):
         acquisition = trajectory.acquisition
         no_signal = np.zeros((1, acquisition.n_samples), dtype=np.complex64)
         k = trajectory.k_adc.detach().cpu().double().numpy()
-        readouts = [Readout(no_signal, of_shot, shot) for shot, of_shot in enumerate(k)]
+        n_of_frame = acquisition.n_shots // acquisition.n_frames
+        readouts = [
+            Readout(no_signal, of_shot, shot % n_of_frame, frame=shot // n_of_frame) for shot, of_shot in enumerate(k)
+        ]
         options = {"field_strength": self.field_strength, "slice_thickness": self.slice_thickness}
         write(path, readouts, acquisition, trajectory.scanner, **options)
         return {"n_acquisitions": acquisition.n_shots}
@@ -82,8 +85,8 @@ class Mrd(Format):
 class Readout:
     """What one ADC event sampled: `signal` (coil, sample), complex, at `k` (sample, dim), 1/m.
 
-    `shot`, `number` of the slice, and `average` are counters; noise has none. `dwell` is the time per sample, s, if it
-    is not that of the acquisition.
+    `shot`, of its `frame`, `number` of the slice, `partition` and `average` are counters; noise has none. `dwell` is
+    the time per sample, s, if it is not that of the acquisition.
     """
 
     signal: np.ndarray
@@ -94,6 +97,8 @@ class Readout:
     is_noise: bool = False
     is_calibration: bool = False
     dwell: float | None = None
+    frame: int = 0
+    partition: int = 0
 
 
 def write(
@@ -136,7 +141,8 @@ def write(
     content = io.BytesIO()  # HDF5 ends the process where a disk is full
     with contextlib.closing(ismrmrd.Dataset(content)) as file:
         frequency, n_coils = round(GAMMA["1H"] * field_strength), len(readouts[0].signal)
-        header = _header(acquisition, scanner, (len(of_slices), n_coils), frequency, slice_thickness)
+        sizes = len(of_slices), 1 + max(one.partition for one in readouts), n_coils
+        header = _header(acquisition, scanner, sizes, frequency, slice_thickness)
         file.write_xml_header(header.toXML("utf-8"))
         for count, one in enumerate(readouts):
             cycles = one.k * np.array(acquisition.fov)
@@ -147,7 +153,8 @@ def write(
             readout.sample_time_us = (one.dwell or acquisition.dwell) * 1e6
             readout.center_sample = int(np.square(cycles).sum(axis=1).argmin())
             readout.idx.kspace_encode_step_1, readout.idx.slice = one.shot, one.number
-            readout.idx.average, readout.scan_counter = one.average, count
+            readout.idx.average, readout.idx.phase, readout.scan_counter = one.average, one.frame, count
+            readout.idx.kspace_encode_step_2 = one.partition
             for flag, counts in flags.items():
                 if count in counts:
                     readout.set_flag(flag)
@@ -158,8 +165,8 @@ def write(
 def _header(
     acquisition: Acquisition, scanner: Scanner, counts: tuple[int, ...], frequency: int, slice_thickness: float
 ) -> "ismrmrd.xsd.ismrmrdHeader":
-    """Return the header of one encoding; `counts` are those of slices and coils, `frequency` is that of 1H, Hz."""
-    n_slices, n_coils = counts
+    """Return the header of one encoding; `counts` are of slices, partitions, coils, `frequency` is that of 1H, Hz."""
+    n_slices, n_partitions, n_coils = counts
     xsd = _library().xsd
     matrix = [*acquisition.matrix, 1][:3]
     extent = [1e3 * x for x in (*acquisition.fov, slice_thickness)][:3]
@@ -167,8 +174,11 @@ def _header(
         matrixSize=xsd.matrixSizeType(**dict(zip("xyz", matrix, strict=True))),
         fieldOfView_mm=xsd.fieldOfViewMm(**dict(zip("xyz", extent, strict=True))),
     )
-    shots = xsd.limitType(minimum=0, maximum=acquisition.n_shots - 1, center=0)
-    slices = xsd.limitType(minimum=0, maximum=n_slices - 1, center=0) if n_slices > 1 else None
+    n_frames = acquisition.n_frames
+    shots = xsd.limitType(minimum=0, maximum=acquisition.n_shots // n_frames - 1, center=0)
+    slices, partitions, frames = (
+        xsd.limitType(minimum=0, maximum=n - 1, center=0) if n > 1 else None for n in (n_slices, n_partitions, n_frames)
+    )
     description = xsd.trajectoryDescriptionType(
         identifier="trajdesign",
         userParameterDouble=[xsd.userParameterDoubleType(name="dwell_time_s", value=acquisition.dwell)],
@@ -177,7 +187,9 @@ def _header(
     encoding = xsd.encodingType(
         encodedSpace=space,
         reconSpace=space,
-        encodingLimits=xsd.encodingLimitsType(kspace_encoding_step_1=shots, slice=slices),
+        encodingLimits=xsd.encodingLimitsType(
+            kspace_encoding_step_1=shots, kspace_encoding_step_2=partitions, slice=slices, phase=frames
+        ),
         trajectory=xsd.trajectoryType.OTHER,
         trajectoryDescription=description,
     )

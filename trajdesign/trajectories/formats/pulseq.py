@@ -199,12 +199,13 @@ class Pulseq(Format):
 
 
 def _events_of_shots(played: sequence.SeqFile, acquisition: Acquisition) -> np.ndarray:
-    """Return the ADC events of each shot (shot, repetition), as the label ``LIN`` says.
+    """Return the ADC events of each shot (shot, repetition), as the label ``LIN`` says, in a film with ``PHS``.
 
     Noise and calibration belong to none.
     """
     is_image = (played.label("NOISE") == 0) & ~played.is_calibration
-    shots = played.labels.get("LIN", np.arange(len(played.adcs)))
+    is_film = acquisition.n_frames > 1
+    shots = coherence.shots(played, acquisition.n_shots // acquisition.n_frames if is_film else 0)
     events = [np.flatnonzero((shots == shot) & is_image) for shot in range(acquisition.n_shots)]
     counts, lengths = {len(of_shot) for of_shot in events}, {played.adcs[i].count for i in np.flatnonzero(is_image)}
     if len(counts) != 1 or 0 in counts or lengths != {acquisition.n_samples}:
