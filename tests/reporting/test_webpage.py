@@ -188,8 +188,8 @@ def test_on_paper(run, tmp_path):
     report.write(run.path, tmp_path / "report.PDF")
     written = (tmp_path / "report.PDF").read_bytes()
     assert written.startswith(b"%PDF-")
-    # trajectories, waveforms, PSF, reconstruction, learning, response, after two pages of text
-    assert len(re.findall(rb"/Type /Page\b", written)) == 6 + 2
+    # trajectories, waveforms, PSF, reconstruction, learning, response, after two pages of text, or three of a long path
+    assert len(re.findall(rb"/Type /Page\b", written)) in (6 + 2, 6 + 3)
 
 
 def test_what_cannot_be_written(run, tmp_path):
