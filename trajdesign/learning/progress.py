@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from trajdesign.acquisition import Acquisition
 from trajdesign.config.models import Config
 from trajdesign.interfaces import Progress
 from trajdesign.learning.results import LEARNED
@@ -67,22 +66,23 @@ def plan(config: Config, data: Mapping[str, Dataset[Tensor]], stages: Sequence[s
     batch_size = min(config.training.batch_size, n_images)
     steps = n_images // batch_size
     verbs = {"train": "Training on", "val": "validating on", "test": "testing on"}
-    where = ", ".join(f"{verb} {count(data[split], config.acquisition)}" for split, verb in verbs.items())
+    where = ", ".join(f"{verb} {count(data[split], config)}" for split, verb in verbs.items())
     trials = len(config.starts) if len(config.starts) > 1 and LEARNED in stages else 0
     tried = f" First {trials} starts are tried, each for {config.training.trial:.0%} of that." if trials else ""
     makes = " and ".join(f"{_number(epochs * steps, 'step')} {stage}" for stage in stages)
-    each = _number(batch_size, _image(config.acquisition))
+    each = _number(batch_size, _image(config))
     return f"{where}. {_number(epochs, 'epoch')} of {_number(steps, 'step')} with {each} each: {makes}.{tried}"
 
 
-def count(images: Dataset[Tensor], acquisition: Acquisition) -> str:
+def count(images: Dataset[Tensor], config: Config) -> str:
     """Return how many slices, volumes or films there are, and of whom if the dataset knows."""
     origin = getattr(images, "origin", "")
-    return _number(len(images), _image(acquisition)) + (f" of {origin}" if origin else "")  # type: ignore[arg-type]
+    return _number(len(images), _image(config)) + (f" of {origin}" if origin else "")  # type: ignore[arg-type]
 
 
-def _image(acquisition: Acquisition) -> str:
+def _image(config: Config) -> str:
     """Return what an image of an acquisition is called."""
+    acquisition = config.acquisition
     return "film" if acquisition.n_frames > 1 else "volume" if acquisition.n_dims == 3 else "slice"
 
 
