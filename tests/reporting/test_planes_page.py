@@ -164,6 +164,9 @@ def test_k_space_turns_with_the_pointer_and_from_the_keyboard(stack):
     # what is in front follows to the right, and what is above comes into view
     assert (value(stack, "#turn"), value(stack, "#tilt")) == ("-85", "35")
     assert stack.run("now.sample") == moved
+    # a pointer that was pressed elsewhere turns nothing
+    stack.ask("Input.dispatchMouseEvent", type="mouseMoved", x=x + 90, y=y + 40, button="left", buttons=1)
+    assert (value(stack, "#turn"), value(stack, "#tilt")) == ("-85", "35")
     before = pixels(stack, K_SPACE)
     stack.run("document.querySelector('#turn').focus()")
     stack.press("ArrowRight", 39)

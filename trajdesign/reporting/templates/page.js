@@ -36,7 +36,7 @@ function drag(element, follow) {
     follow(event.clientX - box.left, event.clientY - box.top, box, event.type === "pointerdown");
   };
   element.addEventListener("pointerdown", (event) => { element.setPointerCapture(event.pointerId); at(event); });
-  element.addEventListener("pointermove", (event) => { if (event.buttons) at(event); });
+  element.addEventListener("pointermove", (event) => { if (element.hasPointerCapture(event.pointerId)) at(event); });
 }
 
 for (const button of document.querySelectorAll("button.copy")) {

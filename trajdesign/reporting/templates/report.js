@@ -32,7 +32,8 @@ const columns = data.trajectories.map((trajectory) => {
     const made = make(div, "canvas", { className, role: "img", ariaLabel: `${trajectory.label}: ${label}` });
     return made;
   };
-  const column = { trajectory, paper: document.createElement("canvas"), key: "", k: canvas(isVolume ? "square turns" : "square", "k-space") };
+  const k = canvas(isVolume ? "square turns" : "square", "k-space");
+  const column = { trajectory, paper: document.createElement("canvas"), key: "", k };
   for (const { key, label } of waveforms) {
     column[key] = canvas("low", `${label} of the shot over time`);
     drag(column[key], (x) => {
@@ -91,7 +92,8 @@ function drawPaper(column) {
 }
 
 function drawK(column) {
-  const key = [now.shot, $("zoom").value, $("turn")?.value, $("tilt")?.value, theme, column.k.clientWidth, window.devicePixelRatio].join();
+  const view = ["zoom", "turn", "tilt"].map((name) => $(name)?.value);
+  const key = [now.shot, ...view, theme, column.k.clientWidth, window.devicePixelRatio].join();
   if (column.key !== key) drawPaper(column);
   column.key = key;
   const plot = column.kAxes, { context, X, Y } = plot, k = column.trajectory.k_adc[now.shot];
