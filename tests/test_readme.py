@@ -133,6 +133,31 @@ def test_commands_of_the_tutorials_run(tmp_path, monkeypatch, capsys):
         assert Path(path).exists(), path
 
 
+@pytest.mark.parametrize(
+    ("name", "acquisition"),
+    [
+        ("stack", "{fov=[0.2,0.2,0.05], matrix=[16,16,4], n_shots=8, n_samples=300, dwell=4e-6}"),
+        ("volume", "{fov=[0.2,0.2,0.2], matrix=[8,8,8], n_shots=8, n_samples=300, dwell=4e-6}"),
+        ("cine", "{fov=[0.2,0.2], matrix=[16,16], n_frames=2, n_shots=4, n_samples=300, dwell=4e-6}"),
+    ],
+)
+def test_commands_of_the_tutorials_of_volumes_and_films_run(name, acquisition, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("trajdesign.reporting.report.draw", lambda *_: None)  # see above
+    page = (ROOT / "docs" / "tutorials" / f"{name}.md").read_text(encoding="utf-8")
+    (tmp_path / f"{name}.toml").write_text(blocks(page, "toml")[0])
+    few = ["data={kind='phantom', n_train=2, n_val=1, n_test=1, n_coils=1}", "reconstructor={kind='adjoint'}"]
+    training = [setting for setting in TINY if setting.startswith("training")]
+    shrink(tmp_path / f"{name}.toml", [f"acquisition={acquisition}", *few, *training])
+    for line in filter(None, "\n".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()):
+        monkeypatch.setattr(sys, "argv", ["trajdesign", *shlex.split(line)[1:]])
+        with pytest.raises(SystemExit) as end:
+            app.main()
+        assert end.value.code == 0, f"{line}: {capsys.readouterr().err}"
+    for path in (f"{name}.seq", f"{name}_k.npz", f"{name}.png", f"runs/{name}/metrics.json"):
+        assert Path(path).exists(), path
+
+
 def shrink(path, settings):
     """Replace a config by itself with tiny settings."""
     path.write_text(tomli_w.dumps(load_config(path, settings).to_dict()))

@@ -440,7 +440,7 @@ def test_evaluate_tests_a_run_on_other_data(trajdesign, refused, run, tmp_path):
     assert [line.split()[0] for line in lines[2:7]] == ["fixed", "learned", "gain", "Wilcoxon", "95"]
     kept = json.loads((out / "evaluation.json").read_text())
     ends = (f"{kept['over_fixed'][end]['psnr']:+.2f}" for end in ("ci_low", "ci_high"))
-    assert lines[6].startswith(f"95 % over slices, people unknown  {' to '.join(ends)}")
+    assert lines[6].startswith(f"95 % over images, people unknown  {' to '.join(ends)}")
     refused(5, *words, mentions=["evaluation.json exists already", "--force"])
     document = json.loads(trajdesign(*words, "--json", "--force").out)
     assert document["schema"] == "trajdesign.evaluate/1"
@@ -501,7 +501,7 @@ def test_compare_pairs_the_images_of_runs(trajdesign, refused, run, tmp_path):
     result = trajdesign("compare", f"{run}:fixed", run, "--out", out)
     assert result.code == 0, result.err
     metrics = json.loads((run / "metrics.json").read_text())
-    for words in ("first run", "gain", f"{metrics['learned']['psnr']:.2f}", "ok", "95 % over slices, people unknown"):
+    for words in ("first run", "gain", f"{metrics['learned']['psnr']:.2f}", "ok", "95 % over images, people unknown"):
         assert words in result.out
     assert out.read_bytes().startswith(b"\x89PNG")
     document = json.loads(trajdesign("compare", f"{run}:fixed", run, "--json").out)

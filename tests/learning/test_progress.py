@@ -60,6 +60,22 @@ def test_starts_that_are_tried_are_said():
     assert plan(config, data, ["fixed"]).endswith("6 steps fixed.")
 
 
+@pytest.mark.parametrize(
+    ("acquisition", "name"),
+    [
+        ("acquisition={fov=[0.2,0.2,0.1], matrix=[16,16,4], n_shots=4}", "volume"),
+        ("acquisition={matrix=[16,16], n_shots=4, n_frames=4}", "film"),
+    ],
+)
+def test_volumes_and_films_are_called_so(acquisition, name):
+    config = load_config(None, [acquisition, "training={epochs=2, batch_size=1}"])
+    data = {"train": range(4), "val": range(1), "test": range(2)}
+    assert plan(config, data, ["fixed"]) == (
+        f"Training on 4 {name}s, validating on 1 {name}, testing on 2 {name}s. "
+        f"2 epochs of 4 steps with 1 {name} each: 8 steps fixed."
+    )
+
+
 def test_what_takes_long_is_said_and_what_does_not_is_not():
     said, heard = [], threading.Event()
 

@@ -51,13 +51,13 @@ def test_the_interval_is_over_the_people_that_the_results_are_of():
     low, high = bootstrap.interval(gains, people)
     for end, expected in ((found.ci_low, low), (found.ci_high, high)):
         assert end == {"psnr": expected[0], "ssim": expected[1]}
-    assert (found.n_people, found.resampled) == (3, "3 people and their slices")
+    assert (found.n_people, found.resampled) == (3, "3 people and their images")
     assert found.interval("ssim") == f"{low[1]:+.3f} to {high[1]:+.3f}"
     assert one.over(result(2)) == found, "as an older run beside it does not tell"
     unknown = result(1).over(result(2))
-    assert (unknown.n_people, unknown.resampled) == (None, "slices, people unknown")
+    assert (unknown.n_people, unknown.resampled) == (None, "images, people unknown")
     alone = result(1, people=[4] * 12).over(result(2))
-    assert (alone.n_people, alone.resampled) == (1, "slices of 1 person")
+    assert (alone.n_people, alone.resampled) == (1, "images of 1 person")
     assert alone.ci_low == unknown.ci_low != found.ci_low
 
 

@@ -15,6 +15,7 @@ from trajdesign.encoding.psf import psf
 from trajdesign.errors import ConfigError
 from trajdesign.reporting import drawing, plots
 from trajdesign.scanner import Scanner
+from trajdesign.trajectories.inits.planes import planes
 from trajdesign.trajectories.inits.radial import radial
 from trajdesign.trajectories.inits.spiral import spiral
 from trajdesign.trajectory import Trajectory, n_points
@@ -57,6 +58,17 @@ def test_trajectories_in_3d_shows_every_pair_of_axes():
     figure = plots.trajectories(trajectory)
     for axes, plane in zip(figure.axes, ([0, 1], [0, 2], [1, 2]), strict=True):
         np.testing.assert_allclose(np.array(lines(axes)), trajectory.k_adc.numpy()[..., plane])
+
+
+def test_trajectories_of_films_show_the_first_frame_and_all():
+    film = planes(Acquisition((0.2, 0.2), (32, 32), 12, 300, n_frames=4), Scanner(), turn="golden")
+    figure = plots.trajectories(film, film)
+    for axes, n_shots in zip(figure.axes, (3, 3, 12, 12), strict=True):
+        np.testing.assert_allclose(np.array(lines(axes)), film.k_adc[:n_shots].numpy())
+    assert [figure.axes[i].get_title().split(";")[0] for i in (0, 2)] == [
+        "planes of spiral: first frame",
+        "all 4 frames",
+    ]
 
 
 @pytest.mark.parametrize("norm", ["vector", "axis"])

@@ -7,11 +7,12 @@ import pytest
 from faults.tiny import tiny
 from skimage.metrics import peak_signal_noise_ratio
 
+from trajdesign.config.models import load_config
 from trajdesign.errors import InputError
 from trajdesign.learning import compare, examples
 from trajdesign.learning.optimize import optimize
 from trajdesign.learning.run_folder import RunFolder
-from trajdesign.reporting import report
+from trajdesign.reporting import plots, report
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +84,34 @@ def test_a_run_of_an_older_version_has_no_fingerprints_and_is_drawn(trained, tmp
         report.write(folder.path, tmp_path / "a.html")
     finally:
         folder.write_results(kept)
+
+
+@pytest.mark.parametrize(
+    ("settings", "shape", "planes"),
+    [
+        ("fov=[0.2,0.2,0.1], matrix=[32,32,6], n_shots=12", (6, 32, 32), "slice"),
+        ("fov=[0.2,0.2], matrix=[32,32], n_frames=5, n_shots=10", (5, 32, 32), "frame"),
+    ],
+    ids=["stack", "film"],
+)
+def test_an_example_has_every_slice_or_frame_and_figures_the_one_in_the_middle(tmp_path, settings, shape, planes):
+    few = ["training.epochs=1", "training.validations=1", "training.batch_size=1"]
+    data = ["data={kind='phantom', n_train=1, n_val=1, n_test=1, n_coils=1}"]
+    kinds = ["init.kind=planes", "parameterization.kind=planes", "reconstructor.kind=adjoint"]
+    config = load_config(None, [f"acquisition={{{settings}, n_samples=128, dwell=8e-6}}", *kinds, *data, *few])
+    optimize(config, tmp_path / "run", device="cpu", baseline=False, quiet=True)
+    folder = RunFolder(tmp_path / "run")
+    [example] = found = list(examples.of_stages({"learned": (folder, "learned")}).values())
+    assert example.reference.shape == example.images["network"].shape == shape
+    assert example.planes == planes
+    # the score of the run is that of all slices or frames together
+    whole = peak_signal_noise_ratio(
+        example.reference.astype(float), example.images["network"].astype(float), data_range=1
+    )
+    assert whole == pytest.approx(folder.results().last.psnr_list[0], abs=0.01)
+    middle = shape[0] // 2
+    reference, images, _, which = report._after({"learned": found[0]})
+    np.testing.assert_array_equal(reference, example.reference[middle])
+    np.testing.assert_array_equal(images["learned"], example.images["network"][middle])
+    figure = plots.reconstructions(reference, images, which=which)
+    assert figure.axes[0].get_xlabel() == f"{planes} {middle} of 0 to {shape[0] - 1}; scores: of all"

@@ -171,7 +171,7 @@ def test_the_table_for_people_says_the_same(done):
         assert f"| {' | '.join(cells_of_line)} |" in text
         over = row["over_strong"]
         ends = f"{over['ci_low']['psnr']:+.2f} to {over['ci_high']['psnr']:+.2f}"
-        assert f"| {ends} | slices, people unknown |" in text
+        assert f"| {ends} | images, people unknown |" in text
     widths = {line.count("|") for line in text.split("## samples")[1].split("##")[0].splitlines() if line}
     assert len(widths) == 1
 

@@ -21,15 +21,28 @@ from trajdesign.trajectory import Trajectory
 
 @dataclass(frozen=True)
 class Example:
-    """A test image (y, x): the reference, the images and scores of the ``adjoint`` and of the ``network``.
+    """A test image: the reference, the images and scores of the ``adjoint`` and of the ``network``.
 
-    Of a volume or a film it is the slice or frame in the middle; the scores are of the whole.
+    Images are (y, x), of a volume (slice, y, x), and of a film (frame, y, x).
     """
 
     trajectory: Trajectory
     reference: np.ndarray
     images: dict[str, np.ndarray]
     scores: dict[str, dict[str, float]]
+
+    @property
+    def planes(self) -> str:
+        """What a volume or a film is made of, ``slice`` or ``frame``; nothing of an image of two axes."""
+        acquisition = self.trajectory.acquisition
+        return "frame" if acquisition.n_frames > 1 else "slice" if acquisition.n_dims == 3 else ""
+
+    def in_the_middle(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Return the reference and the images (y, x), of a volume or a film the slice or frame in the middle."""
+        if not self.planes:
+            return self.reference, self.images
+        number = len(self.reference) // 2
+        return self.reference[number], {part: image[number] for part, image in self.images.items()}
 
 
 def of_stages(stages: Mapping[str, tuple[RunFolder, str]]) -> dict[str, Example]:
@@ -57,7 +70,7 @@ def of_evaluation(evaluation: Evaluation) -> dict[str, Example]:
 
 @torch.no_grad()
 def _shown_by(trained: Mapping[str, TrainedRun], number: int, n_images: int, coil_images: Tensor) -> dict[str, Example]:
-    """Return a test image (1, coil, y, x), number `number` of `n_images`, as each stage shows it."""
+    """Return a test image (1, coil, [n,] y, x), number `number` of `n_images`, as each stage shows it."""
     examples = {}
     for label, one in trained.items():
         networks = {"adjoint": plugins.build("reconstructor", {"kind": "adjoint"}).eval(), "network": one.network}
@@ -71,22 +84,17 @@ def _shown_by(trained: Mapping[str, TrainedRun], number: int, n_images: int, coi
             image, reference = reconstruct(
                 coil_images, one.encoding, network, settings, seeds, field=field, sampled_by=sampled_by
             )
-            images[part] = _shown(image)
+            images[part] = image[0, 0].numpy()
             scores[part] = {
                 "PSNR": float(metrics.psnr(image, reference, 1.0)),
                 "SSIM": float(metrics.ssim(image, reference, 1.0)),
             }
-        examples[label] = Example(one.trajectory, _shown(reference), images, scores)
+        examples[label] = Example(one.trajectory, reference[0, 0].numpy(), images, scores)
     return examples
 
 
-def _shown(image: Tensor) -> np.ndarray:
-    """Return the image (y, x), or the slice or frame in the middle, of the first of a batch (batch, 1, [n,] y, x)."""
-    return (image[0, 0] if image.ndim == 4 else image[0, 0, image.shape[2] // 2]).numpy()
-
-
 def _test_image(folder: RunFolder, stage: str) -> tuple[int, int, Tensor]:
-    """Return the number of the image to show, of how many, and that image (1, coil, y, x) as it was tested."""
+    """Return the number of the image to show, of how many, and that image (1, coil, [n,] y, x) as it was tested."""
     config, result = folder.config(), folder.results().stages[stage]
     test = plugins.build("data", config.data, config.acquisition, "test")
     n_images: int = len(test)  # type: ignore[arg-type]

@@ -151,7 +151,7 @@ class _RunInProgress:
                 if ranks.is_first and config.start:
                     first.save(folder.path / "start.npz")
             trained = trainer.train(first, stage, begun)
-            trainer.tell(f"Testing what was trained ({stage}) on {progress.count(test)} ...")
+            trainer.tell(f"Testing what was trained ({stage}) on {progress.count(test, config)} ...")
             started = time.perf_counter()
             result = evaluate(trained.trajectory, trained.network, test, config, ranks)
             if not all(math.isfinite(result.mean(key)) for key in KEYS):

@@ -102,7 +102,7 @@ def score(
     trained = {name: TrainedRun.load(run, name).under(config) for name in stages if stage in (None, name)}
     results = Results(of_run.name, files=folder.sums())
     for name, one in trained.items():
-        tell(f"Testing what was trained ({name}) on {progress.count(test)} ...")
+        tell(f"Testing what was trained ({name}) on {progress.count(test, config)} ...")
         results.stages[name] = scored(one, test, ranks, partial(watch, name))
     if len(trained) > 1:
         results.wilcoxon_p = results.stages[LEARNED].over(results.stages[FIXED]).wilcoxon_p

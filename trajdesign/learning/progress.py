@@ -66,20 +66,24 @@ def plan(config: Config, data: Mapping[str, Dataset[Tensor]], stages: Sequence[s
     batch_size = min(config.training.batch_size, n_images)
     steps = n_images // batch_size
     verbs = {"train": "Training on", "val": "validating on", "test": "testing on"}
-    where = ", ".join(f"{verb} {count(data[split])}" for split, verb in verbs.items())
+    where = ", ".join(f"{verb} {count(data[split], config)}" for split, verb in verbs.items())
     trials = len(config.starts) if len(config.starts) > 1 and LEARNED in stages else 0
     tried = f" First {trials} starts are tried, each for {config.training.trial:.0%} of that." if trials else ""
     makes = " and ".join(f"{_number(epochs * steps, 'step')} {stage}" for stage in stages)
-    return (
-        f"{where}. {_number(epochs, 'epoch')} of {_number(steps, 'step')} with {_number(batch_size, 'slice')} each: "
-        f"{makes}.{tried}"
-    )
+    each = _number(batch_size, _image(config))
+    return f"{where}. {_number(epochs, 'epoch')} of {_number(steps, 'step')} with {each} each: {makes}.{tried}"
 
 
-def count(images: Dataset[Tensor]) -> str:
-    """Return how many slices there are, and of whom if the dataset knows."""
+def count(images: Dataset[Tensor], config: Config) -> str:
+    """Return how many slices, volumes or films there are, and of whom if the dataset knows."""
     origin = getattr(images, "origin", "")
-    return _number(len(images), "slice") + (f" of {origin}" if origin else "")  # type: ignore[arg-type]
+    return _number(len(images), _image(config)) + (f" of {origin}" if origin else "")  # type: ignore[arg-type]
+
+
+def _image(config: Config) -> str:
+    """Return what an image of an acquisition is called."""
+    acquisition = config.acquisition
+    return "film" if acquisition.n_frames > 1 else "volume" if acquisition.n_dims == 3 else "slice"
 
 
 def _number(n: int, what: str) -> str:

@@ -61,8 +61,8 @@ class Comparison:
     def resampled(self) -> str:
         """What the interval is over."""
         if self.n_people is None:
-            return "slices, people unknown"
-        return f"{self.n_people} people and their slices" if self.n_people > 1 else "slices of 1 person"
+            return "images, people unknown"
+        return f"{self.n_people} people and their images" if self.n_people > 1 else "images of 1 person"
 
 
 @dataclass(frozen=True)

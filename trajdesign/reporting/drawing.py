@@ -106,9 +106,11 @@ def palette(name: str) -> np.ndarray:
     return np.rint(255 * matplotlib.colormaps[name](np.arange(256))[:, :3]).astype(np.uint8)
 
 
-def k_space(axes: Axes, trajectory: Trajectory, plane: tuple[int, int], part: float = 1.0) -> None:
-    """Draw the shots in a plane of k-space: all of it with the k_max box, or the samples of its inner `part`."""
-    k = trajectory.k_adc.detach().double().cpu().numpy()[..., plane]
+def k_space(
+    axes: Axes, trajectory: Trajectory, plane: tuple[int, int], part: float = 1.0, n_shots: int | None = None
+) -> None:
+    """Draw the first shots, or all, in a plane of k-space: with the k_max box, or the samples of its inner `part`."""
+    k = trajectory.k_adc.detach().double().cpu().numpy()[:n_shots, :, plane]
     edge = np.array(trajectory.acquisition.k_max)[list(plane)]
     colours = shot_colours(len(k))
     width = 1.0 if len(k) <= 32 else 0.5

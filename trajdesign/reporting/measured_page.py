@@ -53,14 +53,8 @@ def _shown(images: _Images) -> tuple[list[int], list[int]]:
     """Return which frames and slices are shown: all, or evenly some where they are too many for one page."""
     n_frames, n_slices, height, width = next(iter(images.values())).shape
     most = max(1, _MOST_PIXELS // (len(images) * height * width))
-    slices = _some(n_slices, most)
-    return _some(n_frames, max(1, most // len(slices))), slices
-
-
-def _some(n: int, most: int) -> list[int]:
-    """Return numbers below `n`, evenly, at most so many; of one the middle."""
-    step = math.ceil(n / most)
-    return list(range((n - 1) % step // 2, n, step))
+    slices = page.some(n_slices, most)
+    return page.some(n_frames, max(1, most // len(slices))), slices
 
 
 def _pictures(stack: NDArray[np.floating], frames: list[int], slices: list[int]) -> list[list[str]]:

@@ -67,6 +67,12 @@ def png(values: np.ndarray, low: float, high: float, colours: str) -> str:
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
+def some(n: int, most: int) -> list[int]:
+    """Return numbers below `n`, evenly, at most so many; of one the middle."""
+    step = math.ceil(n / most)
+    return list(range((n - 1) % step // 2, n, step))
+
+
 def number(value: float | None, digits: int = 5) -> str:
     """Return a number as people read it, and a dash for one that is not finite."""
     return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}g}"

@@ -68,7 +68,12 @@ def text_pages(title: str, text: str) -> list[Figure]:
 
 
 def trajectories(*shown: Trajectory) -> Figure:
-    """Draw k-space of trajectories: a column each, whole and centre; in 3D a row each with its three planes."""
+    """Draw k-space of trajectories: a column each, whole and centre; in 3D a row each with its three planes.
+
+    Of films it is the first frame, and all.
+    """
+    if shown[0].acquisition.n_frames > 1:
+        return _films(shown)
     if shown[0].acquisition.n_dims == 2:
         figure = drawing.new_figure(5.0 * len(shown) + 0.2, 9.8)
         grid = figure.subplots(2, len(shown), squeeze=False)
@@ -139,11 +144,12 @@ def reconstructions(
     reference: np.ndarray,
     results: Mapping[str, np.ndarray],
     scores: Mapping[str, Mapping[str, float]] | None = None,
+    which: str = "",
 ) -> Figure:
     """Draw a reference image and reconstructions of it by label, each above the map of its errors.
 
     Images are magnitudes (y, x) in one unit. `scores` are printed below them, by label and name: PSNR is in dB, as in
-    ``{"learned": {"PSNR": 31.2, "SSIM": 0.91}}``.
+    ``{"learned": {"PSNR": 31.2, "SSIM": 0.91}}``. `which` says below the reference what is shown of a volume or film.
     """
     n = len(results) + 1
     ratio = reference.shape[0] / reference.shape[1]
@@ -151,6 +157,7 @@ def reconstructions(
     grid = figure.subplots(2, n, squeeze=False)
     drawn = drawing.magnitude(grid[0, 0], reference, "gray", drawing.peak(reference))
     grid[0, 0].set_title("reference", fontweight="bold")
+    grid[0, 0].set_xlabel(which)
     grid[1, 0].axis("off")
     for column, (label, image) in enumerate(results.items(), start=1):
         grid[0, column].set_title(label, fontweight="bold")
@@ -175,6 +182,18 @@ def learning_curves(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]
     drawing.label(axes, "step", "validation PSNR (dB)", "")
     if curves:
         axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def _films(shown: Sequence[Trajectory]) -> Figure:
+    figure = drawing.new_figure(5.0 * len(shown) + 0.2, 9.8)
+    grid = figure.subplots(2, len(shown), squeeze=False)
+    n_frames = shown[0].acquisition.n_frames
+    for column, trajectory in zip(grid.T, shown, strict=True):
+        drawing.k_space(column[0], trajectory, (0, 1), n_shots=trajectory.acquisition.n_shots // n_frames)
+        column[0].set_title(f"{drawing.plain(trajectory.name)}: first frame", fontweight="bold")
+        drawing.k_space(column[1], trajectory, (0, 1))
+        column[1].set_title(f"all {n_frames} frames; shots: dark to light", color=drawing.GREY, fontsize=9)
     return figure
 
 

@@ -27,8 +27,8 @@ from trajdesign.studies.study import Cell, Study, as_file_name
 from trajdesign.studies.tables import Row, StudyTable
 from trajdesign.trajectory import Trajectory
 
-#: A reference, images and their scores: see `trajdesign.reporting.plots.reconstructions`.
-_Shown = tuple[np.ndarray, dict[str, np.ndarray], dict[str, dict[str, float]]]
+#: A reference, images, their scores, and what is shown of them: see `trajdesign.reporting.plots.reconstructions`.
+_Shown = tuple[np.ndarray, dict[str, np.ndarray], dict[str, dict[str, float]], str]
 
 
 def draw(path: Path | str) -> list[Path]:
@@ -212,10 +212,11 @@ def _before_and_after(family: list[Cell], out: Path | str) -> _Shown:
     )
     images, scores = {}, {}
     for label, example in found.items():
+        reference, shown = example.in_the_middle()
         for part in ("adjoint", "network"):
-            images[f"{label}, {part}"] = example.images[part]
+            images[f"{label}, {part}"] = shown[part]
             scores[f"{label}, {part}"] = example.scores[part]
-    return example.reference, images, scores
+    return reference, images, scores, _which(example)
 
 
 def _over_shots(study: Study, rows: Sequence[Row]) -> dict[str, dict[str, dict[str, list[float]]]]:
@@ -259,9 +260,16 @@ def _over_sizes(table: StudyTable) -> dict[str, dict[str, dict[str, tuple[list[f
 
 def _after(found: dict[str, Example]) -> _Shown:
     """Return what the network made of the examples."""
-    reference = next(iter(found.values())).reference
-    images = {label: example.images["network"] for label, example in found.items()}
-    return reference, images, {label: example.scores["network"] for label, example in found.items()}
+    first = next(iter(found.values()))
+    images = {label: example.in_the_middle()[1]["network"] for label, example in found.items()}
+    scores = {label: example.scores["network"] for label, example in found.items()}
+    return first.in_the_middle()[0], images, scores, _which(first)
+
+
+def _which(example: Example) -> str:
+    """Return which slice or frame is the one in the middle; nothing of an image of two axes."""
+    n = len(example.reference)
+    return f"{example.planes} {n // 2} of 0 to {n - 1}; scores: of all" if example.planes else ""
 
 
 def _curves(folder: RunFolder) -> dict[str, tuple[list[float], list[float]]]:

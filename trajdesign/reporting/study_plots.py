@@ -15,14 +15,15 @@ def side_by_side(
     reference: np.ndarray | None = None,
     images: Mapping[str, np.ndarray] | None = None,
     scores: Mapping[str, Mapping[str, float]] | None = None,
+    which: str = "",
 ) -> Figure:
-    """Draw a column for each 2D trajectory: k-space, point spread function, and the reconstruction above its errors.
+    """Draw a column for each trajectory: k_x and k_y, point spread function, and the reconstruction above its errors.
 
     Parameters
     ----------
     shown
         Trajectory and its point spread function, by label.
-    reference, images, scores
+    reference, images, scores, which
         As for `trajdesign.reporting.plots.reconstructions`; without a reference there are no images.
     """
     rows, columns = (2, len(shown)) if reference is None else (4, len(shown) + 1)
@@ -41,6 +42,7 @@ def side_by_side(
         grid[row, -1].axis("off")
     gray = drawing.magnitude(grid[2, -1], reference, "gray", drawing.peak(reference))
     grid[2, -1].set_title("reference", fontsize=9, color=drawing.GREY)
+    grid[2, -1].set_xlabel(which)
     for column, label in enumerate(shown):
         error = drawing.with_errors(grid[2:, column], (images or {})[label], reference, (scores or {}).get(label, {}))
     figure.colorbar(gray, ax=grid[2, :], label="magnitude", pad=0.01, aspect=30)

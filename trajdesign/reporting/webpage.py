@@ -19,6 +19,8 @@ from trajdesign.reporting import drawing, page
 from trajdesign.scanner import Finding, Scanner
 from trajdesign.trajectory import Trajectory
 
+# Slices or frames of the test image, at most, and pixels of all its pictures together.
+_MOST_PLANES, _MOST_PIXELS = 24, 2**22
 _WIDEST = 512  # pixels of the image of a point spread function; of a wider one the largest pixels are kept
 LIMIT_HEADINGS = ("limit", "trajectory", "verdict", "worst", "allowed", "unit", "margin", "where")
 
@@ -59,6 +61,7 @@ class Contents:
 def render(contents: Contents) -> str:
     """Return the page as HTML."""
     shown = next(iter(contents.trajectories.values()))
+    example = next(iter(contents.examples.values()))
     return page.render(
         "report",
         _data(contents),
@@ -78,6 +81,9 @@ def render(contents: Contents) -> str:
         formats=[name for name in plugins.names("exporter") if name != "pulseq"],
         config=toml.to_toml(contents.config.to_dict()),
         error_scale=drawing.ERROR_SCALE,
+        planes=example.planes,
+        n_planes=len(example.reference),
+        n_shown=len(_shown_planes(contents.examples)),
         magma=page.png(np.linspace(0, 1, 256)[None], 0, 1, "magma"),
     )
 
@@ -129,7 +135,8 @@ def _data(contents: Contents) -> dict[str, Any]:
     allowed = {f.name: f.limit for f in next(iter(contents.findings.values()))}
     acquisition, raster = first.acquisition, first.scanner.gradient_raster
     delay = acquisition.adc_delay(raster, first.scanner.rf_raster)
-    reference = next(iter(contents.examples.values())).reference
+    example, planes = next(iter(contents.examples.values())), _shown_planes(contents.examples)
+    n_shots = acquisition.n_shots // acquisition.n_frames
     return {
         "times": {  # s, after the first gradient sample: start and step
             "adc": [delay, acquisition.dwell],
@@ -137,6 +144,7 @@ def _data(contents: Contents) -> dict[str, Any]:
             "slew": [raster / 2, raster],
         },
         "k_max": acquisition.k_max,
+        "n_frames": acquisition.n_frames,
         "norm": first.scanner.limit_norm,
         "limits": {
             "gradient": {"scanner": allowed["gradient"]}
@@ -144,8 +152,9 @@ def _data(contents: Contents) -> dict[str, Any]:
             "slew": {"scanner": allowed["slew"]},
         },
         "shot_colours": {
-            "light": drawing.hex_colours(acquisition.n_shots, 0.0, 0.85),
-            "dark": drawing.hex_colours(acquisition.n_shots, 0.3, 1.0),
+            # of a frame: those of the others are the same
+            "light": drawing.hex_colours(n_shots, 0.0, 0.85),
+            "dark": drawing.hex_colours(n_shots, 0.3, 1.0),
         },
         "trajectories": [
             {"label": label, **{key: _by_axis(getattr(t, key)) for key in ("k_adc", "gradient", "slew")}}
@@ -154,8 +163,9 @@ def _data(contents: Contents) -> dict[str, Any]:
         "voxel": acquisition.voxel[:2],
         "fov": acquisition.fov[:2],
         "psfs": [{"label": label, **_psf(report)} for label, report in contents.psfs.items()],
-        "reference": _grey(reference, reference),
-        "examples": [{"label": label, **_example(example)} for label, example in contents.examples.items()],
+        "planes": planes,
+        "reference": _grey(example.reference, example, planes),
+        "examples": [{"label": label, **_example(one, planes)} for label, one in contents.examples.items()],
         "curves": [{"label": label, "x": x, "y": y} for label, (x, y) in contents.curves.items()],
     }
 
@@ -189,14 +199,31 @@ def _psf_image(values: np.ndarray, step: tuple[float, ...]) -> dict[str, Any]:
     return {"source": page.png(decibel[::-1], drawing.FLOOR_DB, 0.0, "magma"), "edges": edges}
 
 
-def _example(example: Example) -> dict[str, Any]:
-    error = np.abs(example.images["network"] - example.reference)
+def _shown_planes(examples: dict[str, Example]) -> list[int]:
+    """Return which slices or frames are shown: all, or evenly some of many; of an image of two axes itself."""
+    first = next(iter(examples.values()))
+    if not first.planes:
+        return [0]
+    n, height, width = first.reference.shape
+    n_pictures = 1 + 3 * len(examples)
+    return page.some(n, max(1, min(_MOST_PLANES, _MOST_PIXELS // (n_pictures * height * width))))
+
+
+def _example(example: Example, planes: list[int]) -> dict[str, Any]:
+    """Return pictures of slices or frames, errors too, and the scores, which are of the whole image."""
+    error = drawing.ERROR_SCALE * np.abs(example.images["network"] - example.reference)
     return {
-        **{part: _grey(image, example.reference) for part, image in example.images.items()},
-        "error": page.png(error, 0.0, drawing.peak(example.reference) / drawing.ERROR_SCALE, "inferno"),
+        **{part: _grey(image, example, planes) for part, image in example.images.items()},
+        "error": _pictures(error, example, planes, "inferno"),
         "scores": {part: drawing.scores_text(scores) for part, scores in example.scores.items()},
     }
 
 
-def _grey(image: np.ndarray, reference: np.ndarray) -> str:
-    return page.png(image, 0.0, drawing.peak(reference), "gray")
+def _grey(image: np.ndarray, example: Example, planes: list[int]) -> list[str]:
+    return _pictures(image, example, planes, "gray")
+
+
+def _pictures(image: np.ndarray, example: Example, planes: list[int], colours: str) -> list[str]:
+    """Return pictures of some slices or frames, all as bright as they are beside each other."""
+    stack = image if example.planes else image[None]
+    return [page.png(stack[number], 0.0, drawing.peak(example.reference), colours) for number in planes]

@@ -349,7 +349,7 @@ _CONDITION_COLUMNS: dict[str, Callable[[InCondition], str]] = {
 }
 _LEGEND = (
     "Mean ± standard deviation over the test images that have signal, PSNR in dB; p of the paired Wilcoxon signed-rank "
-    "test over the images. *95 %*: confidence interval of the mean gain by a bootstrap of people and their slices. "
+    "test over the images. *95 %*: confidence interval of the mean gain by a bootstrap of people and their images. "
     "*Best fixed*: of all fixed patterns with the same shots, classical ones included, the best by the PSNR of the "
     "validation images. *Plateau*: rise of that PSNR over the last fifth of the steps, fixed and learned."
 )

@@ -34,7 +34,8 @@ def evaluate(
     if json:
         console.show_json("evaluate", {"out": None if out is None else str(out), **found.tables()})
     elif not quiet:
-        console.show_scores(found.results, f"{run}: {progress.count(found.test)}", "test (s)", with_interval=True)
+        n_images = progress.count(found.test, found.config)
+        console.show_scores(found.results, f"{run}: {n_images}", "test (s)", with_interval=True)
         if out is not None:
             console.say(f"Evaluation: {out} (evaluation.json, reconstruction.png)")
         console.suggest(("export", run, "--format", "pulseq", "--out", run / "trajectory.seq"))

@@ -14,7 +14,7 @@ let theme = "light";
 
 function readInk() {
   const probe = make(document.body, "i", {});
-  for (const name of ["card", "text", "soft", "line", "bad", "one", "two", "x", "y"]) {
+  for (const name of ["card", "text", "soft", "line", "bad", "one", "two", "x", "y", "z"]) {
     probe.style.color = `var(--${name})`;
     ink[name] = getComputedStyle(probe).color;
   }
@@ -29,13 +29,14 @@ function setTheme(name) {
   drawAll();
 }
 
+// Follows a pointer that is held down, from where it begins.
 function drag(element, follow) {
   const at = (event) => {
     const box = element.getBoundingClientRect();
-    follow(event.clientX - box.left, event.clientY - box.top, box);
+    follow(event.clientX - box.left, event.clientY - box.top, box, event.type === "pointerdown");
   };
   element.addEventListener("pointerdown", (event) => { element.setPointerCapture(event.pointerId); at(event); });
-  element.addEventListener("pointermove", (event) => { if (event.buttons) at(event); });
+  element.addEventListener("pointermove", (event) => { if (element.hasPointerCapture(event.pointerId)) at(event); });
 }
 
 for (const button of document.querySelectorAll("button.copy")) {

@@ -62,6 +62,53 @@ function axes(canvas, xRange, yRange, xLabel, yLabel) {
   return { context, X, Y, x, y, box };
 }
 
+// The directions to the right, up, and to the viewer, of whom `turn` tells the longitude and `tilt` the latitude, degrees.
+function directions(turn, tilt) {
+  const [a, b] = [turn, tilt].map((degrees) => (degrees * Math.PI) / 180);
+  const [cosA, sinA, cosB, sinB] = [Math.cos(a), Math.sin(a), Math.cos(b), Math.sin(b)];
+  return [[-sinA, cosA, 0], [-sinB * cosA, -sinB * sinA, cosB], [cosB * cosA, cosB * sinA, sinB]];
+}
+
+// Points, by axis, as components along directions.
+function along(towards, points) {
+  return towards.map(([x, y, z]) => points[0].map((_, i) => x * points[0][i] + y * points[1][i] + z * points[2][i]));
+}
+
+// Draws a box, half as wide as `edges`, seen from somewhere at a distance, with its axes; `draw` draws what is in it.
+// Returns what `axes` does, of the plane of the view.
+function boxed(canvas, far, edges, towards, names, draw) {
+  const [context, width, height] = clear(canvas), side = Math.min(width, height) - 16;
+  const box = { left: (width - side) / 2, right: (width + side) / 2, top: 8, bottom: 8 + side };
+  const X = (v) => box.left + ((v + far) / (2 * far)) * side, Y = (v) => box.bottom - ((v + far) / (2 * far)) * side;
+  const plot = { context, X, Y, box };
+  const flat = (point) => along(towards.slice(0, 2), point.map((v) => [v])).map(([v]) => v);
+  const segment = (from, to) => line(context, [from, to].map(flat).map(([x, y]) => [X(x), Y(y)]));
+  within(plot);
+  // edges that meet in the corner farthest from the viewer lie behind all that is in the box
+  const behind = towards[2].map((part) => (part > 0 ? -1 : 1));
+  const edgesOf = (isBehind) => edges.forEach((_, axis) => {
+    for (const i of [-1, 1]) for (const j of [-1, 1]) {
+      const [one, two] = [0, 1, 2].filter((other) => other !== axis);
+      if ((behind[one] === i && behind[two] === j) !== isBehind) continue;
+      const ends = [-1, 1].map((sign) => edges.map((edge, k) => edge * (k === axis ? sign : k === one ? i : j)));
+      segment(...ends);
+    }
+  });
+  context.lineWidth = 1;
+  dashed(plot, ink.line, () => edgesOf(true));
+  draw(plot);
+  dashed(plot, ink.soft, () => edgesOf(false));
+  context.textAlign = "center";
+  context.lineWidth = 1.6;
+  edges.forEach((edge, axis) => {
+    const end = edges.map((_, k) => (k === axis ? 1.08 * edge : 0)), [x, y] = flat(end);
+    context.strokeStyle = context.fillStyle = ink["xyz"[axis]];
+    segment([0, 0, 0], end);
+    if (Math.hypot(x, y) > 0.2 * edge) context.fillText(names[axis], X(1.1 * x), Y(1.1 * y) + 4);
+  });
+  return plot;
+}
+
 // Lets nothing be drawn outside the box of axes.
 function within({ context, box }) {
   context.beginPath();

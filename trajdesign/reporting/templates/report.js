@@ -5,6 +5,9 @@ const inkOf = (label) => ({ fixed: "one", learned: "two" })[label];
 // ---- the player: a shot, and in it a time counted in ADC samples
 
 const nSamples = data.trajectories[0].k_adc[0][0].length, nShots = data.trajectories[0].k_adc.length;
+const isVolume = data.k_max.length === 3, nOfFrame = nShots / data.n_frames;
+const frameOf = (shot) => Math.floor(shot / nOfFrame);
+const colourOf = (shot) => data.shot_colours[theme][shot % nOfFrame];
 const now = { shot: nShots - 1, sample: nSamples - 1, playing: false, last: 0 };
 const seconds = () => data.times.adc[0] + now.sample * data.times.adc[1];
 const across = (values, i) => (data.norm === "vector" ? Math.hypot(...values.map((axis) => axis[i]))
@@ -13,11 +16,14 @@ const waveforms = [
   { key: "gradient", scale: 1e3, unit: "mT/m", label: "gradient (mT/m)" },
   { key: "slew", scale: 1, unit: "T/m/s", label: "slew rate (T/m/s)" },
 ];
-let reach = 0;
-for (const t of data.trajectories) for (const shot of t.k_adc) for (const axis of shot) for (const k of axis) {
-  reach = Math.max(reach, Math.abs(k));
-}
-reach = 1.06 * Math.max(reach, ...data.k_max);
+const reached = [...data.k_max];
+for (const t of data.trajectories) for (const shot of t.k_adc) shot.forEach((axis, i) => {
+  for (const k of axis) reached[i] = Math.max(reached[i], Math.abs(k));
+});
+// however it is turned, a volume fits into the picture
+const reach = 1.06 * (isVolume ? Math.hypot(...reached) : Math.max(...reached));
+// k, by axis, as it lies in the picture
+const seen = (k) => (isVolume ? along(directions($("turn").value, $("tilt").value).slice(0, 2), k) : k);
 
 const columns = data.trajectories.map((trajectory) => {
   const div = make($("columns"), "div", { className: "column" });
@@ -26,7 +32,8 @@ const columns = data.trajectories.map((trajectory) => {
     const made = make(div, "canvas", { className, role: "img", ariaLabel: `${trajectory.label}: ${label}` });
     return made;
   };
-  const column = { trajectory, paper: document.createElement("canvas"), key: "", k: canvas("square", "k-space") };
+  const k = canvas(isVolume ? "square turns" : "square", "k-space");
+  const column = { trajectory, paper: document.createElement("canvas"), key: "", k };
   for (const { key, label } of waveforms) {
     column[key] = canvas("low", `${label} of the shot over time`);
     drag(column[key], (x) => {
@@ -34,7 +41,8 @@ const columns = data.trajectories.map((trajectory) => {
       move(now.shot, sample);
     });
   }
-  drag(column.k, (x, y) => {
+  if (isVolume) turnBy(column.k);
+  else drag(column.k, (x, y) => {
     const [kx, ky] = trajectory.k_adc[now.shot], at = column.kAxes;
     const distance = (i) => Math.hypot(kx[i] - at.x(x), ky[i] - at.y(y));
     move(now.shot, kx.reduce((best, _, i) => (distance(i) < distance(best) ? i : best), 0));
@@ -43,28 +51,52 @@ const columns = data.trajectories.map((trajectory) => {
   return column;
 });
 
+// Lets a canvas be turned; what it shows follows the pointer.
+function turnBy(canvas) {
+  let held;
+  drag(canvas, (x, y, _, begins) => {
+    if (begins) held = { x, y, turn: Number($("turn").value), tilt: Number($("tilt").value) };
+    $("turn").value = ((((held.turn - (x - held.x) / 2 + 180) % 360) + 360) % 360) - 180;
+    $("tilt").value = held.tilt + (y - held.y) / 2;
+    drawPlayer();
+  });
+}
+
+// Draws the shots of other frames faintly, and before them those of this one: played, and less those to come.
+function drawShots(plot, shots) {
+  for (const inFront of [false, true]) shots.forEach((k, shot) => {
+    if ((frameOf(shot) === frameOf(now.shot)) !== inFront) return;
+    plot.context.globalAlpha = !inFront ? 0.06 : shot < now.shot ? 0.8 : 0.16;
+    curve(plot, ...seen(k), colourOf(shot), 1);
+  });
+  plot.context.globalAlpha = 1;
+}
+
 // What does not move while a shot plays is drawn once: axes, shots that were played, and faintly those to come.
 function drawPaper(column) {
-  const far = reach / $("zoom").value;
-  const plot = axes(column.k, [-far, far], [-far, far], "kx (1/m)", "ky (1/m)");
-  const { context, X, Y } = plot, [kx, ky] = data.k_max;
-  dashed(plot, ink.soft, () => context.strokeRect(X(-kx), Y(ky), X(kx) - X(-kx), Y(-ky) - Y(ky)));
-  column.trajectory.k_adc.forEach(([x, y], shot) => {
-    context.globalAlpha = shot < now.shot ? 0.8 : 0.16;
-    curve(plot, x, y, data.shot_colours[theme][shot], 1);
-  });
-  context.globalAlpha = 1;
-  column.kAxes = plot;
+  const far = reach / $("zoom").value, shots = column.trajectory.k_adc;
+  if (isVolume) {
+    const names = data.k_max.map((k, i) => `k${"xyz"[i]}, ${fixed(k, 0)} 1/m`);
+    const towards = directions($("turn").value, $("tilt").value);
+    column.kAxes = boxed(column.k, far, data.k_max, towards, names, (plot) => drawShots(plot, shots));
+  } else {
+    const plot = axes(column.k, [-far, far], [-far, far], "kx (1/m)", "ky (1/m)");
+    const { context, X, Y } = plot, [kx, ky] = data.k_max;
+    dashed(plot, ink.soft, () => context.strokeRect(X(-kx), Y(ky), X(kx) - X(-kx), Y(-ky) - Y(ky)));
+    drawShots(plot, shots);
+    column.kAxes = plot;
+  }
   column.paper.width = column.k.width; // which clears it
   column.paper.height = column.k.height;
   column.paper.getContext("2d").drawImage(column.k, 0, 0);
 }
 
 function drawK(column) {
-  const key = [now.shot, $("zoom").value, theme, column.k.clientWidth, window.devicePixelRatio].join();
+  const view = ["zoom", "turn", "tilt"].map((name) => $(name)?.value);
+  const key = [now.shot, ...view, theme, column.k.clientWidth, window.devicePixelRatio].join();
   if (column.key !== key) drawPaper(column);
   column.key = key;
-  const plot = column.kAxes, { context, X, Y } = plot, [kx, ky] = column.trajectory.k_adc[now.shot];
+  const plot = column.kAxes, { context, X, Y } = plot, k = column.trajectory.k_adc[now.shot];
   clear(column.k); // of its axes too, which the paper brings back, and of the limits within which was drawn
   context.save();
   context.resetTransform();
@@ -72,11 +104,11 @@ function drawK(column) {
   context.restore();
   within(plot);
   const until = Math.floor(now.sample), part = now.sample - until, next = Math.min(until + 1, nSamples - 1);
-  const place = [kx, ky].map((axis) => axis[until] + part * (axis[next] - axis[until]));
-  const colour = data.shot_colours[theme][now.shot];
-  curve(plot, [...kx.slice(0, until + 1), place[0]], [...ky.slice(0, until + 1), place[1]], colour, 2.2);
-  if ($("zoom").value >= 4) for (let i = 0; i <= until; i++) dot(context, X(kx[i]), Y(ky[i]), 2.2, colour);
-  dot(context, X(place[0]), Y(place[1]), 5, ink.bad, ink.card);
+  const place = k.map((axis) => axis[until] + part * (axis[next] - axis[until]));
+  const [x, y] = seen(k.map((axis, i) => [...axis.slice(0, until + 1), place[i]])), colour = colourOf(now.shot);
+  curve(plot, x, y, colour, 2.2);
+  if ($("zoom").value >= 4) for (let i = 0; i <= until; i++) dot(context, X(x[i]), Y(y[i]), 2.2, colour);
+  dot(context, X(x[until + 1]), Y(y[until + 1]), 5, ink.bad, ink.card);
   return place;
 }
 
@@ -97,7 +129,7 @@ function drawWaveform(column, { key, scale, unit, label }) {
       if (i) dashed(plot, ink.bad, draw); else draw();
     }
   });
-  values.forEach((axis, i) => curve(plot, time, axis.map((v) => scale * v), ink["xy"[i]]));
+  values.forEach((axis, i) => curve(plot, time, axis.map((v) => scale * v), ink["xyz"[i]]));
   curve(plot, time, norm.map((v) => scale * v), ink.text, 1.8);
   const x = X(1e3 * seconds()), j = clamp(Math.round((seconds() - start) / step), 0, norm.length - 1);
   context.strokeStyle = ink.soft;
@@ -110,12 +142,13 @@ function drawWaveform(column, { key, scale, unit, label }) {
 
 function drawPlayer() {
   for (const column of columns) {
-    const [kx, ky] = drawK(column).map((v) => fixed(v, 1));
+    const k = drawK(column).map((v) => fixed(v, 1)).join(", ");
     const facts = waveforms.map((waveform) => drawWaveform(column, waveform));
-    column.readout.textContent = [`k = (${kx}, ${ky}) 1/m`, ...facts].join(" · ").replace("slew", "slew rate");
+    column.readout.textContent = [`k = (${k}) 1/m`, ...facts].join(" · ").replace("slew", "slew rate");
   }
   $("time").value = now.sample;
   $("shot").value = now.shot;
+  if ($("frame")) $("frame").value = frameOf(now.shot);
   $("clock").textContent = `${fixed(1e3 * seconds(), 3)} ms`;
   $("time").setAttribute("aria-valuetext", `shot ${now.shot}, ${$("clock").textContent}`);
   $("play").textContent = now.playing ? "❚❚ Pause" : "▶ Play";
@@ -146,7 +179,10 @@ $("play").addEventListener("click", () => {
 });
 $("time").addEventListener("input", (event) => move(now.shot, Number(event.target.value)));
 $("shot").addEventListener("input", (event) => move(Number(event.target.value), now.sample));
-$("zoom").addEventListener("input", drawPlayer);
+$("frame")?.addEventListener("input", (event) => {
+  move(Number(event.target.value) * nOfFrame + (now.shot % nOfFrame), now.sample);
+});
+for (const name of ["zoom", "turn", "tilt"]) $(name)?.addEventListener("input", drawPlayer);
 for (const button of document.querySelectorAll("button[data-shot]")) {
   button.addEventListener("click", () => {
     move(Number(button.dataset.shot), (button.dataset.time - data.times.adc[0]) / data.times.adc[1]);
@@ -204,18 +240,49 @@ $("profile").addEventListener("input", drawPsfs);
 
 // ---- images, learning, and the rest of the page
 
+// Slices of a volume, or frames of a film: which of those that are shown, and whether they play.
+const planes = { at: 0, playing: false, last: 0, aSecond: 8 };
+
 function showImages() {
   const view = $("view").value;
-  for (const image of document.querySelectorAll("#compare img")) {
+  for (const image of document.querySelectorAll("#images img[data-label]")) {
     const example = data.examples.find(({ label }) => label === image.dataset.label);
-    image.src = example[view];
-    image.alt = `${example.label}, ${$("view").selectedOptions[0].textContent}`;
+    image.src = example[image.dataset.view || view][planes.at];
+    image.alt = `${example.label}, ${image.dataset.view || $("view").selectedOptions[0].textContent}`;
   }
-  $("reference").src = data.reference;
+  $("reference").src = data.reference[planes.at];
   const part = view === "adjoint" ? "adjoint" : "network";
   $("scores").textContent = data.examples.map(({ label, scores }) => `${label}: ${scores[part]}`).join(" · ");
 }
 $("view").addEventListener("input", showImages);
+
+function showPlane(at) {
+  planes.at = at;
+  $("plane").value = at;
+  $("plane-text").textContent = `${data.planes[at]}`;
+  $("plane").setAttribute("aria-valuetext", $("plane-text").textContent);
+  $("planes-play").textContent = planes.playing ? "❚❚ Pause" : "▶ Play";
+  showImages();
+}
+
+function tickPlanes(time) {
+  if (!planes.playing) return;
+  const steps = Math.floor(((time - planes.last) / 1e3) * planes.aSecond);
+  planes.last += (1e3 * steps) / planes.aSecond;
+  if (steps > 0) showPlane((planes.at + steps) % data.planes.length);
+  requestAnimationFrame(tickPlanes);
+}
+
+if ($("plane")) {
+  $("plane").addEventListener("input", (event) => showPlane(Number(event.target.value)));
+  $("planes-play").addEventListener("click", () => {
+    planes.playing = !planes.playing;
+    planes.last = performance.now();
+    requestAnimationFrame(tickPlanes);
+    showPlane(planes.at);
+  });
+  showPlane(data.planes.length >> 1);
+}
 if ($("split")) {
   const split = () => $("compare").style.setProperty("--split", `${$("split").value}%`);
   $("split").addEventListener("input", split);

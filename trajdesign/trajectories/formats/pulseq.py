@@ -50,7 +50,7 @@ class Pulseq(Format):
     sequence
         Name of a template in ``sequences/``, or the path of a ``.py`` file with a function ``build`` that takes the
         trajectory and options and returns a `pypulseq.Sequence`; with options of the template, a table of them and
-        ``kind``, the name.
+        ``kind``, the name. By default ``gre_2d``, and ``gre_3d`` of a 3D trajectory.
     pulseq_version
         Of the file format; older interpreters need 1.4.1.
     """
@@ -59,7 +59,7 @@ class Pulseq(Format):
     is_played = True
     reads = (".seq",)
 
-    sequence: str | dict[str, Any] = "gre_2d"
+    sequence: str | dict[str, Any] = ""
     pulseq_version: Literal["1.5.0", "1.4.1"] = "1.5.0"
 
     def write(self, trajectory: Trajectory, path: Path) -> Mapping[str, object]:
@@ -74,7 +74,8 @@ class Pulseq(Format):
         """
         import pypulseq as pp
 
-        table = {"kind": self.sequence} if isinstance(self.sequence, str) else {"kind": "gre_2d", **self.sequence}
+        given = {"kind": self.sequence} if isinstance(self.sequence, str) else self.sequence
+        table = given if given.get("kind") else {**given, "kind": f"gre_{trajectory.acquisition.n_dims}d"}
         try:
             played = plugins.build("sequence", table, trajectory)
         except ValueError as error:  # pypulseq's own refusals
