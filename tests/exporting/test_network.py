@@ -83,7 +83,8 @@ def test_torch_alone_reconstructs_as_the_run_does(tmp_path, reconstructor, coil_
     subprocess.run([sys.executable, "-I", "-c", LOAD, *files], check=True)
     found = torch.load(tmp_path / "image.pt")
     assert found.shape == (3, 1, 13, 16)
-    assert float((found / sizes - wanted).abs().max() / wanted.abs().max()) < 2e-5
+    # the program has exact sums where the run has NUFFTs, right to some 1e-5, and an untrained network may add to that
+    assert float((found / sizes - wanted).abs().max() / wanted.abs().max()) < 1e-4
 
 
 def test_the_program_tells_what_it_takes_and_is_not_replaced_unasked(tmp_path):

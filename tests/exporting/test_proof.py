@@ -358,7 +358,7 @@ def test_unusable_requests(tmp_path):
     volume = Acquisition((0.2,) * 3, (32,) * 3, 1, 100)
     still = Trajectory(torch.zeros(1, n_points(volume, Scanner()), 3, dtype=torch.float64), volume, Scanner())
     with pytest.raises(ConfigError, match="gre_2d plays 2D trajectories"):
-        export(still, tmp_path / "x.seq")
+        export(still, tmp_path / "x.seq", options={"sequence": "gre_2d"})
     assert not list(tmp_path.glob("x*"))
 
 
