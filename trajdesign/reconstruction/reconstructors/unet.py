@@ -1,19 +1,21 @@
 """U-Net on the density-compensated adjoint image."""
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trajdesign.encoding.operator import Encoding
 from trajdesign.interfaces import Reconstructor
 from trajdesign.reconstruction.coils import root_sum_of_squares
 from trajdesign.reconstruction.correction import Correction
 
+#: Part of negative values that is left in training: an image that is black all over would learn no more.
+_LEAK = 0.01
+
 
 class UNet(Reconstructor):
     """U-Net (Ronneberger et al., MICCAI 2015, doi:10.1007/978-3-319-24574-4_28) that corrects the adjoint image.
 
     It predicts what to add to the root sum of squares of the coils, at first nothing. Negative values become zero, so
-    the background can become empty; not in training, where an image that is black all over would learn no more.
+    the background can become empty.
 
     Parameters
     ----------
@@ -39,4 +41,4 @@ class UNet(Reconstructor):
         """See `Reconstructor.forward`."""
         image = root_sum_of_squares(images)
         image = image + self.correction(image)
-        return image if self.training else torch.relu(image)
+        return nn.functional.leaky_relu(image, _LEAK if self.training else 0.0)
