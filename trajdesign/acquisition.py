@@ -1,7 +1,7 @@
 """Acquisition: what is to be encoded, and when the receiver samples."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trajdesign.errors import ConfigError
 from trajdesign.units import RASTER_ROUNDING, plausible
@@ -80,6 +80,24 @@ class Acquisition:
         """Array shape of an image: (y, x), (z, y, x) or (frame, y, x)."""
         frames = (self.n_frames,) if self.n_frames > 1 else ()
         return (*frames, *self.matrix[::-1])
+
+    @property
+    def shots_a_frame(self) -> int:
+        """Shots of each frame; all, if there is one."""
+        return self.n_shots // self.n_frames
+
+    @property
+    def n_planes(self) -> int:
+        """Number of planes of k-space, if each has shots of its own: frames of a film, partitions of a stack."""
+        return self.matrix[2] if self.n_dims == 3 else self.n_frames
+
+    @property
+    def plane(self) -> "Acquisition":
+        """What one plane encodes; raises `ConfigError` if the planes cannot share the shots evenly."""
+        if self.n_shots % self.n_planes:
+            raise ConfigError(f"{self.n_shots} shots cannot be shared evenly by {self.n_planes} planes; set n_shots.")
+        n_shots = self.n_shots // self.n_planes
+        return replace(self, fov=self.fov[:2], matrix=self.matrix[:2], n_shots=n_shots, n_frames=1)
 
     @property
     def voxel(self) -> tuple[float, ...]:

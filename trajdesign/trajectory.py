@@ -118,9 +118,8 @@ class Trajectory:
 
     def frame(self, number: int) -> "Trajectory":
         """Return the shots of one frame."""
-        n_shots = self.acquisition.n_shots // self.acquisition.n_frames
-        points = self.points[number * n_shots : (number + 1) * n_shots]
-        return replace(self, points=points, acquisition=replace(self.acquisition, n_shots=n_shots, n_frames=1))
+        one = self.acquisition.plane
+        return replace(self, points=self.points[number * one.n_shots :][: one.n_shots], acquisition=one)
 
     def with_points(self, points: Tensor, name: str | None = None) -> "Trajectory":
         """Return the same acquisition and scanner on other control points (shot, point, dim), 1/m."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tiny_study import SETTINGS
 
 from trajdesign.config.models import load_config
 from trajdesign.errors import ConfigError, InputError
@@ -13,21 +14,7 @@ from trajdesign.learning.optimize import optimize
 from trajdesign.learning.results import KEYS, Results, StageResult
 from trajdesign.learning.run_folder import RunFolder
 
-TINY = [
-    "acquisition.matrix=[32,32]",
-    "acquisition.n_shots=4",
-    "acquisition.n_samples=128",
-    "acquisition.dwell=8e-6",
-    "data.n_train=2",
-    "data.n_val=1",
-    "data.n_test=6",
-    "data.n_coils=1",
-    "training.epochs=1",
-    "training.batch_size=2",
-    "training.validations=1",
-    "reconstructor.channels=4",
-    "reconstructor.levels=1",
-]
+TINY = [*SETTINGS, "data.n_test=6"]
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from slopes import require_slopes
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.config import plugins
@@ -100,17 +101,7 @@ def test_the_gradient_is_that_of_finite_differences(acquisition):
     def value():
         return (model().points * by).sum()
 
-    value().backward()
-    for parameter in model.parameters():
-        direction = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-        values = []
-        for step in (1e-5, -1e-5):
-            with torch.no_grad():
-                parameter += step * direction
-                values.append(float(value()))
-                parameter -= step * direction
-        slope = (values[0] - values[1]) / 2e-5
-        assert float((parameter.grad * direction).sum()) == pytest.approx(slope, rel=1e-6)
+    require_slopes(model, value, generator)
 
 
 def test_the_gradient_passes_the_limits_as_if_nothing_had_been_moved():

@@ -6,13 +6,11 @@ import torch
 from scipy.ndimage import gaussian_filter
 from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio, structural_similarity
 
-from trajdesign.errors import ConfigError
 from trajdesign.reconstruction.metrics import (
     fingerprints,
     has_signal,
     image_loss,
     nrmse,
-    nrmse_of_changes,
     psnr,
     ssim,
 )
@@ -56,19 +54,3 @@ def test_a_volume_is_known_again_and_its_slices_have_an_order():
     volume = torch.randn(1, 2, 4, 6, 5, dtype=torch.complex64, generator=torch.Generator().manual_seed(1))
     assert fingerprints(volume) == fingerprints(volume.clone())
     assert abs(fingerprints(volume) - fingerprints(volume.flip(2))) > 0.01
-
-
-def test_changes_from_frame_to_frame_are_those_of_a_cycle():
-    # a pixel that beats as a cosine, seen with half its swing and a wrong background: half of its motion is missing
-    time = 2 * torch.pi * torch.arange(8, dtype=torch.float64) / 8
-    reference = torch.zeros(1, 1, 8, 9, 9, dtype=torch.float64)
-    reference[0, 0, :, 4, 4] = 2 + torch.cos(time)
-    image = torch.ones_like(reference)
-    image[0, 0, :, 4, 4] = 3 + 0.5 * torch.cos(time)
-    assert nrmse_of_changes(image, reference).item() == pytest.approx(0.5)
-    # the step from the last frame to the first counts: one frame that differs makes two changes
-    reference, image = torch.zeros(1, 1, 4, 7, 7), torch.zeros(1, 1, 4, 7, 7)
-    reference[0, 0, 0, 3, 3], image[0, 0, 0, 3, 3], image[0, 0, 3, 3, 3] = 1, 1, 1
-    assert nrmse_of_changes(image, reference).item() == pytest.approx(1.0)
-    with pytest.raises(ConfigError, match="no film"):
-        nrmse_of_changes(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8))

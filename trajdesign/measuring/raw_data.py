@@ -124,7 +124,7 @@ def readouts(
         Of the other events.
     """
     found: dict[int, Readout] = {}
-    n_dims, n_of_frame = acquisition.n_dims, acquisition.n_shots // acquisition.n_frames
+    n_dims, n_of_frame = acquisition.n_dims, acquisition.shots_a_frame
     for number, (events, signal) in enumerate(zip(slices, signals, strict=True)):
         for count, ((shot, average), index) in enumerate(np.ndenumerate(events)):
             k, (frame, line) = played.k[int(index)][:, :n_dims], divmod(shot, n_of_frame)

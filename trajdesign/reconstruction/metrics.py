@@ -50,18 +50,6 @@ def nrmse(image: Tensor, reference: Tensor) -> Tensor:
     return error / torch.linalg.vector_norm(reference, dim=of_image)
 
 
-def nrmse_of_changes(image: Tensor, reference: Tensor) -> Tensor:
-    """Return the `nrmse` of the changes from frame to frame of each film (batch,): how well its motion is seen.
-
-    Films are (batch, 1, frame, y, x) of a cycle: after the last frame comes the first. What does not move counts
-    nothing; where nothing moves in the reference it is not finite.
-    """
-    _check(image, reference)
-    if image.ndim != 5:
-        raise ConfigError(f"the image {tuple(image.shape)} is no film: (batch, 1, frame, y, x).")
-    return nrmse(*(film.roll(-1, 2) - film for film in (image, reference)))
-
-
 def ssim(image: Tensor, reference: Tensor, data_range: float | Tensor | None = None) -> Tensor:
     """Return the mean structural similarity of each image (batch,) over the valid region.
 

@@ -190,7 +190,7 @@ def _films(shown: Sequence[Trajectory]) -> Figure:
     grid = figure.subplots(2, len(shown), squeeze=False)
     n_frames = shown[0].acquisition.n_frames
     for column, trajectory in zip(grid.T, shown, strict=True):
-        drawing.k_space(column[0], trajectory, (0, 1), n_shots=trajectory.acquisition.n_shots // n_frames)
+        drawing.k_space(column[0], trajectory, (0, 1), n_shots=trajectory.acquisition.shots_a_frame)
         column[0].set_title(f"{drawing.plain(trajectory.name)}: first frame", fontweight="bold")
         drawing.k_space(column[1], trajectory, (0, 1))
         column[1].set_title(f"all {n_frames} frames; shots: dark to light", color=drawing.GREY, fontsize=9)

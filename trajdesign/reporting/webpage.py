@@ -136,7 +136,7 @@ def _data(contents: Contents) -> dict[str, Any]:
     acquisition, raster = first.acquisition, first.scanner.gradient_raster
     delay = acquisition.adc_delay(raster, first.scanner.rf_raster)
     example, planes = next(iter(contents.examples.values())), _shown_planes(contents.examples)
-    n_shots = acquisition.n_shots // acquisition.n_frames
+    n_shots = acquisition.shots_a_frame
     return {
         "times": {  # s, after the first gradient sample: start and step
             "adc": [delay, acquisition.dwell],

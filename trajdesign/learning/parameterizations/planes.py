@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -52,11 +51,7 @@ class Planes(Parameterization):
     def __init__(self, initial: Trajectory, *, shape: dict[str, Any] | None = None, rotation: bool = True) -> None:
         super().__init__(initial)
         acquisition, points = initial.acquisition, initial.points
-        n_planes = acquisition.matrix[2] if acquisition.n_dims == 3 else acquisition.n_frames
-        if acquisition.n_shots % n_planes:
-            raise ConfigError(
-                f"parameterization planes: {acquisition.n_shots} shots cannot be shared evenly by {n_planes} planes."
-            )
+        n_planes, one = acquisition.n_planes, acquisition.plane
         if initial.scanner.limit_norm != "vector":
             raise ConfigError('parameterization planes turns its waveforms: it needs scanner.limit_norm = "vector".')
         of_planes = points.unflatten(0, (n_planes, -1))
@@ -68,9 +63,6 @@ class Planes(Parameterization):
                 f"parameterization planes: those of {initial.name} are not one shape that is turned ({apart:.3g}/FOV "
                 "apart); start from init.kind = planes."
             )
-        one = replace(
-            acquisition, fov=acquisition.fov[:2], matrix=acquisition.matrix[:2], n_shots=flat.shape[1], n_frames=1
-        )
         first = Trajectory(flat[0], one, initial.scanner, initial.name)
         self.shape = plugins.build("parameterization", shape or {"kind": "bspline"}, first)
         self.register_parameter(
@@ -93,18 +85,24 @@ class Planes(Parameterization):
 
     def onto_limits(self, trajectory: Trajectory, project: Callable[[Trajectory], Trajectory]) -> Trajectory:
         """See `Parameterization.onto_limits`."""
+        k, like = trajectory.points, self.waveforms
         with torch.no_grad():
-            playable = self._in_all_planes(project(self.shape()).points)
-        k = trajectory.points
+            shape = rotated(k[: like.acquisition.n_shots, :, :2], -self._turns[:1])[0]
+            playable = self._in_all_planes(project(like.with_points(shape)).points)
         return trajectory.with_points(playable.points + (k - k.detach()))
 
     def refine(self, progress: float) -> None:
         """See `Parameterization.refine`."""
         self.shape.refine(progress)
 
+    @property
+    def _turns(self) -> Tensor:
+        """Angle of each plane (plane,), rad."""
+        return self.starts if self.angles is None else self.starts + self.angles
+
     def _in_all_planes(self, shape: Tensor) -> Trajectory:
         """Return a shape (shot, point, 2) turned into every plane, within k-space; its size has no gradient."""
-        k = rotated(shape, self.starts if self.angles is None else self.starts + self.angles)
+        k = rotated(shape, self._turns)
         size = (self.edge / self._reach(k)).clamp_max(1.0)
         k = torch.cat([k * size[:, None, None], self.heights], dim=-1)
         return self.initial.with_points(k.flatten(0, 1))

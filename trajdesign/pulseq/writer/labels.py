@@ -10,7 +10,7 @@ from trajdesign.trajectory import Trajectory
 def shot_labels(trajectory: Trajectory, shot: int) -> list[SimpleNamespace]:
     """Return the labels of a shot: ``LIN``, its number; in a film ``PHS``, its frame, and LIN counts within that."""
     acquisition = trajectory.acquisition
-    frame, line = divmod(shot, acquisition.n_shots // acquisition.n_frames)
+    frame, line = divmod(shot, acquisition.shots_a_frame)
     of_film = [pp.make_label("PHS", "SET", frame)] if acquisition.n_frames > 1 else []
     return [pp.make_label("LIN", "SET", line), *of_film]
 

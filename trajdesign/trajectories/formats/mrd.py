@@ -51,7 +51,7 @@ class Mrd(Format):
         acquisition = trajectory.acquisition
         no_signal = np.zeros((1, acquisition.n_samples), dtype=np.complex64)
         k = trajectory.k_adc.detach().cpu().double().numpy()
-        n_of_frame = acquisition.n_shots // acquisition.n_frames
+        n_of_frame = acquisition.shots_a_frame
         readouts = [
             Readout(no_signal, of_shot, shot % n_of_frame, frame=shot // n_of_frame) for shot, of_shot in enumerate(k)
         ]
@@ -175,7 +175,7 @@ def _header(
         fieldOfView_mm=xsd.fieldOfViewMm(**dict(zip("xyz", extent, strict=True))),
     )
     n_frames = acquisition.n_frames
-    shots = xsd.limitType(minimum=0, maximum=acquisition.n_shots // n_frames - 1, center=0)
+    shots = xsd.limitType(minimum=0, maximum=acquisition.shots_a_frame - 1, center=0)
     slices, partitions, frames = (
         xsd.limitType(minimum=0, maximum=n - 1, center=0) if n > 1 else None for n in (n_slices, n_partitions, n_frames)
     )

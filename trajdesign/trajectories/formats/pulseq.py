@@ -206,7 +206,7 @@ def _events_of_shots(played: sequence.SeqFile, acquisition: Acquisition) -> np.n
     """
     is_image = (played.label("NOISE") == 0) & ~played.is_calibration
     is_film = acquisition.n_frames > 1
-    shots = coherence.shots(played, acquisition.n_shots // acquisition.n_frames if is_film else 0)
+    shots = coherence.shots(played, acquisition.shots_a_frame if is_film else 0)
     events = [np.flatnonzero((shots == shot) & is_image) for shot in range(acquisition.n_shots)]
     counts, lengths = {len(of_shot) for of_shot in events}, {played.adcs[i].count for i in np.flatnonzero(is_image)}
     if len(counts) != 1 or 0 in counts or lengths != {acquisition.n_samples}:

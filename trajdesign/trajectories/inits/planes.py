@@ -1,14 +1,12 @@
 """One 2D pattern for every partition of a stack, or every frame of a film."""
 
 import math
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.config import plugins
-from trajdesign.errors import ConfigError
 from trajdesign.scanner import Scanner
 from trajdesign.trajectories.design import rotated
 from trajdesign.trajectory import Trajectory
@@ -43,19 +41,12 @@ def planes(
     ConfigError
         If the planes cannot share the shots evenly, or the pattern is none of 2 axes.
     """
-    is_stack = acquisition.n_dims == 3
-    n_planes = acquisition.matrix[2] if is_stack else acquisition.n_frames
-    if acquisition.n_shots % n_planes:
-        raise ConfigError(
-            f"init planes: {acquisition.n_shots} shots cannot be shared evenly by {n_planes} planes; set n_shots."
-        )
-    n_shots = acquisition.n_shots // n_planes
-    flat = replace(acquisition, fov=acquisition.fov[:2], matrix=acquisition.matrix[:2], n_shots=n_shots, n_frames=1)
+    n_planes, flat = acquisition.n_planes, acquisition.plane
     one = plugins.build("init", pattern or {"kind": "spiral"}, flat, scanner).points
     parts = {"even": 1 / n_planes, "golden": _GOLDEN}
-    step = 2 * math.pi / n_shots * parts[turn] if isinstance(turn, str) else math.radians(turn)
+    step = 2 * math.pi / flat.n_shots * parts[turn] if isinstance(turn, str) else math.radians(turn)
     k = rotated(one, step * torch.arange(n_planes, dtype=torch.float64))
-    if is_stack:
+    if acquisition.n_dims == 3:
         height = (torch.arange(n_planes, dtype=torch.float64) - n_planes // 2) / acquisition.fov[2]
         k = torch.cat([k, height[:, None, None, None].expand(*k.shape[:3], 1)], dim=-1)
     return Trajectory(k.flatten(0, 1), acquisition, scanner, f"planes of {(pattern or {}).get('kind', 'spiral')}")
