@@ -27,9 +27,24 @@ def chebyshev_nodes(phase: float) -> Tensor:
     return torch.cos(math.pi * (torch.arange(n, dtype=torch.float64) + 0.5) / n)
 
 
+def polynomials(n: int, x: Tensor) -> Tensor:
+    """Return the first n Chebyshev polynomials (n, ...) at x in [-1, 1]."""
+    x = x.clamp(-1, 1)
+    found = torch.ones((n, *x.shape), dtype=x.dtype, device=x.device)
+    found[1:2] = x
+    doubled = 2 * x
+    for order in range(2, n):
+        torch.mul(doubled, found[order - 1], out=found[order]).sub_(found[order - 2])
+    return found
+
+
+def series(nodes: Tensor) -> Tensor:
+    """Return the matrix (n, node) that makes the coefficients of Chebyshev polynomials of values at Chebyshev nodes."""
+    matrix = polynomials(len(nodes), nodes) * (2 / len(nodes))
+    matrix[0] /= 2
+    return matrix
+
+
 def lagrange(nodes: Tensor, x: Tensor) -> Tensor:
     """Return the polynomials (node, ...) at x that are 1 at one Chebyshev node and 0 at the others."""
-    order = torch.arange(1, len(nodes), dtype=torch.float64)
-    angle, at = nodes.acos(), x.clamp(-1, 1).acos()
-    waves = torch.cos(order[:, None] * angle), torch.cos(order.view(-1, *[1] * x.ndim) * at)
-    return (1 + 2 * torch.tensordot(waves[0].T, waves[1], dims=1)) / len(nodes)
+    return torch.tensordot(series(nodes).T, polynomials(len(nodes), x), dims=1)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trajdesign.encoding.interpolation import chebyshev_nodes, lagrange
+from trajdesign.encoding.interpolation import chebyshev_nodes, polynomials, series
 from trajdesign.errors import ConfigError
 
 # Bins of the histogram: of frequencies, and of rates where there are several.
@@ -68,16 +68,17 @@ class Segments:
                 )
         middle = (self.times[0] + self.times[-1]) / 2
         late, long = (self.times - middle).abs().max(), self.times.abs().max()
-        of_f, weights_f = _interpolation(f, self.frequencies, float(2 * math.pi * late))
-        of_r, weights_r = _interpolation(r, self.rates, float(long))
-        factors = _factor(of_f[:, None], of_r, self.times, middle)
-        coefficients = torch.einsum("ls,frs->rlf", self.basis.conj(), factors).to(f.device)
-        terms = (
-            torch.einsum("lf,fb...->bl...", of_rate, weights_f.to(of_rate.dtype)) * weight[:, None]
-            for of_rate, weight in zip(coefficients, weights_r, strict=True)
-        )
-        found: Tensor = sum(terms, torch.zeros((), dtype=torch.complex128, device=f.device))
-        return found * torch.exp(-2j * math.pi * f * middle)[:, None]
+        at_f, of_f, by_f = _polynomials(f, self.frequencies, float(2 * math.pi * late))
+        at_r, of_r, by_r = _polynomials(r, self.rates, float(long))
+        factors = _factor(at_f[:, None], at_r, self.times, middle)
+        coefficients = torch.einsum("ls,frs,nf,mr->mln", self.basis.conj(), factors, of_f.to(factors), of_r.to(factors))
+        # real and imaginary parts are products of real matrices, which are faster than complex ones
+        parts = torch.view_as_real(coefficients).movedim(-1, 1).to(f.device)
+        found = torch.tensordot(parts[0], by_f, dims=1)
+        for of_rate, weight in zip(parts[1:], by_r[1:], strict=True):
+            found.addcmul_(torch.tensordot(of_rate, by_f, dims=1), weight)
+        turn = torch.polar(torch.ones_like(f), -2 * math.pi * f * middle)
+        return (torch.complex(*found) * turn).transpose(0, 1)
 
 
 def segments(
@@ -149,11 +150,13 @@ def _factor(f: Tensor, r: Tensor, times: Tensor, middle: Tensor) -> Tensor:
     return torch.exp(-2j * math.pi * f[..., None] * (times - middle) - r[..., None] * times.abs())
 
 
-def _interpolation(values: Tensor, ends: tuple[float, float], turn: float) -> tuple[Tensor, Tensor]:
-    """Return nodes (node,) between two ends, and the weights (node, ...) of each for values (...).
+def _polynomials(values: Tensor, ends: tuple[float, float], turn: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what interpolates between two ends, in Chebyshev polynomials, at values (...).
 
-    What is interpolated changes by `turn` rad for each unit of the values at most.
+    These are nodes (node,) between the ends, the matrix (n, node) of `series`, and the polynomials (n, ...). What is
+    interpolated changes by `turn` rad for each unit of the values at most.
     """
     centre, reach = (ends[0] + ends[1]) / 2, (ends[1] - ends[0]) / 2
     nodes = chebyshev_nodes(turn * reach)
-    return centre + reach * nodes, lagrange(nodes, ((values.cpu() - centre) / max(reach, 1e-300))).to(values.device)
+    found = polynomials(len(nodes), (values - centre) / max(reach, 1e-300))
+    return centre + reach * nodes, series(nodes), found
