@@ -10,9 +10,10 @@ import math
 import pypulseq as pp
 
 from trajdesign.pulseq.writer import bridges, parts
-from trajdesign.pulseq.writer.calibration import add_calibration
-from trajdesign.pulseq.writer.labels import average_label, shot_labels
+from trajdesign.pulseq.writer.calibration import add_prescans
+from trajdesign.pulseq.writer.labels import shot_labels
 from trajdesign.pulseq.writer.lobes import lobe
+from trajdesign.pulseq.writer.repetitions import repetitions
 from trajdesign.trajectory import Trajectory
 
 
@@ -24,6 +25,8 @@ def build(
     tr: float | None = None,
     n_averages: int = 1,
     n_dummies: int = 64,
+    n_beats: int = 0,
+    rr: float | None = None,
     noise_scan: bool = False,
     calibration: int = 0,
     bridge_slew: float = 0.7,
@@ -44,7 +47,13 @@ def build(
     n_averages
         How often all shots are played, one time after the other (label ``AVG``).
     n_dummies
-        Repetitions without ADC before the first shot.
+        Repetitions without ADC before the first shot, and before each heartbeat that is waited for.
+    n_beats
+        Of a film the heartbeats that share the shots of each frame: every beat plays its part of all frames in order;
+        0 plays frame after frame.
+    rr
+        Shortest time between heartbeats, s: with it each is waited for (input ``physio1``), the steady state is started
+        anew, and one that would play longer is refused.
     noise_scan
         Whether the receiver's noise is sampled first.
     calibration
@@ -68,7 +77,7 @@ def build(
         flip_angle_deg=flip_angle_deg, slice_thickness=slice_thickness, tr=tr, n_averages=n_averages,
         n_dummies=n_dummies, bridge_slew=bridge_slew, rf_duration=rf_duration,
     )  # fmt: skip
-    scanner, n_shots = trajectory.scanner, trajectory.acquisition.n_shots
+    scanner, raster = trajectory.scanner, trajectory.scanner.block_raster
     sequence = pp.Sequence(parts.system(scanner))
     first, pulse = (
         parts.slice_pulse(
@@ -81,30 +90,28 @@ def build(
     )
     shots, segment = parts.Shots(sequence, trajectory, waveforms), parts.Segments(scanner)
     balance = lobe(scanner, -pulse.after - pulse.before, bridge_slew)
-    raster = scanner.block_raster
     half = parts.ceil(first.duration + balance.duration, raster)
-    wait_tr, tr = parts.wait("tr", tr, max(pulse.duration + shots.duration, 2 * half), raster)
-    wait_tr += tr - wait_tr - pulse.duration - shots.duration
+    _, tr = parts.wait("tr", tr, max(pulse.duration + shots.duration, 2 * half), raster)
     echo = pulse.duration - pulse.centre + shots.echo
-
-    if noise_scan:
-        parts.add_noise_scan(sequence, shots, segment)
-    add_calibration(
-        sequence, trajectory, segment, n_lines=calibration, slab=slice_thickness, rf_duration=rf_duration,
-        bridge_slew=bridge_slew,
+    add_prescans(
+        sequence, trajectory, shots, segment, noise_scan=noise_scan, calibration=calibration, slab=slice_thickness,
+        rf_duration=rf_duration, bridge_slew=bridge_slew,
     )  # fmt: skip
-    sequence.add_block(*first.turned(math.pi), *segment("start"))
-    sequence.add_block(balance.gz, pp.make_delay(parts.ceil(tr / 2 - first.duration, raster)))
-    for repetition in range(-n_dummies, n_averages * n_shots):  # below 0 are dummies
-        phase = math.pi * ((repetition + n_dummies) % 2)
-        average, shot = divmod(repetition, n_shots)
-        sequence.add_block(*pulse.turned(phase), *segment(shot, repetition < 0))
-        events = shots.gradients(shot)
-        if repetition >= 0:
-            labels = [*shot_labels(trajectory, shot), *average_label(average, n_averages)]
+    order = repetitions(trajectory.acquisition, tr, n_dummies, n_averages, n_beats, rr)
+    for number, repetition in enumerate(order):
+        phase = math.pi * (number % 2)
+        if repetition.is_triggered:
+            parts.add_trigger(sequence, segment)
+        if repetition.is_first:
+            sequence.add_block(*first.turned(phase + math.pi), *segment("start"))
+            sequence.add_block(balance.gz, pp.make_delay(parts.ceil(tr / 2 - first.duration, raster)))
+        sequence.add_block(*pulse.turned(phase), *segment(repetition.shot, repetition.is_dummy))
+        events = shots.gradients(repetition.shot)
+        if not repetition.is_dummy:
+            labels = shot_labels(trajectory, repetition.shot, repetition.average, n_averages)
             events = [*events, shots.sampled(phase), *labels]
         sequence.add_block(*events)
-        parts.add_wait(sequence, round(wait_tr, 9))
+        parts.add_wait(sequence, round(tr - pulse.duration - shots.duration, 9))
     parts.add_definitions(
         sequence, trajectory, waveforms, te=echo, tr=tr, slice_thickness=slice_thickness, slice_positions=[0.0]
     )

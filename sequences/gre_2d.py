@@ -12,8 +12,9 @@ named as the exporter's `sequence`.
 import pypulseq as pp
 
 from trajdesign.pulseq.writer import bridges, parts
-from trajdesign.pulseq.writer.calibration import add_calibration
-from trajdesign.pulseq.writer.labels import average_label, shot_labels
+from trajdesign.pulseq.writer.calibration import add_prescans
+from trajdesign.pulseq.writer.labels import shot_labels
+from trajdesign.pulseq.writer.repetitions import repetitions, spoiling
 from trajdesign.trajectory import Trajectory
 
 
@@ -28,6 +29,8 @@ def build(
     tr: float | None = None,
     n_averages: int = 1,
     n_dummies: int = 16,
+    n_beats: int = 0,
+    rr: float | None = None,
     noise_scan: bool = False,
     calibration: int = 0,
     spoiler_cycles: float = 2.0,
@@ -56,7 +59,13 @@ def build(
     n_averages
         How often all shots are played, one time after the other (label ``AVG``).
     n_dummies
-        Repetitions without ADC before the first shot.
+        Repetitions without ADC before the first shot, and before each heartbeat that is waited for.
+    n_beats
+        Of a film the heartbeats that share the shots of each frame: every beat plays its part of all frames in order;
+        0 plays frame after frame.
+    rr
+        Shortest time between heartbeats, s: with it each is waited for (input ``physio1``), and one that would play
+        longer is refused.
     noise_scan
         Whether the receiver's noise is sampled first.
     calibration
@@ -83,7 +92,7 @@ def build(
         tr=tr, n_averages=n_averages, n_dummies=n_dummies, spoiler_cycles=spoiler_cycles, bridge_slew=bridge_slew,
         rf_duration=rf_duration,
     )  # fmt: skip
-    scanner, n_shots = trajectory.scanner, trajectory.acquisition.n_shots
+    scanner = trajectory.scanner
     sequence = pp.Sequence(parts.system(scanner))
     pulse = parts.slice_pulse(
         scanner, flip_angle_deg=flip_angle_deg, slice_thickness=slice_thickness, duration=rf_duration, slew=bridge_slew
@@ -93,26 +102,23 @@ def build(
     )
     shots, segment = parts.Shots(sequence, trajectory, waveforms), parts.Segments(scanner)
     wait_te, te = parts.wait("te", te, pulse.duration - pulse.centre + shots.echo, scanner.block_raster)
-    shortest = pulse.duration + wait_te + shots.duration
-    wait_slices, tr = parts.wait("tr", tr, n_slices * shortest, n_slices * scanner.block_raster)
-    wait_tr = round(wait_slices / n_slices, 9)
-
+    wait_tr, tr = parts.wait("tr", tr, pulse.duration + wait_te + shots.duration, scanner.block_raster, n_slices)
     positions = [(number - (n_slices - 1) / 2) * (slice_thickness + slice_gap) for number in range(n_slices)]
-    if noise_scan:
-        parts.add_noise_scan(sequence, shots, segment)
-    add_calibration(
-        sequence, trajectory, segment, n_lines=calibration, slab=slice_thickness, rf_duration=rf_duration,
-        bridge_slew=bridge_slew, positions=positions,
+    add_prescans(
+        sequence, trajectory, shots, segment, noise_scan=noise_scan, calibration=calibration, slab=slice_thickness,
+        rf_duration=rf_duration, bridge_slew=bridge_slew, positions=positions,
     )  # fmt: skip
-    for repetition, phase in parts.spoiled(n_dummies, n_averages * n_shots):
-        average, shot = divmod(repetition, n_shots)
+    order = repetitions(trajectory.acquisition, tr, n_dummies, n_averages, n_beats, rr)
+    for repetition, phase in zip(order, spoiling()):  # noqa: B905  the phases have no end
+        if repetition.is_triggered:
+            parts.add_trigger(sequence, segment)
         for number in parts.interleaved(n_slices):
-            sequence.add_block(*pulse.turned(phase, positions[number]), *segment(shot, repetition < 0))
+            sequence.add_block(*pulse.turned(phase, positions[number]), *segment(repetition.shot, repetition.is_dummy))
             parts.add_wait(sequence, wait_te)
-            events = shots.gradients(shot)
-            if repetition >= 0:
-                labels = [*shot_labels(trajectory, shot), pp.make_label("SLC", "SET", number)]
-                events = [*events, shots.sampled(phase), *labels, *average_label(average, n_averages)]
+            events = shots.gradients(repetition.shot)
+            if not repetition.is_dummy:
+                labels = shot_labels(trajectory, repetition.shot, repetition.average, n_averages, SLC=number)
+                events = [*events, shots.sampled(phase), *labels]
             sequence.add_block(*events)
             parts.add_wait(sequence, wait_tr)
     parts.add_definitions(

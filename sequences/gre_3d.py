@@ -8,9 +8,10 @@ has blocks of its own before and after the shot: they differ by a factor alone, 
 import pypulseq as pp
 
 from trajdesign.pulseq.writer import bridges, parts
-from trajdesign.pulseq.writer.calibration import add_calibration
-from trajdesign.pulseq.writer.labels import average_label, shot_labels
+from trajdesign.pulseq.writer.calibration import add_prescans
+from trajdesign.pulseq.writer.labels import shot_labels
 from trajdesign.pulseq.writer.lobes import SlabEncoding
+from trajdesign.pulseq.writer.repetitions import spoiled
 from trajdesign.trajectory import Trajectory
 
 
@@ -94,13 +95,12 @@ def build(
     played = pulse.duration + wait_te + encoding.before + shots.duration + encoding.after
     wait_tr, tr = parts.wait("tr", tr, played, raster)
 
-    if noise_scan:
-        parts.add_noise_scan(sequence, shots, segment)
-    add_calibration(
-        sequence, trajectory, segment, n_lines=calibration, slab=slab, rf_duration=rf_duration,
-        bridge_slew=bridge_slew, n_partitions=calibration if acquisition.n_dims == 3 else n_partitions,
+    add_prescans(
+        sequence, trajectory, shots, segment, noise_scan=noise_scan, calibration=calibration, slab=slab,
+        rf_duration=rf_duration, bridge_slew=bridge_slew,
+        n_partitions=calibration if acquisition.n_dims == 3 else n_partitions,
     )  # fmt: skip
-    for repetition, phase in parts.spoiled(n_dummies, n_averages * n_partitions * acquisition.n_shots):
+    for repetition, phase in spoiled(n_dummies, n_averages * n_partitions * acquisition.n_shots):
         number, shot = divmod(max(repetition, 0), acquisition.n_shots)
         average, partition = divmod(number, n_partitions)
         sequence.add_block(*pulse.turned(phase), *segment(shot, repetition < 0))
@@ -108,8 +108,8 @@ def build(
         encoding.add_encoding(sequence, partition)
         events = shots.gradients(shot, *encoding.scales(partition))
         if repetition >= 0:
-            labels = [*shot_labels(trajectory, shot), pp.make_label("PAR", "SET", partition)]
-            events = [*events, shots.sampled(phase), *labels, *average_label(average, n_averages)]
+            labels = shot_labels(trajectory, shot, average, n_averages, PAR=partition)
+            events = [*events, shots.sampled(phase), *labels]
         sequence.add_block(*events)
         encoding.add_rewinding(sequence, partition)
         parts.add_wait(sequence, wait_tr)

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import pypulseq as pp
 
 from trajdesign.pulseq.writer import bridges, parts
-from trajdesign.pulseq.writer.calibration import add_calibration
-from trajdesign.pulseq.writer.labels import average_label, shot_labels
+from trajdesign.pulseq.writer.calibration import add_prescans
+from trajdesign.pulseq.writer.labels import shot_labels
 from trajdesign.pulseq.writer.lobes import Lobe, lobe
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory
@@ -93,11 +93,9 @@ def build(
     played = start.excitation.duration + crushing + refocusing.duration + wait_echo + shots.duration
     wait_tr, tr = parts.wait("tr", tr, played, raster)
 
-    if noise_scan:
-        parts.add_noise_scan(sequence, shots, segment)
-    add_calibration(
-        sequence, trajectory, segment, n_lines=calibration, slab=slice_thickness, rf_duration=rf_duration,
-        bridge_slew=bridge_slew,
+    add_prescans(
+        sequence, trajectory, shots, segment, noise_scan=noise_scan, calibration=calibration, slab=slice_thickness,
+        rf_duration=rf_duration, bridge_slew=bridge_slew,
     )  # fmt: skip
     for repetition in range(-n_dummies, n_averages * n_shots):  # below 0 are dummies
         average, shot = divmod(repetition, n_shots)
@@ -107,7 +105,7 @@ def build(
         parts.add_wait(sequence, wait_echo)
         events = shots.gradients(shot)
         if repetition >= 0:
-            labels = [*shot_labels(trajectory, shot), *average_label(average, n_averages)]
+            labels = shot_labels(trajectory, shot, average, n_averages)
             events = [*events, shots.sampled(0.0), *labels]
         sequence.add_block(*events)
         parts.add_wait(sequence, wait_tr)

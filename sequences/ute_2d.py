@@ -10,8 +10,9 @@ from typing import Literal
 import pypulseq as pp
 
 from trajdesign.pulseq.writer import bridges, parts
-from trajdesign.pulseq.writer.calibration import add_calibration
-from trajdesign.pulseq.writer.labels import average_label, shot_labels
+from trajdesign.pulseq.writer.calibration import add_prescans
+from trajdesign.pulseq.writer.labels import shot_labels
+from trajdesign.pulseq.writer.repetitions import spoiled
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory
 
@@ -89,22 +90,20 @@ def build(
     te = excitation.duration - excitation.centre + shots.echo
     wait_tr, tr = parts.wait("tr", tr, excitation.duration + shots.duration, scanner.block_raster)
 
-    if noise_scan:
-        parts.add_noise_scan(sequence, shots, segment)
-    add_calibration(
-        sequence, trajectory, segment, n_lines=calibration, slab=acquisition.fov[2] if is_volume else slice_thickness,
-        rf_duration=2 * duration if is_half else duration, bridge_slew=bridge_slew,
-        n_partitions=calibration if is_volume else 1, is_selective=is_half,
+    add_prescans(
+        sequence, trajectory, shots, segment, noise_scan=noise_scan, calibration=calibration,
+        slab=acquisition.fov[2] if is_volume else slice_thickness, rf_duration=2 * duration if is_half else duration,
+        bridge_slew=bridge_slew, n_partitions=calibration if is_volume else 1, is_selective=is_half,
     )  # fmt: skip
     signs = (1.0, -1.0) if is_half else (1.0,)
-    for repetition, phase in parts.spoiled(n_dummies, n_averages * acquisition.n_shots):
+    for repetition, phase in spoiled(n_dummies, n_averages * acquisition.n_shots):
         average, shot = divmod(repetition, acquisition.n_shots)
         for number, sign in enumerate(signs):
             sequence.add_block(*excitation.turned(phase, sign=sign), *segment(shot, repetition < 0, sign))
             events = shots.gradients(shot, prephaser=sign)
             if repetition >= 0:
-                labels = [*shot_labels(trajectory, shot), pp.make_label("SET", "SET", number)]
-                events = [*events, shots.sampled(phase), *labels, *average_label(average, n_averages)]
+                labels = shot_labels(trajectory, shot, average, n_averages, SET=number)
+                events = [*events, shots.sampled(phase), *labels]
             sequence.add_block(*events)
             parts.add_wait(sequence, wait_tr)
     positions = [0.0] if is_half else []

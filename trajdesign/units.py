@@ -49,6 +49,7 @@ _PLAUSIBLE = {
     "t2_star": (1e-5, 100.0, "s", _TIME_SLIPS),
     "te": (1e-4, 0.5, "s", _TIME_SLIPS),
     "tr": (1e-4, 10.0, "s", _TIME_SLIPS),
+    "rr": (0.1, 5.0, "s", _TIME_SLIPS),
     "rf_duration": (5e-6, 2e-2, "s", _TIME_SLIPS),
     "flip_angle_deg": (0.3, 90.0, "degrees", {180 / math.pi: "rad"}),
     "slab": (1e-4, 1.0, "m", _LENGTH_SLIPS),

@@ -218,6 +218,14 @@ def test_slices_averages_and_noise_of_a_film(made, tmp_path):
         assert nrmse(found.images["network"][:, number], scanned.image) < 1e-5
 
 
+def test_a_film_of_several_heartbeats_is_the_same_film(made, tmp_path):
+    folder, scanned, _ = made("film")
+    seq = written(folder / "run", tmp_path / "x.seq", n_beats=3, rr=1.0)
+    scan(seq, run=folder / "run", out=tmp_path / "scan")
+    found = reconstruct(tmp_path / "scan" / "raw.h5", run=folder / "run", seq=seq, out=tmp_path / "out")
+    assert nrmse(found.images["network"][:, 0], scanned.image) < 1e-5
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_without_a_run_the_file_tells_what_it_is(made, tmp_path, kind):
     folder, *_ = made(kind)

@@ -98,7 +98,7 @@ def _times(file: SeqFile) -> Iterator[Finding]:
 
 
 def _unrepeated(file: SeqFile, tr: float) -> NDArray[np.bool_]:
-    """Tell after which excitations no other comes in TR, unless the file ends before (excitation,).
+    """Tell after which excitations no other comes in TR, unless the file ends or waits before (excitation,).
 
     If it ends before all, a slice that is excited twice shows that TR is another.
     """
@@ -112,7 +112,9 @@ def _unrepeated(file: SeqFile, tr: float) -> NDArray[np.bool_]:
         return np.full(len(excitations), len(np.unique(pairs[0])) < pairs.shape[1])
     place = np.searchsorted(excitations, after)
     near = [excitations[np.clip(place - n, 0, len(excitations) - 1)] for n in (0, 1)]
-    found: NDArray[np.bool_] = is_inside & (np.abs(np.stack(near) - after).min(axis=0) > slack)
+    waits = np.append(file.block_edges[list(file.waits)], math.inf)
+    is_last = waits[np.searchsorted(waits, excitations)] <= after + slack
+    found: NDArray[np.bool_] = is_inside & ~is_last & (np.abs(np.stack(near) - after).min(axis=0) > slack)
     return found
 
 

@@ -16,6 +16,9 @@ from trajdesign.pulseq.reader.parser import EXTENSIONS, Parsed, counter, number,
 #: By how much the length of a quaternion may differ from 1: a file keeps six digits.
 _UNIT = 1e-4
 
+#: The type of a trigger that comes from outside.
+_INPUT = 2
+
 #: Of one block; a list without a bound, and blocks that start anywhere in it, would take its length squared.
 _MOST_EXTENSIONS = 1000
 
@@ -52,6 +55,8 @@ class Extras:
     delay: SoftDelay | None = None
     #: When the last of the block's triggers ends after its start, s; 0 without any.
     trigger: float = 0.0
+    #: Whether the block waits for a signal from outside, however long that takes.
+    waits: bool = False
     #: Largest weight of any transmit channel, if they have weights.
     shim: float | None = None
     #: Extensions that this reader does not know and the file does not require.
@@ -89,6 +94,7 @@ def decode_extensions(parsed: Parsed, first: int) -> Extras:
         shim=None if shim is None else _shim(shim),
         delay=None if delay is None else _soft_delay(*delay),
         trigger=max(map(_trigger_end, found.get("TRIGGERS", ())), default=0.0),
+        waits=any(whole(row[0]) == _INPUT for row in found.get("TRIGGERS", ())),
         ignored=frozenset(name for name in found if name not in EXTENSIONS),
     )
 

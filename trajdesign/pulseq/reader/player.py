@@ -111,7 +111,7 @@ class _Player:
         edges = array("q", [0])  # in rasters, which add up exactly
         pulses, adcs = list[tuple[int, Pulse]](), list[Adc]()
         labels: dict[str, array[int]] = {}
-        soft_delays, ignored = list[SoftDelay](), set[str]()
+        soft_delays, waits, ignored = list[SoftDelay](), list[int](), set[str]()
         raster = self.rasters["BlockDurationRaster"]
         for index, row in enumerate(blocks):
             block, cells, rf, *gradients, adc, extension = row.tolist()
@@ -127,6 +127,8 @@ class _Player:
             self._label(extras, index)
             if extras.delay is not None:
                 soft_delays.append(replace(extras.delay, index=index, is_empty=not (rf or adc or any(gradients))))
+            if extras.waits:
+                waits.append(index)
             ignored |= extras.ignored
             if adc:
                 adcs.append(Adc(index, clock, self._receiver(adc, block, duration)))
@@ -156,6 +158,7 @@ class _Player:
                 name: np.frombuffer(pairs, dtype=np.int64).reshape(-1, 2) for name, pairs in self.label_sets.items()
             },
             soft_delays=tuple(soft_delays),
+            waits=tuple(waits),
             ignored=tuple(sorted(ignored)),
             stored=self._stored(),
         )

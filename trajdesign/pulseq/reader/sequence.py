@@ -72,6 +72,8 @@ class SeqFile:
     label_sets: dict[str, np.ndarray]
     #: Delays that the user may change at the scanner. They are played as long as the file stores them.
     soft_delays: tuple[SoftDelay, ...]
+    #: Indices of the blocks that wait for a trigger. They are played as long as the file stores them.
+    waits: tuple[int, ...]
     #: Extensions that blocks use, this reader does not know, and the file does not require.
     ignored: tuple[str, ...]
     stored: Stored

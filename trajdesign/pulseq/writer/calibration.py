@@ -1,4 +1,7 @@
-"""A short, fully sampled, low-resolution Cartesian scan of the slices or the slab that follow, for coil maps."""
+"""What may be scanned before the imaging: noise, and a calibration for coil maps.
+
+The calibration is a short, fully sampled, low-resolution Cartesian scan of the slices or the slab that follow.
+"""
 
 import math
 from collections.abc import Sequence
@@ -12,6 +15,7 @@ from trajdesign.errors import ConfigError
 from trajdesign.pulseq.adc import LONGEST
 from trajdesign.pulseq.writer import bridges, parts
 from trajdesign.pulseq.writer.lobes import SlabEncoding
+from trajdesign.pulseq.writer.repetitions import spoiled
 from trajdesign.trajectory import Trajectory, point_times
 
 #: Of a small flip angle most magnetisation is left for the imaging that follows.
@@ -36,12 +40,14 @@ _SLEW = 0.5
 _FEWEST = 8
 
 
-def add_calibration(
+def add_prescans(
     sequence: pp.Sequence,
     trajectory: Trajectory,
+    shots: parts.Shots,
     segment: parts.Segments,
     *,
-    n_lines: int,
+    noise_scan: bool,
+    calibration: int,
     slab: float,
     rf_duration: float,
     bridge_slew: float,
@@ -49,22 +55,26 @@ def add_calibration(
     n_partitions: int = 1,
     is_selective: bool = True,
 ) -> None:
-    """Play a spoiled gradient echo of `n_lines` phase encodings along y, and as many pixels along x; nothing for 0.
+    """Play a noise scan, and a spoiled gradient echo of `calibration` lines along y, and as many pixels along x.
 
-    Its field of view along x and y is the trajectory's, and so is its dwell time, so that one noise scan serves both.
-    Line l of partition p is at ``k_y = (l - n_lines // 2) / FOV_y`` and ``k_z = (p - n_partitions // 2) / slab``, and
-    its sample s at ``k_x = (s - n_samples // 2) / (n_samples / n_lines * FOV_x)``; two samples or more are taken for
-    each that the field of view needs. Of many partitions the central `n_lines` are played.
+    The noise is sampled once, with the ADC event of the shots and no pulse before it (label ``NOISE``).
+
+    The calibration's field of view along x and y is the trajectory's, and so is its dwell time, so that one noise scan
+    serves both. Line l of n, of partition p, is at ``k_y = (l - n // 2) / FOV_y`` and ``k_z = (p - n_partitions // 2) /
+    slab``, and its sample s at ``k_x = (s - n_samples // 2) / (n_samples / n * FOV_x)``; two samples or more are taken
+    for each that the field of view needs. Of many partitions the central n are played.
 
     ADC events have the labels ``REF`` 1, ``LIN``, and where there are several ``SLC`` and ``PAR``. Afterwards these are
     0.
 
     Parameters
     ----------
-    sequence, trajectory, segment
-        To play it in, what will be played after it, and the labels of its segments.
-    n_lines
-        Even, from 8 to 256.
+    sequence, trajectory, shots, segment
+        To play it in, what will be played after it, its blocks, and the labels of its segments.
+    noise_scan
+        Whether the receiver's noise is sampled.
+    calibration
+        Lines: even, from 8 to 256; 0 for none.
     slab
         Thickness of a slice, or of all partitions, m.
     rf_duration
@@ -81,15 +91,19 @@ def add_calibration(
     Raises
     ------
     ConfigError
-        If `n_lines` makes no sense.
+        If `calibration` makes no sense.
     LimitError
         If no waveform within the limits exists.
     """
-    if not n_lines:
+    if noise_scan:
+        _add_noise_scan(sequence, shots, segment)
+    if not calibration:
         return
-    parts.require_plausible(calibration=n_lines)
-    if n_lines % 2 or n_lines < _FEWEST:
-        raise ConfigError(f"calibration is {n_lines} lines; it is an even number, at least {_FEWEST}, or 0 for none.")
+    parts.require_plausible(calibration=calibration)
+    if calibration % 2 or calibration < _FEWEST:
+        raise ConfigError(
+            f"calibration is {calibration} lines; it is an even number, at least {_FEWEST}, or 0 for none."
+        )
     scanner = trajectory.scanner
     if is_selective:
         pulse = parts.slice_pulse(
@@ -97,9 +111,9 @@ def add_calibration(
         )
     else:
         pulse = parts.hard_pulse(scanner, flip_angle_deg=_FLIP_DEG, duration=rf_duration)
-    lines = _lines(trajectory, n_lines)
-    shots = parts.Shots(sequence, lines, bridges.design(lines, bridge_slew=_SLEW * bridge_slew))
-    n_played = min(n_partitions, n_lines)
+    lines = _lines(trajectory, calibration)
+    of_lines = parts.Shots(sequence, lines, bridges.design(lines, bridge_slew=_SLEW * bridge_slew))
+    n_played = min(n_partitions, calibration)
     first = n_partitions // 2 - n_played // 2
     # along z in blocks of their own, which differ by a factor alone, so that one segment serves all partitions
     encoding = SlabEncoding(
@@ -107,21 +121,28 @@ def add_calibration(
         played=range(first, first + n_played),
     )  # fmt: skip
     counted = [*(["SLC"] if len(positions) > 1 else []), *(["PAR"] if n_partitions > 1 else [])]
-    for repetition, phase in parts.spoiled(_N_DUMMIES, n_played * n_lines):
-        partition, line = divmod(max(repetition, 0), n_lines)
+    for repetition, phase in spoiled(_N_DUMMIES, n_played * calibration):
+        partition, line = divmod(max(repetition, 0), calibration)
         partition += first
         for number in parts.interleaved(len(positions)):
             sequence.add_block(*pulse.turned(phase, positions[number]), *segment("calibration", line, repetition < 0))
             encoding.add_encoding(sequence, partition)
-            events = shots.gradients(line)
+            events = of_lines.gradients(line)
             if repetition >= 0:
                 values = {"REF": 1, "LIN": line, "SLC": number, "PAR": partition}
                 labels = [pp.make_label(name, "SET", values[name]) for name in ("REF", "LIN", *counted)]
-                events = [*events, shots.sampled(phase), *labels]
+                events = [*events, of_lines.sampled(phase), *labels]
             sequence.add_block(*events)
             encoding.add_rewinding(sequence, partition)
     cleared = [pp.make_label(name, "SET", 0) for name in ("REF", "LIN", *counted)]
     sequence.add_block(pp.make_delay(scanner.block_raster), *cleared, *segment("after calibration"))
+
+
+def _add_noise_scan(sequence: pp.Sequence, shots: parts.Shots, segment: parts.Segments) -> None:
+    """Sample the receiver's noise once, with the ADC event of the shots and no pulse before it."""
+    duration = parts.ceil(shots.duration, sequence.system.block_duration_raster)
+    sequence.add_block(shots.adc, pp.make_delay(duration), pp.make_label("NOISE", "SET", 1), *segment("noise"))
+    sequence.add_block(pp.make_delay(duration), pp.make_label("NOISE", "SET", 0))
 
 
 def _lines(trajectory: Trajectory, n: int) -> Trajectory:

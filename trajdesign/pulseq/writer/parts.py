@@ -1,7 +1,7 @@
 """What sequence templates are made of, in pypulseq's terms: pulses, events of a shot, waits, labels, definitions."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Literal
@@ -17,8 +17,8 @@ from trajdesign.scanner import Scanner
 from trajdesign.trajectory import Trajectory
 from trajdesign.units import RASTER_ROUNDING, WRITER_ROUNDING, plausible
 
-#: Increment of the phase in RF spoiling, degrees (Zur et al., MRM 1991, doi:10.1002/mrm.1910210210).
-RF_SPOILING_DEG = 117.0
+#: How long the block lasts that waits for a heartbeat, once it has come, s: as in Pulseq's demonstrations.
+TRIGGER = 2e-3
 
 _TIME_BANDWIDTH = 4.0
 
@@ -251,19 +251,10 @@ def gradient_event(sequence: pp.Sequence, channel: str, samples: np.ndarray) -> 
     return event
 
 
-def add_noise_scan(sequence: pp.Sequence, shots: Shots, segment: Segments) -> None:
-    """Sample the receiver's noise once, with the ADC event of the shots and no pulse before it."""
-    duration = ceil(shots.duration, sequence.system.block_duration_raster)
-    sequence.add_block(shots.adc, pp.make_delay(duration), pp.make_label("NOISE", "SET", 1), *segment("noise"))
-    sequence.add_block(pp.make_delay(duration), pp.make_label("NOISE", "SET", 0))
-
-
-def spoiled(n_dummies: int, n_repetitions: int) -> Iterator[tuple[int, float]]:
-    """Yield the number of each repetition, below 0 for dummies, and the phase that RF spoiling gives it, rad."""
-    phase_deg = 0.0
-    for count in range(n_dummies + n_repetitions):
-        phase_deg = (phase_deg + count * RF_SPOILING_DEG) % 360
-        yield count - n_dummies, math.radians(phase_deg)
+def add_trigger(sequence: pp.Sequence, segment: Segments) -> None:
+    """Wait for a heartbeat: the input that Siemens calls ``physio1``."""
+    trigger = pp.make_trigger("physio1", duration=TRIGGER, system=sequence.system)
+    sequence.add_block(trigger, pp.make_delay(TRIGGER), *segment("trigger"))
 
 
 def interleaved(n_slices: int) -> list[int]:
@@ -367,17 +358,19 @@ def require_plausible(longest_tr: float = math.inf, **options: float | None) -> 
             plausible(name, value, longest_tr if name == "tr" else math.inf)
 
 
-def wait(name: str, wanted: float | None, shortest: float, raster: float) -> tuple[float, float]:
-    """Return the delay on the block raster that makes `shortest` into `wanted`, and the resulting time, s.
+def wait(name: str, wanted: float | None, shortest: float, raster: float, n: int = 1) -> tuple[float, float]:
+    """Return the delay on the block raster that makes n times `shortest` into `wanted`, and the resulting time, s.
 
-    It raises a `ConfigError` if `wanted` is shorter than possible; the sentence says what is.
+    The delay is that of each of the n. It raises a `ConfigError` if `wanted` is shorter than possible; the sentence
+    says what is.
     """
+    shortest, raster = n * shortest, n * raster
     if wanted is None:
         return 0.0, shortest
     if not wanted >= shortest - 1e-9:
         raise ConfigError(f"{name} is {wanted:g} s; the shortest possible is {shortest:.6f} s.")
     delay = round(round((wanted - shortest) / raster) * raster, 9)
-    return delay, shortest + delay
+    return round(delay / n, 9), shortest + delay
 
 
 def ceil(duration: float, raster: float) -> float:
