@@ -56,6 +56,7 @@ def test_the_interval_is_over_the_people_that_the_results_are_of():
     assert one.over(result(2)) == found, "as an older run beside it does not tell"
     unknown = result(1).over(result(2))
     assert (unknown.n_people, unknown.resampled) == (None, "images, people unknown")
+    assert result(1, n=1).over(result(2, n=1)).interval("psnr") == "-"
     alone = result(1, people=[4] * 12).over(result(2))
     assert (alone.n_people, alone.resampled) == (1, "images of 1 person")
     assert alone.ci_low == unknown.ci_low != found.ci_low

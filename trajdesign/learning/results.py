@@ -49,7 +49,9 @@ class Comparison:
         return f"{self.gain[key]:+.{_DIGITS[key]}f} ({self.wilcoxon_p[key]:.0e})"
 
     def interval(self, key: str) -> str:
-        """Return the 95 % confidence interval of the gain in a metric."""
+        """Return the 95 % confidence interval of the gain in a metric; ``-`` where a single image has none."""
+        if math.isnan(self.ci_low[key]):
+            return "-"
         low, high = (f"{end[key]:+.{_DIGITS[key]}f}" for end in (self.ci_low, self.ci_high))
         return f"{low} to {high}"
 
