@@ -171,7 +171,7 @@ class PytorchFinufft:
         """See `Ours`."""
         points = angular(trajectory).to(self.weights).flatten(0, 1).flip(-1).T.contiguous()
         samples = self.type2(points, images.flatten(0, 1), isign=-1, **self.options)
-        result = self.type1(points, self.weights * samples, tuple(images.shape[-2:]), isign=1, **self.options)
+        result = self.type1(points, self.weights * samples, tuple(images.shape[2:]), isign=1, **self.options)
         return result.view(images.shape)
 
 

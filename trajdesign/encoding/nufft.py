@@ -16,7 +16,7 @@ import importlib.util
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
@@ -272,13 +272,23 @@ class _Transform(torch.autograd.Function):
         return None, grad_data, grad_omega, None, None
 
 
+def transforms(engine: Kernel, images: Iterable[Tensor], omega: Tensor, shape: tuple[int, ...]) -> Iterator[Tensor]:
+    """Yield the values (batch, point) of each of several images (batch, [z,] y, x) of one size.
+
+    Large images are transformed one after the other, so that one at a time is in memory; of few pixels all at once.
+    """
+    images = iter(images)
+    for image in images:
+        if image.numel() <= _FEW_PIXELS:
+            yield from engine(2, torch.cat([image, *images]), omega, shape).split(len(image))
+        else:
+            yield engine(2, image, omega, shape)
+
+
 def _omega_gradient(engine: Kernel, image: Tensor, values: Tensor, omega: Tensor) -> Tensor:
     """Real part of <values, d/d omega of the forward transform of image>, the same for both directions."""
     shape = tuple(image.shape[1:])
     ramps = (image * positions(shape, axis, image) for axis in range(omega.shape[-1]))
-    if image.numel() <= _FEW_PIXELS:
-        moments = engine(2, torch.cat(list(ramps)), omega, shape).split(len(image))
-    else:
-        moments = tuple(engine(2, ramp, omega, shape) for ramp in ramps)
+    moments = transforms(engine, ramps, omega, shape)
     axes = [(values.conj() * -1j * moment).real.sum(0) for moment in moments]
     return torch.stack(axes, dim=-1).to(omega.dtype)

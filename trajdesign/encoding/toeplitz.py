@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from trajdesign.encoding.halves import Part, collect, fft_shape, inside, parts, places, share, spread
-from trajdesign.encoding.nufft import Kernel, kernel, positions, require_finite
+from trajdesign.encoding.nufft import Kernel, kernel, positions, require_finite, transforms
 
 
 def transfer_function(omega: Tensor, weights: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -102,14 +102,18 @@ class _Transfer(torch.autograd.Function):
         for (every, scale), half in zip(places(len(doubled)), grad, strict=True):
             whole[every] = half * scale
         psf = torch.fft.ifftn(whole, norm="forward").mul_(inside(ctx.shape, weights.dtype, weights.device))
+        del whole
         # Hermitian, so that each of the sums below is real, and one transform carries two of them
         wants_omega, wants_weights, *_ = ctx.needs_input_grad
-        parts = [-1j * positions(doubled, axis, psf) * psf for axis in range(omega.shape[-1])] if wants_omega else []
-        parts += [psf] if wants_weights else []
-        pairs = [sum(1j * b for b in parts[i + 1 : i + 2]) + parts[i] for i in range(0, len(parts), 2)]
-        sums = torch.view_as_real(ctx.engine(2, torch.stack(pairs), omega, doubled)).transpose(0, 1).flatten(1)
-        by_omega = weights[:, None] * sums[:, : omega.shape[-1]] if wants_omega else None
-        by_weights = sums[:, len(parts) - 1].contiguous() if wants_weights else None
+        n_axes = omega.shape[-1] if wants_omega else 0
+        factors = [-1j * positions(doubled, axis, psf) for axis in range(n_axes)]
+        factors += [torch.ones((), dtype=psf.dtype, device=psf.device)] if wants_weights else []
+        pairs = (sum(1j * b for b in factors[i + 1 : i + 2]) + factors[i] for i in range(0, len(factors), 2))
+        images = (psf[None] * pair for pair in pairs)
+        parts = [torch.view_as_real(found[0]) for found in transforms(ctx.engine, images, omega, doubled)]
+        sums = torch.cat(parts, dim=1)
+        by_omega = weights[:, None] * sums[:, :n_axes] if wants_omega else None
+        by_weights = sums[:, n_axes].contiguous() if wants_weights else None
         return by_omega, by_weights, None, None
 
 
@@ -152,9 +156,13 @@ class _Convolution(torch.autograd.Function):
                     collections.deque(halves, maxlen=0)
             return products
 
-        found = share(work, _parts(images, spectra), images.device)
-        products = [product for product in found if product is not None]
-        by_transfer = torch.stack(products).sum(dim=(0, -1)) / math.prod(grid) if products else None
+        products = [found for found in share(work, _parts(images, spectra), images.device) if found is not None]
+        by_transfer = None
+        if products:
+            total, *others = products
+            for product in others:
+                total += product
+            by_transfer = total.sum(-1).div_(math.prod(grid))
         return by_images, by_transfer, *(None for _ in spectra)
 
 
