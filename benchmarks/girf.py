@@ -35,6 +35,7 @@ COLUMNS = {
 }
 SHOTS = {"spiral": 6, "radial": 24}
 SETTINGS = ["acquisition.n_samples=600", "data.n_coils=8", "training.validations=4", "reconstructor.channels=8"]
+SETTINGS += ["training.batch_size=4", "training.settle=0.25"]
 #: Standard deviation of a pixel's noise, as a part of the brightest pixel.
 NOISE = 0.005
 

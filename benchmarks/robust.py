@@ -27,7 +27,7 @@ from trajdesign.reconstruction.coils import root_sum_of_squares
 
 SHOTS = {"spiral": 6, "radial": 24}
 SETTINGS = ["acquisition.n_samples=600", "data.n_coils=4", "training.validations=4", "training.noise=0.005"]
-SETTINGS += ["reconstructor.channels=8", "data.n_val=8"]
+SETTINGS += ["reconstructor.channels=8", "data.n_val=8", "training.batch_size=4", "training.settle=0.25"]
 #: Largest errors: delay, s, and gain, as a part. The curves have so many points.
 DELAY, GAIN, POINTS = 5e-6, 0.02, 9
 #: Curves: in which unit, how large, and the perturbation of an error of that size.

@@ -28,6 +28,8 @@ SETTINGS = [
     "data.n_test=16",
     "data.n_coils=1",
     "training.epochs=20",
+    "training.batch_size=4",
+    "training.settle=0.25",
     "training.noise=0.005",
     "training.validations=2",
 ]

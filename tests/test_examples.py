@@ -128,15 +128,14 @@ def test_comfortable_tells_what_the_runs_keep(tmp_path, capsys):
 def test_echo_tells_what_the_files_keep(tmp_path, capsys):
     script("echo").main(tmp_path, [*TINY, "data.n_train=4", "data.n_val=1", "data.n_test=2"])
     rows = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines()[2:]]
-    assert [(start.strip(), kept.strip()) for start, kept, *_ in rows] == [
-        (start, kept) for start in ("radial", "spiral", "spiral, in-out") for kept in ("no", "yes")
-    ]
-    for (_, kept, psnr, _, distance, spread), name in zip(
-        rows, ["radial", "radial", "spiral", "spiral", "spiral-in-out", "spiral-in-out"], strict=True
-    ):
-        found = json.loads((tmp_path / f"{name}-{kept.strip()}" / "metrics.json").read_text())
+    keeping = [(start.strip(), kept.strip()) for start, kept, *_ in rows]
+    starts = ("radial", "spiral", "spiral, in-out")
+    assert keeping == [*((start, kept) for start in starts for kept in ("no", "yes")), (starts[-1], "with `moment`")]
+    folders = [f"{start.replace(', ', '-')}-{kept.replace('`', '').replace(' ', '-')}" for start, kept in keeping]
+    for (_, kept, psnr, _, distance, spread), folder in zip(rows, folders, strict=True):
+        found = json.loads((tmp_path / folder / "metrics.json").read_text())
         assert float(psnr) == pytest.approx(found["learned"]["psnr"], abs=0.006)
-        assert (float(distance) < 1e-6) == (kept.strip() == "yes")
+        assert (float(distance) < 1e-6) == (kept.strip() != "no")
         assert float(spread) >= 0
 
 

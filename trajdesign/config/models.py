@@ -117,11 +117,11 @@ class Training(_Table):
         How often the state of the run is kept, so that ``--resume`` can go on from there; 0 keeps it after every step.
     """
 
-    epochs: int = pydantic.Field(4, ge=1)
-    batch_size: int = pydantic.Field(4, ge=1)
+    epochs: int = pydantic.Field(3, ge=1)
+    batch_size: int = pydantic.Field(2, ge=1)
     trajectory_rate: float = pydantic.Field(0.003, ge=0)
     network_rate: float = pydantic.Field(0.008, ge=0)
-    settle: float = pydantic.Field(0.25, ge=0, lt=1)
+    settle: float = pydantic.Field(0.15, ge=0, lt=1)
     trial: float = pydantic.Field(0.3, gt=0, lt=1)
     ssim_weight: float = pydantic.Field(0.2, ge=0)
     noise: float = pydantic.Field(0.0, ge=0)
