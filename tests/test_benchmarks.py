@@ -255,7 +255,18 @@ def test_first_light_writes_down_what_failed_and_goes_on(tmp_path):
 
 def test_the_readme_has_a_block_for_each_script():
     text = tables.READMES[0].read_text()
-    for name in ("physics", "physics_single", "physics_grid", "step", "memory", "scaling", "roofline", "retiming"):
+    for name in (
+        "physics",
+        "physics_single",
+        "physics_3d",
+        "physics_grid",
+        "step",
+        "memory",
+        "memory_3d",
+        "scaling",
+        "roofline",
+        "retiming",
+    ):
         assert f"<!-- table: {name} -->" in text
 
 
