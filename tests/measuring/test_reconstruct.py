@@ -96,7 +96,8 @@ def test_an_image_is_as_bright_as_its_data(quiet, tmp_path, monkeypatch, size):
     path, wanted = quiet
     changed(monkeypatch, lambda raw: replace(raw, events=raw.events * np.complex64(size)))
     found = reconstruct(path / "scan" / "raw.h5", run=path / "run", out=tmp_path / "out")
-    assert nrmse(found.images["network"][0, 1] / size, wanted.image) < 3e-5  # of single precision, which the network enlarges
+    # the data are rounded to single precision, which the network enlarges
+    assert nrmse(found.images["network"][0, 1] / size, wanted.image) < 3e-5
 
 
 @pytest.mark.parametrize("leading", [False, True])
