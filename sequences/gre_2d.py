@@ -109,7 +109,7 @@ def build(
         rf_duration=rf_duration, bridge_slew=bridge_slew, positions=positions,
     )  # fmt: skip
     order = repetitions(trajectory.acquisition, tr, n_dummies, n_averages, n_beats, rr)
-    for repetition, phase in zip(order, spoiling()):  # noqa: B905  the phases have no end
+    for repetition, phase in zip(order, spoiling(), strict=False):  # the phases have no end
         if repetition.is_triggered:
             parts.add_trigger(sequence, segment)
         for number in parts.interleaved(n_slices):

@@ -82,4 +82,4 @@ def spoiling() -> Iterator[float]:
 
 def spoiled(n_dummies: int, n_repetitions: int) -> Iterator[tuple[int, float]]:
     """Yield the number of each repetition, below 0 for dummies, and the phase that RF spoiling gives it, rad."""
-    return zip(range(-n_dummies, n_repetitions), spoiling())  # noqa: B905  the phases have no end
+    return zip(range(-n_dummies, n_repetitions), spoiling(), strict=False)  # the phases have no end
