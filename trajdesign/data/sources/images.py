@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -16,6 +17,7 @@ from trajdesign.data.magnitudes import Reading, is_hdf5
 from trajdesign.data.nifti import Plane
 from trajdesign.data.receiver import receive
 from trajdesign.data.splits import VAL_FRACTION, Split, Splits
+from trajdesign.data.variation import varied
 from trajdesign.errors import ConfigError
 
 # A voxel beyond _HOT times the value that _NEARLY_ALL percent of a volume keep below counts as less.
@@ -31,6 +33,7 @@ def images(
     test: Sequence[str] = (),
     n_coils: int = 4,
     seed: int = 0,
+    vary: float = 0.0,
     val_fraction: float = VAL_FRACTION,
     test_fraction: float = 0.0,
     slices_min_signal: float = 0.25,
@@ -60,6 +63,10 @@ def images(
         Number of simulated coils.
     seed
         Seed of the coils and the phase.
+    vary
+        How much a training image differs each time it is read, 0 to 1: turned, scaled, shifted, mirrored along x, of
+        another contrast and brightness as `trajdesign.data.variation.varied` says, with other coils and phase. It takes
+        more epochs, and holds better for heads that were not trained on.
     val_fraction
         Where `val` is empty: the share of each training volume, a block of slices at its end (the top of an axial
         volume), that is validated on instead. The slice before the block, nearly the same image, is left out.
@@ -90,10 +97,10 @@ def images(
         If an option makes no sense or a file is damaged, and where `trajdesign.data.splits.Splits` says so.
     """
     require_slices(acquisition)
-    if n_coils < 1 or seed < 0 or not 0 <= slices_min_signal <= 1:
+    if n_coils < 1 or seed < 0 or not 0 <= slices_min_signal <= 1 or not 0 <= vary <= 1:
         raise ConfigError(
-            f"n_coils is {n_coils}, seed {seed}, slices_min_signal {slices_min_signal}; "
-            "n_coils starts at 1, seed at 0, and slices_min_signal is a part of 1."
+            f"n_coils is {n_coils}, seed {seed}, slices_min_signal {slices_min_signal}, vary {vary}; "
+            "n_coils starts at 1, seed at 0, and the last two are parts of 1."
         )
     reading = Reading(plane, slice_axis, transpose, array)
     splits = Splits(
@@ -103,7 +110,9 @@ def images(
     reading.refuse_idle(splits.every)
     people = splits.people(split)
     whose: list[int] = []
-    dataset = _Slices(n_coils, (seed, ("train", "val", "test").index(split)), splits.origin(split, people))
+    stream = (seed, ("train", "val", "test").index(split))
+    vary = vary if split == "train" else 0.0
+    dataset = _Slices(n_coils, stream, vary, acquisition.fov, splits.origin(split, people))
     n_weak = 0
     for path in files:
         volume, (_, *pixel) = reading.read(path)
@@ -122,14 +131,15 @@ def images(
 
 
 class _Slices(Dataset[Tensor]):
-    """Magnitudes in memory; coils and phase are simulated anew for each item, the same ones every time."""
+    """Magnitudes in memory; coils and phase are simulated anew for each item, the same ones unless they `vary`."""
 
-    def __init__(self, n_coils: int, stream: tuple[int, int], origin: str) -> None:
+    def __init__(self, n_coils: int, stream: tuple[int, int], vary: float, fov: Sequence[float], origin: str) -> None:
         self.magnitudes: list[NDArray[np.floating]] = []
         self.marks: list[Mark] = []
         self.places: list[str] = []
         self.people: list[int] | None = None
         self.n_coils, self.stream, self.origin = n_coils, stream, origin
+        self.vary, self.fov = vary, fov
 
     def add(self, fitted: NDArray[np.floating], volume: NDArray, slices: Sequence[int], path: Path) -> None:
         """Take some slices of a volume (slice, contrast, y, x), on the matrix and as it came."""
@@ -144,7 +154,11 @@ class _Slices(Dataset[Tensor]):
 
     def __getitem__(self, index: int) -> Tensor:
         index = range(len(self))[index]
-        return receive(self.magnitudes[index], self.n_coils, np.random.default_rng((*self.stream, index)))
+        magnitude = self.magnitudes[index]
+        if not self.vary:
+            return receive(magnitude, self.n_coils, np.random.default_rng((*self.stream, index)))
+        generator = np.random.default_rng(torch.randint(2**32, (4,)).tolist())
+        return receive(varied(magnitude, self.fov, self.vary, generator), self.n_coils, generator)
 
 
 def _with_signal(volume: NDArray[np.float32], least: float) -> list[int]:
