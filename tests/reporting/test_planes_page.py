@@ -1,6 +1,7 @@
 """The page of a volume, which turns, and of a film, which plays frame after frame."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -102,6 +103,37 @@ def test_of_many_slices_some_are_shown_evenly_and_the_page_says_so():
     assert len(text.encode()) < 2**22 * 1.5 + len(render(of).encode())
     alone = Example(of.examples["fixed"].trajectory, np.zeros((1, 3000, 3000)), {}, {})
     assert webpage._shown_planes({"fixed": alone}) == [0]
+
+
+def test_of_many_shots_some_are_shown_evenly_with_the_worst_ones_and_the_page_says_so():
+    n_shots, n_frames = 500, 2
+    of = contents(replace(FILM, n_shots=n_frames * n_shots, n_frames=n_frames))
+    text = render(of)
+    data = data_of(text)
+    worst = {finding.shot % n_shots for found in of.findings.values() for finding in found}
+    numbers = [
+        int(n)
+        for n in re.findall(r'<option value="\d+">(\d+)</option>', text.split('id="shot"')[1].split("</select>")[0])
+    ]
+    first = [n for n in numbers if n < n_shots]
+    assert numbers == [*first, *(n_shots + n for n in first)]
+    evenly = [n for n in first if n not in worst]
+    assert worst <= set(first)
+    assert 100 < len(evenly) < n_shots / 2
+    assert len(set(np.diff(evenly))) <= 2  # one step, and twice that around a worst one that was in it
+    assert f"Of {n_frames * n_shots} shots {len(numbers)} are shown" in text
+    for shown in data["trajectories"]:
+        np.testing.assert_allclose(
+            np.array(shown["k_adc"]).transpose(0, 2, 1), of.trajectories["fixed"].k_adc[numbers], rtol=5e-6, atol=1e-12
+        )
+    assert len(text) < 16 * 2**20
+    places = {int(shot): int(place) for place, shot in re.findall(r'data-shot="(\d+)"[^>]*>\s*shot&nbsp;(\d+),', text)}
+    assert places == {n: numbers.index(n) for n in places}
+    assert places
+    assert {theme: len(colours) for theme, colours in data["shot_colours"].items()} == dict.fromkeys(
+        ("light", "dark"), len(first)
+    )
+    assert "shots are shown" not in render(contents(FILM))
 
 
 def test_frames_have_the_same_colours_dark_to_light(pages):

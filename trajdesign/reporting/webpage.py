@@ -21,7 +21,10 @@ from trajdesign.trajectory import Trajectory
 
 # Slices or frames of the test image, at most, and pixels of all its pictures together.
 _MOST_PLANES, _MOST_PIXELS = 24, 2**22
+# Numbers of k, gradient and slew rate of all shots that are shown, of about six letters each.
+_MOST_NUMBERS = 2**20
 _WIDEST = 512  # pixels of the image of a point spread function; of a wider one the largest pixels are kept
+_WAVEFORMS = ("k_adc", "gradient", "slew")
 LIMIT_HEADINGS = ("limit", "trajectory", "verdict", "worst", "allowed", "unit", "margin", "where")
 
 
@@ -62,9 +65,10 @@ def render(contents: Contents) -> str:
     """Return the page as HTML."""
     shown = next(iter(contents.trajectories.values()))
     example = next(iter(contents.examples.values()))
+    shots = _shown_shots(contents)
     return page.render(
         "report",
-        _data(contents),
+        _data(contents, shots),
         contents=contents,
         title=title(contents),
         acquisition=shown.acquisition,
@@ -81,6 +85,8 @@ def render(contents: Contents) -> str:
         formats=[name for name in plugins.names("exporter") if name != "pulseq"],
         config=toml.to_toml(contents.config.to_dict()),
         error_scale=drawing.ERROR_SCALE,
+        # the number of each shot that is shown -> its place among them
+        shots={shot: place for place, shot in enumerate(shots)},
         planes=example.planes,
         n_planes=len(example.reference),
         n_shown=len(_shown_planes(contents.examples)),
@@ -126,17 +132,31 @@ def conditions_table(contents: Contents) -> list[tuple[str, ...]]:
     ]
 
 
-def _data(contents: Contents) -> dict[str, Any]:
+def _shown_shots(contents: Contents) -> list[int]:
+    """Return which shots are shown: all, or of many evenly some, in all frames the same, with every limit's worst."""
+    shown = _shown_trajectories(contents)
+    first, findings = next(iter(shown.values())), [f for found in contents.findings.values() for f in found]
+    n_shots, n_frames = first.acquisition.shots_a_frame, first.acquisition.n_frames
+    a_shot = len(shown) * sum(getattr(first, key)[0].numel() for key in _WAVEFORMS)
+    some = page.some(n_shots, max(1, _MOST_NUMBERS // (n_frames * a_shot)))
+    worst = [f.shot % n_shots for f in findings if f.shot is not None]
+    return [frame * n_shots + shot for frame in range(n_frames) for shot in sorted({*some, *worst})]
+
+
+def _shown_trajectories(contents: Contents) -> dict[str, Trajectory]:
+    return contents.trajectories | ({} if contents.acting is None else {"as it acts": contents.acting})
+
+
+def _data(contents: Contents, shots: list[int]) -> dict[str, Any]:
     """Return what the script draws."""
-    shown = dict(contents.trajectories)
+    shown = _shown_trajectories(contents)
     first = next(iter(shown.values()))
-    if contents.acting is not None:
-        shown["as it acts"] = contents.acting
     allowed = {f.name: f.limit for f in next(iter(contents.findings.values()))}
     acquisition, raster = first.acquisition, first.scanner.gradient_raster
     delay = acquisition.adc_delay(raster, first.scanner.rf_raster)
     example, planes = next(iter(contents.examples.values())), _shown_planes(contents.examples)
-    n_shots = acquisition.shots_a_frame
+    # those of all frames are the same
+    n_shots, of_frame = acquisition.shots_a_frame, shots[: len(shots) // acquisition.n_frames]
     return {
         "times": {  # s, after the first gradient sample: start and step
             "adc": [delay, acquisition.dwell],
@@ -152,12 +172,11 @@ def _data(contents: Contents) -> dict[str, Any]:
             "slew": {"scanner": allowed["slew"]},
         },
         "shot_colours": {
-            # of a frame: those of the others are the same
-            "light": drawing.hex_colours(n_shots, 0.0, 0.85),
-            "dark": drawing.hex_colours(n_shots, 0.3, 1.0),
+            theme: [drawing.hex_colours(n_shots, *ends)[shot] for shot in of_frame]
+            for theme, ends in {"light": (0.0, 0.85), "dark": (0.3, 1.0)}.items()
         },
         "trajectories": [
-            {"label": label, **{key: _by_axis(getattr(t, key)) for key in ("k_adc", "gradient", "slew")}}
+            {"label": label, **{key: _by_axis(getattr(t, key)[shots]) for key in _WAVEFORMS}}
             for label, t in shown.items()
         ],
         "voxel": acquisition.voxel[:2],

@@ -150,7 +150,7 @@ function drawPlayer() {
   $("shot").value = now.shot;
   if ($("frame")) $("frame").value = frameOf(now.shot);
   $("clock").textContent = `${fixed(1e3 * seconds(), 3)} ms`;
-  $("time").setAttribute("aria-valuetext", `shot ${now.shot}, ${$("clock").textContent}`);
+  $("time").setAttribute("aria-valuetext", `shot ${$("shot").selectedOptions[0].text}, ${$("clock").textContent}`);
   $("play").textContent = now.playing ? "❚❚ Pause" : "▶ Play";
 }
 
