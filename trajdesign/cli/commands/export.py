@@ -43,7 +43,9 @@ def export(
             autocompletion=names_of("exporter"),
         ),
     ] = "pulseq",
-    pulseq_version: Annotated[str | None, typer.Option(help="Pulseq: 1.5.0 or 1.4.1.")] = None,
+    pulseq_version: Annotated[
+        str | None, typer.Option(help="Pulseq: 1.5.0, 1.4.1, or 1.5.1 (turned shots share shapes).")
+    ] = None,
     sequence: Annotated[
         str | None,
         typer.Option(help="Pulseq: template, or a .py file of yours.", autocompletion=names_of("sequence")),

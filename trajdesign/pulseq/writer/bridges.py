@@ -31,6 +31,9 @@ from trajdesign.units import BRIDGE_MARGIN, RASTER_ROUNDING
 #: What a solution may be beyond the limits of a bridge: a tenth of what a bridge leaves.
 _TOLERANCE = 1 + 0.1 * BRIDGE_MARGIN
 
+#: Largest difference between shots that are turned copies, in parts of the largest gradient or sum of gradients.
+_TURNED = 1e-9
+
 #: Zero samples at the outer end of a bridge. Pulseq 1.4.1 stores no edge values, and readers extrapolate them
 #: from the two outermost samples.
 N_ZEROS = 2
@@ -138,6 +141,8 @@ def bridge(
 ) -> np.ndarray:
     """Return the shortest bridges (shot, cell, 3), T/m, of one common length, from given gradients down to zero.
 
+    In the vector norm shots that are copies of each other, turned about z, have bridges that are.
+
     It raises a `LimitError` if no bridge of `_LONGEST` cells is feasible.
 
     Parameters
@@ -165,10 +170,17 @@ def bridge(
 
     # the shot with the most to do sets the length in most sets, so the others need one solution each
     order = np.argsort(-np.linalg.norm(total, axis=1)).tolist()
+    straight, angles = _straightened(np.concatenate([edge, total[:, None]], axis=1))
+    same = _TURNED * np.abs(straight).max()
     index = 0
     bridges: dict[int, np.ndarray] = {}
     while missing := [shot for shot in order if shot not in bridges]:
-        shot = missing[0]
+        shot, known = missing[0], list(bridges)
+        twins = np.flatnonzero(np.abs(straight[known] - straight[shot]).max(axis=(1, 2)) <= same)
+        if len(twins) and allowed.norm == "vector":
+            twin = known[twins[0]]
+            bridges[shot] = _turned(bridges[twin], angles[shot] - angles[twin])
+            continue
         found = solve(shot, index)
         if found is None:
             index = _shortest(partial(fits, shot), index, max(1, 4 // stride))
@@ -176,6 +188,23 @@ def bridge(
         else:
             bridges[shot] = found
     return np.stack([bridges[shot] for shot in range(len(edge))])
+
+
+def _straightened(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return vectors (shot, vector, dim), those of a shot so turned about z that its longest in the plane is along x.
+
+    With them come the angles by which they were turned back (shot,), rad.
+    """
+    plane = vectors[..., 0] + 1j * vectors[..., 1]
+    longest = np.abs(plane).argmax(axis=1)
+    angles = np.angle(plane[np.arange(len(plane)), longest])
+    return np.stack([_turned(of_shot, -angle) for of_shot, angle in zip(vectors, angles, strict=True)]), angles
+
+
+def _turned(vectors: np.ndarray, angle: float) -> np.ndarray:
+    """Return vectors (vector, dim) turned about z."""
+    plane = (vectors[:, 0] + 1j * vectors[:, 1]) * np.exp(1j * angle)
+    return np.column_stack([plane.real, plane.imag, vectors[:, 2:]])
 
 
 def _fewest(edge: np.ndarray, total: np.ndarray, gz_total: float, allowed: BridgeLimits) -> int:

@@ -1,5 +1,6 @@
 """Pulseq ``.seq`` files, through a sequence template; read back by pypulseq and by our own reader."""
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from trajdesign.pulseq.checks import describe
 from trajdesign.pulseq.declared import declared
 from trajdesign.pulseq.reader import player, sequence
 from trajdesign.pulseq.response import k_of_file, phase_of_file
+from trajdesign.pulseq.rotations import with_rotations, without_rotations
 from trajdesign.scanner import Scanner
 from trajdesign.trajectory import MAX_K_ERROR_FOV, Trajectory
 from trajdesign.units import WRITER_ROUNDING
@@ -52,7 +54,8 @@ class Pulseq(Format):
         trajectory and options and returns a `pypulseq.Sequence`; with options of the template, a table of them and
         ``kind``, the name. By default ``gre_2d``, and ``gre_3d`` of a 3D trajectory.
     pulseq_version
-        Of the file format; older interpreters need 1.4.1.
+        Of the file format; older interpreters need 1.4.1. In 1.5.1 shots that are turned copies of each other, as of
+        spokes, of stacks and of films of one shape, share their shapes: see `trajdesign.pulseq.rotations`.
     """
 
     ending = ".seq"
@@ -60,7 +63,7 @@ class Pulseq(Format):
     reads = (".seq",)
 
     sequence: str | dict[str, Any] = ""
-    pulseq_version: Literal["1.5.0", "1.4.1"] = "1.5.0"
+    pulseq_version: Literal["1.5.1", "1.5.0", "1.4.1"] = "1.5.0"
 
     def write(self, trajectory: Trajectory, path: Path) -> Mapping[str, object]:
         """Write the file, and return its ``version``, ``md5``, and ``sequence``: the template as ``kind``, and options.
@@ -89,7 +92,10 @@ class Pulseq(Format):
         written = path if path.suffix == self.ending else path.with_name(path.name + self.ending)
         md5 = played.write(str(written), check_timing=False, v141_compat=self.pulseq_version == "1.4.1")
         # where a system ends lines in another way, pypulseq writes those and signs these
-        written.write_bytes(written.read_bytes().replace(b"\r\n", b"\n"))
+        content = written.read_bytes().replace(b"\r\n", b"\n")
+        if self.pulseq_version == "1.5.1":
+            content, md5 = with_rotations(content)
+        written.write_bytes(content)
         if written != path:
             written.replace(path)
         return {"version": self.pulseq_version, "md5": md5, "sequence": table}
@@ -295,7 +301,20 @@ def _k_of_pypulseq(path: Path, scanner: Scanner, labels: Mapping[str, np.ndarray
     from trajdesign.pulseq.writer import parts
 
     fresh = pp.Sequence(parts.system(scanner))
-    fresh.read(str(path))
+    with tempfile.TemporaryDirectory() as folder:
+        # pypulseq knows no rotations in a file, so it turns the blocks itself
+        content, angles = without_rotations(path.read_bytes())
+        straight = Path(folder, "straight.seq")
+        straight.write_bytes(content)
+        fresh.read(str(straight))
+    for place, angle in angles.items():
+        block = fresh.get_block(place + 1)
+        events = [event for event in (block.gx, block.gy) if event is not None]
+        fresh.block_events[place + 1][2:4] = 0
+        for turned in pp.rotate(*events, angle=angle, axis="z", system=fresh.system):
+            column = 2 + "xy".index(turned.channel)
+            fresh.block_events[place + 1][column], _ = fresh.register_grad_event(turned)
+    fresh.block_cache.clear()
     timing_ok, errors = fresh.check_timing()
     if not timing_ok:
         first = errors[0]
