@@ -87,6 +87,11 @@ class Acquisition:
         return self.n_shots // self.n_frames
 
     @property
+    def frame(self) -> "Acquisition":
+        """Of a film the acquisition of one frame, else this one."""
+        return replace(self, n_shots=self.shots_a_frame, n_frames=1) if self.n_frames > 1 else self
+
+    @property
     def n_planes(self) -> int:
         """Number of planes of k-space, if each has shots of its own: frames of a film, partitions of a stack."""
         return self.matrix[2] if self.n_dims == 3 else self.n_frames

@@ -20,7 +20,7 @@ from trajdesign.learning import evaluation
 from trajdesign.learning.optimize import optimize
 from trajdesign.learning.run_folder import RunFolder
 from trajdesign.learning.trained import TrainedRun
-from trajdesign.measuring import delays, field_map, places, reception
+from trajdesign.measuring import calibration, delays, field_map, places, reception
 from trajdesign.measuring.reconstruct import reconstruct
 from trajdesign.measuring.scanned_file import ScannedFile
 from trajdesign.measuring.virtual_scan import scan
@@ -183,6 +183,55 @@ def test_files_tell_where_volumes_and_films_lie(made, kind):
             (i.repetition, i.slice) for i in (file.read_image("image_0", n) for n in range(images[:, :, 0, 0].size))
         ]
     assert numbers == list(np.ndindex(*images.shape[:2]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_calibration_in_the_same_file_gives_the_coil_maps_of_the_object(made, monkeypatch, tmp_path, kind):
+    folder, *_ = made(kind)
+    written(folder / "run", tmp_path / "x.seq", kind=SEQUENCES[kind], calibration=10)
+    scan(tmp_path / "x.seq", run=folder / "run", out=tmp_path / "scan")
+    seen, wanted = [], calibration.wanted
+    monkeypatch.setattr(calibration, "wanted", lambda *given: seen.append(wanted(*given)) or seen[-1])
+    options = {"run": folder / "run", "seq": tmp_path / "x.seq"}
+    found = reconstruct(tmp_path / "scan" / "raw.h5", out=tmp_path / "out", **options)
+    assert found.facts.coil_maps == {
+        "cg_sense": "prescan", "network": "self", "calibration": str(tmp_path / "scan" / "raw.h5"), "lines": 10,
+    }  # fmt: skip
+    acquisition = RunFolder(folder / "run").trajectory().acquisition
+    images = seen[0].coil_images(acquisition)
+    # of the object itself; of a film what stands still in it
+    _, objects = promised(folder / "run")
+    objects = (objects.mean(1, keepdims=True) if kind == "film" else objects)[None]
+    space = tuple(range(2, objects.ndim))
+    centre = np.fft.fftshift(np.fft.fftn(np.fft.ifftshift(objects, axes=space), axes=space), axes=space)
+    inner = tuple(slice(n // 2 - 5, n // 2 + 5) if n > 10 else slice(None) for n in centre.shape[2:])
+    spectrum = torch.fft.fftn(torch.fft.ifftshift(images, dim=space), dim=space)
+    measured = torch.fft.fftshift(spectrum, dim=space).numpy()
+    truth = centre[(..., *inner)]
+    assert measured.shape == truth.shape
+    size = np.vdot(measured, truth) / np.vdot(measured, measured)
+    assert nrmse(size * measured, truth) < 1e-4
+    # the images made with them are those of the object, as well as with maps of the measurement itself
+    plain = reconstruct(tmp_path / "scan" / "raw.h5", out=tmp_path / "self", coil_maps="self", **options)
+    shown = np.sqrt((np.abs(promised(folder / "run")[1]) ** 2).sum(0))
+    errors = []
+    for image in (as_image(of.images["cg_sense"], kind) for of in (found, plain)):
+        errors.append(nrmse(np.vdot(image, shown) / np.vdot(image, image) * image, shown))
+    assert errors[0] < errors[1]
+
+
+@pytest.mark.parametrize("kind", ["free", "film"])
+def test_a_network_of_maps_from_a_prescan_has_those_of_the_calibration(tmp_path, kind):
+    more = ("training.coil_maps=prescan", "reconstructor.kind=unrolled", "reconstructor.iterations=2")
+    run, seq = tmp_path / "run", tmp_path / "x.seq"
+    optimize(load_config(None, [*SETTINGS, *KINDS[kind], *more]), run, device="cpu", baseline=False)
+    written(run, seq, kind=SEQUENCES[kind], calibration=24)
+    scan(seq, run=run, out=tmp_path / "scan")
+    found = reconstruct(tmp_path / "scan" / "raw.h5", run=run, seq=seq, out=tmp_path / "out")
+    wanted, _ = promised(run)
+    assert nrmse(as_image(found.images["network"], kind), wanted) < 1e-4
+    alone = reconstruct(tmp_path / "scan" / "raw.h5", run=run, seq=seq, out=tmp_path / "self", coil_maps="self")
+    assert nrmse(as_image(alone.images["network"], kind), wanted) > 1e-2
 
 
 @pytest.mark.parametrize("kind", ["gre_2d", "bssfp_2d"])

@@ -1,5 +1,6 @@
 """Coil images of low resolution from a calibration scan: of events of the same Pulseq file, or of a file of its own."""
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +21,6 @@ from trajdesign.learning.trained import TrainedRun
 from trajdesign.measuring import assignment, delays, reception
 from trajdesign.measuring.assignment import Assigned
 from trajdesign.measuring.geometry import View, centred
-from trajdesign.measuring.partitions import Stack
 from trajdesign.measuring.solving import KINDS, encoding_at
 from trajdesign.physics.response import Response
 from trajdesign.pulseq import coherence
@@ -51,9 +51,9 @@ class Calibration:
     Parameters
     ----------
     kspace
-        (slice, coil, line, sample), complex64.
+        (slice, coil, line, sample), complex64; a volume is one slice.
     k
-        (slice, line, sample, 2), 1/m, float64.
+        (slice, line, sample, dim), 1/m, float64.
     path
         The file that held them.
     """
@@ -69,15 +69,19 @@ class Calibration:
         return replace(self, kspace=kspace, k=view.turned(self.k))
 
     def n_lines(self, acquisition: Acquisition) -> int:
-        """Return how many lines about the centre of k-space are complete in all slices: an even number, at most 24."""
+        """Return how many lines about the centre of k-space are complete in all slices: an even number, at most 24.
+
+        Of a volume those along every axis that has as many pixels.
+        """
         return min(_complete(k, acquisition) for k in self.k)
 
     def coil_images(self, acquisition: Acquisition, matrix: Tensor | None = None) -> Tensor:
-        """Return the images (slice, coil, y, x), of any brightness, that the centre of k-space gives.
+        """Return the images (slice, coil, y, x) or (1, coil, z, y, x), of any brightness, of the centre of k-space.
 
-        They have the field of view of `acquisition`, and as many pixels as lines about the centre are complete, at
-        most 24 as in training's `trajdesign.reconstruction.coils.calibration_scan`. They are fitted to the samples by
-        least squares on the pixels of `acquisition`. Of samples 1 / field of view apart that is k-space as measured.
+        For a film they are volumes of one slice, (slice, coil, 1, y, x), as `trajdesign.reconstruction.axes.still` has
+        them. They have the field of view of `acquisition`, and as many pixels as lines about the centre are complete,
+        at most 24 as in training's `trajdesign.reconstruction.coils.calibration_scan`. They are fitted to the samples
+        by least squares on the pixels of `acquisition`. Of samples 1 / field of view apart that is k-space as measured.
 
         Parameters
         ----------
@@ -104,9 +108,10 @@ class Calibration:
         for samples, k in zip(kspace, self.k, strict=True):
             where = k.numpy().tobytes()
             if where not in fits:
-                fits[where] = _fit(k, acquisition, n_lines)
+                fits[where] = _fit(k, acquisition.frame, n_lines)
             images.append(_image(fits[where](samples[None].to(torch.complex128))))
-        return torch.cat(images)
+        found = torch.cat(images)
+        return found[:, :, None] if acquisition.n_frames > 1 else found
 
 
 def wanted(
@@ -135,8 +140,6 @@ def wanted(
         if path is not None:
             raise ConfigError("coil_maps self takes the maps from the measurement; leave it or the calibration out.")
         return None
-    if (path is not None or found.calibration) and (found.is_volume or found.is_film):
-        raise ConfigError(f"coil maps of volumes and films are not made of a calibration; {_WITHOUT}")
     if path is not None:
         return of_file(Path(path), None if seq is None else Path(seq), found, response, delay)
     scan = of_measurement(found, measured.path, response, delay)
@@ -192,7 +195,7 @@ def of_measurement(found: Assigned, path: Path, response: Response, delay: Seque
             f"the calibration of {path} (label REF) has the slices {calibrated.tolist()}, the measurement "
             f"{measured.tolist()}: {missing} are missing; {_WITHOUT}"
         )
-    return _of_events(found.whole, found.calibration, measured, path, response, delay, found.stack)
+    return _of_events(found.whole, found.calibration, measured, path, response, delay, found)
 
 
 def of_file(path: Path, seq: Path | None, found: Assigned, response: Response, delay: Sequence[float]) -> Calibration:
@@ -218,8 +221,9 @@ def of_file(path: Path, seq: Path | None, found: Assigned, response: Response, d
     """
     raw, acquisition, n_slices = reading.read(path), found.acquisition, found.kspace.shape[1]
     if seq is None:
-        if raw.layout is None:
-            raise InputError(f"{path} is no array: give the .seq file of the calibration too, which tells its k.")
+        if raw.layout is None or found.is_volume:
+            what = "is no array" if raw.layout is None else "is to be of a volume"
+            raise InputError(f"{path} {what}: give the .seq file of the calibration too, which tells its k.")
         n_frames, n_found, n_lines = raw.layout
         if n_frames != 1 or n_found != n_slices:
             raise InputError(
@@ -236,7 +240,7 @@ def of_file(path: Path, seq: Path | None, found: Assigned, response: Response, d
     which = labelled if labelled.any() else coherence.imaging(file)
     samples = assignment.matched(raw, file, seq, which)
     numbers = np.unique(coherence.slices(file)[which])
-    fov, own = np.array(file.numbers("FOV")[:2]), np.array(acquisition.fov)
+    fov, own = np.array(file.numbers("FOV")[: acquisition.n_dims]), np.array(acquisition.fov)
     if fov.shape != own.shape or not np.allclose(fov, own, rtol=_SAME_FOV):
         raise InputError(f"{seq} has the field of view {fov.tolist()} m, the measurement {own.tolist()} m.")
     if len(numbers) != n_slices:
@@ -245,7 +249,7 @@ def of_file(path: Path, seq: Path | None, found: Assigned, response: Response, d
     if len(places) == 2 and all(map(len, places)) and not _same(*places):
         raise InputError(f"{seq} has its slices at {places[0].tolist()} m, the measurement at {places[1].tolist()} m.")
     wanted = {i: samples[i] for i in np.flatnonzero(which).tolist()}
-    return _of_events(file, wanted, numbers, path, response, delay)
+    return _of_events(file, wanted, numbers, path, response, delay, replace(found, stack=None))
 
 
 def transformed(kspace: Tensor, matrix: Tensor) -> Tensor:
@@ -260,18 +264,19 @@ def _of_events(
     path: Path,
     response: Response,
     delay: Sequence[float],
-    stack: Stack | None = None,
+    found: Assigned,
 ) -> Calibration:
     """Return what ADC events sampled, by their numbers in a file, of slices by the numbers of these.
 
-    Of a `stack` these are its partitions.
+    It is for what was `found`; of a stack the slices are its partitions.
     """
+    stack, n_dims = found.stack, found.acquisition.n_dims
     of_slices = coherence.slices(file)
     which = np.zeros(len(file.adcs), dtype=bool)
     which[list(samples)] = True
     factor = assignment.oversampling(samples, file, path, path)
     played = assignment.finer(file.only(which), factor)
-    (reception.require_flat if stack is None else reception.require_phases)(played, path)
+    (reception.require_flat if stack is None and n_dims == 2 else reception.require_phases)(played, path)
     places, shapes = of_slices[which], {(adc.count, adc.dwell) for adc in played.adcs}
     counts = {int((places == number).sum()) for number in slices}
     if len(shapes) > 1 or len(counts) > 1:
@@ -288,71 +293,91 @@ def _of_events(
     if stack is not None:
         kspace = stack.slices(kspace[None])[0]
     of_samples, dwell = k_of_file(played, response), played.adcs[0].dwell
-    k = torch.from_numpy(np.stack([reception.stacked(of_samples, of_slice) for of_slice in events]))
+    k = torch.from_numpy(np.stack([reception.stacked(of_samples, of_slice, n_dims) for of_slice in events]))
     if any(delay):
         k = torch.stack([delays.delayed(one, dwell, delay) for one in k])
     return Calibration(torch.from_numpy(kspace), k, path)
 
 
 def _complete(k: Tensor, acquisition: Acquisition) -> int:
-    """Return how many lines about the centre of k-space (line, sample, 2) are complete: an even number, at most 24."""
-    cycles = (k.flatten(0, 1) * torch.tensor(acquisition.fov, dtype=torch.float64)).numpy()
-    shape = np.array([min(n, MOST_LINES) for n in acquisition.image_shape])
-    hit = np.zeros(shape, dtype=bool)
-    for near_y in (np.floor(cycles[:, 1] + _NEAR), np.ceil(cycles[:, 1] - _NEAR)):
-        for near_x in (np.floor(cycles[:, 0] + _NEAR), np.ceil(cycles[:, 0] - _NEAR)):
-            points = np.stack([near_y, near_x], axis=1).astype(int) + shape // 2
-            hit[tuple(points[((points >= 0) & (points < shape)).all(axis=1)].T)] = True
-    for n in range(MOST_LINES, 0, -2):
-        rows, columns = (slice(max(0, m // 2 - n // 2), m // 2 + n // 2) for m in shape)
-        if hit[rows, columns].all():
-            return n
-    return 0
+    """Return how many lines about the centre are complete at k (line, sample, dim): an even number, at most 24."""
+    cycles = (k.flatten(0, 1) * torch.tensor(acquisition.fov, dtype=torch.float64)).numpy()[:, ::-1]
+    shape = [min(n, MOST_LINES) for n in acquisition.matrix[::-1]]
+    hit = torch.zeros(shape, dtype=torch.bool)
+    near = [(np.floor(of_axis + _NEAR), np.ceil(of_axis - _NEAR)) for of_axis in cycles.T]
+    for one in itertools.product(*near):
+        points = np.stack(one, axis=1).astype(int) + [n // 2 for n in shape]
+        hit[tuple(points[((points >= 0) & (points < shape)).all(axis=1)].T)] = True
+    return next((n for n in range(MOST_LINES, 0, -2) if bool(_central(hit, n, hit.ndim).all())), 0)
+
+
+def _central(values: Tensor, n: int, n_axes: int) -> Tensor:
+    """Return the central `n` values along each of the last axes, or all along a shorter one."""
+    for axis in range(-n_axes, 0):
+        size = values.shape[axis]
+        first = max(0, size // 2 - n // 2)
+        values = values.narrow(axis, first, min(n, size - first))
+    return values
 
 
 def _fit(k: Tensor, acquisition: Acquisition, n_lines: int) -> Callable[[Tensor], Tensor]:
-    """Return what makes the centre of k-space (1, coil, y, x) of samples (1, coil, line, sample) at k."""
+    """Return what makes the centre of k-space (1, coil, [z,] y, x) of samples (1, coil, line, sample) at k."""
     central = _fitted_lines(k, acquisition, n_lines)
     if central is not None:
-        return partial(torch.einsum, "nl,ms,bcls->bcnm", *central)
+        return central
     return partial(_fitted, encoding=encoding_at(k, acquisition, torch.float64), n_lines=n_lines)
 
 
 def _fitted(kspace: Tensor, encoding: Encoding, n_lines: int) -> Tensor:
-    """Return the centre of k-space (1, coil, y, x), of so many lines, that fits samples (1, coil, line, sample)."""
+    """Return the centre of k-space (1, coil, [z,] y, x), of so many lines, that fits (1, coil, line, sample)."""
     right = encoding.coil_images(encoding.weights * kspace)
     images = conjugate_gradients(encoding.normal, right, _ITERATIONS)
-    centre = calibration_scan(images, 0.0, [])
-    rows, columns = (slice(max(0, n // 2 - n_lines // 2), n // 2 + (n_lines + 1) // 2) for n in centre.shape[2:])
-    return centre[..., rows, columns]
+    return _central(calibration_scan(images, 0.0, []), n_lines, images.ndim - 2)
 
 
-def _fitted_lines(k: Tensor, acquisition: Acquisition, n_lines: int) -> tuple[Tensor, Tensor] | None:
-    """Return what fits lines along x and samples in them, (y, line) and (x, sample), to the centre of k-space.
+def _fitted_lines(k: Tensor, acquisition: Acquisition, n_lines: int) -> Callable[[Tensor], Tensor] | None:
+    """Return the same for lines along x at all combinations of some k_y (and k_z); None where they are no such.
 
-    None if k (line, sample, 2) is no product of both, or lacks a point of the grid. At the edge of a truncated k-space
-    pixels that differ look almost alike, and conjugate gradients tell them apart too late; where all points of the
-    grid were sampled, the whole inverse tells, and no point is noisier than its sample.
+    Nor is it where a point of the grid was not sampled. At the edge of a truncated k-space pixels that differ look
+    almost alike, and conjugate gradients tell them apart too late; where all points of the grid were sampled, the whole
+    inverse tells, and no point is noisier than its sample.
     """
     cycles = k * torch.tensor(acquisition.fov, dtype=torch.float64)
-    x, y = cycles[0, :, 0], cycles[:, 0, 1]
-    if max(float((cycles[..., 0] - x).abs().max()), float((cycles[..., 1] - y[:, None]).abs().max())) > _ON_GRID:
+    across = cycles[:, 0, 1:].flip(-1)  # [z,] y of each line
+    order = np.lexsort(across.round(decimals=2).T.flip(0).numpy())
+    # how many differ along each axis; of a product as many lines as of all of them
+    counts = [len(of_axis.round(decimals=2).unique()) for of_axis in across.T]
+    if math.prod(counts) != len(across):
+        return None
+    grid = across[order].view(*counts, len(counts))
+    axes = [grid.movedim(axis, 0).reshape(n, -1, len(counts))[:, 0, axis] for axis, n in enumerate(counts)]
+    axes.append(cycles[0, :, 0])
+    product = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, -3).flip(-1)
+    if float((cycles[order] - product).abs().max()) > _ON_GRID:
         return None
     found = []
-    for own, n in zip((y, x), acquisition.image_shape, strict=True):
+    for own, n in zip(axes, acquisition.matrix[::-1], strict=True):
         size = min(n, n_lines)
-        grid, pixels = (torch.arange(m, dtype=torch.float64) - m // 2 for m in (size, n))
-        if float((own[:, None] - grid).abs().min(dim=0).values.max()) > _ON_GRID:
+        points, pixels = (torch.arange(m, dtype=torch.float64) - m // 2 for m in (size, n))
+        if float((own[:, None] - points).abs().min(dim=0).values.max()) > _ON_GRID:
             return None
-        sampled, wanted = (torch.exp(-2j * math.pi / n * at[:, None] * pixels) for at in (own, grid))
+        sampled, wanted = (torch.exp(-2j * math.pi / n * at[:, None] * pixels) for at in (own, points))
         found.append(wanted @ torch.linalg.pinv(sampled, rtol=_SMALLEST) / math.sqrt(n))
-    return found[0], found[1]
+
+    def fit(kspace: Tensor) -> Tensor:
+        kspace = kspace[:, :, order].unflatten(2, counts)
+        for axis, matrix in enumerate(found, start=2):
+            kspace = torch.tensordot(kspace, matrix, dims=([axis], [1])).movedim(-1, axis)
+        return kspace
+
+    return fit
 
 
 def _image(centre: Tensor) -> Tensor:
-    """Return the image (..., y, x) of the centre of k-space."""
-    shifted = torch.fft.ifftshift(centre, dim=(-2, -1))
-    return torch.fft.fftshift(torch.fft.ifft2(shifted, norm="ortho"), dim=(-2, -1)).to(torch.complex64)
+    """Return the image (..., coil, [z,] y, x) of the centre of k-space (1, coil, [z,] y, x)."""
+    space = tuple(range(2, centre.ndim))
+    shifted = torch.fft.ifftshift(centre, dim=space)
+    return torch.fft.fftshift(torch.fft.ifftn(shifted, dim=space, norm="ortho"), dim=space).to(torch.complex64)
 
 
 def _same(places: NDArray[np.floating], others: NDArray[np.floating]) -> bool:

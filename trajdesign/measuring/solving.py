@@ -66,7 +66,8 @@ class Solver:
     trained
         The run whose network reconstructs, if any.
     calibration
-        Coil images (1, coil, y, x) of a calibration scan, of which coil maps are made; they may have fewer pixels.
+        Coil images (1, coil, [z or 1,] y, x) of a calibration scan, of which coil maps are made; they may have fewer
+        pixels. Of a film they are those of a volume of one slice.
     coil_maps
         How those of CG-SENSE are made, as in ``training.coil_maps``; all but ``self`` need a calibration.
     """
@@ -83,7 +84,9 @@ class Solver:
             return self.encoding
         estimate = coils.espirit_maps if self.coil_maps == "espirit" else coils.smooth_maps
         centre = coils.calibration_scan(self.calibration, 0.0, [])
-        return self.encoding.with_maps(estimate(centre, self.encoding.acquisition.image_shape))
+        acquisition = self.encoding.acquisition
+        still = (1, *acquisition.frame.image_shape) if acquisition.n_frames > 1 else acquisition.image_shape
+        return self.encoding.with_maps(estimate(centre, still))
 
     def adjoint(self, kspace: Tensor) -> Tensor:
         """Return the density-compensated coil images (1, coil, y, x) of k-space (coil, shot, sample)."""
