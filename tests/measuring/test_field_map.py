@@ -13,6 +13,7 @@ from trajdesign.encoding.static_field import segments
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.exporting.proof import export
 from trajdesign.measuring import field_map, virtual_scan
+from trajdesign.measuring.assignment import Assigned
 from trajdesign.measuring.reconstruct import reconstruct
 from trajdesign.scanner import Scanner
 
@@ -90,6 +91,50 @@ def test_the_field_that_makes_the_image_sharp_is_found(n_coils):
     found = field_map.estimated(kspace, Encoding(spiral), times)
     inside = (x**2 + y**2 < 22**2).numpy()
     errors = [float(np.sqrt(np.mean((of - wanted.numpy())[inside] ** 2))) for of in (found, 0.0)]
+    assert errors[0] < errors[1] / 2
+
+
+def test_the_field_of_a_film_is_found_by_all_frames():
+    """Discs that flicker under a smooth field: no frame alone is sampled densely enough."""
+    n, n_frames = 64, 4
+    acquisition = Acquisition((0.22, 0.22), (n, n), 4 * n_frames, 2000, 4e-6, n_frames)
+    pattern = {"kind": "planes", "pattern": {"kind": "spiral"}, "turn": "golden"}
+    film = plugins.build("init", pattern, acquisition, Scanner())
+    y, x = torch.meshgrid(*[torch.arange(n, dtype=torch.float64) - n // 2] * 2, indexing="ij")
+    wanted = 40 * torch.sin(x / 20) + 30 * y / 32
+    head = (x**2 + y**2 < 26**2).double()
+    object_ = head * (0.5 + 0.5 * (torch.cos(x / 1.7) * torch.cos(y / 2.1) > 0))
+    beats = torch.stack([object_ * (1 + 0.2 * np.sin(frame) * (x > 0)) for frame in range(n_frames)])
+    terms = segments(torch.arange(2000, dtype=torch.float64) * 4e-6, (-80, 80), tolerance=1e-6)
+    encoding = Encoding(film, dtype=torch.float64, segments=terms)
+    in_field = encoding.in_field(terms.maps(wanted[None])[:, :, None])
+    kspace = in_field.forward(beats[None, None].to(torch.complex128))[0].to(torch.complex64)
+    found = Assigned(kspace[None, None], acquisition)
+    there, maps = field_map.in_field(found, [Encoding(film)], "auto")
+    inside = (x**2 + y**2 < 22**2).numpy()
+    errors = [float(np.sqrt(np.mean((of - wanted.numpy())[inside] ** 2))) for of in (maps[0], 0.0)]
+    assert errors[0] < errors[1] / 2
+    assert maps.shape == (1, n, n)
+    assert there[0].acquisition.n_frames == n_frames
+
+
+def test_the_field_of_a_volume_is_found():
+    """Bars under a field that grows along z, sampled by a stack of spirals."""
+    n, n_z = 48, 16
+    acquisition = Acquisition((0.22, 0.22, 0.11), (n, n, n_z), 12 * n_z, 2000, 4e-6)
+    pattern = {"kind": "planes", "pattern": {"kind": "spiral"}}
+    stack = plugins.build("init", pattern, acquisition, Scanner())
+    z, y, x = torch.meshgrid(*[torch.arange(m, dtype=torch.float64) - m // 2 for m in (n_z, n, n)], indexing="ij")
+    wanted = 60 * z / n_z + 30 * torch.sin(x / 16)
+    head = (x**2 + y**2 < 20**2).double()
+    object_ = head * (0.5 + 0.5 * (torch.cos(x / 1.7) * torch.cos(y / 2.1) > 0))
+    terms = segments(torch.arange(2000, dtype=torch.float64) * 4e-6, (-80, 80), tolerance=1e-6)
+    encoding = Encoding(stack, dtype=torch.float64, segments=terms).in_field(terms.maps(wanted[None]))
+    kspace = encoding.forward(object_[None, None].to(torch.complex128))[0].to(torch.complex64)
+    _, maps = field_map.in_field(Assigned(kspace[None, None], acquisition), [Encoding(stack)], "auto")
+    inside = (head > 0).numpy()
+    errors = [float(np.sqrt(np.mean((of - wanted.numpy())[inside] ** 2))) for of in (maps, 0.0)]
+    assert maps.shape == (n_z, n, n)
     assert errors[0] < errors[1] / 2
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from trajdesign.acquisition import Acquisition
 from trajdesign.encoding.operator import Encoding
 from trajdesign.encoding.static_field import segments
-from trajdesign.errors import ConfigError, InputError
+from trajdesign.errors import InputError
 from trajdesign.files.arrays import read_npy
 from trajdesign.measuring import reception, solving
 from trajdesign.measuring.assignment import Assigned
@@ -52,22 +52,19 @@ def in_field(
     found, encodings
         The samples, and where those of each slice lie.
     path
-        ``"auto"`` for a field by the data of the first frame, or the ``.npy`` of the off-resonance (y, x) or
-        (slice, y, x), Hz, positive where the field is higher, on the pixels of the images. That of a film is the same
-        in all frames.
+        ``"auto"`` for a field by the data of the first repetition, of a film those of all its frames together, or the
+        ``.npy`` of the off-resonance (y, x) or (slice, y, x), Hz, positive where the field is higher, on the pixels of
+        the images. That of a film is the same in all frames.
 
     Raises
     ------
     InputError
         If it is no such map, or the shots are not sampled at the same times.
-    ConfigError
-        If it is to be found from a volume or a film.
     """
     times = [_times(found, number) for number in range(len(encodings))]
     if path == "auto":
-        if found.is_volume or found.is_film:
-            raise ConfigError("off_resonance auto finds the field of slices alone; of volumes and films give the map.")
-        slices = zip(encodings, found.kspace[0], times, strict=True)
+        still = [_still(encoding) for encoding in encodings]
+        slices = zip(still, found.kspace[0], times, strict=True)
         maps = np.stack([estimated(kspace, encoding, when) for encoding, kspace, when in slices])
     else:
         maps = _read(Path(path), found.acquisition, len(encodings))
@@ -81,7 +78,7 @@ def in_field(
 
 
 def estimated(kspace: Tensor, encoding: Encoding, times: Tensor) -> NDArray[np.float64]:
-    """Return the off-resonance (y, x), Hz, with which the image is sharpest, within 200 Hz.
+    """Return the off-resonance ([z,] y, x), Hz, with which the image is sharpest, within 200 Hz.
 
     Parameters
     ----------
@@ -96,10 +93,10 @@ def estimated(kspace: Tensor, encoding: Encoding, times: Tensor) -> NDArray[np.f
     tried = step * np.arange(-math.ceil(_FARTHEST / step), math.ceil(_FARTHEST / step) + 1)
     images = encoding.coil_images(weighted)
     _, maps = with_maps(images / brightness(images), encoding)
-    narrow, window, wide = (max(1.0, part * min(images.shape[2:])) for part in _WIDTHS)
+    narrow, window, wide = ([max(1.0, part * n) for n in images.shape[2:]] for part in _WIDTHS)
 
     def left(frequency: float) -> NDArray[np.float64]:
-        """Return what is left about each pixel (y, x) of the image at a frequency beside its smooth phase."""
+        """Return what is left about each pixel ([z,] y, x) of the image at a frequency beside its smooth phase."""
         turned = torch.exp(2j * math.pi * frequency * times).to(weighted.dtype)
         image = (encoding.coil_images(weighted * turned) * maps.conj()).sum(1)[0].numpy()
         smooth = gaussian_filter(image.real, narrow) + 1j * gaussian_filter(image.imag, narrow)
@@ -112,6 +109,12 @@ def estimated(kspace: Tensor, encoding: Encoding, times: Tensor) -> NDArray[np.f
     spread = gaussian_filter(told, wide)
     field = gaussian_filter(tried[criterion.argmin(0)] * told, wide)
     return np.asarray(field / np.maximum(spread, 1e-12 * spread.max()))
+
+
+def _still(encoding: Encoding) -> Encoding:
+    """Return an encoding; of a film that of one image by the shots of all frames."""
+    acquisition = encoding.acquisition
+    return solving.encoding_at(k_of(encoding), acquisition.frame) if acquisition.n_frames > 1 else encoding
 
 
 def _times(found: Assigned, number: int) -> torch.Tensor:
