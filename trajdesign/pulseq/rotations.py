@@ -19,6 +19,9 @@ _NAME = "ROTATIONS"
 #: how exactly the bridges of turned shots are turned bridges.
 _SAME = 5e-6
 
+#: Copies have norms that differ by less, as the logarithm; so only few waveforms are compared with each other.
+_BIN = 1e-4
+
 #: Columns of a block.
 _GX, _GY, _EXTENSIONS = 3, 4, 7
 
@@ -112,9 +115,10 @@ def _turns(parsed: Parsed) -> dict[int, _Turn]:
 
 
 def _as_turn(parsed: Parsed, gx: int, gy: int, bases: dict[tuple[int, ...], list[_Turn]]) -> _Turn | None:
-    """Return two gradients as a turn of one of the bases of the same timing, or of themselves, a new base.
+    """Return two gradients as a turn of one of the bases, or of themselves, a new base.
 
-    None stands for none, for others than arbitrary ones, and for two that are not sampled at the same times.
+    Bases are kept by their timing, number of samples and norm. None stands for none, for others than arbitrary ones,
+    and for two that are not sampled at the same times.
     """
     named = [parsed.tables["GRADIENTS"].get(number, "").split() for number in (gx, gy) if number]
     timings = {tuple(map(int, row[4:])) for row in named}
@@ -127,13 +131,14 @@ def _as_turn(parsed: Parsed, gx: int, gy: int, bases: dict[tuple[int, ...], list
     if len({len(of_axis) for of_axis in samples}) != 1:
         return None
     both = samples[0] + 1j * samples[1] if gx and gy else samples[0] * (1 if gx else 1j)
-    alike = bases.setdefault((*timings.pop(), len(both)), [])
-    for base in alike:
+    timing, place = timings.pop(), round(math.log(max(float(np.linalg.norm(both)), 1e-300)) / _BIN)
+    for base in itertools.chain(*(bases.get((*timing, len(both), near), []) for near in (place - 1, place, place + 1))):
         angle = float(np.angle(np.vdot(base.samples, both)))
         if np.abs(both - base.samples * np.exp(1j * angle)).max() <= _SAME * np.abs(base.samples).max():
             return _Turn(base.gx, base.gy, base.samples, angle)
-    alike.append(_Turn(gx, gy, both))
-    return alike[-1]
+    base = _Turn(gx, gy, both)
+    bases.setdefault((*timing, len(both), place), []).append(base)
+    return base
 
 
 def _idle(parsed: Parsed, blocks: NDArray[np.int64]) -> tuple[set[int], set[int]]:
