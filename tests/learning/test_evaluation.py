@@ -14,12 +14,13 @@ from trajdesign.config import plugins
 from trajdesign.config.models import load_config
 from trajdesign.data.sources.phantom import phantom
 from trajdesign.encoding.operator import Encoding
-from trajdesign.errors import DivergedError, InputError
+from trajdesign.errors import ConfigError, DivergedError, InputError
 from trajdesign.interfaces import Reconstructor
 from trajdesign.learning import compare
 from trajdesign.learning.evaluation import evaluate, look_at, reconstruct
 from trajdesign.learning.optimize import optimize
 from trajdesign.learning.run_folder import RunFolder
+from trajdesign.learning.trained import TrainedRun
 from trajdesign.reconstruction import metrics
 from trajdesign.reconstruction.coils import root_sum_of_squares
 from trajdesign.reporting import report
@@ -228,3 +229,30 @@ def test_scores_that_earlier_versions_could_not_write_are_no_numbers(tmp_path):
     (tmp_path / "metrics.json").write_text(json.dumps({"name": "a", "fixed": OLDER}))
     found = RunFolder(tmp_path).results().last
     np.testing.assert_equal([found.psnr, found.psnr_list, found.left_out], [np.nan, [20.5, np.nan], []])
+
+
+def test_the_motion_of_a_film_is_scored_and_weighs_in_its_loss(tmp_path):
+    film = ["acquisition={matrix=[16,16], n_shots=4, n_samples=160, n_frames=4}", "data={n_train=2, n_val=1, n_test=3}"]
+    film += ["training={epochs=2, batch_size=1, validations=1}", "reconstructor={channels=4, levels=1}"]
+    runs = [
+        optimize(load_config(None, [*film, f"training.motion_weight={weight}"]), tmp_path / str(weight), device="cpu")
+        for weight in (0.0, 5.0)
+    ]
+    config = load_config(None, film)
+    trained = TrainedRun.load(tmp_path / "5.0")
+    found = []
+    for number, images in enumerate(plugins.build("data", config.data, config.acquisition, "test")):
+        image, reference = reconstruct(
+            images[None], trained.encoding, trained.network, config.training, torch.tensor([number])
+        )
+        change, wanted = ((x.roll(-1, 2) - x).detach().numpy().ravel() for x in (image, reference))
+        found.append(np.linalg.norm(change - wanted) / np.linalg.norm(wanted))
+    assert runs[1].last.motion == pytest.approx(np.mean(found), rel=1e-4)
+    assert runs[1].last.motion < runs[0].last.motion
+    again = RunFolder(tmp_path / "5.0").results()
+    assert again.last.motion == runs[1].last.motion
+
+
+def test_motion_weighs_in_films_alone():
+    with pytest.raises(ConfigError, match="films alone"):
+        load_config(None, ["training.motion_weight=1.0"])

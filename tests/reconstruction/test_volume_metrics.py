@@ -11,6 +11,7 @@ from trajdesign.reconstruction.metrics import (
     has_signal,
     image_loss,
     nrmse,
+    nrmse_of_motion,
     psnr,
     ssim,
 )
@@ -42,6 +43,21 @@ def test_the_loss_of_a_volume_passes_gradients():
     generator = torch.Generator().manual_seed(0)
     image, reference = (torch.rand(2, 1, 3, 8, 9, generator=generator, dtype=torch.float64) for _ in range(2))
     assert torch.autograd.gradcheck(lambda x: image_loss(x, reference, 0.7), image.requires_grad_())
+
+
+def test_motion_is_what_changes_from_frame_to_frame(pair):
+    image, reference = pair
+    tensors = [torch.from_numpy(array) for array in pair]
+    changes = [np.diff(np.concatenate([film, film[:, :, :1]], axis=2), axis=2)[:, 0] for film in pair]
+    for n in range(2):
+        expected = normalized_root_mse(changes[1][n], changes[0][n])
+        assert nrmse_of_motion(*tensors)[n].item() == pytest.approx(expected, rel=1e-10)
+    # what is alike in all frames does not count, and their mean has 1
+    still = torch.from_numpy(reference + image[:, :, 2:3])
+    assert nrmse_of_motion(still, tensors[1]).tolist() == pytest.approx([0, 0], abs=1e-12)
+    assert nrmse_of_motion(tensors[1].mean(2, keepdim=True).expand_as(tensors[1]), tensors[1]).tolist() == [1, 1]
+    plain, weighted = (image_loss(*tensors, 0.0, motion_weight=weight).item() for weight in (0.0, 0.5))
+    assert weighted - plain == pytest.approx(0.5 * np.abs(changes[0] - changes[1]).mean(), rel=1e-10)
 
 
 def test_a_volume_has_signal_if_any_slice_has():

@@ -172,6 +172,9 @@ def show_scores(results: "Results", title: str, took: str, *, with_interval: boo
         if with_interval:
             rows.append((f"95 % over {over.resampled}", *(over.interval(key) for key in ("psnr", "ssim")), "", ""))
     show(f"{title} ({images_of(results.last)})", ("", "PSNR (dB)", "SSIM", "NRMSE", took), rows)
+    if results.last.motion is not None:
+        of_stages = ", ".join(f"{stage} {r.motion:.4f}" for stage, r in results.stages.items() if r.motion is not None)
+        say(f"NRMSE of what changes from frame to frame: {of_stages}.")
 
 
 def images_of(result: "StageResult") -> str:

@@ -86,7 +86,8 @@ class Training(_Table):
     In the last part of the steps, ``settle``, only the network learns, on the final trajectory, exactly as it will be
     played; the trajectory's learning rate has fallen to zero there, the network's does so at the end.
 
-    The loss is L1 + ``ssim_weight`` (1 - SSIM). ``validations`` are spread evenly over the run. ``batch_size`` counts
+    The loss is L1 + ``ssim_weight`` (1 - SSIM); of films + ``motion_weight`` times the L1 of what changes from frame to
+    frame. ``validations`` are spread evenly over the run. ``batch_size`` counts
     the slices of a step on all devices together, so it is a multiple of their number, and a run is the same on any.
 
     ``coil_maps`` says where reconstructors with coil sensitivity maps have them from: ``"self"`` from the measurement
@@ -124,6 +125,7 @@ class Training(_Table):
     settle: float = pydantic.Field(0.15, ge=0, lt=1)
     trial: float = pydantic.Field(0.3, gt=0, lt=1)
     ssim_weight: float = pydantic.Field(0.2, ge=0)
+    motion_weight: float = pydantic.Field(0.0, ge=0)
     noise: float = pydantic.Field(0.0, ge=0)
     coil_maps: Literal["self", "prescan", "espirit"] = "self"
     knows_field: bool = False
@@ -207,6 +209,8 @@ class Config(_Table):
         wrong = self.scanner.unplayable(self.acquisition.dwell)
         if wrong:
             raise ConfigError(f"config acquisition.dwell: {wrong}")
+        if self.training.motion_weight and self.acquisition.n_frames == 1:
+            raise ConfigError("config training.motion_weight counts for films alone: acquisition.n_frames is 1.")
         return self
 
     @property

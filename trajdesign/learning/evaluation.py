@@ -58,7 +58,8 @@ def evaluate(
     encoding = encoding_of(config, response(trajectory), field, ranks.device)
     n_images: int = len(dataset)  # type: ignore[arg-type]
     seeds = draw_seeds(n_images, torch.Generator().manual_seed(config.seed))
-    scores: list[tuple[float, float, float, bool, float]] = []
+    scores: list[tuple[float, float, float, float, bool, float]] = []
+    is_film = config.acquisition.n_frames > 1
     marks: list[copies.Mark] = []
     network.eval()
     for batch, coil_images in _batches(dataset, config, ranks, None if perturbations is None else 1):
@@ -71,8 +72,9 @@ def evaluate(
             images, encoding, network, config.training, seeds[list(batch)], field=fields, sampled_by=sampled_by
         )
         columns = [metrics.psnr(image, reference, 1.0).clamp(max=_MOST_PSNR), metrics.ssim(image, reference, 1.0)]
-        columns += [metrics.nrmse(image, reference), metrics.has_signal(reference)]
-        columns += [metrics.fingerprints(coil_images)]
+        columns += [metrics.nrmse(image, reference)]
+        columns += [metrics.nrmse_of_motion(image, reference) if is_film else torch.zeros(len(image))]
+        columns += [metrics.has_signal(reference), metrics.fingerprints(coil_images)]
         marks += _marks(dataset, batch, coil_images)
         scores += zip(*(column.tolist() for column in columns), strict=True)
         watch(len(scores), len(ranks.shard(range(n_images))))
@@ -83,12 +85,14 @@ def evaluate(
     if len(left_out) == n_images:
         raise InputError(f"{_without_signal(range(n_images), n_images)}; there is nothing to compare.")
     counted = [values for (*values, _, _), is_one in zip(found, counts, strict=True) if is_one]
-    psnr, ssim, nrmse = (list(values) for values in zip(*counted, strict=True))
+    psnr, ssim, nrmse, motion = (list(values) for values in zip(*counted, strict=True))
     n, prints, people = len(counted), [values[-1] for values in found], getattr(dataset, "people", None)
     if people is not None:
         people = [person for person, is_one in zip(people, counts, strict=True) if is_one]
     means = sum(psnr) / n, sum(ssim) / n, sum(nrmse) / n
-    return StageResult(n, left_out, *means, psnr, ssim, nrmse, prints, people=people)
+    moving = [value for value in motion if math.isfinite(value)] if is_film else []  # of a still film there is none
+    of_films = sum(moving) / len(moving) if moving else None
+    return StageResult(n, left_out, *means, psnr, ssim, nrmse, prints, people=people, motion=of_films)
 
 
 def _batches(

@@ -75,7 +75,8 @@ class StageResult:
     the means (PSNR in dB) stand the values of each image. `fingerprints`
     (`trajdesign.reconstruction.metrics.fingerprints`) are of all images, `seconds` those of training and test, and
     `n_skipped` counts the steps without a finite loss or gradient, which changed nothing. `people` has for each image
-    that counts the number of its person, if the data tell. Older versions did not write all of that.
+    that counts the number of its person, if the data tell. Of films `motion` is the mean NRMSE of what changes from
+    frame to frame. Older versions did not write all of that.
     """
 
     n: int
@@ -90,6 +91,7 @@ class StageResult:
     seconds: float = math.nan
     n_skipped: int | None = None
     people: list[int] | None = None
+    motion: float | None = None
 
     @classmethod
     def from_tables(cls, tables: dict[str, Any]) -> "StageResult":

@@ -215,7 +215,8 @@ class Joint:
             is_kept = field is None and sampling is None and cut.takes_spectra
             spectra = self.spectra.of(numbers[part], coil_images[part], device) if is_kept else []
             image, reference = reconstruct(images, cut, self.network, settings, seeds[part], spectra, field, sampled)
-            loss = metrics.image_loss(image, reference, settings.ssim_weight, 1.0) * (len(images) / len(coil_images))
+            loss = metrics.image_loss(image, reference, settings.ssim_weight, 1.0, settings.motion_weight)
+            loss = loss * (len(images) / len(coil_images))
             if loss.requires_grad:
                 loss.backward()
             total += loss.detach()

@@ -71,15 +71,37 @@ def ssim(image: Tensor, reference: Tensor, data_range: float | Tensor | None = N
     return (luminance * structure).mean(axes.of_image(image))
 
 
+def nrmse_of_motion(image: Tensor, reference: Tensor) -> Tensor:
+    """Return the NRMSE of what changes from each frame of a film to the next, and from the last to the first (batch,).
+
+    Frames that are all like their mean have 1, however sharp: PSNR and SSIM hardly see what a small heart does.
+    """
+    return nrmse(_changes(image), _changes(reference))
+
+
 def image_loss(
-    image: Tensor, reference: Tensor, ssim_weight: float, data_range: float | Tensor | None = None
+    image: Tensor,
+    reference: Tensor,
+    ssim_weight: float,
+    data_range: float | Tensor | None = None,
+    motion_weight: float = 0.0,
 ) -> Tensor:
-    """Return the training loss: mean absolute error + `ssim_weight` (1 - SSIM), a scalar over the batch."""
+    """Return the training loss, a scalar over the batch: mean absolute error + `ssim_weight` (1 - SSIM).
+
+    Of films with `motion_weight` so much of the mean absolute error of what changes from frame to frame is added.
+    """
     _check(image, reference)
     loss = (image - reference).abs().mean()
     if ssim_weight:
         loss = loss + ssim_weight * (1 - ssim(image, reference, data_range)).mean()
+    if motion_weight:
+        loss = loss + motion_weight * _changes(image - reference).abs().mean()
     return loss
+
+
+def _changes(film: Tensor) -> Tensor:
+    """Return what changes from each frame to the next of a film (batch, 1, frame, y, x), whose beat starts again."""
+    return film.roll(-1, 2) - film
 
 
 def wilcoxon_p(learned: Sequence[float], fixed: Sequence[float]) -> float:
