@@ -81,14 +81,13 @@ class Limits(_Table):
 class Training(_Table):
     """Table ``[training]``: Adam with one learning rate for the trajectory and one for the network, both annealed.
 
-    The network's rises in the first twentieth of the steps.
+    The network's rises in the first twentieth of the steps. In the last part, ``settle``, only the network learns, on
+    the final trajectory, exactly as it will be played; the trajectory's learning rate has fallen to zero there, the
+    network's does so at the end.
 
-    In the last part of the steps, ``settle``, only the network learns, on the final trajectory, exactly as it will be
-    played; the trajectory's learning rate has fallen to zero there, the network's does so at the end.
-
-    The loss is L1 + ``ssim_weight`` (1 - SSIM); of films + ``motion_weight`` times the L1 of what changes from frame to
-    frame. ``validations`` are spread evenly over the run. ``batch_size`` counts
-    the slices of a step on all devices together, so it is a multiple of their number, and a run is the same on any.
+    The loss is L1 + ``ssim_weight`` (1 - SSIM), of films + ``motion_weight`` times the L1 of what changes from frame to
+    frame. ``validations`` are spread evenly over the run. ``batch_size`` counts the slices of a step on all devices
+    together, so it is a multiple of their number, and a run is the same on any.
 
     ``coil_maps`` says where reconstructors with coil sensitivity maps have them from: ``"self"`` from the measurement
     itself, ``"prescan"`` from the central 24 x 24 samples of k-space, as a short scan of the same coils with the same
@@ -206,11 +205,10 @@ class Config(_Table):
 
     @pydantic.model_validator(mode="after")
     def _require_playable(self) -> "Config":
-        wrong = self.scanner.unplayable(self.acquisition.dwell)
-        if wrong:
+        if wrong := self.scanner.unplayable(self.acquisition.dwell):
             raise ConfigError(f"config acquisition.dwell: {wrong}")
         if self.training.motion_weight and self.acquisition.n_frames == 1:
-            raise ConfigError("config training.motion_weight counts for films alone: acquisition.n_frames is 1.")
+            raise ConfigError("config training.motion_weight counts for films alone; acquisition.n_frames is 1.")
         return self
 
     @property

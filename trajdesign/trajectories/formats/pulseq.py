@@ -1,6 +1,5 @@
 """Pulseq ``.seq`` files, through a sequence template; read back by pypulseq and by our own reader."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -301,12 +300,14 @@ def _k_of_pypulseq(path: Path, scanner: Scanner, labels: Mapping[str, np.ndarray
     from trajdesign.pulseq.writer import parts
 
     fresh = pp.Sequence(parts.system(scanner))
-    with tempfile.TemporaryDirectory() as folder:
-        # pypulseq knows no rotations in a file, so it turns the blocks itself
-        content, angles = without_rotations(path.read_bytes())
-        straight = Path(folder, "straight.seq")
+    # pypulseq knows no rotations in a file, so it turns the blocks itself
+    content, angles = without_rotations(path.read_bytes())
+    straight = path.with_name(f"{path.name}.straight")
+    try:
         straight.write_bytes(content)
         fresh.read(str(straight))
+    finally:
+        straight.unlink(missing_ok=True)
     for place, angle in angles.items():
         block = fresh.get_block(place + 1)
         events = [event for event in (block.gx, block.gy) if event is not None]
