@@ -204,7 +204,7 @@ class Config(_Table):
         return [resolve(table) for table in start] if isinstance(start, list) else resolve(start)
 
     @pydantic.model_validator(mode="after")
-    def _require_playable(self) -> "Config":
+    def _require_possible(self) -> "Config":
         if wrong := self.scanner.unplayable(self.acquisition.dwell):
             raise ConfigError(f"config acquisition.dwell: {wrong}")
         if self.training.motion_weight and self.acquisition.n_frames == 1:

@@ -78,7 +78,7 @@ def calibration(
         return {}
     physics = replace(physics, played=replace(told, k=k_of_file(told, response)))
     if acquisition.n_frames > 1:
-        coil_images, acquisition = coil_images.mean(dim=1), replace(acquisition, n_shots=1, n_frames=1)
+        coil_images, acquisition = coil_images.mean(dim=1), acquisition.frame
     counts = np.array([adc.count for adc in told.adcs])
     lines, slices, partitions = (told.label(name) for name in ("LIN", "SLC", "PAR"))
     found = dict[int, Readout]()

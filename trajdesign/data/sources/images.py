@@ -65,8 +65,8 @@ def images(
         Seed of the coils and the phase.
     vary
         How much a training image differs each time it is read, 0 to 1: turned, scaled, shifted, mirrored along x, of
-        another contrast and brightness as `trajdesign.data.variation.varied` says, with other coils and phase. It takes
-        more epochs, and holds better for heads that were not trained on.
+        another contrast and brightness as `trajdesign.data.variation.varied` says, with other coils and phase. It is
+        meant for few volumes, and takes more epochs.
     val_fraction
         Where `val` is empty: the share of each training volume, a block of slices at its end (the top of an axial
         volume), that is validated on instead. The slice before the block, nearly the same image, is left out.
