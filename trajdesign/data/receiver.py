@@ -1,5 +1,6 @@
 """Simulated receive coils and phase, for images that come as magnitudes."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,6 +25,8 @@ _OVERLAP = 1.1
 
 # Highest total degree in x, y and z of the polynomial that the phase is.
 _ORDER = 3
+# Cosines of the magnitude that the phase of tissues is the sum of.
+_TISSUES = 3
 
 
 def coil_sensitivities(
@@ -166,8 +169,25 @@ def smooth_phase(shape: Sequence[int], generator: np.random.Generator) -> NDArra
     return np.exp(1j * phase).astype(np.complex64)
 
 
+def tissue_phase(
+    magnitude: NDArray[np.float32], strength: float, generator: np.random.Generator
+) -> NDArray[np.complex64]:
+    """Return a phase factor exp(i phase) like `magnitude`, another for each brightness, as of fat, iron and flow.
+
+    The phase is a random smooth function of the magnitude, the sum of `_TISSUES` cosines with random weights. In the
+    mean over all brightnesses it has the standard deviation `strength`, in rad.
+    """
+    weights = strength * math.sqrt(2 / _TISSUES) * generator.standard_normal(_TISSUES)
+    part = np.pi * magnitude / max(float(magnitude.max()), np.finfo(np.float32).tiny)
+    return np.exp(1j * sum(weight * np.cos(n * part) for n, weight in enumerate(weights, 1))).astype(np.complex64)
+
+
 def receive(
-    magnitude: NDArray[np.float32], n_coils: int, generator: np.random.Generator, fov: Sequence[float] | None = None
+    magnitude: NDArray[np.float32],
+    n_coils: int,
+    generator: np.random.Generator,
+    fov: Sequence[float] | None = None,
+    roughness: float = 0.0,
 ) -> Tensor:
     """Return the images (coil, ...), complex64, that simulated coils see of an object with a random smooth phase.
 
@@ -175,7 +195,8 @@ def receive(
     a `ResourceError`.
 
     `fov` is the field of view along x and y, or x, y and z, in any unit, by default the same along all axes of the
-    object. Its number tells the axes of space: all frames of a film have the same coils and phase.
+    object. Its number tells the axes of space: all frames of a film have the same coils and phase. `roughness` is the
+    strength of the `tissue_phase` that is added to the smooth one.
     """
     shape = magnitude.shape
     memory.require(
@@ -188,7 +209,10 @@ def receive(
     maps = coil_sensitivities(shape[-n_axes:], n_coils, generator, height)
     frames = [1] * (magnitude.ndim - n_axes)
     maps = maps.reshape(n_coils, *frames, *shape[-n_axes:])
-    return torch.from_numpy(maps * (smooth_phase(shape[-n_axes:], generator) * magnitude))
+    phase = smooth_phase(shape[-n_axes:], generator)
+    if roughness:
+        phase = phase * tissue_phase(magnitude, roughness, generator)
+    return torch.from_numpy(maps * (phase * magnitude))
 
 
 def grid(shape: Sequence[int]) -> tuple[NDArray[np.float32], ...]:

@@ -17,10 +17,11 @@ from trajdesign.data.grid import margins
 from trajdesign.errors import ConfigError, missing
 from trajdesign.reconstruction import axes
 
-#: Maps fade out below this part of the largest signal.
-_FAINT = 0.1
+#: Maps of a measurement fade out below this part of the largest signal, where there may be aliasing; those of a
+#: calibration, which has none, where coils as uneven as those of a head still show its rim.
+_FAINT, _FAINT_CALIBRATED = 0.1, 0.02
 #: The lines of a calibration scan, and the standard deviation of the window that keeps its edge from ringing.
-_CALIBRATION_LINES, _CALIBRATION_WIDTH = 24, 5.0
+_CALIBRATION_LINES, _CALIBRATION_WIDTH = 24, 8.0
 #: The kernels of ESPIRiT, 6 pixels wide, move about in a smaller volume too little to tell anything.
 _LEAST_OF_ESPIRIT = 12
 #: A black image is divided by this much.
@@ -66,7 +67,8 @@ def smooth_maps(calibration: Tensor, shape: Sequence[int]) -> Tensor:
     """
     space = axes.of_space(calibration)
     images = torch.fft.ifftn(torch.fft.ifftshift(_fit(calibration, shape), dim=space), dim=space)
-    return normalised(low_pass(torch.fft.fftshift(images, dim=space), _CALIBRATION_WIDTH))
+    images = low_pass(torch.fft.fftshift(images, dim=space), _CALIBRATION_WIDTH)
+    return normalised(images, faint=_FAINT_CALIBRATED)
 
 
 @torch.no_grad()
@@ -99,11 +101,12 @@ def espirit_maps(calibration: Tensor, shape: Sequence[int]) -> Tensor:
     return torch.from_numpy(np.stack(maps)).to(calibration).view(*calibration.shape[:2], *shape)
 
 
-def normalised(coil_images: Tensor, signal: Tensor | None = None) -> Tensor:
+def normalised(coil_images: Tensor, signal: Tensor | None = None, faint: float = _FAINT) -> Tensor:
     r"""Return coil images divided by their root sum of squares, faded out where the signal is faint.
 
-    The root sum of squares of the result is :math:`s / \sqrt{s^2 + 0.01}`, with s the signal as a part of its largest
-    value in the image. Without that, maps could explain noise and aliasing in the background.
+    The root sum of squares of the result is :math:`s / \sqrt{s^2 + f^2}`, with s the signal as a part of its largest
+    value in the image, and f what counts as `faint`. Without that, maps could explain noise and aliasing in the
+    background.
 
     Parameters
     ----------
@@ -115,7 +118,7 @@ def normalised(coil_images: Tensor, signal: Tensor | None = None) -> Tensor:
     size = torch.linalg.vector_norm(coil_images, dim=1, keepdim=True)
     signal = size if signal is None else signal
     part = signal / signal.amax(axes.of_image(signal), keepdim=True).clamp_min(_TINY)
-    return coil_images / size.clamp_min(_TINY) * (part / (part.square() + _FAINT**2).sqrt())
+    return coil_images / size.clamp_min(_TINY) * (part / (part.square() + faint**2).sqrt())
 
 
 def low_pass(images: Tensor, width: float) -> Tensor:

@@ -33,6 +33,7 @@ def images(
     test: Sequence[str] = (),
     n_coils: int = 4,
     seed: int = 0,
+    tissue_phase: float = 0.0,
     vary: float = 0.0,
     val_fraction: float = VAL_FRACTION,
     test_fraction: float = 0.0,
@@ -63,6 +64,10 @@ def images(
         Number of simulated coils.
     seed
         Seed of the coils and the phase.
+    tissue_phase
+        By how much the phase differs from tissue to tissue, as of fat, iron and flow, in rad: the standard deviation of
+        a random smooth function of the magnitude that is added to the smooth phase, in all splits. Gradient echoes in
+        vivo have it; a network that has seen smooth phases alone takes such a phase for an error.
     vary
         How much a training image differs each time it is read, 0 to 1: turned, scaled, shifted, mirrored along x, of
         another contrast and brightness as `trajdesign.data.variation.varied` says, with other coils and phase. It is
@@ -97,10 +102,10 @@ def images(
         If an option makes no sense or a file is damaged, and where `trajdesign.data.splits.Splits` says so.
     """
     require_slices(acquisition)
-    if n_coils < 1 or seed < 0 or not 0 <= slices_min_signal <= 1 or not 0 <= vary <= 1:
+    if n_coils < 1 or min(seed, tissue_phase) < 0 or not 0 <= slices_min_signal <= 1 or not 0 <= vary <= 1:
         raise ConfigError(
-            f"n_coils is {n_coils}, seed {seed}, slices_min_signal {slices_min_signal}, vary {vary}; "
-            "n_coils starts at 1, seed at 0, and the last two are parts of 1."
+            f"n_coils is {n_coils}, seed {seed}, tissue_phase {tissue_phase}, slices_min_signal {slices_min_signal}, "
+            f"vary {vary}; n_coils starts at 1, seed and tissue_phase at 0, and the last two are parts of 1."
         )
     reading = Reading(plane, slice_axis, transpose, array)
     splits = Splits(
@@ -112,7 +117,7 @@ def images(
     whose: list[int] = []
     stream = (seed, ("train", "val", "test").index(split))
     vary = vary if split == "train" else 0.0
-    dataset = _Slices(n_coils, stream, vary, acquisition.fov, splits.origin(split, people))
+    dataset = _Slices(n_coils, stream, tissue_phase, vary, acquisition.fov, splits.origin(split, people))
     n_weak = 0
     for path in files:
         volume, (_, *pixel) = reading.read(path)
@@ -133,13 +138,21 @@ def images(
 class _Slices(Dataset[Tensor]):
     """Magnitudes in memory; coils and phase are simulated anew for each item, the same ones unless they `vary`."""
 
-    def __init__(self, n_coils: int, stream: tuple[int, int], vary: float, fov: Sequence[float], origin: str) -> None:
+    def __init__(
+        self,
+        n_coils: int,
+        stream: tuple[int, int],
+        roughness: float,
+        vary: float,
+        fov: Sequence[float],
+        origin: str,
+    ) -> None:
         self.magnitudes: list[NDArray[np.floating]] = []
         self.marks: list[Mark] = []
         self.places: list[str] = []
         self.people: list[int] | None = None
         self.n_coils, self.stream, self.origin = n_coils, stream, origin
-        self.vary, self.fov = vary, fov
+        self.roughness, self.vary, self.fov = roughness, vary, fov
 
     def add(self, fitted: NDArray[np.floating], volume: NDArray, slices: Sequence[int], path: Path) -> None:
         """Take some slices of a volume (slice, contrast, y, x), on the matrix and as it came."""
@@ -154,11 +167,11 @@ class _Slices(Dataset[Tensor]):
 
     def __getitem__(self, index: int) -> Tensor:
         index = range(len(self))[index]
-        magnitude = self.magnitudes[index]
-        if not self.vary:
-            return receive(magnitude, self.n_coils, np.random.default_rng((*self.stream, index)))
-        generator = np.random.default_rng(torch.randint(2**32, (4,)).tolist())
-        return receive(varied(magnitude, self.fov, self.vary, generator), self.n_coils, generator)
+        magnitude, generator = self.magnitudes[index], np.random.default_rng((*self.stream, index))
+        if self.vary:
+            generator = np.random.default_rng(torch.randint(2**32, (4,)).tolist())
+            magnitude = varied(magnitude, self.fov, self.vary, generator)
+        return receive(magnitude, self.n_coils, generator, roughness=self.roughness)
 
 
 def _with_signal(volume: NDArray[np.float32], least: float) -> list[int]:
