@@ -83,13 +83,14 @@ def test_all_slices_vary_alike():
     assert np.ptp(ratio) < 1e-4
 
 
-def read(vary, split, tmp_path, epoch=0):
+def read(vary, split, tmp_path, epoch=0, **options):
     path = tmp_path / "p1_a.npy"
     if not path.exists():
         for number in (1, 2, 3):
             np.save(tmp_path / f"p{number}_a.npy", np.stack([ellipse()] * 3))
     named = {name: [str(tmp_path / f"p{n}_a.npy")] for n, name in enumerate(("train", "val", "test"), start=1)}
-    data = images(Acquisition(matrix=(32, 32), fov=(0.2, 0.2)), split, vary=vary, patient_pattern="p([0-9])", **named)
+    options |= {"vary": vary, "patient_pattern": "p([0-9])"}
+    data = images(Acquisition(matrix=(32, 32), fov=(0.2, 0.2)), split, **named, **options)
     with drawn_from(0, epoch, 1):
         return data[1]
 
@@ -101,6 +102,19 @@ def test_training_images_alone_vary_and_alike_for_the_same_seed(tmp_path):
     assert not torch.allclose(first, read(1.0, "train", tmp_path, epoch=1), atol=1e-2)
     for split in ("val", "test"):
         assert torch.equal(read(1.0, split, tmp_path), read(0.0, split, tmp_path))
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_the_phase_of_tissues_is_in_all_splits(split, tmp_path):
+    smooth, rough = (read(0.0, split, tmp_path, tissue_phase=strength) for strength in (0.0, 0.8))
+    torch.testing.assert_close(rough.abs(), smooth.abs(), rtol=1e-5, atol=1e-6)
+    assert float((rough / smooth)[smooth.abs() > 0.1].angle().std()) > 0.1
+
+
+@pytest.mark.parametrize("strength", [-0.1, math.inf, math.nan])
+def test_a_phase_of_no_size_is_refused(strength, tmp_path):
+    with pytest.raises(ConfigError, match="tissue_phase"):
+        read(0.0, "train", tmp_path, tissue_phase=strength)
 
 
 @pytest.mark.parametrize("vary", [-0.1, 1.5, math.nan])

@@ -163,6 +163,13 @@ def test_the_same_seed_draws_the_same_coils(tmp_path):
     assert not torch.equal(first, other)
 
 
+def test_tissues_of_volumes_differ_in_phase(tmp_path):
+    file = save(tmp_path / "a.npy", objects(0))
+    smooth, rough = (volumes(VOLUME, "test", test=[file], tissue_phase=strength)[0] for strength in (0.0, 0.8))
+    torch.testing.assert_close(rough.abs(), smooth.abs(), rtol=1e-5, atol=1e-6)
+    assert float((rough / smooth)[smooth.abs() > 0.1].angle().std()) > 0.1
+
+
 def test_training_volumes_alone_are_mirrored(tmp_path):
     file, other = save(tmp_path / "a.npy", objects(0)), save(tmp_path / "b.npy", objects(1))
     plain = rss(volumes(VOLUME, "train", train=[file])[0])

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from trajdesign.data.receiver import coil_sensitivities, finite_loop_field, grid, loop_field, receive, smooth_phase
+from trajdesign.data.receiver import (
+    coil_sensitivities,
+    finite_loop_field,
+    grid,
+    loop_field,
+    receive,
+    smooth_phase,
+    tissue_phase,
+)
 from trajdesign.errors import ConfigError, ResourceError
 from trajdesign.reconstruction.coils import calibration_scan, espirit_maps, low_pass, normalised, smooth_maps
 
@@ -151,6 +159,29 @@ def test_what_is_received_of_a_volume_has_its_magnitude():
     np.testing.assert_allclose(torch.linalg.vector_norm(images, dim=0).numpy(), magnitude, rtol=1e-5)
 
 
+def test_the_phase_of_tissues_is_that_of_their_magnitude_and_as_strong_as_asked():
+    magnitude = np.linspace(0, 7, 301, dtype=np.float32).reshape(7, 43)
+    phases = []
+    for seed in range(400):
+        factor = tissue_phase(magnitude, 0.2, rng(seed))
+        np.testing.assert_allclose(np.abs(factor), 1, rtol=1e-6)
+        phases.append(np.angle(factor))
+    assert np.sqrt(np.mean(np.square(phases))) == pytest.approx(0.2, rel=0.05)
+    assert np.abs(np.diff(np.reshape(phases, (400, -1)))).max() < 0.05
+    twice = tissue_phase(np.array([[0.3, 1.0], [1.0, 0.3]], np.float32), 0.5, rng())
+    np.testing.assert_array_equal(twice, twice.T)
+    assert np.isfinite(tissue_phase(np.zeros((2, 3), np.float32), 0.5, rng())).all()
+
+
+def test_a_rough_phase_comes_on_top_of_the_smooth_one():
+    magnitude = rng().random((20, 30), dtype=np.float32)
+    smooth, rough = (receive(magnitude, 3, rng(4), roughness=strength) for strength in (0.0, 0.7))
+    torch.testing.assert_close(rough.abs(), smooth.abs(), rtol=1e-5, atol=1e-7)
+    between = (rough / smooth)[:, magnitude > 0.01]
+    torch.testing.assert_close(between, between[:1].expand_as(between), rtol=1e-4, atol=1e-4)
+    assert float(between[0].angle().std()) > 0.1
+
+
 @pytest.mark.parametrize("shape", [(20, 64, 48), (32, 32, 32)])
 def test_the_phase_in_3d_is_a_polynomial_of_degree_three(shape):
     factor = smooth_phase(shape, rng(2))
@@ -213,7 +244,7 @@ def test_maps_of_a_calibration_scan_are_those_of_the_coils():
     assert likeness(found, maps)[inside].min() > 0.95
     shown = torch.linalg.vector_norm(found, dim=1)[0].numpy()
     assert shown[inside].min() > 0.9
-    assert shown[:2, :2].max() < 0.2
+    assert shown[:2, :2].max() < 0.5
 
 
 def test_maps_fade_with_the_signal():

@@ -1,5 +1,6 @@
 """Magnitude images from DICOM, NIfTI, NumPy, HDF5 and BART's files, with simulated coils and phase."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -102,7 +103,8 @@ def images(
         If an option makes no sense or a file is damaged, and where `trajdesign.data.splits.Splits` says so.
     """
     require_slices(acquisition)
-    if n_coils < 1 or min(seed, tissue_phase) < 0 or not 0 <= slices_min_signal <= 1 or not 0 <= vary <= 1:
+    parts = 0 <= slices_min_signal <= 1 and 0 <= vary <= 1
+    if n_coils < 1 or seed < 0 or not 0 <= tissue_phase < math.inf or not parts:
         raise ConfigError(
             f"n_coils is {n_coils}, seed {seed}, tissue_phase {tissue_phase}, slices_min_signal {slices_min_signal}, "
             f"vary {vary}; n_coils starts at 1, seed and tissue_phase at 0, and the last two are parts of 1."

@@ -30,6 +30,7 @@ def volumes(
     test: Sequence[str] = (),
     n_coils: int = 8,
     seed: int = 0,
+    tissue_phase: float = 0.0,
     flip: bool = False,
     plane: Plane = "auto",
     slice_axis: int = 0,
@@ -59,6 +60,8 @@ def volumes(
         Number of simulated coils.
     seed
         Seed of the coils and the phase.
+    tissue_phase
+        By how much the phase differs from tissue to tissue, rad; see `trajdesign.data.sources.images.images`.
     flip
         Whether a training image is mirrored along x, left to right in axial and coronal slices, at random each time it
         is read: more volumes where there are few.
@@ -85,8 +88,10 @@ def volumes(
     """
     if acquisition.n_dims == 2 and acquisition.n_frames == 1:
         raise ConfigError("the data are volumes or films, but the acquisition is of single slices; use 'images'.")
-    if n_coils < 1 or seed < 0:
-        raise ConfigError(f"n_coils is {n_coils}, seed {seed}; n_coils starts at 1, seed at 0.")
+    if n_coils < 1 or seed < 0 or not 0 <= tissue_phase < math.inf:
+        raise ConfigError(
+            f"n_coils is {n_coils}, seed {seed}, tissue_phase {tissue_phase}; n_coils starts at 1, the others at 0."
+        )
     if len(voxel) != 3:
         raise ConfigError(f"voxel is {list(voxel)}; it has three sizes: along slice, y and x.")
     reading = Reading(plane, slice_axis, transpose, array, (voxel[0], voxel[1], voxel[2]))
@@ -97,7 +102,8 @@ def volumes(
     reading.refuse_idle(splits.every)
     people = splits.people(split)
     stream = (seed, ("train", "val", "test").index(split))
-    dataset = _Volumes(acquisition, n_coils, stream, flip and split == "train", splits.origin(split, people))
+    flips = flip and split == "train"
+    dataset = _Volumes(acquisition, n_coils, stream, tissue_phase, flips, splits.origin(split, people))
     for path in files:
         dataset.add(*reading.read(path), path)
         if people is not None:
@@ -110,14 +116,20 @@ class _Volumes(Dataset[Tensor]):
     """Magnitudes in memory; coils and phase are simulated anew for each item, the same ones every time."""
 
     def __init__(
-        self, acquisition: Acquisition, n_coils: int, stream: tuple[int, int], flips: bool, origin: str
+        self,
+        acquisition: Acquisition,
+        n_coils: int,
+        stream: tuple[int, int],
+        roughness: float,
+        flips: bool,
+        origin: str,
     ) -> None:
         self.magnitudes: list[NDArray[np.float32]] = []
         self.marks: list[Mark] = []
         self.places: list[str] = []
         self.people: list[int] | None = None
         self.acquisition, self.n_coils, self.stream = acquisition, n_coils, stream
-        self.flips, self.origin = flips, origin
+        self.roughness, self.flips, self.origin = roughness, flips, origin
 
     def add(self, volume: NDArray[np.float32], voxel: tuple[float, float, float], path: Path) -> None:
         """Take all items of a volume (slice, contrast, y, x) with its voxel size along slice, y and x."""
@@ -154,7 +166,7 @@ class _Volumes(Dataset[Tensor]):
         if self.flips and torch.rand(()) < 0.5:
             magnitude = magnitude[..., ::-1]
         generator = np.random.default_rng((*self.stream, index))
-        return receive(magnitude, self.n_coils, generator, self.acquisition.fov)
+        return receive(magnitude, self.n_coils, generator, self.acquisition.fov, self.roughness)
 
 
 def _resize_beat(film: NDArray[np.float32], n_frames: int) -> NDArray[np.float32]:
