@@ -33,6 +33,7 @@ from trajdesign.studies import study
 
 COLUMNS = {
     "pattern": "pattern",
+    "shots": "shots",
     "reconstructor": "network",
     "coils": "coils",
     "trajectory": "trajectory",
@@ -64,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     options.add_argument("study", type=Path)
     options.add_argument("kspace", type=Path, metavar="FILE.npz")
+    options.add_argument("--shots", type=int, nargs="*", default=[], help="of the runs to take; all by default")
     options.add_argument("--coils", type=int, nargs="*", default=[], help="virtual coils, beside all that measured")
     options.add_argument("--coil-maps", help="of CG-SENSE, as of `trajdesign reconstruct`")
     options.add_argument("--out", type=Path, default=RESULTS, help="folder for the JSON and Markdown files")
@@ -73,7 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     with np.load(settings.kspace) as file:
         kspace = file["kspace"]
     reference = root_sum_of_squares(kspace)
-    cells = sorted(study.load(settings.study / "study.toml").cells, key=lambda cell: cell.values["reconstructor"])
+    wanted = [*study.load(settings.study / "study.toml").cells]
+    if settings.shots:
+        wanted = [cell for cell in wanted if cell.config.acquisition.n_shots in settings.shots]
+    cells = sorted(wanted, key=lambda cell: (cell.config.acquisition.n_shots, str(cell.values["reconstructor"])))
     shown: dict[str, dict[str, NDArray[np.floating]]] = {}
     for n_coils, cell in itertools.product((None, *settings.coils), cells):
         run = RunFolder(settings.study / "cells" / cell.name)
@@ -81,16 +86,21 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
             found = sampled(run.path, kspace, Path(folder), coils=n_coils, coil_maps=settings.coil_maps)
         pattern, network = (str(cell.values[axis]) for axis in ("pattern", "reconstructor"))
         trajectory = "fixed" if cell.is_fixed else "learned"
-        of_run = {"pattern": pattern, "reconstructor": network, "trajectory": trajectory}
+        n_shots = cell.config.acquisition.n_shots
+        of_run = {"pattern": pattern, "shots": n_shots, "reconstructor": network, "trajectory": trajectory}
         rows.append({**of_run, **scores(found, reference, run)})
         say(table(COLUMNS, [written(rows[-1])]))
         if n_coils is None:
-            shown.setdefault(pattern, {})[f"{network}, {trajectory}"] = found.images["network"][0, 0]
-    rows.sort(key=lambda row: (-row["coils"], row["pattern"], row["reconstructor"], row["trajectory"]))
+            title = f"{pattern}, {n_shots} shots"
+            shown.setdefault(title, {})[f"{network}, {trajectory}"] = found.images["network"][0, 0]
+    rows.sort(
+        key=lambda row: (-row["coils"], *(row[name] for name in ("pattern", "shots", "reconstructor", "trajectory")))
+    )
     with tempfile.TemporaryDirectory() as folder:
         whole = unsampled(kspace, cells[0].config.acquisition.fov, Path(folder))
     save(rows, {**scores(whole, reference), "pixel_noise": pixel_noise(kspace)}, facts, settings)
-    draw(settings.picture, reference, shown)
+    learned = {title: images for title, images in shown.items() if len(images) > 1}
+    draw(settings.picture, reference, learned or shown)
     return rows
 
 
@@ -192,6 +202,7 @@ def written(row: Row) -> Row:
 def save(rows: Sequence[Row], whole: Row, facts: Row, settings: argparse.Namespace) -> None:
     """Write the rows, and the scores of all data, as JSON, and as a Markdown table."""
     words = [settings.kspace.name]
+    words += ["--shots", *map(str, settings.shots)] if settings.shots else []
     words += ["--coils", *map(str, settings.coils)] if settings.coils else []
     words += ["--coil-maps", settings.coil_maps] if settings.coil_maps else []
     command = " ".join(["python -m benchmarks.in_vivo STUDY", *words])

@@ -301,13 +301,16 @@ def _k_of_pypulseq(path: Path, scanner: Scanner, labels: Mapping[str, np.ndarray
 
     fresh = pp.Sequence(parts.system(scanner))
     # pypulseq knows no rotations in a file, so it turns the blocks itself
-    content, angles = without_rotations(path.read_bytes())
-    straight = path.with_name(f"{path.name}.straight")
+    written = path.read_bytes()
+    content, angles = without_rotations(written)
+    straight = path if content is written else path.with_name(f"{path.name}.straight")
     try:
-        straight.write_bytes(content)
+        if straight is not path:
+            straight.write_bytes(content)
         fresh.read(str(straight))
     finally:
-        straight.unlink(missing_ok=True)
+        if straight is not path:
+            straight.unlink(missing_ok=True)
     for place, angle in angles.items():
         block = fresh.get_block(place + 1)
         events = [event for event in (block.gx, block.gy) if event is not None]
