@@ -247,6 +247,16 @@ def test_maps_of_a_calibration_scan_are_those_of_the_coils():
     assert shown[:2, :2].max() < 0.5
 
 
+@pytest.mark.parametrize(("n_lines", "on_average", "anywhere"), [(24, 1e-4, 0.0015), (12, 1e-3, 0.008)])
+def test_maps_are_as_sharp_as_their_calibration(n_lines, on_average, anywhere):
+    magnitude, images, maps = head()
+    middle = slice(12 - n_lines // 2, 12 + n_lines // 2)
+    found = smooth_maps(calibration_scan(images, 0.0, [0])[..., middle, middle], (64, 48))
+    unlike = 1 - likeness(found, maps)[magnitude > 0]
+    assert unlike.mean() < on_average
+    assert unlike.max() < anywhere
+
+
 def test_maps_fade_with_the_signal():
     images = torch.tensor([1.0, 0.1, 0.0])[None, None, None] * torch.tensor([3.0, 4.0j])[None, :, None, None]
     shown = torch.linalg.vector_norm(normalised(images), dim=1).flatten()

@@ -20,8 +20,9 @@ from trajdesign.reconstruction import axes
 #: Maps of a measurement fade out below this part of the largest signal, where there may be aliasing; those of a
 #: calibration, which has none, where coils as uneven as those of a head still show its rim.
 _FAINT, _FAINT_CALIBRATED = 0.1, 0.02
-#: The lines of a calibration scan, and the standard deviation of the window that keeps its edge from ringing.
-_CALIBRATION_LINES, _CALIBRATION_WIDTH = 24, 8.0
+#: The lines of a calibration scan, and the standard deviation, in parts of them, of the window that keeps their edge from
+#: ringing.
+_CALIBRATION_LINES, _CALIBRATION_WIDTH = 24, 1 / 3
 #: The kernels of ESPIRiT, 6 pixels wide, move about in a smaller volume too little to tell anything.
 _LEAST_OF_ESPIRIT = 12
 #: A black image is divided by this much.
@@ -67,7 +68,7 @@ def smooth_maps(calibration: Tensor, shape: Sequence[int]) -> Tensor:
     """
     space = axes.of_space(calibration)
     images = torch.fft.ifftn(torch.fft.ifftshift(_fit(calibration, shape), dim=space), dim=space)
-    images = low_pass(torch.fft.fftshift(images, dim=space), _CALIBRATION_WIDTH)
+    images = low_pass(torch.fft.fftshift(images, dim=space), _CALIBRATION_WIDTH * calibration.shape[-1])
     return normalised(images, faint=_FAINT_CALIBRATED)
 
 
