@@ -50,6 +50,7 @@ def test_a_calibration_gives_the_coil_maps_of_training(trained, tmp_path):
     assert found.facts.warnings == []
     without = reconstruct(path / "scan" / "raw.h5", run=path / "run", out=tmp_path / "without")
     assert without.facts.coil_maps == {"cg_sense": "self", "network": kind, "calibration": None, "lines": None}
+    assert any("calibration scan, and there is none" in warning for warning in without.facts.warnings)
     # maps from the image of CG-SENSE are others
     assert 1e-5 < nrmse(without.images["network"][0, 0], wanted.image) < 0.2
 

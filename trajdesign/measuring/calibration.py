@@ -156,9 +156,15 @@ def described(
     Those of CG-SENSE are made of a calibration as asked, or else as in training, or else as of a prescan.
     """
     network = None if trained is None else trained.config.training.coil_maps
+    of_training = network in ("prescan", "espirit")
     if scan is None:
-        return {"cg_sense": "self", "network": network, "calibration": None, "lines": None}, []
-    of_training, n_lines = network in ("prescan", "espirit"), scan.n_lines(acquisition)
+        without = [
+            "the run has learned with coil maps of a calibration scan, and there is none: those of the measurement are "
+            "worse the less its shots sample the centre of k-space. Export with sequence.calibration=24."
+        ]
+        of_measurement: CoilMaps = {"cg_sense": "self", "network": network, "calibration": None, "lines": None}
+        return of_measurement, without if of_training and coil_maps is None else []
+    n_lines = scan.n_lines(acquisition)
     kind = coil_maps or (network if network and of_training else "prescan")
     few = [
         f"the calibration has {n_lines} lines, training's coil maps were of {MOST_LINES}: the network's are not quite "
