@@ -1,7 +1,7 @@
 """What learning is worth on a measured brain: the runs of a study reconstruct it from few shots.
 
-Given are the folder of a study, and fully sampled k-space of one slice as ``kspace`` (coil, line, sample) of an
-``.npz``, as large as the study's images; docs/results.md says where ours comes from. Of each run the exported Pulseq
+Given are folders of studies or runs, and fully sampled k-space of one slice as ``kspace`` (coil, line, sample) of an
+``.npz``, as large as their images; docs/results.md says where ours comes from. Of each run the exported Pulseq
 file tells where the samples would lie; these are exact Fourier sums over the coil images, and go through
 `trajdesign.reconstruct` as a scanner's would. The noise is that of the scan. Nothing is timed.
 """
@@ -48,6 +48,10 @@ COLUMNS = {
 _PICTURE = Path(__file__).parents[1] / "docs" / "images" / "in-vivo.png"
 #: Lines of the calibration about the centre of k-space, as in training.
 LINES = 24
+# Columns that name a run.
+_NAMES = ("pattern", "shots", "reconstructor", "trajectory")
+# Axes of a study with columns of their own, or none.
+_SAID = ("shots", "parameterization", "reconstructor", "seed")
 # The head is what is brighter than this part of the brightest pixel, without specks, gaps closed and filled.
 _HEAD, _GAPS = 0.1, 4
 # Pixels so far away from it hold noise alone.
@@ -63,7 +67,7 @@ _TITLE, _SPACE, _RIM = 18, 4, 3
 def main(arguments: Sequence[str] | None = None) -> list[Row]:
     """Reconstruct the slice by each run; returns the rows of the table."""
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    options.add_argument("study", type=Path)
+    options.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="of a study, or of a run")
     options.add_argument("kspace", type=Path, metavar="FILE.npz")
     options.add_argument("--shots", type=int, nargs="*", default=[], help="of the runs to take; all by default")
     options.add_argument("--coils", type=int, nargs="*", default=[], help="virtual coils, beside all that measured")
@@ -75,33 +79,41 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     with np.load(settings.kspace) as file:
         kspace = file["kspace"]
     reference = root_sum_of_squares(kspace)
-    wanted = [*study.load(settings.study / "study.toml").cells]
-    if settings.shots:
-        wanted = [cell for cell in wanted if cell.config.acquisition.n_shots in settings.shots]
-    cells = sorted(wanted, key=lambda cell: (cell.config.acquisition.n_shots, str(cell.values["reconstructor"])))
+    runs = [one for folder in settings.folders for one in runs_of(folder, settings.shots)]
+    runs.sort(key=lambda one: (one[0]["shots"], one[0]["reconstructor"]))
     shown: dict[str, dict[str, NDArray[np.floating]]] = {}
-    for n_coils, cell in itertools.product((None, *settings.coils), cells):
-        run = RunFolder(settings.study / "cells" / cell.name)
+    for n_coils, (of_run, run) in itertools.product((None, *settings.coils), runs):
         with tempfile.TemporaryDirectory() as folder:
             found = sampled(run.path, kspace, Path(folder), coils=n_coils, coil_maps=settings.coil_maps)
-        pattern, network = (str(cell.values[axis]) for axis in ("pattern", "reconstructor"))
-        trajectory = "fixed" if cell.is_fixed else "learned"
-        n_shots = cell.config.acquisition.n_shots
-        of_run = {"pattern": pattern, "shots": n_shots, "reconstructor": network, "trajectory": trajectory}
         rows.append({**of_run, **scores(found, reference, run)})
         say(table(COLUMNS, [written(rows[-1])]))
         if n_coils is None:
-            title = f"{pattern}, {n_shots} shots"
-            shown.setdefault(title, {})[f"{network}, {trajectory}"] = found.images["network"][0, 0]
-    rows.sort(
-        key=lambda row: (-row["coils"], *(row[name] for name in ("pattern", "shots", "reconstructor", "trajectory")))
-    )
+            title, image = "{pattern}, {shots} shots".format_map(of_run), found.images["network"][0, 0]
+            shown.setdefault(title, {})["{reconstructor}, {trajectory}".format_map(of_run)] = image
+    rows.sort(key=lambda row: (-row["coils"], *(row[name] for name in _NAMES)))
     with tempfile.TemporaryDirectory() as folder:
-        whole = unsampled(kspace, cells[0].config.acquisition.fov, Path(folder))
+        whole = unsampled(kspace, runs[0][1].config().acquisition.fov, Path(folder))
     save(rows, {**scores(whole, reference), "pixel_noise": pixel_noise(kspace)}, facts, settings)
     learned = {title: images for title, images in shown.items() if len(images) > 1}
     draw(settings.picture, reference, learned or shown)
     return rows
+
+
+def runs_of(folder: Path, shots: Sequence[int]) -> list[tuple[Row, RunFolder]]:
+    """Return the runs of a study with so many shots, or a run, each with what the columns say of it."""
+    named = {folder: folder.name}
+    if (folder / "study.toml").exists():
+        cells = study.load(folder / "study.toml").cells
+        named = {folder / "cells" / cell.name: _pattern(cell) for cell in cells}
+    found = list[tuple[Row, RunFolder]]()
+    for path, pattern in named.items():
+        run = RunFolder(path)
+        config = run.config()
+        n_shots, network = config.acquisition.n_shots, str(config.reconstructor["kind"])
+        trajectory = "fixed" if config.parameterization["kind"] == "fixed" else "learned"
+        if not shots or n_shots in shots:
+            found.append((dict(zip(_NAMES, (pattern, n_shots, network, trajectory), strict=True)), run))
+    return found
 
 
 def coil_images(kspace: NDArray[np.complexfloating]) -> NDArray[np.complex128]:
@@ -205,7 +217,7 @@ def save(rows: Sequence[Row], whole: Row, facts: Row, settings: argparse.Namespa
     words += ["--shots", *map(str, settings.shots)] if settings.shots else []
     words += ["--coils", *map(str, settings.coils)] if settings.coils else []
     words += ["--coil-maps", settings.coil_maps] if settings.coil_maps else []
-    command = " ".join(["python -m benchmarks.in_vivo STUDY", *words])
+    command = " ".join(["python -m benchmarks.in_vivo", *(["FOLDER"] * len(settings.folders)), *words])
     sense = whole["cg_sense"]
     note = (
         f"PSNR (dB) and SSIM. CG-SENSE of all data: {_both(sense)}; of the head {_both(sense, '_head')}. "
@@ -261,6 +273,11 @@ def draw(path: Path, reference: NDArray[np.floating], shown: Mapping[str, Mappin
     figure.savefig(drawn, format="png")
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.open(drawn).convert("L").quantize(64).save(path, optimize=True)
+
+
+def _pattern(cell: study.Cell) -> str:
+    """Return the pattern of a cell, with what other axes its study has, as the phase that was trained with."""
+    return ", ".join(str(value) for axis, value in cell.values.items() if axis not in _SAID)
 
 
 def _box(inside: NDArray[np.bool_]) -> tuple[slice, ...]:
