@@ -81,21 +81,19 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     reference = root_sum_of_squares(kspace)
     runs = [one for folder in settings.folders for one in runs_of(folder, settings.shots)]
     runs.sort(key=lambda one: (one[0]["shots"], one[0]["reconstructor"]))
-    shown: dict[str, dict[str, NDArray[np.floating]]] = {}
+    images: dict[tuple[Any, ...], NDArray[np.floating]] = {}
     for n_coils, (of_run, run) in itertools.product((None, *settings.coils), runs):
         with tempfile.TemporaryDirectory() as folder:
             found = sampled(run.path, kspace, Path(folder), coils=n_coils, coil_maps=settings.coil_maps)
         rows.append({**of_run, **scores(found, reference, run)})
         say(table(COLUMNS, [written(rows[-1])]))
         if n_coils is None:
-            title, image = "{pattern}, {shots} shots".format_map(of_run), found.images["network"][0, 0]
-            shown.setdefault(title, {})["{reconstructor}, {trajectory}".format_map(of_run)] = image
+            images[*of_run.values()] = found.images["network"][0, 0]
     rows.sort(key=lambda row: (-row["coils"], *(row[name] for name in _NAMES)))
     with tempfile.TemporaryDirectory() as folder:
         whole = unsampled(kspace, runs[0][1].config().acquisition.fov, Path(folder))
     save(rows, {**scores(whole, reference), "pixel_noise": pixel_noise(kspace)}, facts, settings)
-    learned = {title: images for title, images in shown.items() if len(images) > 1}
-    draw(settings.picture, reference, learned or shown)
+    draw(settings.picture, reference, images)
     return rows
 
 
@@ -234,11 +232,17 @@ def save(rows: Sequence[Row], whole: Row, facts: Row, settings: argparse.Namespa
     say(text)
 
 
-def draw(path: Path, reference: NDArray[np.floating], shown: Mapping[str, Mapping[str, NDArray[np.floating]]]) -> None:
-    """Draw the head by each network beside that of all data, a pattern after the other, and below how far it is off.
+def draw(path: Path, reference: NDArray[np.floating], images: Mapping[tuple[Any, ...], NDArray[np.floating]]) -> None:
+    """Draw the head by each run beside that of all data, a number of shots after the other, and how far it is off.
 
+    `images` are named as rows of the table are. Of patterns that were not learned there is none, unless all are such.
     One pixel of an image is two of the picture a side, in 64 greys: so the file is small.
     """
+    learned = {pattern for pattern, *_, trajectory in images if trajectory == "learned"}
+    shown: dict[str, dict[str, NDArray[np.floating]]] = {}
+    for (pattern, n_shots, network, trajectory), image in images.items():
+        if pattern in learned or not learned:
+            shown.setdefault(f"{n_shots} shots, {network}", {})[f"{pattern}, {trajectory}"] = image
     near = _box(ndimage.binary_dilation(head(reference), iterations=_RIM))
     white, (height, width) = np.quantile(reference, 0.999), reference[near].shape
     tall, wide = _TITLE + 2 * (height + _SPACE), width + _SPACE
@@ -248,16 +252,16 @@ def draw(path: Path, reference: NDArray[np.floating], shown: Mapping[str, Mappin
     def put(row: int, column: int, image: NDArray[np.floating]) -> None:
         page[row : row + height, column * wide : column * wide + width] = np.clip(image[near] / white, 0, 1)
 
-    for number, (pattern, images) in enumerate(shown.items()):
+    for number, (row, of_row) in enumerate(shown.items()):
         titles, top, below = (
             number * tall + _TITLE / 2,
             number * tall + _TITLE,
             number * tall + _TITLE + height + _SPACE,
         )
         put(top, 0, reference)
-        texts += [(width / 2, titles, f"{pattern}:\nall data")]
+        texts += [(width / 2, titles, f"{row}:\nall data")]
         texts += [(width / 2, below + height / 2, f"error x {_TIMES}")]
-        for column, (title, image) in enumerate(images.items(), 1):
+        for column, (title, image) in enumerate(sorted(of_row.items()), 1):
             put(top, column, image)
             put(below, column, _TIMES * np.abs(image - reference))
             score = compare(image, reference)
