@@ -178,8 +178,9 @@ def tissue_phase(
     mean over all brightnesses it has the standard deviation `strength`, in rad.
     """
     weights = strength * math.sqrt(2 / _TISSUES) * generator.standard_normal(_TISSUES)
-    part = np.pi * magnitude / max(float(magnitude.max()), np.finfo(np.float32).tiny)
-    return np.exp(1j * sum(weight * np.cos(n * part) for n, weight in enumerate(weights, 1))).astype(np.complex64)
+    part = np.pi * magnitude / max(float(magnitude.max()), float(np.finfo(np.float32).tiny))
+    phase = np.polynomial.chebyshev.chebval(np.cos(part), [0.0, *weights])
+    return np.exp(1j * phase).astype(np.complex64)
 
 
 def receive(

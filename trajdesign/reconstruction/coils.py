@@ -20,7 +20,7 @@ from trajdesign.reconstruction import axes
 #: Maps of a measurement fade out below this part of the largest signal, where there may be aliasing; those of a
 #: calibration, which has none, where coils as uneven as those of a head still show its rim.
 _FAINT, _FAINT_CALIBRATED = 0.1, 0.02
-#: The lines of a calibration scan, and the standard deviation, in parts of them, of the window that keeps their edge from
+#: The lines of a calibration scan, and in parts of them the standard deviation of the window that keeps their edge from
 #: ringing.
 _CALIBRATION_LINES, _CALIBRATION_WIDTH = 24, 1 / 3
 #: The kernels of ESPIRiT, 6 pixels wide, move about in a smaller volume too little to tell anything.
