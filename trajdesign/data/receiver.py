@@ -174,7 +174,7 @@ def tissue_phase(
 ) -> NDArray[np.complex64]:
     """Return a phase factor exp(i phase) like `magnitude`, another for each brightness, as of fat, iron and flow.
 
-    The phase is a random smooth function of the magnitude, the sum of `_TISSUES` cosines with random weights. In the
+    The phase is a random smooth function of the magnitude, a sum of three cosines with random weights. In the
     mean over all brightnesses it has the standard deviation `strength`, in rad.
     """
     weights = strength * math.sqrt(2 / _TISSUES) * generator.standard_normal(_TISSUES)
