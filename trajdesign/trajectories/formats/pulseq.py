@@ -303,13 +303,14 @@ def _k_of_pypulseq(path: Path, scanner: Scanner, labels: Mapping[str, np.ndarray
     # pypulseq knows no rotations in a file, so it turns the blocks itself
     written = path.read_bytes()
     content, angles = without_rotations(written)
-    straight = path if content is written else path.with_name(f"{path.name}.straight")
-    try:
-        if straight is not path:
+    if content is written:
+        fresh.read(str(path))
+    else:
+        straight = path.with_name(f"{path.name}.straight")
+        try:
             straight.write_bytes(content)
-        fresh.read(str(straight))
-    finally:
-        if straight is not path:
+            fresh.read(str(straight))
+        finally:
             straight.unlink(missing_ok=True)
     for place, angle in angles.items():
         block = fresh.get_block(place + 1)
