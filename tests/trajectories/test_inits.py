@@ -190,6 +190,29 @@ def test_spirals_in_and_out_are_their_own_point_images(density):
     np.testing.assert_allclose(angle - angle[-1], 2 * np.pi * turns * (tau - 1), atol=1e-3)
 
 
+@pytest.mark.parametrize("in_out", [False, True])
+def test_spirals_of_a_volume_are_those_of_a_plane_in_planes_in_all_directions(in_out):
+    acquisition, flat = (Acquisition((0.2,) * n, (64,) * n, 200, 500, 4e-6) for n in (3, 2))
+    k = spiral(acquisition, Scanner(), in_out=in_out).points.numpy()
+    of_plane = spiral(flat, Scanner(), in_out=in_out).points.numpy()[0]
+    # turned as a rigid body: all products of points with points are as in the plane
+    products = of_plane @ of_plane.T
+    np.testing.assert_allclose(k @ k.transpose(0, 2, 1), np.broadcast_to(products, (200, *products.shape)), atol=1e-6)
+    normals = np.cross(k[:, 150], k[:, 165])
+    normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
+    np.testing.assert_allclose(np.einsum("spd,sd->sp", k, normals), 0, atol=1e-9)
+    # of evenly spread directions, the mean outer product is a third of the identity: of planes, and of ends
+    for directions in (normals, k[:, -1] / acquisition.k_max[0]):
+        np.testing.assert_allclose(directions.T @ directions / 200, np.eye(3) / 3, atol=0.02)
+
+
+def test_spirals_of_a_volume_are_shrunk_where_k_max_is_smaller():
+    acquisition = Acquisition((0.2, 0.2, 0.2), (64, 64, 32), 100, 500, 4e-6)
+    trajectory = spiral(acquisition, Scanner(), in_out=True)
+    ends = trajectory.points.numpy()[:, -1] / np.array(acquisition.k_max)
+    np.testing.assert_allclose(np.linalg.norm(ends, axis=-1), 1, rtol=1e-9)
+
+
 @pytest.mark.parametrize(("acquisition", "scanner"), STANDARD)
 def test_spirals_are_at_one_of_their_limits_nearly_all_the_time(acquisition, scanner):
     trajectory = spiral(acquisition, scanner)
@@ -275,7 +298,7 @@ def test_options_out_of_range_are_refused(pattern, options, sentence):
         pattern(Acquisition(), Scanner(), **options)
 
 
-@pytest.mark.parametrize("pattern", [spiral, cartesian, epi, propeller, rosette])
+@pytest.mark.parametrize("pattern", [cartesian, epi, propeller, rosette])
 def test_two_dimensional_patterns_refuse_three_axes(pattern):
     with pytest.raises(ConfigError, match="2D pattern"):
         pattern(Acquisition((0.2, 0.2, 0.2), (32, 32, 32)), Scanner())

@@ -15,6 +15,12 @@ from trajdesign.scanner import LimitNorm, Scanner
 from trajdesign.trajectory import Trajectory, point_times
 from trajdesign.units import DESIGN_MARGIN, EXTENT_ROUNDING
 
+GOLDEN_RATIO = (1 + math.sqrt(5)) / 2
+#: Part of the whole by which things that follow each other are turned, so that any number of them is spread evenly.
+GOLDEN_PART = (3 - math.sqrt(5)) / 2
+# The two-dimensional golden means: Chan et al., Magn. Reson. Med. 2009, doi:10.1002/mrm.21837
+_GOLDEN_MEANS = (0.4656, 0.6823)
+
 
 @dataclass(frozen=True)
 class Bounds:
@@ -70,6 +76,32 @@ def turned(path: np.ndarray, turn: float, acquisition: Acquisition) -> np.ndarra
     return np.stack([shots.real, shots.imag], axis=-1) * (k_max / k_max.max())
 
 
+def on_sphere(n_directions: int, *, whole: bool = False, golden: bool = False) -> np.ndarray:
+    """Return directions (direction, 3) of length one, spread evenly over the upper half of the sphere.
+
+    Parameters
+    ----------
+    n_directions
+        How many.
+    whole
+        Spread them over the whole sphere.
+    golden
+        Take the golden means, so that any run of the directions is spread evenly, and not the golden-angle spiral of
+        even height.
+    """
+    number = np.arange(n_directions)
+    if golden:
+        height: np.ndarray = number * _GOLDEN_MEANS[0] % 1
+        azimuth = 2 * math.pi * (number * _GOLDEN_MEANS[1] % 1)
+    else:
+        height = (number + 0.5) / n_directions
+        azimuth = 2 * math.pi * (number / GOLDEN_RATIO)
+    if whole:
+        height = 2 * height - 1
+    radius = np.sqrt(1 - height**2)
+    return np.stack([radius * np.cos(azimuth), radius * np.sin(azimuth), height], axis=-1)
+
+
 def inside(k: np.ndarray, acquisition: Acquisition) -> np.ndarray:
     """Shrink control points (shot, point, dim), 1/m, that lie a thousandth outside k_max at most, onto it."""
     extent = float(np.abs(k / np.array(acquisition.k_max)).max(initial=0.0))
@@ -81,7 +113,7 @@ def require_2d(pattern: str, acquisition: Acquisition) -> None:
     if acquisition.n_dims != 2:
         raise ConfigError(
             f"{pattern} is a 2D pattern, the matrix {acquisition.matrix} has {acquisition.n_dims} axes; "
-            "give it two, or take 'radial'."
+            "give it two, or take 'radial' or 'spiral'."
         )
 
 

@@ -8,11 +8,8 @@ import torch
 from trajdesign.acquisition import Acquisition
 from trajdesign.config import plugins
 from trajdesign.scanner import Scanner
-from trajdesign.trajectories.design import rotated
+from trajdesign.trajectories.design import GOLDEN_PART, rotated
 from trajdesign.trajectory import Trajectory
-
-#: Part of a turn between planes that follow each other, so that any number of them is spread evenly.
-_GOLDEN = (3 - math.sqrt(5)) / 2
 
 
 def planes(
@@ -43,7 +40,7 @@ def planes(
     """
     n_planes, flat = acquisition.n_planes, acquisition.plane
     one = plugins.build("init", pattern or {"kind": "spiral"}, flat, scanner).points
-    parts = {"even": 1 / n_planes, "golden": _GOLDEN}
+    parts = {"even": 1 / n_planes, "golden": GOLDEN_PART}
     step = 2 * math.pi / flat.n_shots * parts[turn] if isinstance(turn, str) else math.radians(turn)
     k = rotated(one, step * torch.arange(n_planes, dtype=torch.float64))
     if acquisition.n_dims == 3:

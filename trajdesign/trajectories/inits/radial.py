@@ -8,13 +8,8 @@ import numpy as np
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError
 from trajdesign.scanner import Scanner
-from trajdesign.trajectories.design import feasible, line
+from trajdesign.trajectories.design import GOLDEN_RATIO, feasible, line, on_sphere
 from trajdesign.trajectory import Trajectory
-
-_GOLDEN_RATIO = (1 + math.sqrt(5)) / 2
-GOLDEN_ANGLE = math.pi / _GOLDEN_RATIO
-# The two-dimensional golden means: Chan et al., Magn. Reson. Med. 2009, doi:10.1002/mrm.21837
-_GOLDEN_MEANS = (0.4656, 0.6823)
 
 
 def radial(
@@ -53,10 +48,10 @@ def radial(
     n_shots = acquisition.n_shots
     if acquisition.n_dims == 2:
         index = 1 if angle == "golden" else golden_index
-        step = math.pi / (n_shots if angle == "uniform" else _GOLDEN_RATIO + index - 1)
+        step = math.pi / (n_shots if angle == "uniform" else GOLDEN_RATIO + index - 1)
         ends = _circle(n_shots, step, centre_out)
     else:
-        ends = _sphere(n_shots, angle, centre_out)
+        ends = on_sphere(n_shots, whole=centre_out, golden=angle == "golden")
     ends = ends * np.array(acquisition.k_max)
     k = line(acquisition, scanner, centre_out=centre_out)[None, :, None] * ends[:, None, :]
     return feasible(k, acquisition, scanner, "radial", "a spoke")
@@ -65,17 +60,3 @@ def radial(
 def _circle(n_shots: int, step: float, centre_out: bool) -> np.ndarray:
     angles = (2 if centre_out else 1) * step * np.arange(n_shots)
     return np.stack([np.cos(angles), np.sin(angles)], axis=-1)
-
-
-def _sphere(n_shots: int, angle: str, centre_out: bool) -> np.ndarray:
-    shot = np.arange(n_shots)
-    if angle == "uniform":
-        height: np.ndarray = (shot + 0.5) / n_shots
-        azimuth = 2 * GOLDEN_ANGLE * shot
-    else:
-        height = shot * _GOLDEN_MEANS[0] % 1
-        azimuth = 2 * math.pi * (shot * _GOLDEN_MEANS[1] % 1)
-    if centre_out:
-        height = 2 * height - 1
-    radius = np.sqrt(1 - height**2)
-    return np.stack([radius * np.cos(azimuth), radius * np.sin(azimuth), height], axis=-1)

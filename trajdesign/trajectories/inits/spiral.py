@@ -1,4 +1,4 @@
-"""Variable-density spirals, played as fast as the scanner allows."""
+"""Variable-density spirals, in a plane or in planes in all directions, played as fast as the scanner allows."""
 
 import math
 
@@ -8,11 +8,13 @@ from scipy.integrate import cumulative_simpson
 from trajdesign.acquisition import Acquisition
 from trajdesign.errors import ConfigError
 from trajdesign.scanner import Scanner
-from trajdesign.trajectories.design import Bounds, feasible, require_2d, require_time, turned
+from trajdesign.trajectories.design import Bounds, feasible, on_sphere, require_time, turned
 from trajdesign.trajectories.traversal import Curve, Fastest
 from trajdesign.trajectory import Trajectory, n_points
 
 _FEWEST_TURNS = 0.1
+# Part of the circle from interleaf to interleaf of a volume: the golden part would follow the normals of their planes.
+_TURN = math.sqrt(2) - 1
 
 
 def spiral(
@@ -28,8 +30,12 @@ def spiral(
     The path of one interleaf is ``k_max * tau**density * exp(2i * pi * turns * tau)``, tau from 0 to 1; the next one is
     rotated by ``2 * pi / n_shots``. Along it the speed is the largest under the gradient limit, the receiver's Nyquist
     limit and the vector norm of the slew rate (which implies the limits of each axis); see Lustig et al.,
-    doi:10.1109/TMI.2008.922699. Where k_max differs between the axes, the pattern of the larger one is shrunk along the
-    other. It is 2D.
+    doi:10.1109/TMI.2008.922699. Where k_max differs between the axes, the pattern of the largest one is shrunk along the
+    others.
+
+    In 3D each interleaf lies in a plane of its own through the centre: the normals of the planes are spread evenly over
+    the half sphere, and within its plane an interleaf is turned by ``sqrt(2) - 1`` of the circle (of half of it, if
+    `in_out`) against the one before.
 
     Parameters
     ----------
@@ -42,7 +48,6 @@ def spiral(
         Go in from k_max, through the centre, and out to the opposite point on the same path turned by pi, as a
         spoke wound up at both ends. The next interleaf is rotated by ``pi / n_shots``.
     """
-    require_2d("spiral", acquisition)
     if not 1 <= density <= 8:
         raise ConfigError(f"spiral: density is {density:g}; it lies between 1 (Archimedean) and 8.")
     if turns is not None and not _FEWEST_TURNS <= turns <= 1000:
@@ -66,11 +71,22 @@ def spiral(
             low, high = (middle, high) if interleaf(middle).duration <= available else (low, middle)
         turns = low
     path = interleaf(turns).play(np.linspace(0, 1, steps + 1))
-    if in_out:
-        k = turned(path, math.pi, acquisition)
-    else:
-        k = turned(np.concatenate([path[:1], path]), 2 * math.pi, acquisition)
+    if not in_out:
+        path = np.concatenate([path[:1], path])
+    circle = math.pi if in_out else 2 * math.pi
+    k = turned(path, circle, acquisition) if acquisition.n_dims == 2 else _in_planes(path, circle, acquisition)
     return feasible(k, acquisition, scanner, "spiral", "an interleaf")
+
+
+def _in_planes(path: np.ndarray, circle: float, acquisition: Acquisition) -> np.ndarray:
+    """Return the control points (shot, point, 3), 1/m, of one path kx + i ky, 1/m, in planes in all directions."""
+    normals = on_sphere(acquisition.n_shots)
+    level = np.stack([-normals[:, 1], normals[:, 0], np.zeros(len(normals))], axis=-1)
+    level /= np.linalg.norm(level, axis=-1, keepdims=True)
+    shots = np.exp(1j * circle * _TURN * np.arange(len(normals)))[:, None] * path
+    k = shots.real[..., None] * level[:, None] + shots.imag[..., None] * np.cross(normals, level)[:, None]
+    k_max = np.array(acquisition.k_max)
+    return k * (k_max / k_max.max())
 
 
 def _curve(radius: float, density: float, turns: float) -> Curve:
