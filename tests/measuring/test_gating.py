@@ -8,9 +8,11 @@ import ismrmrd
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from tests.measuring.test_volumes_and_films import sums
 from trajdesign.acquisition import Acquisition
+from trajdesign.cli.app import app
 from trajdesign.config import plugins
 from trajdesign.data.measured import reading
 from trajdesign.errors import ConfigError, InputError
@@ -141,15 +143,21 @@ def test_the_film_of_a_heart_of_its_own_clock_is_sharp_if_its_beats_are_known(sc
     still = np.repeat(truth.mean(0, keepdims=True), N_FRAMES, 0)
     by_labels, plain = images(folder, tmp_path / "labels", None)
     by_file, facts = images(folder, tmp_path / "file", folder / "beats.txt")
-    by_stamps, of_stamps = images(folder, tmp_path / "stamps", "stamps")
+    words = ["reconstruct", folder / "scan" / "raw.h5", "--seq", folder / "x.seq", "--beats", "stamps"]
+    said = CliRunner().invoke(app, [str(word) for word in [*words, "--out", tmp_path / "stamps"]])
+    assert said.exit_code == 0
+    of_stamps = json.loads((tmp_path / "stamps" / "reconstruct.json").read_text())
+    by_stamps = np.load(tmp_path / "stamps" / "image.npz")["cg_sense"][:, 0]
     blurred = nrmse(by_labels, truth)
     assert blurred > 0.8 * nrmse(still, truth)  # no more is left of the motion than in the mean
     assert nrmse(by_file, truth) < blurred / 4
     assert nrmse(by_stamps, truth) < blurred / 4
     assert plain.gating is None
-    assert facts.warnings == of_stamps.warnings == []
+    assert facts.warnings == of_stamps["warnings"] == []
     # the beat in which the scan begins is known by stamps alone, and the last one is not, to half a tick and rounding
-    assert of_stamps.gating["rr"] == pytest.approx([0.36, 0.44], abs=2.5e-3)
+    assert of_stamps["gating"]["rr"] == pytest.approx([0.36, 0.44], abs=2.5e-3)
+    fewest, most = of_stamps["gating"]["shots"]
+    assert f"to 0.44 s, {fewest} to {most} shots a frame" in " ".join(said.stdout.split())
     told = json.loads((tmp_path / "file" / "reconstruct.json").read_text())
     assert told["gating"] == facts.gating
     assert told["n_averages"] == 1

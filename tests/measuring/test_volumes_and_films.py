@@ -293,7 +293,17 @@ def test_beats_that_agree_with_the_labels_give_the_film_of_the_labels(made, tmp_
     other = plugins.build("init", {"kind": "planes", "pattern": {"kind": "radial"}}, turned, Scanner())
     export(other, tmp_path / "x.seq", options={"sequence": {"kind": "gre_2d", "n_dummies": 1}})
     with pytest.raises(InputError, match="it is another run's, or does not play it"):
-        reconstruct(folder / "scan" / "raw.h5", seq=tmp_path / "x.seq", **options)
+        reconstruct(folder / "scan" / "raw.h5", seq=tmp_path / "x.seq", overwrite=True, **options)
+
+
+def test_a_heart_of_its_own_clock_does_not_speak_against_the_file(made, tmp_path):
+    folder, *_ = made("film")
+    np.savetxt(tmp_path / "beats.txt", [0.0, 0.0151, 0.0282])
+    facts = scan(folder / "x.seq", run=folder / "run", beats=tmp_path / "beats.txt", out=tmp_path / "scan").facts
+    assert facts["nrmse_to_promised"] > 0.01  # the image of the scan is sorted by labels
+    assert facts["is_of_run"]
+    assert facts["departure"] is None
+    assert facts["beats"] == str(tmp_path / "beats.txt")
 
 
 @pytest.mark.parametrize("kind", KINDS)

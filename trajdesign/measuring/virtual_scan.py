@@ -184,8 +184,7 @@ def scan(
         promised = [None] * len(objects) if trained is None else _promised(trained, objects)
         _note_departures(facts, file, trained)
         scans, signals = list[Scanned](), list[Tensor]()
-        level = noise * math.sqrt(file.slices[0].shape[1])  # of each event, so that the average's is as told
-        receiver = raw_data.ReceiverNoise(level, file.space, noise_correlation)
+        receiver = _receiver(file, noise, noise_correlation)
         for one in _slices(file, scanned_object, physics, known, receiver, seed):
             signals.append(one.signal)
             scans.append(_compared(objects[one.number], one, acquisition, trained, promised[one.number], facts))
@@ -201,6 +200,11 @@ def _heart(beats: Path | str | None, file: ScannedFile) -> Heartbeats | None:
         return None
     require_free(file.whole, file.acquisition.n_frames, file.path)
     return Heartbeats.read(beats)
+
+
+def _receiver(file: ScannedFile, noise: float, correlation: float) -> raw_data.ReceiverNoise:
+    level = noise * math.sqrt(file.slices[0].shape[1])  # of each event, so that the average's is as told
+    return raw_data.ReceiverNoise(level, file.space, correlation)
 
 
 def _note_departures(facts: CallFacts, file: ScannedFile, trained: TrainedRun | None) -> None:
