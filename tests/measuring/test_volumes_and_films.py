@@ -27,6 +27,7 @@ from trajdesign.measuring.virtual_scan import scan
 from trajdesign.physics.response import Response
 from trajdesign.pulseq.reader import player
 from trajdesign.reporting import drawing
+from trajdesign.scanner import Scanner
 
 N, N_COILS, N_FRAMES = 16, 5, 4
 SETTINGS = (
@@ -273,6 +274,36 @@ def test_a_film_of_several_heartbeats_is_the_same_film(made, tmp_path):
     scan(seq, run=folder / "run", out=tmp_path / "scan")
     found = reconstruct(tmp_path / "scan" / "raw.h5", run=folder / "run", seq=seq, out=tmp_path / "out")
     assert nrmse(found.images["network"][:, 0], scanned.image) < 1e-5
+
+
+def test_beats_that_agree_with_the_labels_give_the_film_of_the_labels(made, tmp_path):
+    folder, _, wanted = made("film")
+    file = player.read(folder / "x.seq")
+    repetition = (file.excitations[-1] - file.excitations[-12]) / 11  # of the shots after the dummy
+    start = file.excitations[-12] - repetition / 2
+    np.savetxt(tmp_path / "beats.txt", [start - 0.5, start, start + 12 * repetition])
+    options = {"run": folder / "run", "beats": tmp_path / "beats.txt", "out": tmp_path / "out"}
+    found = reconstruct(folder / "scan" / "raw.h5", seq=folder / "x.seq", **options)
+    assert (found.facts.gating["shots"], found.facts.gating["left_out"]) == ([3, 3], 0)
+    assert found.facts.is_export
+    for name, images in wanted.images.items():
+        assert nrmse(found.images[name], images) < 1e-4
+    # of a file that does not play the run nothing is sorted
+    turned = replace(RunFolder(folder / "run").trajectory().acquisition, fov=(0.21, 0.21))
+    other = plugins.build("init", {"kind": "planes", "pattern": {"kind": "radial"}}, turned, Scanner())
+    export(other, tmp_path / "x.seq", options={"sequence": {"kind": "gre_2d", "n_dummies": 1}})
+    with pytest.raises(InputError, match="it is another run's, or does not play it"):
+        reconstruct(folder / "scan" / "raw.h5", seq=tmp_path / "x.seq", overwrite=True, **options)
+
+
+def test_a_heart_of_its_own_clock_does_not_speak_against_the_file(made, tmp_path):
+    folder, *_ = made("film")
+    np.savetxt(tmp_path / "beats.txt", [0.0, 0.0151, 0.0282])
+    facts = scan(folder / "x.seq", run=folder / "run", beats=tmp_path / "beats.txt", out=tmp_path / "scan").facts
+    assert facts["nrmse_to_promised"] > 0.01  # the image of the scan is sorted by labels
+    assert facts["is_of_run"]
+    assert facts["departure"] is None
+    assert facts["beats"] == str(tmp_path / "beats.txt")
 
 
 @pytest.mark.parametrize("kind", KINDS)

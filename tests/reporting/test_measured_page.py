@@ -61,6 +61,7 @@ def shown(shape=(2, 3, 8, 12), names=tuple(LABELS), **facts):
         "fov": (0.24, 0.16),
         "n_noise_samples": 512,
         "system": HOSTILE,
+        "gating": None,
         "delay": {"axes": [0.0, 0.0], "by": None},
         "brightness": 2.0**-7,
         "prewhitened": True,

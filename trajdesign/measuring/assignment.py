@@ -22,6 +22,7 @@ from trajdesign.measuring.partitions import Stack
 from trajdesign.pulseq import coherence
 from trajdesign.pulseq.reader.kspace import KSpace
 from trajdesign.pulseq.reader.sequence import SeqFile
+from trajdesign.reconstruction.measured import Gating
 
 _Samples = NDArray[np.complex64]
 
@@ -61,6 +62,8 @@ class Assigned:
         All that was played; None without a file.
     calibration
         What its ADC events for coil maps alone sampled (coil, sample), by their numbers in `whole`.
+    gating
+        How heartbeats have sorted the shots of a film; None where the labels of the file have.
 
     Raises
     ------
@@ -82,6 +85,7 @@ class Assigned:
     stack: Stack | None = None
     whole: SeqFile | None = None
     calibration: Mapping[int, _Samples] = field(default_factory=dict)
+    gating: Gating | None = None
 
     def __post_init__(self) -> None:
         if self.is_volume and self.kspace.shape[1] > 1:
@@ -237,19 +241,31 @@ def _is_noise(file: SeqFile, event: int) -> bool:
 
 def matched(raw: Measurement, file: SeqFile, path: Path, imaging: NDArray[np.bool_]) -> dict[int, _Samples]:
     """Return what each ADC event of a file sampled (coil, sample), by its number, of the imaging ones at least."""
-    events = list(raw.events)
-    noisy = raw.flags.get("noise", np.zeros(len(events), dtype=bool))
-    quiet = [event for event, is_noise in zip(events, noisy, strict=True) if not is_noise]
+    return {number: joined(raw, events) for number, events in numbered(raw, file, path, imaging).items()}
+
+
+def joined(raw: Measurement, events: Sequence[int]) -> _Samples:
+    """Return the samples (coil, sample) of events of a raw file, one after the other."""
+    return raw.events[events[0]] if len(events) == 1 else np.concatenate([raw.events[i] for i in events], axis=1)
+
+
+def numbered(raw: Measurement, file: SeqFile, path: Path, imaging: NDArray[np.bool_]) -> dict[int, Sequence[int]]:
+    """Return which events of a raw file are each ADC event of a file, by its number, of the imaging ones at least.
+
+    They are several where an interpreter has cut it into pieces.
+    """
+    noisy = raw.flags.get("noise", np.zeros(len(raw.events), dtype=bool))
+    events, quiet = range(len(raw.events)), np.flatnonzero(~noisy).tolist()
     whole, objects = list(range(len(file.adcs))), np.flatnonzero(imaging).tolist()
     if raw.layout is not None and (ordered := _ordered(raw, file, path, imaging)):
         return ordered
     for numbers, measured in ((whole, events), (whole, quiet), (objects, quiet)):
         pieces = [_n_pieces(file, i) for i in numbers]
-        if len(measured) == sum(pieces) != len(pieces):  # as interpreters cut long ADC events
-            edges = np.cumsum([0, *pieces])
-            measured = [np.concatenate(measured[a:b], axis=1) for a, b in itertools.pairwise(edges)]
         if len(measured) == len(numbers):
-            return dict(zip(numbers, measured, strict=True))
+            return {number: [event] for number, event in zip(numbers, measured, strict=True)}
+        if len(measured) == sum(pieces):  # as interpreters cut long ADC events
+            edges = np.cumsum([0, *pieces])
+            return {i: measured[a:b] for i, (a, b) in zip(numbers, itertools.pairwise(edges), strict=True)}
     n_noise, n_other = int(noisy.sum()), len(whole) - len(objects)
     raise InputError(
         f"{raw.path} has {len(events)} ADC events{f' ({n_noise} of noise)' if n_noise else ''}, {path} plays "
@@ -258,8 +274,10 @@ def matched(raw: Measurement, file: SeqFile, path: Path, imaging: NDArray[np.boo
     )
 
 
-def _ordered(raw: Measurement, file: SeqFile, path: Path, imaging: NDArray[np.bool_]) -> dict[int, _Samples] | None:
-    """Return the events of an array (repetition, slice, shot) that is in this order, not in that of playing."""
+def _ordered(
+    raw: Measurement, file: SeqFile, path: Path, imaging: NDArray[np.bool_]
+) -> dict[int, Sequence[int]] | None:
+    """Return the same of an array (repetition, slice, shot) whose events are in this order, not in that of playing."""
     n_frames, n_slices, n_shots = raw.layout or (0, 0, 0)
     numbers = np.flatnonzero(imaging)
     part = file.only(imaging)
@@ -273,7 +291,7 @@ def _ordered(raw: Measurement, file: SeqFile, path: Path, imaging: NDArray[np.bo
     if (n_frames, n_slices, n_shots) != wanted or n_frames * n_slices * n_shots != len(numbers):
         return None
     of_slices = numbers[order].reshape(n_slices, n_shots, n_frames).transpose(2, 0, 1).ravel()
-    return dict(zip(of_slices.tolist(), raw.events, strict=True))
+    return {number: [event] for event, number in enumerate(of_slices.tolist())}
 
 
 def _n_pieces(file: SeqFile, event: int) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from trajdesign.encoding.operator import Encoding
 from trajdesign.reconstruction.measured import Unexplained
+from trajdesign.trajectory import MAX_K_ERROR_FOV
 
 # Parts in which a readout is shown over time.
 _N_PARTS = 32
@@ -71,7 +72,10 @@ class Residual:
         ours, theirs = measured.transpose(0, 1).flatten(1), explained.transpose(0, 1).flatten(1)
         common = (ours @ theirs.mH).real.numpy()
         of_places = explained.abs().square().sum((0, 2)).numpy()
-        self.gained = self.gained + of_places[:, None] - of_places - 2 * (common.diagonal()[:, None] - common)
+        gained = of_places[:, None] - of_places - 2 * (common.diagonal()[:, None] - common)
+        if encoding.acquisition.n_frames > 1:  # one k in two frames is no exchange: there the object moved
+            gained[_at_one_k(encoding)] = 0.0
+        self.gained = self.gained + gained
         self.over_time = self.over_time + _parts(misfit)
         self.signal_over_time = self.signal_over_time + _parts(power_of)
 
@@ -152,6 +156,13 @@ def silent_shots(kspace: Tensor) -> list[int]:
     """Return the shots of k-space (slice, coil, shot, sample) that hold zeros alone in one slice at least."""
     silent = (kspace.abs().amax((1, 3)) == 0).any(0)
     return [int(shot) for shot in torch.nonzero(silent).flatten()]
+
+
+def _at_one_k(encoding: Encoding) -> NDArray[np.bool_]:
+    """Tell which shots sample the same k (shot, shot), by some samples of each."""
+    k = encoding.omega[:, :: max(1, encoding.omega.shape[1] // 8)].flatten(1)
+    apart = torch.cdist(k, k, p=math.inf) * max(encoding.acquisition.matrix) / (2 * math.pi)
+    return (apart <= MAX_K_ERROR_FOV).numpy()
 
 
 def _parts(values: Tensor) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from trajdesign.errors import ConfigError, InputError
 from trajdesign.files.arrays import read_npz
 from trajdesign.learning.run_folder import RunFolder
 from trajdesign.learning.trained import TrainedRun
-from trajdesign.measuring import assignment, delays, geometry, reception, solving
+from trajdesign.measuring import assignment, delays, gating, geometry, reception, solving
 from trajdesign.measuring.assignment import Assigned
 from trajdesign.physics.response import Response, remark_on
 from trajdesign.pulseq.reader import player
@@ -52,9 +52,11 @@ def by_file(
     trained: TrainedRun | None,
     run: Path | str | None,
     response: Mapping[str, Any],
+    beats: Path | str | None = None,
 ) -> tuple[Assigned, list[Encoding]]:
     """Return the samples in their places, and the encoding of each slice, under a response of the gradient system.
 
+    `beats` sorts the shots of a film that a Pulseq file plays by heartbeats: see `trajdesign.measuring.gating`.
     Averages have been averaged already: the phase of the field at the isocentre is taken off their mean, and k is the
     mean of theirs. That of a stack's slices is the partitions', one after the other, which sample the same in plane.
     """
@@ -74,8 +76,10 @@ def by_file(
     found = assignment.by_sequence(measured, file, seq, None if trained is None else trained.trajectory.acquisition)
     if trained is not None:
         _require_same_k(found, trained, seq, run)
-        if found.oversampling == 1 and as_trained and acting.is_perfect:
+        if found.oversampling == 1 and as_trained and acting.is_perfect and beats is None:
             return found, [trained.encoding] * found.kspace.shape[1]
+    if beats is not None:
+        found = gating.gated(found, measured, seq, beats)
     of_samples, phases = k_of_file(found.file, acting), phase_of_file(found.file, acting)
     n_dims = found.acquisition.n_dims
     places = [torch.from_numpy(reception.stacked(of_samples, events, n_dims).mean(axis=1)) for events in found.events]

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 from trajdesign.acquisition import Acquisition
 from trajdesign.encoding.voxel_signal import signal
 from trajdesign.errors import ConfigError, InputError
+from trajdesign.measuring.heartbeats import Heartbeats
 from trajdesign.physics.response import Response
 from trajdesign.pulseq import coherence
 from trajdesign.pulseq.reader.sequence import SeqFile
@@ -36,13 +37,17 @@ _LEAST_DEPTH = 2.0
 
 @dataclass(frozen=True)
 class Reception:
-    """What a file makes of an object: `t2_prime` is what of T2* is refocused; `response`, of the gradient system."""
+    """What a file makes of an object: `t2_prime` is what of T2* is refocused; `response`, of the gradient system.
+
+    `heart` tells which frame of a film each ADC event samples, by the phase at its excitation; else the shots do.
+    """
 
     played: SeqFile
     t2_prime: float | None
     t2: float | None
     off_resonance: float | NDArray[np.floating]
     response: Response = field(default_factory=lambda: Response({}))
+    heart: Heartbeats | None = None
 
     @cached_property
     def phase(self) -> Sequence[NDArray[np.floating]] | None:
@@ -64,14 +69,7 @@ class Reception:
         )
         times = stacked([adc.times for adc in played.adcs], flat)
         times = times - played.excitations[np.searchsorted(played.excitations, times, side="right") - 1]
-        kspace = signal(
-            coil_images,
-            torch.from_numpy(k),
-            turned,
-            acquisition,
-            t2_star=self.t2_prime,
-            off_resonance=self.off_resonance,
-        )
+        kspace = self._signal(coil_images, flat, torch.from_numpy(k), turned, acquisition)
         kspace *= torch.exp(-1j * torch.from_numpy(stacked(coherence.received(played), flat)))
         if self.phase is not None:
             kspace *= torch.exp(-1j * torch.from_numpy(stacked(self.phase, flat)))
@@ -86,6 +84,22 @@ class Reception:
                 "give a longer t2_star or t2, s."
             )
         return kspace.unflatten(1, events.shape), echo, math.exp(decay)
+
+    def _signal(
+        self, coil_images: Tensor, events: NDArray[np.integer], k: Tensor, turned: Tensor, acquisition: Acquisition
+    ) -> Tensor:
+        """Return the signal (coil, event, sample) of ADC events (event,), each of its frame if the heart beats."""
+        received = partial(signal, t2_star=self.t2_prime, off_resonance=self.off_resonance)
+        if self.heart is None or acquisition.n_frames == 1:
+            return received(coil_images, k, turned, acquisition)
+        played = self.played
+        times = played.excitations[coherence.excited(played)][events]
+        frames = self.heart.frames(times, acquisition.n_frames)
+        found = torch.zeros(len(coil_images), *k.shape[:2], dtype=torch.complex128)
+        for frame in np.unique(frames).tolist():
+            here = torch.from_numpy(frames == frame)
+            found[:, here] = received(coil_images[:, frame], k[here], turned[here], acquisition.frame)
+        return found
 
     def demodulated(self, kspace: Tensor, events: NDArray[np.integer]) -> Tensor:
         """Return the signal without the phase of the field at the isocentre, which the response tells."""

@@ -58,6 +58,7 @@ def reconstruct(
     calibration_seq: Path | str | None = None,
     coil_maps: str | None = None,
     off_resonance: Path | str | None = None,
+    beats: Path | str | None = None,
     overwrite: bool = False,
 ) -> Reconstructed:
     """Reconstruct what a scanner measured, and tell how well the images explain it.
@@ -114,6 +115,10 @@ def reconstruct(
     off_resonance
         ``.npy`` of the off-resonance of each pixel (y, x) or (slice, y, x), Hz, in which all images are then
         reconstructed; ``"auto"`` takes the one with which they are sharpest. See `trajdesign.measuring.field_map`.
+    beats
+        Of a film whose Pulseq file waits for no trigger: text file of the times of the R waves, s, from the start of
+        that file, one a line; or ``"stamps"``, the raw file's own. They sort the shots into the frames, instead of the
+        labels: see `trajdesign.measuring.gating`.
     overwrite
         Whether an earlier reconstruction may be replaced.
 
@@ -130,7 +135,7 @@ def reconstruct(
     asked = dict(locals())  # every option, whichever there are
     raw, out = Path(raw), Path(out)
     view = _view(shift, rotate, off_resonance)
-    source = _Source(run, seq, k, matrix, fov, Response(response).table if response else response)
+    source = _Source(run, seq, k, matrix, fov, Response(response).table if response else response, beats)
     with ExitStack() as files:
         to = outputs.reserved(out, files, with_network=run is not None, overwrite=overwrite)
         trained = None if run is None else TrainedRun.load(run, stage)
@@ -191,6 +196,7 @@ class _Source:
     matrix: Sequence[int] | None
     fov: Sequence[float] | None
     response: Mapping[str, Any] | None
+    beats: Path | str | None
 
     def __post_init__(self) -> None:
         if self.k is not None and (self.run is not None or self.seq is not None):
@@ -218,13 +224,15 @@ class _Source:
 
     def placed(self, measured: Measurement, trained: TrainedRun | None) -> tuple[Assigned, list[Encoding], str | None]:
         """Return the samples in their places, the encoding of each slice, and which file k is of, if it holds that."""
+        if self.beats is not None and self.seq is None:
+            raise ConfigError("beats: when each shot is measured the .seq file alone tells; give it.")
         if self.is_own:
             found, encodings, unit = by_own(measured, self.matrix, self.fov)
             return found, encodings, f"{measured.path} ({unit})"
         if self.k is not None:
             return *places.by_k(measured, Path(self.k)), str(self.k)
         seq, response = None if self.seq is None else Path(self.seq), self.response or {}
-        return *places.by_file(measured, seq, trained, self.run, response), None
+        return *places.by_file(measured, seq, trained, self.run, response, self.beats), None
 
 
 def _with_noise(found: Assigned, path: Path | str) -> Assigned:
@@ -252,6 +260,7 @@ def _numbers(measured: Measurement, found: Assigned) -> dict[str, Any]:
         "fov": found.acquisition.fov,
         "n_noise_samples": 0 if found.noise is None else found.noise.shape[1],
         "system": measured.protocol.system,
+        "gating": found.gating,
     }
 
 

@@ -35,6 +35,7 @@ class CallFacts(FileFacts):
     """Numbers of the call, and of the file beside a run."""
 
     object: str
+    beats: str | None
     run: str | None
     n_coils: int
     t2_star: float | None

@@ -20,6 +20,7 @@ from trajdesign.files.atomic import atomic_path
 from trajdesign.learning.results import to_json
 from trajdesign.learning.trained import TrainedRun
 from trajdesign.measuring import departure, raw_data, solving
+from trajdesign.measuring.heartbeats import Heartbeats, require_free
 from trajdesign.measuring.reception import Reception, refocused, stacked, thickness, turns
 from trajdesign.measuring.scan_facts import CallFacts, ScanFacts, Scores
 from trajdesign.measuring.scanned_file import ScannedFile
@@ -84,6 +85,7 @@ def scan(
     noise: float = 0.0,
     noise_correlation: float = 0.0,
     seed: int = 0,
+    beats: Path | str | None = None,
     overwrite: bool = False,
 ) -> Scanned:
     """Scan an object with a Pulseq file, as our own reader plays it, and reconstruct what was sampled.
@@ -134,11 +136,16 @@ def scan(
     noise_correlation
         Of the noise of two neighbouring coils, from 0 to below 1; between coils i and j it is that to the power of
         ``|i - j|``.
+    beats
+        Text file of the times of R waves, s, from the start of the Pulseq file, one a line. The heart of a film beats
+        by them: each ADC event samples the frame in progress at its excitation, not that of its labels. Before the
+        first R wave and after the last one beats are as long as the nearest. The raw data hold the time since the last
+        one, as a scanner's do. The image of the scan itself is still sorted by labels; `reconstruct` sorts by beats.
 
     Raises
     ------
     InputError
-        If the file cannot be read, has other axes or shots than the run; if the run or the object cannot be read.
+        If a file cannot be read, has other axes or shots than the run; if the run or the object cannot be read.
     ConfigError
         If an option makes no sense.
     OutputError
@@ -157,10 +164,11 @@ def scan(
         acquisition = file.acquisition
         objects = _objects(object, file, n_coils, {} if trained is None else trained.config.data)
         scanned_object = objects[0] if file.stack is None else torch.stack(objects, dim=1)
-        physics = Reception(file.played, t2_prime, t2, off_resonance, acting)
+        physics = Reception(file.played, t2_prime, t2, off_resonance, acting, _heart(beats, file))
         known = physics if response is None or trained is None else replace(physics, response=Response(own))
         facts: CallFacts = {
             "object": object,
+            "beats": None if beats is None else str(beats),
             "run": None if run is None else str(run),
             "n_coils": len(scanned_object),
             **file.facts(),
@@ -174,11 +182,9 @@ def scan(
             "off_resonance": [float(np.min(off_resonance)), float(np.max(off_resonance))],
         }
         promised = [None] * len(objects) if trained is None else _promised(trained, objects)
-        if trained is not None:
-            _note_departures(facts, file, trained)
+        _note_departures(facts, file, trained)
         scans, signals = list[Scanned](), list[Tensor]()
-        level = noise * math.sqrt(file.slices[0].shape[1])  # of each event, so that the average's is as told
-        receiver = raw_data.ReceiverNoise(level, file.space, noise_correlation)
+        receiver = _receiver(file, noise, noise_correlation)
         for one in _slices(file, scanned_object, physics, known, receiver, seed):
             signals.append(one.signal)
             scans.append(_compared(objects[one.number], one, acquisition, trained, promised[one.number], facts))
@@ -189,8 +195,22 @@ def scan(
     return scanned
 
 
-def _note_departures(facts: CallFacts, file: ScannedFile, trained: TrainedRun) -> None:
+def _heart(beats: Path | str | None, file: ScannedFile) -> Heartbeats | None:
+    if beats is None:
+        return None
+    require_free(file.whole, file.acquisition.n_frames, file.path)
+    return Heartbeats.read(beats)
+
+
+def _receiver(file: ScannedFile, noise: float, correlation: float) -> raw_data.ReceiverNoise:
+    level = noise * math.sqrt(file.slices[0].shape[1])  # of each event, so that the average's is as told
+    return raw_data.ReceiverNoise(level, file.space, correlation)
+
+
+def _note_departures(facts: CallFacts, file: ScannedFile, trained: TrainedRun | None) -> None:
     """Add to the facts how far k is from that of a run, and of slices how far their phase turns across them."""
+    if trained is None:
+        return
     facts["max_told_k_error_fov"] = file.from_trajectory(trained.trajectory)
     if file.space.n_dims == 2:
         facts["turns_across_slice"] = turns(file.played, file.path)
@@ -319,6 +339,9 @@ def _write_raw(
         file.whole, file.played, file.space, file.slices, signals, calibration, receiver, seed,
         is_stack=file.stack is not None,
     )  # fmt: skip
+    if physics.heart is not None:
+        stamps = physics.heart.stamps(np.array([adc.first for adc in file.whole.adcs]))
+        readouts = [replace(one, stamp=int(stamp)) for one, stamp in zip(readouts, stamps, strict=True)]
     scanner, thick = file.told.scanner(file.path), thickness(file.told, file.path)
     mrd.write(to, readouts, file.space, scanner, slice_thickness=thick)
 

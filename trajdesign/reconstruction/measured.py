@@ -26,6 +26,28 @@ def by_axes(delay: Delay, unit: str) -> str:
     return f"{', '.join(others)} and {last}"
 
 
+class Gating(TypedDict):
+    """How heartbeats have sorted the shots of a film.
+
+    Of `n_beats`, the shortest and the longest are `rr`, s; frames got at least and at most `shots`, and `left_out` were
+    measured before the first R wave or after the last one.
+    """
+
+    n_beats: int
+    rr: list[float]
+    shots: list[int]
+    left_out: int
+
+
+def by_beats(gating: Gating) -> str:
+    """Return how a film was gated, as words."""
+    (shortest, longest), (fewest, most) = gating["rr"], gating["shots"]
+    return (
+        f"{gating['n_beats']} heartbeats of {shortest:.3g} to {longest:.3g} s, {fewest} to {most} shots a frame, "
+        f"{gating['left_out']} shots outside them left out"
+    )
+
+
 class CoilMaps(TypedDict):
     """How the coil maps of CG-SENSE and of the network are made, and of how many lines of which calibration."""
 
@@ -73,6 +95,8 @@ class Facts:
         What the raw file calls the dwell time.
     n_noise_samples
         Of the noise scan, a coil.
+    gating
+        How heartbeats have sorted the shots of a film; None where the labels of the Pulseq file have.
     delay, shift, rotate
         That was reckoned with, and which part of space is shown.
     coil_maps
@@ -117,6 +141,7 @@ class Facts:
     fov: tuple[float, ...]
     n_noise_samples: int
     system: str
+    gating: Gating | None
     delay: Delay
     shift: tuple[float, ...]
     rotate: float

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from trajdesign.reconstruction.measured import LABELS, Facts, Reconstructed, by_axes
+from trajdesign.reconstruction.measured import LABELS, Facts, Reconstructed, by_axes, by_beats
 from trajdesign.reporting import page
 
 # Pixels of all pictures together; of more images some are left out.
@@ -98,6 +98,7 @@ def _rows(facts: Facts) -> list[tuple[str, str]]:
         ("Dwell time", _dwell(facts.dwell, facts.dwell_of_raw)),
         ("Averages", str(facts.n_averages)),
         ("Frames and slices", f"{facts.n_frames} × {facts.n_slices}"),
+        ("Gated", by_beats(facts.gating) if facts.gating else ""),
         ("Noise", noise),
         ("Gradient response", facts.response["kind"] if facts.response else ""),
         ("Gradients act", delay),

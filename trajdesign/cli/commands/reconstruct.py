@@ -123,6 +123,10 @@ def reconstruct(
         str | None,
         typer.Option(metavar="FILE.npy", help="Of each pixel ([slice,] y, x), Hz, or auto.", show_default="none"),
     ] = None,
+    beats: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Sort a film's shots by R waves (s), or stamps.", show_default="none"),
+    ] = None,
     force: Force = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -136,7 +140,7 @@ def reconstruct(
         raw, out=out, run=known.run, seq=known.seq, k=known.k, matrix=matrix, fov=fov, stage=known.stage,
         response=table, delay=late, shift=centre, rotate=view.rotate, noise=noise, coils=coils,
         calibration=maps.calibration, calibration_seq=maps.calibration_seq, coil_maps=maps.coil_maps,
-        off_resonance=off_resonance, overwrite=force,
+        off_resonance=off_resonance, beats=beats, overwrite=force,
     ).facts  # fmt: skip
     if known.run is not None:
         note_unsealed(known.run)
@@ -169,7 +173,7 @@ def _two(option: str, text: str, which: str, kind: Callable[[str], _Number]) -> 
 
 def _show(raw: Path, out: Path, facts: "Facts") -> None:
     """Print what ``reconstruct.json`` holds."""
-    from trajdesign.reconstruction.measured import LABELS, by_axes
+    from trajdesign.reconstruction.measured import LABELS, by_axes, by_beats
 
     rows = [
         (LABELS[name], f"{found['total']:.2%}", f"{facts.promised[name]:.2%}" if name in facts.promised else "")
@@ -183,6 +187,8 @@ def _show(raw: Path, out: Path, facts: "Facts") -> None:
         f"{facts.n_coils} coils{fewer}, {facts.n_shots} shots of {facts.n_samples} samples{averages}; "
         f"noise is {facts.noise:.2%} of the data{', prewhitened' if facts.prewhitened else ''}."
     )
+    if facts.gating:
+        console.say(f"The shots are sorted by {by_beats(facts.gating)}.")
     maps = facts.coil_maps
     if maps["calibration"] is not None:
         console.say(

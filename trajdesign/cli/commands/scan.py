@@ -47,6 +47,9 @@ def scan(
         float | None, typer.Option(min=0, max=1, help="Of the noise of neighbouring coils, below 1.", show_default="0")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the noise.", show_default="0")] = None,
+    beats: Annotated[
+        Path | None, typer.Option(help="Text file of R waves, s: a film's heart beats by them.", show_default=False)
+    ] = None,
     force: Force = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -74,6 +77,7 @@ def scan(
         noise=noise,
         noise_correlation=noise_correlation or 0.0,
         seed=seed or 0,
+        beats=beats,
         overwrite=force,
     ).facts
     if reconstruct is not None:

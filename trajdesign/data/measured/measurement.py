@@ -92,6 +92,8 @@ class Measurement:
     counters
         What the file counts (event,): ``slice``, ``repetition``, ``partition``, ``contrast``, ``phase`` and ``set``, of
         ISMRMRD alone. Under a Pulseq sequence a scanner counts nothing, or wrongly.
+    stamps
+        Ticks since the last trigger of the heart (event,), as the file counts them, of ISMRMRD alone; None without.
     dwell
         From sample to sample, s; None where the file does not tell, or tells more than one. Siemens files have that of
         the protocol, which a Pulseq sequence does not always follow.
@@ -118,6 +120,7 @@ class Measurement:
     layout: tuple[int, int, int] | None = None
     flags: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     counters: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    stamps: NDArray[np.int64] | None = None
     dwell: float | None = None
     noise: NDArray[np.complex64] | None = None
     noise_dwell: float | None = None
@@ -139,6 +142,7 @@ class Measurement:
             layout=None,
             flags={name: flag[which] for name, flag in self.flags.items() if flag[which].any()},
             counters={name: values[which] for name, values in self.counters.items()},
+            stamps=None if self.stamps is None else self.stamps[which],
             discard=self.discard[which],
             trajectory=None
             if self.trajectory is None

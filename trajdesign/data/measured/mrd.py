@@ -108,6 +108,7 @@ def _mrd(path: Path, header: ismrmrd_header.Header, rows: NDArray) -> Measuremen
         events=stacked(events),
         flags=flags,
         counters=_counters(heads),
+        stamps=_stamps(heads),
         discard=discard,
         dwell=_dwell(heads[~is_noise]),
         noise=joined([events[i] for i in np.flatnonzero(is_noise)]),
@@ -138,6 +139,12 @@ def _are_positive(sizes: tuple[float, ...]) -> bool:
 def _counters(heads: NDArray) -> dict[str, NDArray[np.int64]]:
     fields = heads.dtype["idx"].names or () if "idx" in (heads.dtype.names or ()) else ()
     return {name: heads["idx"][of].astype(np.int64) for of, name in _COUNTERS.items() if of in fields}
+
+
+def _stamps(heads: NDArray) -> NDArray[np.int64] | None:
+    """Return the first time stamp of the physiology; None without."""
+    found = heads["physiology_time_stamp"] if "physiology_time_stamp" in (heads.dtype.names or ()) else None
+    return None if found is None or found.ndim != 2 or found.dtype.kind != "u" else found[:, 0].astype(np.int64)
 
 
 def _dwell(heads: NDArray) -> float | None:

@@ -86,7 +86,8 @@ class Readout:
     """What one ADC event sampled: `signal` (coil, sample), complex, at `k` (sample, dim), 1/m.
 
     `shot`, of its `frame`, `number` of the slice, `partition` and `average` are counters; noise has none. `dwell` is
-    the time per sample, s, if it is not that of the acquisition.
+    the time per sample, s, if it is not that of the acquisition. `stamp` counts
+    ticks since the last R wave.
     """
 
     signal: np.ndarray
@@ -99,6 +100,7 @@ class Readout:
     dwell: float | None = None
     frame: int = 0
     partition: int = 0
+    stamp: int = 0
 
 
 def write(
@@ -154,7 +156,7 @@ def write(
             readout.center_sample = int(np.square(cycles).sum(axis=1).argmin())
             readout.idx.kspace_encode_step_1, readout.idx.slice = one.shot, one.number
             readout.idx.average, readout.idx.phase, readout.scan_counter = one.average, one.frame, count
-            readout.idx.kspace_encode_step_2 = one.partition
+            readout.idx.kspace_encode_step_2, readout.physiology_time_stamp[0] = one.partition, one.stamp
             for flag, counts in flags.items():
                 if count in counts:
                     readout.set_flag(flag)
