@@ -88,7 +88,7 @@ def _of_raw(measured: Measurement, events: list[int], first: NDArray[np.float64]
     stamps = None if measured.stamps is None else measured.stamps[events]
     if stamps is None or not stamps.any():
         raise InputError(
-            f"{measured.path} holds no time stamps since an R wave (physiology_time_stamp, of ISMRMRD alone); give the "
-            "times of the R waves in a text file."
+            f"{measured.path} holds no time stamps since an R wave (PMUTimeStamp of twix, physiology_time_stamp of "
+            "ISMRMRD); give the times of the R waves in a text file."
         )
     return Heartbeats.of_stamps(stamps, first, str(measured.path))

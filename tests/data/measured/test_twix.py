@@ -45,6 +45,7 @@ def test_events_are_in_the_order_of_the_file_and_nothing_else_is_an_event(tmp_pa
         "calibration": [False, False, False, False, True],
     }
     assert found.discard.tolist() == [[0, 0], [0, 0], [0, 0], [1, 2], [0, 0]]
+    assert found.stamps.tolist() == [2001, 2002, 2004, 2005, 2007]  # 2000 and the number of the block
     assert (found.kind, found.layout, found.noise, found.trajectory) == ("twix", None, None, None)
 
 

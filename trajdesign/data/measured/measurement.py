@@ -93,7 +93,7 @@ class Measurement:
         What the file counts (event,): ``slice``, ``repetition``, ``partition``, ``contrast``, ``phase`` and ``set``, of
         ISMRMRD alone. Under a Pulseq sequence a scanner counts nothing, or wrongly.
     stamps
-        Ticks since the last trigger of the heart (event,), as the file counts them, of ISMRMRD alone; None without.
+        Ticks since the last trigger of the heart (event,), as twix and ISMRMRD files count them; None without.
     dwell
         From sample to sample, s; None where the file does not tell, or tells more than one. Siemens files have that of
         the protocol, which a Pulseq sequence does not always follow.

@@ -57,6 +57,7 @@ def read(path: Path) -> Measurement:
         kind="twix",
         events=events,
         discard=np.stack([cut["Pre"], cut["Post"]], axis=1).astype(np.int64),
+        stamps=scan.heads["PMUTimeStamp"].astype(np.int64),
         flags=flagged(scan.heads["EvalInfoMask"], {blocks.bits[key]: name for key, name in _FLAGS.items()}),
         dwell=dwell,
         noise=noise,

@@ -30,8 +30,8 @@ def spiral(
     The path of one interleaf is ``k_max * tau**density * exp(2i * pi * turns * tau)``, tau from 0 to 1; the next one is
     rotated by ``2 * pi / n_shots``. Along it the speed is the largest under the gradient limit, the receiver's Nyquist
     limit and the vector norm of the slew rate (which implies the limits of each axis); see Lustig et al.,
-    doi:10.1109/TMI.2008.922699. Where k_max differs between the axes, the pattern of the largest one is shrunk along the
-    others.
+    doi:10.1109/TMI.2008.922699. Where k_max differs between the axes, the pattern of the largest one is shrunk along
+    the others.
 
     In 3D each interleaf lies in a plane of its own through the centre: the normals of the planes are spread evenly over
     the half sphere, and within its plane an interleaf is turned by ``sqrt(2) - 1`` of the circle (of half of it, if
