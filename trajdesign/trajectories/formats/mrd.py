@@ -86,8 +86,7 @@ class Readout:
     """What one ADC event sampled: `signal` (coil, sample), complex, at `k` (sample, dim), 1/m.
 
     `shot`, of its `frame`, `number` of the slice, `partition` and `average` are counters; noise has none. `dwell` is
-    the time per sample, s, if it is not that of the acquisition. `stamp` counts
-    ticks since the last R wave.
+    the time per sample, s, if it is not that of the acquisition. `stamp` counts ticks since the last R wave.
     """
 
     signal: np.ndarray
