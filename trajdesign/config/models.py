@@ -81,14 +81,12 @@ class Limits(_Table):
 class Training(_Table):
     """Table ``[training]``: Adam with one learning rate for the trajectory and one for the network, both annealed.
 
-    The network's rises in the first twentieth of the steps. In the last part, ``settle``, only the network learns, on
-    the final trajectory, exactly as it will be played; the trajectory's learning rate has fallen to zero there, the
-    network's does so at the end.
+    The network's rises in the first twentieth of the steps, and falls to zero at the end. In the last part, ``settle``,
+    where the trajectory's is zero, only the network learns, on the final trajectory, exactly as it will be played.
 
     The loss is L1 + ``ssim_weight`` (1 - SSIM), of films + ``motion_weight`` times the L1 of what changes from frame to
-    frame. The smaller the errors are, the more of it is SSIM: an unrolled network of several coils wants 0.01 instead
-    of 0.2. ``validations`` are spread evenly over the run. ``batch_size`` counts the slices of a step on all devices
-    together, so it is a multiple of their number, and a run is the same on any.
+    frame; of small errors, as of an unrolled network, take 0.01. ``validations`` are spread evenly. ``batch_size``
+    counts the slices of a step on all devices together: a multiple of their number, and a run is the same on any.
 
     ``coil_maps`` says where reconstructors with coil sensitivity maps have them from: ``"self"`` from the measurement
     itself, ``"prescan"`` from the central 24 x 24 samples of k-space, as a short scan of the same coils with the same

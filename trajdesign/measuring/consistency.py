@@ -48,6 +48,8 @@ class Residual:
         The same of the data.
     gained
         How much less the misfit of each shot is at the k of each other one (shot, shot).
+    is_gated
+        Whether heartbeats have sorted the shots: then one k in two frames is no exchange, as the object moved there.
     """
 
     of_shots: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
@@ -55,6 +57,7 @@ class Residual:
     signal_of_shots: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
     signal_over_time: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
     gained: NDArray[np.float64] = field(default_factory=lambda: np.zeros((1, 1)))
+    is_gated: bool = False
 
     def add(self, encoding: Encoding, coil_images: Tensor, kspace: Tensor, *, scaled: bool = False) -> None:
         """Add what coil images (1, coil, y, x) leave of k-space (coil, shot, sample).
@@ -73,7 +76,7 @@ class Residual:
         common = (ours @ theirs.mH).real.numpy()
         of_places = explained.abs().square().sum((0, 2)).numpy()
         gained = of_places[:, None] - of_places - 2 * (common.diagonal()[:, None] - common)
-        if encoding.acquisition.n_frames > 1:  # one k in two frames is no exchange: there the object moved
+        if self.is_gated:
             gained[_at_one_k(encoding)] = 0.0
         self.gained = self.gained + gained
         self.over_time = self.over_time + _parts(misfit)

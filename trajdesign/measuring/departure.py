@@ -60,13 +60,8 @@ def _departure(
                 f"does not play {run}."
             )
         return None
-    physics = (facts["t2_star"], facts["t2"], facts["noise"], *facts["off_resonance"])
-    if (
-        not any(physics)
-        and facts["response"] is None
-        and facts["beats"] is None
-        and facts["nrmse_to_promised"] > _MOST_NRMSE
-    ):
+    physics = (facts["t2_star"], facts["t2"], facts["noise"], facts["beats"], *facts["off_resonance"])
+    if not any(physics) and facts["response"] is None and facts["nrmse_to_promised"] > _MOST_NRMSE:
         return (
             f"the image of {path} is {facts['nrmse_to_promised']:.2%} (NRMSE) from what {run} makes of the same "
             f"object, more than {_MOST_NRMSE:.0%}, though k is the same: "

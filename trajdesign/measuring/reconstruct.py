@@ -269,7 +269,7 @@ def _solved(
 ) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:
     """Return the images (frame, slice, y, x) by each reconstruction, and the part of `Facts` that judges them."""
     solvers = [
-        solving.Solver(encoding, trained, images, maps)
+        solving.Solver(encoding, trained, images, maps, found.gating is not None)
         for encoding, images in zip(encodings, ready.calibration, strict=True)
     ]
     images, sums, promised = _images(ready, solvers)

@@ -70,12 +70,15 @@ class Solver:
         pixels. Of a film they are those of a volume of one slice.
     coil_maps
         How those of CG-SENSE are made, as in ``training.coil_maps``; all but ``self`` need a calibration.
+    is_gated
+        Whether heartbeats have sorted the shots.
     """
 
     encoding: Encoding
     trained: TrainedRun | None
     calibration: Tensor | None = None
     coil_maps: str = "self"
+    is_gated: bool = False
 
     @cached_property
     def sense(self) -> Encoding:
@@ -117,7 +120,8 @@ def residuals(
 ) -> None:
     """Add to the residual of each reconstruction what it leaves of k-space (coil, shot, sample)."""
     for name, (_, coil_images) in found.items():
-        sums.setdefault(name, Residual()).add(solver.encoding, coil_images, kspace, scaled=name == "adjoint")
+        total = sums.setdefault(name, Residual(is_gated=solver.is_gated))
+        total.add(solver.encoding, coil_images, kspace, scaled=name == "adjoint")
 
 
 def promises(solver: Solver, found: Mapping[str, tuple[Tensor, Tensor]], sums: dict[str, Residual]) -> None:
