@@ -7,7 +7,7 @@ padded to the doubled grid; n axes have 2^n choices of them.
 import itertools
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import TypeVar
@@ -81,59 +81,55 @@ def _threads(n: int) -> ThreadPoolExecutor:
     return pool
 
 
-def spread(images: Tensor, grid: tuple[int, ...], *, overwrite: bool = False) -> Iterator[Tensor]:
+def spread(images: Tensor, grid: tuple[int, ...]) -> Iterator[Tensor]:
     """Yield the halves of the spectrum of images (batch, ...) on a grid twice as fine as `grid`, in order.
 
-    With `overwrite` the images may be lost.
+    Each is one FFT of all axes. Halving axis by axis would need fewer, but an FFT along an axis that is not the last
+    takes more time than that saves.
     """
     padding = [side for n, size in zip(grid[::-1], images.shape[:0:-1], strict=True) for side in (0, n - size)]
     if any(padding):
         images = torch.nn.functional.pad(images, padding)
-    return _split(images if any(padding) or overwrite else images.clone(), 1)
+    return (torch.fft.fftn(moved, dim=_axes(moved)) for moved in _moved(images, 1))
 
 
-def _split(images: Tensor, axis: int) -> Iterator[Tensor]:
-    """Do `spread` from an axis of the images on, so that most FFTs are along the last; the images are overwritten."""
-    if axis == images.ndim:
-        yield images
-        return
-    odd = images * _modulation(images, axis)
-    for half in (images, odd):
-        yield from _split(_fft(half, axis), axis + 1)
-
-
-def collect(halves: Iterator[Tensor], shape: tuple[int, ...]) -> Tensor:
-    """Undo `spread`, but for a factor: return images (batch, ...) from all halves, which are overwritten."""
-    whole = _add(halves, 1, len(shape))
+def collect(halves: Iterable[Tensor], shape: tuple[int, ...]) -> Tensor:
+    """Undo `spread`, but for a factor: return images (batch, ...) from all halves."""
+    whole = _joined((torch.fft.ifftn(half, dim=_axes(half)) for half in halves), 1, len(shape))
     return whole[tuple(slice(n) for n in shape)]
 
 
-def _add(halves: Iterator[Tensor], axis: int, n_axes: int) -> Tensor:
-    """Undo `_split`, but for a factor."""
+def _axes(images: Tensor) -> tuple[int, ...]:
+    return tuple(range(1, images.ndim))
+
+
+def _moved(images: Tensor, axis: int) -> Iterator[Tensor]:
+    """Yield images whose FFTs are the halves, of the axes from `axis` on."""
+    if axis == images.ndim:
+        yield images
+        return
+    yield from _moved(images, axis + 1)
+    yield from _moved(images * _modulation(images, axis), axis + 1)
+
+
+def _joined(moved: Iterator[Tensor], axis: int, n_axes: int) -> Tensor:
+    """Undo `_moved`, but for a factor; the images are overwritten."""
     if axis == n_axes:
-        return next(halves)
-    even, odd = (_fft(_add(halves, axis + 1, n_axes), axis, inverse=True) for _ in range(2))
-    return even.addcmul_(odd, _modulation(odd, axis).conj())
+        return next(moved)
+    even, odd = (_joined(moved, axis + 1, n_axes) for _ in range(2))
+    return even.addcmul_(odd, _modulation(odd, axis, sign=1))
 
 
-def _modulation(images: Tensor, axis: int) -> Tensor:
+def _modulation(images: Tensor, axis: int, *, sign: int = -1) -> Tensor:
     """exp(-i pi j / n) along an axis of n pixels: it moves the odd frequencies of 2 n to the n even ones."""
-    return _factor(images.shape[axis], images.dtype, images.device).view(-1, *[1] * (images.ndim - 1 - axis))
+    factor = _factor(images.shape[axis], sign, images.dtype, images.device)
+    return factor.view(-1, *[1] * (images.ndim - 1 - axis))
 
 
 @lru_cache(maxsize=16)
-def _factor(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    angle = torch.arange(n, dtype=torch.float64) * (-math.pi / n)
+def _factor(n: int, sign: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    angle = torch.arange(n, dtype=torch.float64) * (sign * math.pi / n)
     return torch.polar(torch.ones_like(angle), angle).to(device, dtype)
-
-
-def _fft(images: Tensor, axis: int, *, inverse: bool = False) -> Tensor:
-    """FFT along one axis; the images may be overwritten."""
-    if images.device.type == "cpu" and axis < images.ndim - 1:
-        # in place, and faster than torch's across the rows of an image, but slower along them
-        transform = scipy.fft.ifft if inverse else scipy.fft.fft
-        return torch.from_numpy(transform(images.numpy(), None, axis, None, True))
-    return torch.fft.ifft(images, dim=axis) if inverse else torch.fft.fft(images, dim=axis)
 
 
 def places(n_dims: int) -> Iterator[tuple[tuple[slice, ...], float]]:

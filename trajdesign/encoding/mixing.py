@@ -212,7 +212,7 @@ def _of(maps: Tensor | None, coils: _Coils) -> Tensor | None:
 def _spread(images: Tensor, maps: Tensor | None, transfer: Tensor) -> Iterator[Tensor]:
     """Yield the halves (coil, term, ...) of images (coil, ...) times maps (term, ...); without maps of one term."""
     terms = images[:, None] if maps is None else images[:, None] * maps
-    halves = spread(terms.flatten(0, 1), _grid(transfer), overwrite=maps is not None)
+    halves = spread(terms.flatten(0, 1), _grid(transfer))
     return (half.unflatten(0, terms.shape[:2]) for half in halves)
 
 

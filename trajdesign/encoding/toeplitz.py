@@ -123,13 +123,12 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, images: Tensor, transfer: Tensor, *spectra: Tensor) -> Tensor:
         ctx.save_for_backward(images, transfer, *spectra)
-        result, grid = torch.empty_like(images), tuple(transfer.shape[2:])
+        result, grid, factors = torch.empty_like(images), tuple(transfer.shape[2:]), _of_both_parts(transfer)
 
         def work(own: list[tuple[int, Part]]) -> None:
             for group, (part, spectrum) in own:
                 halves = spectrum or spread(images[group, part], grid)
-                filtered = (half * t for half, t in zip(halves, transfer[group], strict=True))
-                result[group, part] = collect(filtered, images[group, part].shape)
+                result[group, part] = collect(_filtered(halves, factors[group]), images[group, part].shape)
 
         share(work, _parts(images, spectra), images.device)
         return result
@@ -139,7 +138,7 @@ class _Convolution(torch.autograd.Function):
         images, transfer, *spectra = ctx.saved_tensors
         wants_images, wants_transfer, *_ = ctx.needs_input_grad
         by_images = torch.empty_like(images) if wants_images else None
-        grid = tuple(transfer.shape[2:])
+        grid, factors = tuple(transfer.shape[2:]), _of_both_parts(transfer) if wants_images else None
 
         def work(own: list[tuple[int, Part]]) -> Tensor | None:
             # of the real and imaginary parts, which are added up last
@@ -149,9 +148,8 @@ class _Convolution(torch.autograd.Function):
                 if products is not None:
                     others = spectrum or spread(images[group, part], grid)
                     halves = _correlate(halves, others, products[group])
-                if by_images is not None:
-                    filtered = (half.mul_(t) for half, t in zip(halves, transfer[group], strict=True))
-                    by_images[group, part] = collect(filtered, images[group, part].shape)
+                if by_images is not None and factors is not None:
+                    by_images[group, part] = collect(_filtered(halves, factors[group]), images[group, part].shape)
                 else:
                     collections.deque(halves, maxlen=0)
             return products
@@ -169,6 +167,16 @@ class _Convolution(torch.autograd.Function):
 def _parts(images: Tensor, spectra: Sequence[Tensor]) -> list[tuple[int, Part]]:
     """Return the group and the `parts` in which images (group, batch, ...) are taken."""
     return [(number, part) for number, group in enumerate(images) for part in parts(group, spectra)]
+
+
+def _of_both_parts(transfer: Tensor) -> Tensor:
+    """Return real numbers (..., 2) twice, for real and imaginary parts: complex numbers times real ones take longer."""
+    return transfer[..., None].expand(*transfer.shape, 2).contiguous()
+
+
+def _filtered(halves: Iterable[Tensor], factors: Tensor) -> Iterator[Tensor]:
+    """Yield the halves of a spectrum times those of a transfer function `_of_both_parts`."""
+    return (torch.view_as_complex(torch.view_as_real(half) * f) for half, f in zip(halves, factors, strict=True))
 
 
 def _correlate(halves: Iterator[Tensor], others: Iterable[Tensor], products: Tensor) -> Iterator[Tensor]:
