@@ -115,6 +115,27 @@ def test_weights_followed_along_a_moving_trajectory_are_those_computed_afresh():
     assert float((short - fresh).norm() / fresh.norm()) < 0.05
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(16, 12), (6, 8, 5)], ids=str)
+def test_the_gradient_of_a_step_equals_that_of_exact_sums(shape, dtype):
+    generator = torch.Generator().manual_seed(0)
+    omega = (torch.rand(60, len(shape), generator=generator, dtype=torch.float64) - 0.5) * 2 * math.pi
+    start, weighting = (torch.rand(60, generator=generator, dtype=torch.float64) + 0.1 for _ in range(2))
+    weighting *= 1e6  # far from the size of the weights
+    exactly, moving = omega.clone().requires_grad_(), omega.to(dtype).requires_grad_()
+    distances = torch.meshgrid(*(torch.arange(-n, n + 0.0, dtype=torch.float64) for n in shape), indexing="ij")
+    window = math.prod((1 - d.abs() / n for d, n in zip(distances, shape, strict=True)), start=torch.ones(()).double())
+    turns = (exactly[:, None] - exactly) @ torch.stack(distances[::-1]).flatten(1)
+    tempered = (0.9 * start.log() + 0.1 * start.log().mean()).exp()
+    step = tempered / ((turns.cos() @ window.flatten()) @ tempered)
+    (exact,) = torch.autograd.grad((step * weighting).sum(), exactly)
+    weights = density_compensation(moving, shape, n_iterations=1, start=start)
+    (found,) = torch.autograd.grad((weights * weighting.to(dtype)).sum(), moving)
+    bound = 1e-10 if dtype == torch.float64 else 1e-3
+    assert float((weights - step).detach().norm() / step.detach().norm()) < bound
+    assert float((found - exact).norm() / exact.norm()) < bound
+
+
 @pytest.mark.parametrize("shape_of_sum", ["square", "cosine", "along x"])
 def test_the_gradient_is_how_the_settled_weights_follow_slow_changes(shape_of_sum):
     time = torch.linspace(0.05, 1, 600, dtype=torch.float64)

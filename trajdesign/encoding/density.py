@@ -1,9 +1,11 @@
 """Density compensation for any pattern."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from trajdesign.encoding.nufft import nufft, nufft_adjoint
+from trajdesign.encoding.nufft import Kernel, kernel, positions, require_finite, transforms
 
 #: How much of the last weights a step keeps; the rest is their geometric mean. See `density_compensation`.
 _KEEP = 0.9
@@ -40,6 +42,7 @@ def density_compensation(
         (point,), real, positive; on a full Cartesian grid of N points each is 1/N, so that the adjoint of the
         weighted samples has the scale of the image.
     """
+    require_finite(omega)
     weights = torch.ones_like(omega[:, 0]) if start is None else start.to(omega)
     with torch.no_grad():
         window = torch.ones((), device=omega.device, dtype=omega.dtype)
@@ -55,7 +58,30 @@ def _step(weights: Tensor, omega: Tensor, window: Tensor) -> Tensor:
     """One step of the fixed point, towards weights whose density, seen through the window's transform, is one."""
     logarithm = weights.log()
     weights = (_KEEP * logarithm + (1 - _KEEP) * logarithm.mean()).exp()
-    complex_type = torch.complex64 if omega.dtype == torch.float32 else torch.complex128
-    blurred = nufft_adjoint(weights[None].to(complex_type), omega, tuple(window.shape))
-    density = nufft(blurred * window, omega)[0].real
+    density = _Density.apply(omega, weights, window, kernel(omega.device))
     return weights / density.clamp_min(1e-6 * float(density.detach().max()))
+
+
+class _Density(torch.autograd.Function):
+    """C w: weights (point,) convolved with the transform of an even window, at points omega (point, dim).
+
+    C is real and symmetric, so that one transform carries its sums over the weights and over the gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, omega: Tensor, weights: Tensor, window: Tensor, engine: Kernel) -> Tensor:
+        ctx.save_for_backward(omega, weights, window)
+        ctx.engine, shape = engine, tuple(window.shape)
+        blurred = engine(1, torch.complex(weights, torch.zeros_like(weights))[None], omega, shape)
+        return engine(2, blurred.mul_(window), omega, shape)[0].real.contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        omega, weights, window = ctx.saved_tensors
+        shape = tuple(window.shape)
+        # of one size, lest the rounding of the larger one drown the other
+        ratio = weights.norm() / grad.norm().clamp_min(1e-30)
+        both = ctx.engine(1, torch.complex(weights, grad * ratio)[None], omega, shape).mul_(window)
+        ramps = (-1j * positions(shape, axis, both) * both for axis in range(omega.shape[-1]))
+        slopes = torch.stack([found[0] for found in transforms(ctx.engine, ramps, omega, shape)], dim=-1)
+        return grad[:, None] * slopes.real + (weights / ratio)[:, None] * slopes.imag, None, None, None
