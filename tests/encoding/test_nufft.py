@@ -99,6 +99,18 @@ def test_values_and_both_gradients_are_those_of_the_exact_dft(dtype, shape, back
         assert error <= BOUNDS[backend, dtype], f"{what}: {error:.2e}"
 
 
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", REAL)
+def test_slabs_of_an_image_are_those_of_the_exact_dft(monkeypatch, dtype, shape, threads):
+    monkeypatch.setattr(module, "_FEW_PIXELS", 0)
+    monkeypatch.setattr(module, "_THINNEST", 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    _, values, omega = data(shape, n_images=1)
+    found = nufft_adjoint(values.to(dtype), omega.to(REAL[dtype]), shape)
+    assert relative(found, exact_adjoint(values, omega, shape)) <= BOUNDS["finufft", dtype]
+
+
 @pytest.mark.parametrize("shape", [*SHAPES, (64, 64)], ids=str)
 @pytest.mark.parametrize("dtype", REAL)
 def test_the_adjoint_is_the_adjoint(dtype, shape):
