@@ -3,8 +3,8 @@
 Counted is what the convolution needs for C coil images of N pixels, as training goes it, with their spectra kept:
 
 - forward one inverse transform of the doubled grid, back to the trajectory one transform, back to the image, if asked,
-  another inverse. On the doubled grid each falls into two passes of 1D FFTs along one axis and four along the other,
-  that is three FFTs of N. An FFT is 5 N log2 N operations;
+  another inverse. On the doubled grid each falls into four FFTs of N, one for each choice of halves. An FFT is
+  5 N log2 N operations;
 - products: by the modulation and the transfer function, and of the two spectra;
 - the transfer function: NUFFTs of the weights and back, with their FFTs, and the samples spread over w x w points.
 
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
 def count(size: Size, image_gradient: bool) -> dict[str, float]:
     """Return floating-point operations and least bytes of a physics step."""
     images, pixels = size.batch * size.coils, math.prod(_grid(size))
-    transforms = 3 * (2 + image_gradient)
+    transforms = 4 * (2 + image_gradient)
     doubled = [2 * _GRID * n for n in _grid(size)]
     # type 1 of the weights and two sums of type 2 in one transform; and the plain FFTs to and from the four parts
     own_ffts = 2 * _fft(doubled) + 2 * _fft([2 * n for n in _grid(size)])
