@@ -56,7 +56,7 @@ def convolve(images: Tensor, transfer: Tensor, spectra: Sequence[Tensor] = ()) -
     """
     if torch.compiler.is_exporting():
         return _in_few_operations(images, transfer)
-    return _Convolution.apply(images[None], transfer[None], *spectra)[0]
+    return _Convolution.apply(images[None], transfer[None], *spectra).squeeze(0)  # a selection's way back is a copy
 
 
 def convolve_groups(images: Tensor, transfer: Tensor) -> Tensor:
