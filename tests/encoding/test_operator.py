@@ -194,9 +194,13 @@ def test_auto_takes_the_chain_for_few_images_and_else_one_nufft(monkeypatch):
     assert counted == ["type1", "type2"]
 
 
-@pytest.mark.parametrize(("n_images", "how"), [(4, "chain"), (5, "toeplitz")])
-def test_the_batch_decides_what_auto_is_for_every_part_of_it(monkeypatch, n_images, how):
-    trajectory, images, *_ = setup()
+# 120 samples of 15 and of 16 times as many pixels
+FEW = [((40, 45), 4, "chain"), ((40, 45), 5, "toeplitz"), ((40, 48), 8, "chain"), ((40, 48), 9, "toeplitz")]
+
+
+@pytest.mark.parametrize(("matrix", "n_images", "how"), FEW)
+def test_the_batch_decides_what_auto_is_for_every_part_of_it(monkeypatch, matrix, n_images, how):
+    trajectory, images, *_ = setup(matrix=matrix)
     counted, finufft = [], module.KERNELS["finufft"]
     monkeypatch.setitem(module.KERNELS, "finufft", lambda *given: counted.append(given[0]) or finufft(*given))
     encoding = Encoding(trajectory, weights=torch.full((3, 40), 0.01))

@@ -22,7 +22,7 @@ from trajdesign.learning.evaluation import evaluate, reconstruct
 from trajdesign.learning.optimize import datasets, optimize
 from trajdesign.learning.parameterizations.samples import Samples
 from trajdesign.learning.run_folder import RunFolder
-from trajdesign.learning.step import Joint
+from trajdesign.learning.step import Joint, slices_at_once
 from trajdesign.learning.training import Trainer
 from trajdesign.physics import limits
 from trajdesign.physics.nerves import nerve_model, stimulation
@@ -459,6 +459,11 @@ def test_the_gradient_of_parts_is_that_of_the_whole_batch(normal):
         assert its_loss == pytest.approx(loss, rel=1e-5)
         for part, gradient in zip(parts, whole, strict=True):
             assert float((part - gradient).abs().max()) < 1e-4 * float(gradient.abs().max())
+
+
+def test_on_a_cpu_a_large_batch_goes_through_in_even_parts():
+    shapes = [(8, 1, 320, 320), (8, 8, 256, 256), (7, 8, 256, 256), (3, 1, 64, 64), (2, 16, 512, 512)]
+    assert [slices_at_once(shape, torch.device("cpu")) for shape in shapes] == [4, 2, 2, 3, 1]
 
 
 def test_the_trajectory_is_gone_back_through_once_a_step(monkeypatch):

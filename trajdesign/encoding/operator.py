@@ -20,6 +20,8 @@ Normal = Literal["auto", "toeplitz", "chain"]
 
 #: On a CPU the NUFFTs of so few coil images are faster than making the transfer function: see benchmarks/README.md.
 _FEW_IMAGES = 4
+#: Those of twice as many are where samples are fewer than this part of the pixels.
+_FEW_SAMPLES = 1 / 16
 
 
 class Encoding:
@@ -248,7 +250,9 @@ class Encoding:
         """Return how `normal` is computed for so many coil images: ``toeplitz`` or ``chain``."""
         if self._asked != "auto":
             return self._asked
-        is_few = n_images <= _FEW_IMAGES and self.omega.device.type == "cpu"
+        n_pixels, n_samples = math.prod(self.acquisition.image_shape), self.omega.shape[:-1].numel()
+        few = _FEW_IMAGES if n_samples > _FEW_SAMPLES * n_pixels else 2 * _FEW_IMAGES
+        is_few = n_images <= few and self.omega.device.type == "cpu"
         return "chain" if is_few and "transfer" not in self.__dict__ else "toeplitz"
 
     def _turned(self, coil_images: Tensor) -> Tensor:
