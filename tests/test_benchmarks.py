@@ -258,6 +258,7 @@ def test_the_readme_has_a_block_for_each_script():
     for name in (
         "physics",
         "physics_single",
+        "physics_sparse",
         "physics_3d",
         "physics_grid",
         "step",
