@@ -173,7 +173,7 @@ def test_the_gradient_reaches_the_weights(normal):
 
 
 def test_auto_takes_the_chain_for_few_images_and_else_one_nufft(monkeypatch):
-    trajectory, images, *_ = setup()
+    trajectory, images, *_ = setup(matrix=(20, 24))
     counted, finufft = [], module.KERNELS["finufft"]
 
     def counting(kind, *given):
@@ -194,8 +194,9 @@ def test_auto_takes_the_chain_for_few_images_and_else_one_nufft(monkeypatch):
     assert counted == ["type1", "type2"]
 
 
-# 120 samples of 15 and of 16 times as many pixels
+# 120 samples, and 15, 16, nearly 3/2 and 3/2 times as many pixels
 FEW = [((40, 45), 4, "chain"), ((40, 45), 5, "toeplitz"), ((40, 48), 8, "chain"), ((40, 48), 9, "toeplitz")]
+FEW += [((10, 17), 1, "toeplitz"), ((12, 15), 4, "chain"), ((12, 15), 5, "toeplitz")]
 
 
 @pytest.mark.parametrize(("matrix", "n_images", "how"), FEW)

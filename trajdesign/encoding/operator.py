@@ -18,10 +18,9 @@ from trajdesign.trajectory import Trajectory
 
 Normal = Literal["auto", "toeplitz", "chain"]
 
-#: On a CPU the NUFFTs of so few coil images are faster than making the transfer function: see benchmarks/README.md.
-_FEW_IMAGES = 4
-#: Those of twice as many are where samples are fewer than this part of the pixels.
-_FEW_SAMPLES = 1 / 16
+#: Up to how many samples a pixel the NUFFTs of how many coil images are faster, on a CPU, than making the transfer
+#: function: see benchmarks/README.md.
+_FEW_IMAGES = ((1 / 16, 8), (2 / 3, 4))
 
 
 class Encoding:
@@ -44,7 +43,8 @@ class Encoding:
         Where the images are; maps and weights are moved there.
     normal
         How `normal` is computed: by ``toeplitz``, a convolution that needs one NUFFT whatever the number of images,
-        or by the ``chain`` of two NUFFTs for each. ``auto`` takes the faster: the chain for a few images on a CPU.
+        or by the ``chain`` of two NUFFTs for each. ``auto`` takes the faster: the chain for a few images of few samples
+        on a CPU.
     segments
         Where objects are in static fields, the terms in time of their off-resonance and decay: see `in_field`.
     knows_field
@@ -251,7 +251,7 @@ class Encoding:
         if self._asked != "auto":
             return self._asked
         n_pixels, n_samples = math.prod(self.acquisition.image_shape), self.omega.shape[:-1].numel()
-        few = _FEW_IMAGES if n_samples > _FEW_SAMPLES * n_pixels else 2 * _FEW_IMAGES
+        few = next((n for density, n in _FEW_IMAGES if n_samples <= density * n_pixels), 0)
         is_few = n_images <= few and self.omega.device.type == "cpu"
         return "chain" if is_few and "transfer" not in self.__dict__ else "toeplitz"
 
