@@ -259,6 +259,7 @@ def test_the_readme_has_a_block_for_each_script():
         "physics",
         "physics_single",
         "physics_sparse",
+        "physics_dense",
         "physics_3d",
         "physics_grid",
         "step",
