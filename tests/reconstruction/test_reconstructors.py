@@ -161,6 +161,33 @@ def test_a_correction_is_as_bright_as_its_image():
     torch.testing.assert_close(correction(0.01 * image), 0.01 * correction(image), rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize(("n_parts", "shape"), [(1, (12, 16)), (2, (11, 14))])
+def test_a_correction_is_a_unet_of_joined_features(n_parts, shape):
+    torch.manual_seed(0)
+    correction = Correction(n_parts, 4, 2).double()
+    for parameter in correction.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+
+    def leaky_relu(features):
+        return torch.nn.functional.leaky_relu(features, 0.1)
+
+    def block(layers, features):
+        features = leaky_relu(layers.first(features))
+        return features + leaky_relu(layers.second(features))
+
+    image = torch.rand(3, n_parts, *shape, dtype=torch.float64)
+    size = image.square().mean((1, 2, 3), keepdim=True).sqrt()
+    features = [block(correction.stem, image / size)]
+    for layers in correction.down:
+        features.append(block(layers, torch.nn.functional.avg_pool2d(features[-1], 2, ceil_mode=True)))
+    joined = features.pop()
+    for layers in correction.up:
+        skip = features.pop()
+        larger = torch.nn.functional.interpolate(joined, skip.shape[-2:], mode="bilinear")
+        joined = block(layers, torch.cat([larger, skip], dim=1))
+    torch.testing.assert_close(correction(image), size * correction.head(joined), rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("table", "match"),
     [
