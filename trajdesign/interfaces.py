@@ -143,6 +143,9 @@ class Parameterization(nn.Module, ABC):
     They live on the device of the initial trajectory, and `to` moves both.
     """
 
+    #: Whether k along z, of a 3D acquisition, stays that of the initial trajectory.
+    in_plane: ClassVar[bool] = False
+
     def __init__(self, initial: Trajectory) -> None:
         super().__init__()
         self.initial = initial
@@ -164,12 +167,8 @@ class Parameterization(nn.Module, ABC):
         buffers: on other ranks, and where a run goes on, these are loaded instead. Steps project only what has
         parameters; where there are none, what is chosen must keep the limits by itself.
 
-        Parameters
-        ----------
-        images
-            Coil images (coil, y, x) of each slice, as a `DataSource` makes them; random numbers are those of the seed.
-        noise
-            ``training.noise``.
+        `images` are the coil images (coil, y, x) of each slice, as a `DataSource` makes them; random numbers are those
+        of the seed. `noise` is ``training.noise``.
         """
 
     @property

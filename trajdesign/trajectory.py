@@ -201,6 +201,7 @@ def point_times(acquisition: Acquisition, scanner: Scanner) -> np.ndarray:
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(mode=False)  # no gradient would pass what is made inside of it
 def sampling_weights(acquisition: Acquisition, scanner: Scanner) -> tuple[Tensor, Tensor]:
     """Return the `spline_weights` of the ADC samples."""
     return spline_weights(_adc_times(acquisition, scanner), acquisition, scanner)

@@ -254,3 +254,25 @@ def test_a_cut_of_a_fixed_trajectory_has_nothing_to_carry_on():
     encoding.carry_on(cut)
     assert leaf.grad is not None
     assert cut.omega.grad is None
+
+
+def test_what_was_made_under_inference_mode_serves_learning_later(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)  # the FFTs of halves in threads of their own
+    trajectory, images, _, _ = setup((0.21, 0.19), (11, 14))  # of a size that no other test has made tables for
+    with torch.inference_mode():
+        first = Encoding(trajectory, dtype=torch.float64, normal="toeplitz").normal(images)
+    points = trajectory.points.clone().requires_grad_()
+    found = Encoding(trajectory.with_points(points), dtype=torch.float64, normal="toeplitz").normal(images)
+    found.abs().sum().backward()
+    assert float(points.grad.abs().max()) > 0
+    assert relative(first, found.detach()) < 1e-12
+
+
+@pytest.mark.parametrize("normal", NORMALS)
+def test_second_derivatives_are_refused_rather_than_wrong(normal):
+    trajectory, images, _, _ = setup()
+    points = trajectory.points.clone().requires_grad_()
+    loss = Encoding(trajectory.with_points(points), dtype=torch.float64, normal=normal).normal(images).abs().sum()
+    (slope,) = torch.autograd.grad(loss, points, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.square().sum().backward()

@@ -80,9 +80,10 @@ def test_each_frame_of_a_film_is_encoded_by_its_own_shots(normal):
         assert relative(encoding.weights[shots], Encoding(one, dtype=torch.float64).weights) < 1e-11
 
 
+@pytest.mark.parametrize("in_plane", [True, False], ids=["in plane", "along z too"])
 @pytest.mark.parametrize("normal", ["toeplitz", "chain"])
 @pytest.mark.parametrize("make", [lambda: stack([5, 0, 3]), film], ids=["stack", "film"])
-def test_the_gradient_to_the_trajectory_is_that_of_the_sums(make, normal):
+def test_the_gradient_to_the_trajectory_is_that_of_the_sums(make, normal, in_plane):
     trajectory = make()
     shape = trajectory.acquisition.image_shape
     images, direction = drawn((1, COILS, *shape)), drawn((1, COILS, *shape), 4)
@@ -92,7 +93,7 @@ def test_the_gradient_to_the_trajectory_is_that_of_the_sums(make, normal):
         points = trajectory.points.clone().requires_grad_(True)
         result = normal_operator(trajectory.with_points(points))
         (result * direction.conj()).real.sum().backward()
-        return points.grad[..., :2]
+        return points.grad[..., :2] if in_plane else points.grad
 
     def of_sums(moved):
         if len(shape) == 3 and moved.acquisition.n_dims == 3:
@@ -104,7 +105,9 @@ def test_the_gradient_to_the_trajectory_is_that_of_the_sums(make, normal):
         return torch.stack(frames, 2)
 
     def of_encoding(moved):
-        return Encoding(moved, weights=weights, dtype=torch.float64, normal=normal).normal(images)
+        encoding = Encoding(moved, weights=weights, dtype=torch.float64, normal=normal, in_plane=in_plane)
+        assert isinstance(encoding.sampling, Planes) == (in_plane or len(moved.acquisition.matrix) == 2)
+        return encoding.normal(images)
 
     assert relative(slope(of_encoding), slope(of_sums)) < 1e-10
 

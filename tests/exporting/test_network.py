@@ -104,6 +104,21 @@ def test_the_program_tells_what_it_takes_and_is_not_replaced_unasked(tmp_path):
     assert not (tmp_path / "other.pt2").exists()
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["acquisition.n_frames=2", "acquisition.n_shots=4", "init.kind=planes"],
+        ["training.knows_field=true", "field.kind=random"],
+    ],
+    ids=["film", "known field"],
+)
+def test_what_a_program_cannot_do_is_refused(tmp_path, changes):
+    folder, _ = finished_run(tmp_path / "run", "reconstructor.kind=adjoint", *changes)
+    with pytest.raises(ConfigError, match="volumes, films or known static fields"):
+        trajdesign.export_network(folder.path, tmp_path / "network.pt2")
+    assert not (tmp_path / "network.pt2").exists()
+
+
 def test_the_weights_are_plain_safetensors(tmp_path):
     folder, network = finished_run(tmp_path / "run")
     weights = safetensors.numpy.load_file(folder.path / "network.safetensors")

@@ -7,6 +7,7 @@ from faults.tiny import tiny
 
 import trajdesign as td
 from trajdesign.acquisition import Acquisition
+from trajdesign.config import plugins
 from trajdesign.data.sources.phantom import phantom
 from trajdesign.errors import ConfigError
 from trajdesign.exporting.proof import export
@@ -111,6 +112,13 @@ def test_a_choice_that_takes_long_is_said(tmp_path, monkeypatch):
 def test_what_it_cannot_start_from_is_refused(start, options, sentence):
     with pytest.raises(ConfigError, match=sentence):
         Lines(start(Acquisition(), Scanner()), **options)
+
+
+def test_films_are_refused():
+    acquisition = Acquisition((0.2, 0.2), (16, 16), 12, 100, 1e-5, n_frames=2)
+    start = plugins.build("init", {"kind": "planes", "pattern": {"kind": "cartesian"}}, acquisition, Scanner())
+    with pytest.raises(ConfigError, match="a film of 2 frames"):
+        plugins.build("parameterization", {"kind": "lines"}, start)
 
 
 def test_more_shots_than_rows_are_refused():

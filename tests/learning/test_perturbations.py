@@ -1,6 +1,7 @@
 """Scans that go otherwise than asked: what they sample, the training under them, and tests at a given error."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from trajdesign.encoding.operator import Encoding
 from trajdesign.encoding.static_field import segments
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.learning import step
-from trajdesign.learning.evaluation import reconstruct
+from trajdesign.learning.evaluation import draw_seeds, reconstruct
 from trajdesign.learning.other_data import settings
 from trajdesign.physics.perturbation import Perturbations
 from trajdesign.physics.response import Response
@@ -34,13 +35,20 @@ FIXED = {
 def written_out(trajectory):
     """Return the trajectory and the factor of each sample in a scan that goes as FIXED says, by other code."""
     raster, points = trajectory.scanner.gradient_raster, trajectory.points.numpy()
-    steps = np.diff(points, axis=1)
+    steps, n = np.diff(points, axis=1), round(1e-3 / raster)
+    # what leads to the readout, in a millisecond from rest, is as `trajdesign.physics.response` says
+    part = np.arange(1, n + 1)[:, None] / (n + 1)
+    bump = part**2 * (1 - part) ** 2
+    lead = steps[:, :1] * part**4
+    lead += (points[:, :1] - lead.sum(axis=1, keepdims=True)) * bump / bump.sum()
+    assert lead.sum(axis=1) == pytest.approx(points[:, 0], abs=1e-9)
+    steps = np.concatenate([lead, steps], axis=1)
     times = raster * np.arange(steps.shape[1])
     late = np.empty_like(steps)
     for axis, delay in enumerate(FIXED["delay"]["delays"][: points.shape[-1]]):
         for shot in range(len(points)):
             late[shot, :, axis] = np.interp(times - delay, times, steps[shot, :, axis])
-    k = np.concatenate([points[:, :1], points[:, :1] + np.cumsum(late, axis=1)], axis=1) * [1.02, 0.99]
+    k = np.cumsum(late, axis=1)[:, n - 1 :] * [1.02, 0.99]
     turned = np.array([100.0, 200.0, 300.0])[:, None] * (1e-3 + 4e-6 * np.arange(40))
     factor = np.exp(-2j * math.pi * turned) * np.array([1, 0, 1])[:, None]
     return trajectory.with_points(torch.from_numpy(k)), torch.from_numpy(factor)
@@ -281,3 +289,28 @@ def test_three_axes_have_errors_too():
     table = {"gain": {"gains": [0.1, 0.2, 0.3], "spread": 0.0}}
     acting = Perturbations(table).draw(trajectory, PERFECT, 0).acting
     assert torch.allclose(acting.k_adc, trajectory.k_adc * torch.tensor([1.1, 1.2, 1.3], dtype=torch.float64))
+
+
+def test_a_lost_shot_brings_no_noise():
+    trajectory, coil_images, _, _ = setup()
+    believed = Encoding(trajectory, dtype=torch.float64)
+    options = tiny("training.noise=0.1").training
+    network, seeds = plugins.build("reconstructor", {"kind": "adjoint"}), torch.arange(len(coil_images))
+
+    def image(lost):
+        factor = torch.ones(3, 40, dtype=torch.complex128)
+        factor[lost] = 0
+        scan = replace(Perturbations({}).draw(trajectory, PERFECT, 0), factor=factor)
+        return reconstruct(0 * coil_images, believed, network, options, seeds, sampled_by=scan.encoding(believed))[0]
+
+    assert float(image([0, 1, 2]).abs().max()) < 1e-5
+    assert float(image([]).abs().max()) > float(image([0, 1]).abs().max()) > 1e-3
+
+
+def test_a_test_is_of_other_draws_than_the_training():
+    joint = step.Joint(
+        tiny(), plugins.build("init", {"kind": "radial"}, tiny().acquisition, Scanner()), "learned", 9, Ranks()
+    )
+    trained = {int(seed) for _ in range(50) for seed in draw_seeds(2, joint.noise)}
+    tested = draw_seeds(100, torch.Generator().manual_seed(tiny().seed))
+    assert not trained & set(tested.tolist())

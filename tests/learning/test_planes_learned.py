@@ -9,9 +9,11 @@ from slopes import require_slopes
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.config import plugins
+from trajdesign.config.models import from_tables
 from trajdesign.encoding.operator import Encoding
 from trajdesign.encoding.sampling import Planes
 from trajdesign.errors import ConfigError
+from trajdesign.learning.evaluation import encoding_of
 from trajdesign.physics import limits
 from trajdesign.physics.projection import Projection
 from trajdesign.scanner import Scanner
@@ -79,7 +81,7 @@ def test_what_is_learned_is_one_shape_in_all_planes_and_keeps_every_limit(acquis
     angle = np.angle((planes * planes[0].conj()).sum((1, 2)))
     np.testing.assert_allclose(planes, planes[0] * np.exp(1j * angle)[:, None, None], atol=1e-9)
     assert np.abs(angle[1:]).min() > 1e-3
-    assert isinstance(Encoding(played).sampling, Planes)
+    assert isinstance(Encoding(played, in_plane=True).sampling, Planes)
     if acquisition is STACK:
         assert torch.equal(played.points[..., 2], start(STACK, 0.0).points[..., 2])
 
@@ -113,6 +115,17 @@ def test_the_gradient_passes_the_limits_as_if_nothing_had_been_moved():
     there = torch.autograd.grad((played.points * by).sum(), parameters, retain_graph=True)
     here = torch.autograd.grad((wanted.points * by).sum(), parameters)
     assert all(torch.equal(one, other) for one, other in zip(there, here, strict=True))
+
+
+@pytest.mark.parametrize(("kind", "by_planes"), [("planes", True), ("bspline", False), ("fixed", True)])
+def test_a_stack_is_encoded_plane_by_plane_where_its_shots_stay_in_theirs(kind, by_planes):
+    config = from_tables({"acquisition": {"fov": (0.2, 0.2, 0.1), "matrix": (16, 16, 8), "n_shots": 16},
+                          "init": {"kind": "planes"}, "parameterization": {"kind": kind}})  # fmt: skip
+    start = plugins.build("init", config.init, config.acquisition, config.scanner)
+    trajectory = plugins.build("parameterization", config.parameterization, start)()
+    encoding = encoding_of(config, trajectory, None)
+    assert isinstance(encoding.sampling, Planes) == by_planes
+    assert encoding.omega.requires_grad == (kind != "fixed")
 
 
 def test_without_rotation_the_angles_stay():

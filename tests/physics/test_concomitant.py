@@ -41,7 +41,7 @@ def formula(gradient, place, axes):
 def wave(n_axes=2, n_shots=2, nucleus="1H", fov=(0.22, 0.2), matrix=(12, 10), strength=30e-3, n_samples=300, n_modes=4):
     scanner, acquisition = Scanner(nucleus=nucleus), Acquisition(fov, matrix, n_shots, n_samples, 4e-6)
     t = np.linspace(0, 1, n_points(acquisition, scanner) - 1)
-    modes = np.stack([np.cos(np.pi * m * t) for m in range(n_modes)])
+    modes = np.stack([np.sin(np.pi * (m + 0.5) * t) for m in range(n_modes)])  # from rest: nothing leads to it
     g = np.einsum("sdm,mt->std", np.random.default_rng(3).normal(size=(n_shots, n_axes, n_modes)), modes)
     g *= strength / np.abs(g).max()
     steps = GAMMA[nucleus] * RASTER * np.concatenate([np.zeros((n_shots, 1, n_axes)), g.cumsum(axis=1)], axis=1)
@@ -96,7 +96,7 @@ def test_what_is_encoded_is_the_sum_over_pixels_and_samples(axes, nucleus):
     assert np.ptp(phase.numpy()) > 1
     assert np.linalg.norm(found - wanted) < 3e-3 * np.linalg.norm(wanted)
     moved = np.abs((acting.k_adc - trajectory.k_adc).numpy() * np.array(fov)).max()
-    assert (moved > 2e-3) == (axes == OBLIQUE)
+    assert (moved > 1e-3) == (axes == OBLIQUE)
     # every sign: the phase or k of the opposite one shows
     for k, turned in ((acting, -phase), (trajectory if axes == OBLIQUE else acting, 0 * phase)):
         other = Encoding(k, dtype=torch.float64).forward(image)[0, 0] * torch.exp(-1j * turned)

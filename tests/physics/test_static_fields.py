@@ -150,6 +150,31 @@ TINY = {
 }
 
 
+@pytest.mark.parametrize("kind", ["random", "maps"])
+def test_a_film_is_in_one_field(tmp_path, kind):
+    """As many terms as frames: what belongs to a term must not be taken for a frame's."""
+    y, x = np.mgrid[-1:1:10j, -1:1:12j]
+    np.save(tmp_path / "field.npy", 60 * np.exp(-3 * (x**2 + y**2)))
+    table = {"kind": "maps", "files": [str(tmp_path / "field.npy")]} if kind == "maps" else {"kind": "random"}
+    acquisition = Acquisition((0.22, 0.2), (12, 10), 8, 100, 4e-6, n_frames=4)
+    trajectory = plugins.build("init", {"kind": "planes", "pattern": {"kind": "radial"}}, acquisition, Scanner())
+    field = StaticField(table, acquisition, n_terms=4)
+    encoding = Encoding(trajectory, dtype=torch.float64, segments=field.segments)
+    images = torch.randn(1, 2, 4, 10, 12, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
+    hertz, pixels = field.model.draw(3)[0].flatten(), torch.cartesian_prod(torch.arange(10) - 5, torch.arange(12) - 6)
+    wanted = []
+    for shot, omega in enumerate(encoding.omega):
+        turns = omega @ pixels.flip(1).double().T + 2 * np.pi * field.segments.times[:, None] * hertz
+        wanted.append(images[:, :, shot // 2].flatten(2) @ torch.exp(-1j * turns).T)
+    error = encoding.in_field(field.maps([3])).forward(images) - torch.stack(wanted, dim=2)
+    assert float(error.abs().max() / torch.stack(wanted).abs().max()) < 1e-4  # what four terms leave
+
+
+def test_fields_of_volumes_are_refused():
+    with pytest.raises(ConfigError, match="of slices and films"):
+        StaticField({"kind": "random"}, Acquisition((0.2, 0.2, 0.1), (8, 8, 4), 8, 100, 4e-6))
+
+
 @pytest.mark.parametrize("knows", [False, True])
 def test_reconstruction_sees_the_field_of_each_image(knows):
     """As if each image were encoded alone, by enough terms of its own field."""

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from dataclasses import replace
 
 import mrinufft
 import numpy as np
@@ -112,6 +113,15 @@ def test_back_again_is_the_same_trajectory(trajectory, name):
     there, back = (getattr(convert, f"{way}_{name}") for way in ("to", "from"))
     again = back(there(trajectory), trajectory.acquisition, trajectory.scanner)
     assert np.abs((again.k_adc - trajectory.k_adc).numpy()).max() * 0.2 < 1e-5
+
+
+@pytest.mark.parametrize("name", ["mrinufft", "sigpy", "torchkbnufft", "bart"])
+def test_a_film_is_the_shots_of_its_frames(trajectory, name):
+    points = trajectory.points.repeat(2, 1, 1)
+    film = Trajectory(points, replace(trajectory.acquisition, n_shots=6, n_frames=2), trajectory.scanner)
+    there, back = (getattr(convert, f"{way}_{name}") for way in ("to", "from"))
+    again = back(there(film), film.acquisition, film.scanner)
+    assert np.abs((again.k_adc - film.k_adc).numpy()).max() * 0.2 < 1e-5
 
 
 def test_what_is_no_trajectory_of_the_acquisition_is_refused(trajectory):

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from trajdesign.encoding.nufft import Kernel, kernel, positions, require_finite, transforms
 
@@ -76,6 +77,7 @@ class _Density(torch.autograd.Function):
         return engine(2, blurred.mul_(window), omega, shape)[0].real.contiguous()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         omega, weights, window = ctx.saved_tensors
         shape = tuple(window.shape)

@@ -59,7 +59,8 @@ def share(work: Callable[[list[P]], T], parts: list[P], device: torch.device) ->
     n_threads = min(len(parts), torch.get_num_threads() if device.type == "cpu" else 1)
     if n_threads == 1:
         return [work(parts)]
-    return list(_threads(n_threads).map(torch.no_grad()(work), [parts[i::n_threads] for i in range(n_threads)]))
+    mode = torch.inference_mode if torch.is_inference_mode_enabled() else torch.no_grad
+    return list(_threads(n_threads).map(mode()(work), [parts[i::n_threads] for i in range(n_threads)]))
 
 
 @lru_cache(maxsize=4)
@@ -127,6 +128,7 @@ def _modulation(images: Tensor, axis: int, *, sign: int = -1) -> Tensor:
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(mode=False)  # no gradient would pass what is made inside of it
 def _factor(n: int, sign: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     angle = torch.arange(n, dtype=torch.float64) * (sign * math.pi / n)
     return torch.polar(torch.ones_like(angle), angle).to(device, dtype)
@@ -142,6 +144,7 @@ def places(n_dims: int) -> Iterator[tuple[tuple[slice, ...], float]]:
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(mode=False)  # as of `_factor`
 def inside(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """1 where a distance of the doubled grid occurs between two pixels, else 0."""
     mask = torch.ones((), dtype=dtype, device=device)

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from trajdesign.encoding.halves import collect, fft_shape, inside, n_at_once, places, share, spread
 from trajdesign.encoding.nufft import Kernel, kernel, nufft_adjoint, positions, require_finite
@@ -98,6 +99,7 @@ class _Transfers(torch.autograd.Function):
         return result
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         omega, weights = ctx.saved_tensors
         n_dims, n = omega.shape[-1], len(weights)
@@ -149,6 +151,7 @@ class _Mixing(torch.autograd.Function):
         return result
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         images, transfer, maps = ctx.saved_tensors
         wants_images, wants_transfer, _ = ctx.needs_input_grad

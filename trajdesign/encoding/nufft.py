@@ -24,6 +24,7 @@ from typing import Any
 import finufft
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from trajdesign.errors import ConfigError, DivergedError, ResourceError
 
@@ -277,6 +278,7 @@ class _Transform(torch.autograd.Function):
         return engine(kind, data, omega, shape)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         data, omega = ctx.saved_tensors
         grad = grad.contiguous()

@@ -4,14 +4,14 @@ import copy
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.encoding.mixing import blurring_function, mix, mixing_function
-from trajdesign.encoding.sampling import Planes, sampling_of
+from trajdesign.encoding.sampling import Planes, Whole, sampling_of
 from trajdesign.encoding.static_field import Segments
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.trajectory import Trajectory
@@ -49,6 +49,9 @@ class Encoding:
         Where objects are in static fields, the terms in time of their off-resonance and decay: see `in_field`.
     knows_field
         Whether who reconstructs knows the field of each object, which `measured` and `known` go by.
+    in_plane
+        Whether k along z is what it is. Then a stack is encoded plane by plane also where the trajectory is learned,
+        and the gradient to it lies in the planes; otherwise as a volume, which takes longer.
 
     Raises
     ------
@@ -69,17 +72,19 @@ class Encoding:
         normal: Normal = "auto",
         segments: Segments | None = None,
         knows_field: bool = False,
+        in_plane: bool = False,
     ) -> None:
         if normal not in ("auto", "toeplitz", "chain"):
             raise ConfigError(f"unknown normal operator {normal!r}; known: auto, toeplitz, chain.")
         self.acquisition = trajectory.acquisition
         self.coil_maps = None if coil_maps is None else coil_maps.to(device)
         self.normal_by: Normal = normal
-        self.segments, self.knows_field = segments, knows_field
+        self.segments, self.knows_field, self.in_plane = segments, knows_field, in_plane
         #: Maps of the static field (batch or 1, term, y, x), complex; None where there is none, or it is not known.
         self.field: Tensor | None = None
         omega = angular(trajectory)
-        self.sampling = sampling_of(omega, self.acquisition)
+        is_free = self.acquisition.n_dims == 3 and omega.requires_grad and not in_plane
+        self.sampling = Whole(self.acquisition.image_shape) if is_free else sampling_of(omega, self.acquisition)
         self.omega = omega.to(device, dtype)
         if weights is not None:
             self.weights = weights.to(device, dtype)
@@ -134,7 +139,10 @@ class Encoding:
         return self.normal_by != "chain" and not isinstance(self.sampling, Planes)
 
     def in_field(self, field: Tensor) -> "Encoding":
-        """Return the encoding of objects in a static field, by its `Segments.maps` (batch or 1, term, y, x)."""
+        """Return the encoding of objects in a static field, by its `Segments.maps` (batch or 1, term, y, x).
+
+        Those of films are (batch or 1, term, 1, y, x).
+        """
         if self.segments is None:
             raise ConfigError("an encoding without segments knows no static field.")
         other = copy.copy(self)
@@ -214,7 +222,7 @@ class Encoding:
         """Return the encoding as who reconstructs knows it: in the field, or as if there were none."""
         return self.in_field(field) if field is not None and self.knows_field else self
 
-    def cut(self, n_images: int) -> "Encoding":
+    def cut(self, n_images: int) -> Self:
         """Return this encoding cut off from its trajectory, for the losses of parts of a batch.
 
         `carry_on` then takes the sum of their gradients to the trajectory, once. The batch has `n_images` coil images

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from trajdesign.encoding.halves import Part, collect, fft_shape, inside, parts, places, share, spread
 from trajdesign.encoding.nufft import Kernel, kernel, positions, require_finite, transforms
@@ -95,6 +96,7 @@ class _Transfer(torch.autograd.Function):
         return torch.stack([whole[every] * scale for every, scale in places(len(doubled))])
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         omega, weights = ctx.saved_tensors
         doubled = tuple(2 * n for n in grad.shape[1:])
@@ -134,6 +136,7 @@ class _Convolution(torch.autograd.Function):
         return result
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         images, transfer, *spectra = ctx.saved_tensors
         wants_images, wants_transfer, *_ = ctx.needs_input_grad

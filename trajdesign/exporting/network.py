@@ -36,7 +36,7 @@ def export_network(run: Path | str, path: Path | str, *, stage: str | None = Non
     Raises
     ------
     ConfigError
-        If `path` ends otherwise, or the run has no such stage.
+        If `path` ends otherwise, the run has no such stage, or is of volumes, films or known static fields.
     InputError
         If the run cannot be read.
     OutputError
@@ -47,6 +47,11 @@ def export_network(run: Path | str, path: Path | str, *, stage: str | None = Non
         raise ConfigError(f"{path}: a program of torch.export ends in .pt2.")
     trained = TrainedRun.load(run, stage)
     config, network = trained.config, trained.network
+    if len(config.acquisition.image_shape) != 2 or config.training.knows_field:
+        raise ConfigError(
+            f"{run} was trained on volumes, films or known static fields; a program takes single slices without. "
+            "trajdesign reconstruct does the others."
+        )
     encoding = Encoding(trained.acting, normal="toeplitz")
     _ = encoding.transfer  # made once, not by the program
     network.requires_grad_(False).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from trajdesign.config import plugins
 from trajdesign.config.models import Config, Training
 from trajdesign.data import copies
 from trajdesign.encoding.operator import Encoding
@@ -14,7 +15,7 @@ from trajdesign.errors import ConfigError, InputError
 from trajdesign.interfaces import Reconstructor
 from trajdesign.learning.results import StageResult
 from trajdesign.physics.field import StaticField
-from trajdesign.physics.perturbation import Perturbations
+from trajdesign.physics.perturbation import Perturbations, PerturbedEncoding
 from trajdesign.physics.response import Response
 from trajdesign.reconstruction import axes, coils, metrics
 from trajdesign.reconstruction.coils import root_sum_of_squares
@@ -216,7 +217,7 @@ def reconstruct(
     seeds: Tensor | None = None,
     spectra: Sequence[Tensor] = (),
     field: Tensor | None = None,
-    sampled_by: Encoding | None = None,
+    sampled_by: PerturbedEncoding | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Sample and reconstruct coil images (batch, coil, y, x); returns image and reference (batch, 1, y, x).
 
@@ -235,7 +236,8 @@ def reconstruct(
         encoding = encoding.known(field)
         images = encoding.coil_images(encoding.weights * kspace)
     if settings.noise:
-        images = images + _adjoint_noise(images, encoding, settings.noise, seeds)
+        heard = None if sampled_by is None else sampled_by.factor != 0
+        images = images + _adjoint_noise(images, encoding, settings.noise, seeds, heard)
     return from_adjoint(images, coil_images, encoding, network, settings, seeds), root_sum_of_squares(coil_images)
 
 
@@ -270,8 +272,14 @@ def encoding_of(
 ) -> Encoding:
     """Return the encoding of a trajectory that acts, as the training of a config has it."""
     settings = config.training
-    segments = None if field is None else field.segments
-    return Encoding(acting, device=device, normal=settings.normal, segments=segments, knows_field=settings.knows_field)
+    return Encoding(
+        acting,
+        device=device,
+        normal=settings.normal,
+        segments=None if field is None else field.segments,
+        knows_field=settings.knows_field,
+        in_plane=getattr(plugins.find("parameterization", config.parameterization["kind"]), "in_plane", False),
+    )
 
 
 def draw_seeds(n_images: int, generator: torch.Generator) -> Tensor:
@@ -280,14 +288,18 @@ def draw_seeds(n_images: int, generator: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def _adjoint_noise(images: Tensor, encoding: Encoding, noise: float, seeds: Tensor) -> Tensor:
+def _adjoint_noise(
+    images: Tensor, encoding: Encoding, noise: float, seeds: Tensor, heard: Tensor | None = None
+) -> Tensor:
     """Return the adjoint of complex Gaussian noise, as a fully sampled image of one coil would show it at this level.
 
-    It is a constant to the gradient: in a single pixel it has the same distribution wherever the samples lie.
+    It is a constant to the gradient: in a single pixel it has the same distribution wherever the samples lie. Samples
+    (shot, sample) that were not `heard` have none.
     """
     scale = noise * math.sqrt(math.prod(encoding.acquisition.matrix) / 2)
     generator = torch.Generator(images.device)
     samples = torch.empty((*images.shape[:2], *encoding.weights.shape, 2), device=images.device)
     for values, seed in zip(samples, seeds.tolist(), strict=True):
         values.normal_(0, scale, generator=generator.manual_seed(seed))
-    return encoding.coil_images(encoding.weights * torch.view_as_complex(samples))
+    weights = encoding.weights if heard is None else encoding.weights * heard
+    return encoding.coil_images(weights * torch.view_as_complex(samples))

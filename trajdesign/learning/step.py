@@ -31,6 +31,7 @@ from trajdesign.trajectory import Trajectory
 _MOST_LOST_STEPS = 10  # steps in a row without a finite loss or gradient after which a run has diverged
 _FINAL_ITERATIONS = 2000  # of the projection after the last step
 _WARMING = 0.05  # part of all steps in which the network's learning rate rises
+_TRAINING = 1  # what is drawn beside the seed of a run
 _STEEPEST = 0.1  # norm of the network's gradient: longer ones are shortened to it
 
 
@@ -66,7 +67,7 @@ class Joint:
         self.anneal = torch.optim.lr_scheduler.LambdaLR(self.optimizer, [*anneal])
         self.settled = self.asked = False
         self.spectra = SpectrumCache(config.training.spectra_bytes)
-        self.noise = torch.Generator().manual_seed(config.seed)
+        self.noise = randomness.generator(config.seed, _TRAINING)  # another than validation and test draw from
         self.trajectory = initial
         self.encoding: Encoding | None = None
         self.weights: Tensor | None = None

@@ -14,7 +14,7 @@ from trajdesign.interfaces import Reconstructor
 from trajdesign.learning.evaluation import draw_seeds, encoding_of, from_adjoint, static_field
 from trajdesign.learning.run_folder import RunFolder
 from trajdesign.physics.field import StaticField
-from trajdesign.physics.perturbation import Perturbations
+from trajdesign.physics.perturbation import Perturbations, PerturbedEncoding
 from trajdesign.physics.response import Response
 from trajdesign.trajectory import Trajectory
 
@@ -67,7 +67,7 @@ class TrainedRun:
         encoding = encoding_of(config, self.acting, field)
         return replace(self, config=config, encoding=encoding, field=field, perturbations=perturbations)
 
-    def sampled_by(self, seed: int) -> Encoding | None:
+    def sampled_by(self, seed: int) -> PerturbedEncoding | None:
         """Return what truly samples in a scan, where that goes otherwise than asked; None where it does not."""
         if self.perturbations is None:
             return None

@@ -82,7 +82,7 @@ def _remark(facts: ScanFacts) -> str | None:
         )
     if not found:
         return None
-    response = "the run's response to the gradients before the readout, which training takes to have died out,"
+    response = "the run's response to the gradients before the readout, for which training takes smooth ones,"
     if facts["response"] is not None:
         response = "the response that is given"
     return f"{facts['path']} plays {facts['run']}, but {response} {' and '.join(found)}."

@@ -35,10 +35,20 @@ class StaticField:
     ----------
     segments
         `trajdesign.encoding.static_field.Segments` for all of them.
+
+    Raises
+    ------
+    ConfigError
+        If the acquisition is 3D, or an option does not fit.
     """
 
     def __init__(self, table: plugins.Table, acquisition: Acquisition, n_terms: int = 0) -> None:
+        if acquisition.n_dims != 2:
+            raise ConfigError(
+                f"the table [field] is of slices and films; the matrix {acquisition.matrix} has three axes."
+            )
         self.model: FieldModel = plugins.build("field", table, acquisition)
+        self.is_film = acquisition.n_frames > 1
         times = self.model.start + torch.arange(acquisition.n_samples, dtype=torch.float64) * acquisition.dwell
         drawn = torch.stack([self.model.draw(seed)[0] for seed in range(_N_DRAWN)])
         low, high = self.model.frequencies
@@ -47,10 +57,14 @@ class StaticField:
         self.segments: Segments = segments(times, (low, high), self.model.rates, histogram=often, **size)  # type: ignore[arg-type]
 
     def maps(self, seeds: Sequence[int] | Tensor) -> Tensor:
-        """Return the maps (batch, term, y, x) of the fields of these seeds: see `Segments.maps`."""
+        """Return the maps (batch, term, y, x), of films (batch, term, 1, y, x), of the fields of these seeds.
+
+        See `Segments.maps`; all frames of a film are in one field.
+        """
         fields = [self.model.draw(seed) for seed in map(int, seeds)]
         rates = torch.stack([torch.as_tensor(rate, dtype=torch.float64).expand(f.shape) for f, rate in fields])
-        return self.segments.maps(torch.stack([f for f, _ in fields]), rates)
+        maps = self.segments.maps(torch.stack([f for f, _ in fields]), rates)
+        return maps[:, :, None] if self.is_film else maps
 
 
 def in_hz(value: float, tesla: float | None, gamma: float) -> float:

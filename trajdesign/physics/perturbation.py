@@ -38,9 +38,36 @@ class Scan:
         """The curve on which k-space is sampled."""
         return self.response(self.played)
 
-    def encoding(self, believed: Encoding) -> Encoding:
+    def encoding(self, believed: Encoding) -> "PerturbedEncoding":
         """Return the encoding that truly samples, beside the one that is `believed`."""
-        return _Perturbed(self, believed)
+        return PerturbedEncoding(self, believed)
+
+
+class PerturbedEncoding(Encoding):
+    """The encoding of a scan that goes otherwise than asked."""
+
+    def __init__(self, scan: Scan, believed: Encoding) -> None:
+        # The weights are those of who reconstructs, and the trajectory is another in each step: no transfer function.
+        device, dtype = believed.omega.device, believed.omega.dtype
+        weights, terms = believed.weights, believed.segments
+        super().__init__(
+            scan.acting,
+            weights=weights,
+            device=device,
+            dtype=dtype,
+            normal="chain",
+            segments=terms,
+            in_plane=believed.in_plane,
+        )
+        self.factor = scan.factor.to(device, dtype.to_complex())
+
+    def forward(self, image: Tensor) -> Tensor:
+        """See `Encoding.forward`."""
+        return self.factor * super().forward(image)
+
+    def coil_images(self, kspace: Tensor) -> Tensor:
+        """See `Encoding.coil_images`."""
+        return super().coil_images(self.factor.conj() * kspace)
 
 
 class Perturbation(Protocol):
@@ -76,28 +103,9 @@ class Perturbations:
             scan = perturbation(scan, random)
         return scan
 
-    def encoding(self, trajectory: Trajectory, response: Response, seed: int, believed: Encoding) -> Encoding:
+    def encoding(self, trajectory: Trajectory, response: Response, seed: int, believed: Encoding) -> PerturbedEncoding:
         """Return the encoding that truly samples in the scan that `draw` returns."""
         return self.draw(trajectory, response, seed).encoding(believed)
-
-
-class _Perturbed(Encoding):
-    """The encoding of a scan that goes otherwise than asked."""
-
-    def __init__(self, scan: Scan, believed: Encoding) -> None:
-        # The weights are those of who reconstructs, and the trajectory is another in each step: no transfer function.
-        device, dtype = believed.omega.device, believed.omega.dtype
-        weights, terms = believed.weights, believed.segments
-        super().__init__(scan.acting, weights=weights, device=device, dtype=dtype, normal="chain", segments=terms)
-        self.factor = scan.factor.to(device, dtype.to_complex())
-
-    def forward(self, image: Tensor) -> Tensor:
-        """See `Encoding.forward`."""
-        return self.factor * super().forward(image)
-
-    def coil_images(self, kspace: Tensor) -> Tensor:
-        """See `Encoding.coil_images`."""
-        return super().coil_images(self.factor.conj() * kspace)
 
 
 def drawn(random: np.random.Generator, values: Sequence[float], spread: float, most: float, name: str) -> list[float]:

@@ -12,6 +12,8 @@ from trajdesign.trajectory import Trajectory, sampling_weights
 
 #: A phase that varies over the field of view, and that nothing reckons with, is told beyond this, rad.
 _MOST_LEFT_OUT = 0.1
+# How long the gradient lasts that leads from rest at the centre of k-space to a readout, s, as prephasers do.
+_LEAD = 1e-3
 
 
 class Response:
@@ -59,14 +61,15 @@ class Response:
     def __call__(self, trajectory: Trajectory) -> Trajectory:
         """Return the curve that the gradient system makes of a trajectory, differentiable.
 
-        What came before the readout is taken to have died out, so the first control point stays where it is.
+        What leads to the readout is taken to be smooth and to last a millisecond, see `_led`: a file has its own.
         """
         if self.is_perfect:
             return trajectory
-        scanner = trajectory.scanner
-        gradient, _ = self.acting(trajectory.gradient, scanner.gradient_raster)
-        steps = gradient.cumsum(dim=1) * (scanner.gamma * scanner.gradient_raster)
-        return trajectory.with_points(torch.cat([trajectory.points[:, :1], trajectory.points[:, :1] + steps], dim=1))
+        raster = trajectory.scanner.gradient_raster
+        gradient, _ = self.acting(_led(trajectory), raster)
+        steps = gradient * (trajectory.scanner.gamma * raster)
+        before = steps.shape[1] - trajectory.gradient.shape[1]
+        return trajectory.with_points(steps.cumsum(dim=1)[:, before - 1 :])
 
     @torch.no_grad()
     def phase(self, trajectory: Trajectory) -> Tensor | None:
@@ -74,8 +77,9 @@ class Response:
 
         .. math:: \phi(t) = 2 \pi \gamma \int_0^t B_0(s) \, ds
 
-        from the first control point on. The signal has the factor :math:`e^{-i \phi}`, in the sign of
-        :math:`e^{-2 \pi i k \cdot r}`. None where the model tells no field.
+        from the first control point on: what leads to it turns all samples of a shot alike, as only the file tells.
+        The signal has the factor :math:`e^{-i \phi}`, in the sign of :math:`e^{-2 \pi i k \cdot r}`. None where the
+        model tells no field.
         """
         scanner = trajectory.scanner
         _, field = self.acting(trajectory.gradient, scanner.gradient_raster)
@@ -111,6 +115,20 @@ class Response:
     def remark(self, trajectory: Trajectory) -> str | None:
         """Return a sentence on what a trajectory's encoding leaves out of the response; None if that is little."""
         return remark_on(self.left_out(trajectory.acquisition.fov, lambda response: response.phase(trajectory)))
+
+
+def _led(trajectory: Trajectory) -> Tensor:
+    """Return the gradient (shot, cell, axis), T/m, with what leads from rest at the centre of k-space to its readout.
+
+    It rises as the fourth power of time to the first sample of the readout, and a bump, which is flat at both ends,
+    makes its integral the first control point: as smooth as a prephaser, and differentiable.
+    """
+    scanner, gradient = trajectory.scanner, trajectory.gradient
+    n = round(_LEAD / scanner.gradient_raster)
+    time = (torch.arange(1, n + 1, dtype=gradient.dtype, device=gradient.device) / (n + 1))[:, None]
+    rise, bump = time**4, (time * (1 - time)) ** 2
+    missing = trajectory.points[:, :1] / (scanner.gamma * scanner.gradient_raster) - gradient[:, :1] * rise.sum()
+    return torch.cat([gradient[:, :1] * rise + missing * (bump / bump.sum()), gradient], dim=1)
 
 
 def remark_on(left_out: float) -> str | None:

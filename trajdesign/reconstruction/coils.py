@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from trajdesign.data.grid import margins
 from trajdesign.errors import ConfigError, missing
@@ -160,6 +161,7 @@ class _RootSumOfSquares(torch.autograd.Function):
         return magnitude
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         coil_images, magnitude = ctx.saved_tensors
         return coil_images * (grad / magnitude)

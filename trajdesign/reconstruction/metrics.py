@@ -13,6 +13,7 @@ import numpy as np
 import scipy.stats
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.reconstruction import axes
@@ -175,6 +176,7 @@ class _WindowMeans(torch.autograd.Function):
         return _window_means(images)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         return _window_means(torch.nn.functional.pad(grad, [_WINDOW - 1] * 4))
 

@@ -25,3 +25,9 @@ def drawn_from(*numbers: int) -> Iterator[None]:
         torch.set_rng_state(before[0])
         np.random.set_state(before[1])  # noqa: NPY002
         random.setstate(before[2])
+
+
+def generator(*numbers: int) -> torch.Generator:
+    """Return a generator of torch, on the CPU, that starts from some numbers as `drawn_from` does."""
+    [seed] = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(seed))

@@ -37,7 +37,7 @@ def to_sigpy(trajectory: Trajectory) -> NDArray[np.float64]:
 
     For ``sigpy.nufft(image, coord)``, which is the transform here over sqrt(N).
     """
-    return _per_pixel(trajectory) * trajectory.acquisition.image_shape
+    return _per_pixel(trajectory) * trajectory.acquisition.matrix[::-1]
 
 
 def to_torchkbnufft(trajectory: Trajectory) -> Tensor:
@@ -67,7 +67,7 @@ def from_mrinufft(samples: ArrayLike, acquisition: Acquisition, scanner: Scanner
 
 def from_sigpy(coord: ArrayLike, acquisition: Acquisition, scanner: Scanner) -> Trajectory:
     """Fit a trajectory to coord ((shot,) sample, dim), cycles a field of view: the inverse of `to_sigpy`."""
-    return _fitted(np.asarray(coord) / acquisition.image_shape, acquisition, scanner, "sigpy")
+    return _fitted(np.asarray(coord) / acquisition.matrix[::-1], acquisition, scanner, "sigpy")
 
 
 def from_torchkbnufft(omega: Tensor, acquisition: Acquisition, scanner: Scanner) -> Trajectory:
@@ -78,7 +78,7 @@ def from_torchkbnufft(omega: Tensor, acquisition: Acquisition, scanner: Scanner)
 def from_bart(traj: ArrayLike, acquisition: Acquisition, scanner: Scanner) -> Trajectory:
     """Fit a trajectory to traj (3, sample, shot), cycles a field of view: the inverse of `to_bart`."""
     k = np.asarray(traj).real[: acquisition.n_dims]
-    return _fitted(k.T[..., ::-1] / acquisition.image_shape, acquisition, scanner, "BART")
+    return _fitted(k.T[..., ::-1] / acquisition.matrix[::-1], acquisition, scanner, "BART")
 
 
 def _per_pixel(trajectory: Trajectory) -> NDArray[np.float64]:

@@ -57,6 +57,11 @@ class Lines(Parameterization):
                 "parameterization.kind is 'lines', which starts from straight lines along x; take init.kind = "
                 "'cartesian' without a wave."
             )
+        if acquisition.n_frames > 1:
+            raise ConfigError(
+                f"parameterization.kind is 'lines', which chooses rows of one image; this is a film of "
+                f"{acquisition.n_frames} frames."
+            )
         if acquisition.n_shots > acquisition.matrix[1]:
             raise ConfigError(
                 f"parameterization.kind is 'lines': {acquisition.n_shots} shots are more than the "

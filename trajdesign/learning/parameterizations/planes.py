@@ -42,6 +42,7 @@ class Planes(Parameterization):
         itself: turned waveforms would break them.
     """
 
+    in_plane = True
     starts: Tensor
     heights: Tensor
     edge: Tensor

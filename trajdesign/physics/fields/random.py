@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from trajdesign.acquisition import Acquisition
+from trajdesign.data.grid import slice_shape
 from trajdesign.errors import ConfigError
 from trajdesign.interfaces import FieldModel
 from trajdesign.physics.field import in_hz
@@ -46,7 +47,7 @@ class Random(FieldModel):
         if amplitude < 0 or hot_spot < 0:
             raise ConfigError(f"field.amplitude is {amplitude:g}, hot_spot {hot_spot:g}; neither is negative.")
         super().__init__(t2_star=t2_star, start=start)
-        self.acquisition = acquisition
+        self.shape = slice_shape(acquisition)
         self.amplitude, self.hot_spot = (in_hz(value, tesla, GAMMA["1H"]) for value in (amplitude, hot_spot))
         most = self.amplitude + self.hot_spot
         self.frequencies = (-most, most)
@@ -54,9 +55,9 @@ class Random(FieldModel):
     def draw(self, seed: int) -> tuple[Tensor, Tensor | float]:
         """See `FieldModel.draw`."""
         random = np.random.default_rng(seed)
-        axes = [(np.arange(n) - n // 2) / n for n in self.acquisition.image_shape]
+        axes = [(np.arange(n) - n // 2) / n for n in self.shape]
         y, x = np.meshgrid(*axes, indexing="ij", sparse=True)
-        smooth = np.zeros(self.acquisition.image_shape)
+        smooth = np.zeros(self.shape)
         for i, j in itertools.product(range(_MOST_WAVES + 1), repeat=2):
             if 0 < i + j <= _MOST_WAVES:
                 wave = np.cos(math.pi * i * (y + 0.5)) * np.cos(math.pi * j * (x + 0.5))

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import ConfigError
@@ -137,6 +138,7 @@ class _Shrinkage(torch.autograd.Function):
         return (vectors * (1 - values.clamp_min(1).rsqrt())[:, None].to(vectors)) @ vectors.mH
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         values, vectors = ctx.saved_tensors
         a, b = values[:, :, None], values[:, None, :]
