@@ -59,3 +59,9 @@ def test_no_wait_for_the_common_dwell():
 def test_impossible_numbers_are_refused(wrong):
     with pytest.raises(ConfigError):
         Acquisition(**wrong)
+
+
+@pytest.mark.parametrize("counts", [{"matrix": (32.5, 32)}, {"n_frames": 1.5}, {"n_shots": 2.5}, {"n_samples": 99.5}])
+def test_counts_are_whole(counts):
+    with pytest.raises(ConfigError, match=f"{next(iter(counts))} is .* in whole numbers"):
+        Acquisition(**counts)

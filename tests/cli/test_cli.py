@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tiny_study
 import torch
+import typer.main
 from faults.tiny import resealed
 
 from trajdesign import __version__
@@ -139,6 +140,12 @@ DESCRIPTION = ("--k-unit", "1/m", "--dwell", "4e-6", "--fov", "0.22", "--matrix"
 # --- the commands ---
 
 
+def test_no_help_has_brackets_which_a_terminal_takes_for_its_own():
+    for name, command in typer.main.get_command(app.app).commands.items():
+        for one in [command, *getattr(command, "commands", {}).values()]:
+            assert not [(name, p.name) for p in one.params if re.search(r"\[[a-z#/@]", getattr(p, "help", None) or "")]
+
+
 def test_help_names_every_command(trajdesign):
     result = trajdesign("--help")
     assert result.code == 0
@@ -210,6 +217,18 @@ def test_quiet_prints_nothing_and_json_names_its_schema(trajdesign, run, tmp_pat
         assert document["schema"] == f"trajdesign.{words[0]}/1"
         assert document["schema_version"] == 1
         assert "Next:" not in str(document)
+
+
+def test_a_scan_is_not_suggested_into_a_run(trajdesign, run, tmp_path):
+    for file, folder in ((tmp_path / "a.seq", tmp_path / "a"), (run.with_suffix(".seq"), f"{run}_scan")):
+        out = trajdesign("export", run, "--out", file, "--force").out
+        assert f"--out {shlex.quote(str(folder))}\n" in out
+
+
+def test_psf_compares_what_has_as_many_axes(refused, run, tmp_path):
+    volume = Acquisition((0.2, 0.2, 0.2), (8, 8, 8), n_shots=8, n_samples=300, dwell=4e-6)
+    plugins.build("init", {"kind": "radial"}, volume, Scanner()).save(tmp_path / "volume.npz")
+    refused(2, "psf", run, "--compare", tmp_path / "volume.npz", mentions=["3 axes", "2;"])
 
 
 def test_optimize_says_what_it_reached_and_what_to_do_next(first):

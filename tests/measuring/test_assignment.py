@@ -92,6 +92,13 @@ def test_repetitions_are_frames(tmp_path):
     assert numbers(found) == [[[0, 1]], [[2, 3]]]
 
 
+def test_repetitions_of_another_k_are_refused(tmp_path):
+    rows = [(line, 0, 0, 0, repetition) for repetition, lines in enumerate([(0, 1), (0, 3)]) for line in lines]
+    file = played(tmp_path / "x.seq", rows)
+    with pytest.raises(InputError, match=r"repetition 1 .* another k than the first, up to 4/FOV away"):
+        assignment.by_sequence(raw(4), file, SEQ, acquisition(file, 2))
+
+
 def test_an_array_is_in_the_order_of_its_shape(tmp_path):
     file = played(tmp_path / "x.seq", ROWS)
     found = assignment.by_sequence(raw(6, layout=(1, 2, 3)), file, SEQ, acquisition(file))

@@ -13,6 +13,7 @@ from trajdesign.data.measured.measurement import Measurement
 from trajdesign.errors import ConfigError, InputError
 from trajdesign.measuring import assignment, calibration
 from trajdesign.measuring.calibration import Calibration
+from trajdesign.measuring.geometry import View
 from trajdesign.physics.response import Response
 from trajdesign.pulseq.reader import player
 from trajdesign.reconstruction import coils
@@ -75,6 +76,15 @@ def test_fewer_lines_are_taken_as_they_are():
     found = torch.fft.fftshift(found, dim=(-2, -1))
     scale = (found.conj() * wanted).sum() / found.abs().square().sum()
     assert difference(found * scale, wanted) < 1e-5
+
+
+@pytest.mark.parametrize("rotation", [30, 90, 180])
+def test_a_turned_view_does_not_refuse_the_fewest_lines(rotation):
+    view = View(rotation=rotation)
+    assert scan_of([seen(0)], lines(8)).seen(view).n_lines(ACQUISITION) == 8
+    assert scan_of([seen(0)], lines(6)).seen(view).n_lines(ACQUISITION) <= 6
+    scan = scan_of([seen(0)], lines(24)).seen(view)
+    assert scan.coil_images(ACQUISITION).shape[-1] == scan.n_lines(ACQUISITION) < 24  # without the corners
 
 
 def star():

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from trajdesign.acquisition import Acquisition
 from trajdesign.cli.app import app
-from trajdesign.errors import ConfigError
+from trajdesign.errors import ConfigError, InputError
 from trajdesign.measuring import delays, geometry, places
 from trajdesign.measuring.assignment import Assigned
 from trajdesign.measuring.reconstruct import reconstruct
@@ -152,6 +152,24 @@ def test_the_command_takes_both(tmp_path):
 def test_nonsense_is_refused(tmp_path, options, words):
     with pytest.raises(ConfigError, match=words):
         reconstruct(tmp_path / "x.npy", k=tmp_path / "x_k.npz", out=tmp_path / "out", **options)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"n_frames": [1, 2]}, "n_frames is int64"),
+        ({"n_frames": 1.5}, "n_frames is float64"),
+        ({"dwell_s": "4 us"}, "dwell_s is <U4"),
+        ({"fov_m": [0.2 + 0j, 0.2]}, "fov_m is complex128"),
+        ({"matrix": [32.5, 32]}, "matrix is float64"),
+        ({"k_adc": 1e3 * spokes()}, "1e\\+03 times as far as its matrix"),
+    ],
+)
+def test_a_file_of_k_that_is_none_is_refused(tmp_path, changes, words):
+    raw, k = written(tmp_path, [(0, 0, 1.0)])
+    np.savez(k, **{**np.load(k), **changes})
+    with pytest.raises(InputError, match=words):
+        reconstruct(raw, k=k, out=tmp_path / "out")
 
 
 def test_an_oblong_field_of_view_is_turned_by_half_turns_alone():

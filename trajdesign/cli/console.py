@@ -88,6 +88,12 @@ def show_json(command: str, document: Mapping[str, Any]) -> None:
     say(to_json({"schema": f"trajdesign.{command}/1", "schema_version": 1, **document}))
 
 
+def folder_of_scan(file: Path) -> Path:
+    """Return where to suggest that a scan of a Pulseq file is written: beside it, and in no folder of a run."""
+    folder = file.with_suffix("")
+    return folder.with_name(f"{folder.name}_scan") if (folder / "trajectory.npz").exists() else folder
+
+
 def suggest(*commands: Sequence[object]) -> None:
     """Print the commands that may come next, ready to be pasted."""
     lines = (f"  trajdesign {shlex.join(map(str, command))}" for command in commands)

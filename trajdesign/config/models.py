@@ -10,7 +10,7 @@ import pydantic
 from trajdesign import errors
 from trajdesign.acquisition import Acquisition
 from trajdesign.config import plugins
-from trajdesign.config.toml import Table, change, flattened, kinds_first, read_toml, without_none
+from trajdesign.config.toml import Table, change, flattened, kinds_first, read_toml, require_64_bits, without_none
 from trajdesign.errors import ConfigError
 from trajdesign.files import untrusted
 from trajdesign.scanner import Interpreter, Scanner
@@ -259,24 +259,17 @@ def from_tables(tables: Table) -> Config:
     It raises a `ConfigError` if a key is unknown (the sentence names the nearest one) or a value does not fit.
     """
     try:
-        _require_64_bits(tables)
-        return Config(**tables)
+        require_64_bits(tables)
+        config = Config(**tables)
     except RecursionError:
         raise ConfigError("the config nests its tables too deep.") from None
     except pydantic.ValidationError as error:
         raise ConfigError(_sentence(error)) from None
-
-
-def _require_64_bits(value: Any, key: str = "") -> None:
-    """Refuse whole numbers that no other program could read from the file."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            _require_64_bits(inner, f"{key}.{name}" if key else str(name))
-    elif isinstance(value, list):
-        for inner in value:
-            _require_64_bits(inner, key)
-    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise ConfigError(f"config {key}: a whole number has at most 64 bits in TOML, this one {value.bit_length()}.")
+    found = flattened(config.to_dict())
+    for key, value in flattened(tables).items():
+        if isinstance(value, bool) and isinstance(found.get(key, True), int | float) and found.get(key) is not value:
+            raise ConfigError(f"config {key}: {str(value).lower()} is no number.")
+    return config
 
 
 def profiles() -> list[str]:

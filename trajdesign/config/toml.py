@@ -78,6 +78,18 @@ def flattened(tables: Table, prefix: str = "") -> Table:
     return found
 
 
+def require_64_bits(value: Any, key: str = "") -> None:
+    """Refuse, by a `ConfigError`, whole numbers that no other program could read from the file."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            require_64_bits(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for inner in value:
+            require_64_bits(inner, key)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ConfigError(f"config {key}: a whole number has at most 64 bits in TOML, this one {value.bit_length()}.")
+
+
 def parse_options(assignments: Sequence[str]) -> Table:
     """Return ``["a=value", "b.c=value"]`` as nested tables, the values read as TOML.
 

@@ -23,6 +23,7 @@ from trajdesign.pulseq import coherence
 from trajdesign.pulseq.reader.kspace import KSpace
 from trajdesign.pulseq.reader.sequence import SeqFile
 from trajdesign.reconstruction.measured import Gating
+from trajdesign.trajectory import MAX_K_ERROR_FOV
 
 _Samples = NDArray[np.complex64]
 
@@ -154,13 +155,15 @@ def by_sequence(raw: Measurement, file: SeqFile, path: Path, acquisition: Acquis
     slices = reception.slices_of(parts[0], path, acquisition, n_frames)
     of_file = acquisition or reception.acquisition_of(parts[0], slices[0], path, n_frames)
     stack = partitions.stack_of(parts[0], slices, of_file, path) if is_stack else None
-    kspace = []
+    kspace, places_of_frames = [], []
     for frame, part in zip(np.unique(frames), parts, strict=True):
         inside = np.flatnonzero(frames == frame)
         of_slices = reception.slices_of(part, path, acquisition, n_frames)
         kspace.append([_averaged(objects, inside[events]) for events in of_slices])
+        places_of_frames.append([reception.stacked(part.k, events, of_file.n_dims) for events in of_slices])
     if len({tuple(one.shape for one in frame) for frame in kspace}) > 1:
         raise InputError(f"{path} has repetitions (label REP) that are not alike.")
+    _require_repeated(places_of_frames, of_file, path)
     if stack is None:
         reception.require_axes(parts[0], path, of_file)
     else:
@@ -208,6 +211,18 @@ def by_shape(raw: Measurement, acquisition: Acquisition, what: str) -> Assigned:
         )
     kspace = np.stack(objects).reshape(n_frames, n_slices, n_shots, *sizes[0]).swapaxes(2, 3)
     return Assigned(torch.from_numpy(np.ascontiguousarray(kspace)), acquisition, 1, raw.noise, raw.noise_dwell)
+
+
+def _require_repeated(places: Sequence[Sequence[NDArray[np.floating]]], acquisition: Acquisition, path: Path) -> None:
+    """Refuse repetitions, each of k (shot, average, sample, dim) of its slices, that play another k than the first."""
+    for number, of_slices in enumerate(places):
+        for k, first in zip(of_slices, places[0], strict=True):
+            apart = float((np.abs(k - first) * acquisition.fov).max())
+            if apart > MAX_K_ERROR_FOV:
+                raise InputError(
+                    f"{path}: repetition {number} (label REP, counted from 0) plays another k than the first, up to "
+                    f"{apart:.3g}/FOV away, and all are reconstructed at one; label them as frames (PHS) of a film."
+                )
 
 
 def finer(file: SeqFile, factor: int) -> SeqFile:

@@ -56,24 +56,31 @@ class Calibration:
         (slice, line, sample, dim), 1/m, float64.
     path
         The file that held them.
+    played
+        `k` before a view has turned it; None where none has.
     """
 
     kspace: Tensor
     k: Tensor
     path: Path
+    played: Tensor | None = None
 
     def seen(self, view: View) -> "Calibration":
         """Return it with the phase of a view, and the k that it turns."""
         of_slices = zip(self.kspace, self.k, strict=True)
         kspace = torch.stack([centred(one, k, view.shift) for one, k in of_slices])
-        return replace(self, kspace=kspace, k=view.turned(self.k))
+        return replace(self, kspace=kspace, k=view.turned(self.k), played=self.k)
 
     def n_lines(self, acquisition: Acquisition) -> int:
         """Return how many lines about the centre of k-space are complete in all slices: an even number, at most 24.
 
-        Of a volume those along every axis that has as many pixels.
+        Of a volume those along every axis that has as many pixels. A view turns corners and the last line out of the
+        grid, but the fewest that coil maps need are there where they were played.
         """
-        return min(_complete(k, acquisition) for k in self.k)
+        n_lines = min(_complete(k, acquisition) for k in self.k)
+        if self.played is None:
+            return n_lines
+        return max(n_lines, min(FEWEST_LINES, *(_complete(k, acquisition) for k in self.played)))
 
     def coil_images(self, acquisition: Acquisition, matrix: Tensor | None = None) -> Tensor:
         """Return the images (slice, coil, y, x) or (1, coil, z, y, x), of any brightness, of the centre of k-space.

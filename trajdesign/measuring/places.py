@@ -14,7 +14,7 @@ from trajdesign.acquisition import Acquisition
 from trajdesign.data.measured.measurement import Measurement
 from trajdesign.encoding.operator import Encoding
 from trajdesign.errors import ConfigError, InputError
-from trajdesign.files.arrays import read_npz
+from trajdesign.files.arrays import Kind, read_npz, require_arrays
 from trajdesign.learning.run_folder import RunFolder
 from trajdesign.learning.trained import TrainedRun
 from trajdesign.measuring import assignment, delays, gating, geometry, reception, solving
@@ -29,6 +29,16 @@ from trajdesign.trajectory import MAX_K_ERROR_FOV
 NEEDED = "the raw file holds no k: give the run, the .seq file that was played, or the _k.npz file of an export."
 # More than any gradient system has, s.
 _LONGEST_DELAY = 1e-4
+# What the file of k beside an export holds, and may; how far k may reach, as a part of the matrix's edge.
+_KEYS: dict[str, tuple[Kind, int]] = {
+    "k_adc": ("real", 3), "fov_m": ("real", 1), "matrix": ("whole", 1), "dwell_s": ("real", 0),
+}  # fmt: skip
+_OPTIONAL: dict[str, tuple[Kind, int]] = {
+    "k_actual": ("real", 3),
+    "phase_actual": ("real", 2),
+    "n_frames": ("whole", 0),
+}
+_MOST_REACH = 2.0
 
 
 def played_by(run: Path) -> Path | None:
@@ -110,18 +120,21 @@ def left_out(found: Assigned, trained: TrainedRun | None, acting: Response) -> l
 def by_k(measured: Measurement, path: Path) -> tuple[Assigned, list[Encoding]]:
     """Return samples in the places that the file of k beside an export tells."""
     arrays = read_npz(path)
-    needed = {"k_adc", "fov_m", "matrix", "dwell_s"}
-    if not needed <= arrays.keys():
-        raise InputError(f"{path} lacks {', '.join(sorted(needed - arrays.keys()))}: it is no _k.npz of an export.")
+    if missing := sorted(_KEYS.keys() - arrays.keys()):
+        raise InputError(f"{path} lacks {', '.join(missing)}: it is no _k.npz of an export.")
+    require_arrays(arrays, path, _KEYS, _OPTIONAL)
     k = arrays.get("k_actual", arrays["k_adc"])
-    fov, matrix = (tuple(arrays[name].ravel().tolist()) for name in ("fov_m", "matrix"))
-    if k.ndim != 3 or k.dtype.kind != "f" or k.shape[2] != len(fov) or not np.isfinite(k).all():
+    fov, matrix = (tuple(arrays[name].tolist()) for name in ("fov_m", "matrix"))
+    if k.shape[2] != len(fov) or not np.isfinite(k).all():
         raise InputError(f"{path} holds k of shape {k.shape}; images are of finite (shot, sample, {len(fov)}).")
     n_frames = int(arrays.get("n_frames", 1))
     try:
         acquisition = Acquisition(fov, matrix, len(k), k.shape[1], float(arrays["dwell_s"]), n_frames)
     except ConfigError as error:
         raise InputError(f"{path}: {error}") from None
+    reach = float((np.abs(k) / acquisition.k_max).max())
+    if reach > _MOST_REACH:
+        raise InputError(f"{path}: k reaches {reach:.3g} times as far as its matrix does; is it in 1/m?")
     found = assignment.by_shape(measured, acquisition, str(path))
     n_slices = found.kspace.shape[1]
     if "of_first_slice" in arrays and n_slices > 1:

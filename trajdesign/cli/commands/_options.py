@@ -136,7 +136,7 @@ class ScannerOptions(Options):
     scanner: Annotated[
         list[str] | None,
         typer.Option(
-            "--scanner", metavar="KEY=V", help="Any other setting of [scanner], as limit_norm=axis; repeatable."
+            "--scanner", metavar="KEY=V", help="Any other setting of the scanner, as limit_norm=axis; repeatable."
         ),
     ] = None
 

@@ -140,5 +140,5 @@ def _check_file(path: Path, options: ScannerOptions, asked: _Exposure, quiet: bo
         if nucleus["nucleus_from"] == "assumed":
             console.say(ASSUMED)
         if found.ok:
-            console.suggest(("scan", path, "--out", path.with_suffix("")))
+            console.suggest(("scan", path, "--out", console.folder_of_scan(path)))
     return found.ok

@@ -115,6 +115,6 @@ def _show(path: Path, out: Path, trajectory: "Trajectory", facts: Mapping[str, A
     if untrusted.ending(out) == ".seq":
         by_its_run = ("--reconstruct", path) if path.is_dir() else ()
         check = "check", out, *models.options_of(trajectory.scanner, profile)
-        scan = "scan", out, *by_its_run, "--out", out.with_suffix("")
+        scan = "scan", out, *by_its_run, "--out", console.folder_of_scan(out)
         is_scanned = facts.get("n_partitions", 4) >= 4  # stacks of fewer are not
         console.suggest(check, *([scan] if is_scanned else []))

@@ -7,6 +7,7 @@ import typer
 
 from trajdesign.cli import console
 from trajdesign.cli.commands._options import Foreign, Json, Quiet, RunPath, ScannerOptions, grouped, open_trajectory
+from trajdesign.errors import ConfigError
 
 
 @grouped
@@ -27,7 +28,11 @@ def psf(
     paths = [path] if compare is None else [compare, path]
     # of two, the options are for the one that needs them
     needy = paths if foreign == Foreign() else [p for p in paths if not is_complete(p)] or paths
-    reports = [measure(open_trajectory(p, foreign if p in needy else Foreign(), ScannerOptions())[0]) for p in paths]
+    opened = [open_trajectory(p, foreign if p in needy else Foreign(), ScannerOptions())[0] for p in paths]
+    n_axes = [trajectory.acquisition.n_dims for trajectory in opened]
+    if len(set(n_axes)) > 1:
+        raise ConfigError(f"{paths[0]} has {n_axes[0]} axes and {paths[1]} {n_axes[1]}; compare what has as many.")
+    reports = [measure(trajectory) for trajectory in opened]
     plots.save(plots.psf_figure(*reports), out)
     if json:
         documents = [{"path": str(p), **r.to_dict()} for p, r in zip(paths, reports, strict=True)]

@@ -121,7 +121,7 @@ def reconstruct(
     maps: Maps,
     off_resonance: Annotated[
         str | None,
-        typer.Option(metavar="FILE.npy", help="Of each pixel ([slice,] y, x), Hz, or auto.", show_default="none"),
+        typer.Option(metavar="FILE.npy", help="Of each pixel, (y, x) or of slices, Hz, or auto.", show_default="none"),
     ] = None,
     beats: Annotated[
         str | None,

@@ -37,7 +37,7 @@ def scan(
     n_coils: Annotated[int | None, typer.Option(min=1, help="Number of coils.", show_default=False)] = None,
     t2_star: Annotated[float | None, typer.Option(help="T2* of the object, s; no decay without.")] = None,
     t2: Annotated[float | None, typer.Option(help="T2 of the object, s, which no echo refocuses.")] = None,
-    off_resonance: Annotated[str, typer.Option(help="Hz, or an .npy file of each pixel's ([z,] y, x).")] = "0",
+    off_resonance: Annotated[str, typer.Option(help="Hz, or an .npy file of each pixel's (y, x) or (z, y, x).")] = "0",
     response: ResponseKind = None,
     set_: ResponseSet = None,
     noise: Annotated[
