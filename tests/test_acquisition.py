@@ -61,7 +61,9 @@ def test_impossible_numbers_are_refused(wrong):
         Acquisition(**wrong)
 
 
-@pytest.mark.parametrize("counts", [{"matrix": (32.5, 32)}, {"n_frames": 1.5}, {"n_shots": 2.5}, {"n_samples": 99.5}])
+@pytest.mark.parametrize(
+    "counts", [{"matrix": (32.5, 32)}, {"n_frames": 1.5}, {"n_shots": 2.5}, {"n_samples": math.nan}]
+)
 def test_counts_are_whole(counts):
     with pytest.raises(ConfigError, match=f"{next(iter(counts))} is .* in whole numbers"):
         Acquisition(**counts)

@@ -8,6 +8,7 @@ from trajdesign.units import RASTER_ROUNDING, plausible
 
 # More than any scanner has; what fits into memory is asked where it is needed.
 _MOST_PIXELS, _MOST = 4096, 2**20
+# Numbers of something, beside the matrix.
 _COUNTS = ("n_shots", "n_samples", "n_frames")
 
 
@@ -50,7 +51,7 @@ class Acquisition:
     def __post_init__(self) -> None:
         object.__setattr__(self, "fov", tuple(float(x) for x in self.fov))
         for name, counts in (("matrix", self.matrix), *((name, (getattr(self, name),)) for name in _COUNTS)):
-            if any(int(count) != count for count in counts):
+            if any(count % 1 != 0 for count in counts):
                 raise ConfigError(f"{name} is {getattr(self, name)}; it counts, in whole numbers.")
         object.__setattr__(self, "matrix", tuple(int(n) for n in self.matrix))
         if len(self.fov) != len(self.matrix) or len(self.fov) not in (2, 3):

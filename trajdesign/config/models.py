@@ -267,7 +267,7 @@ def from_tables(tables: Table) -> Config:
         raise ConfigError(_sentence(error)) from None
     found = flattened(config.to_dict())
     for key, value in flattened(tables).items():
-        if isinstance(value, bool) and isinstance(found.get(key, True), int | float) and found.get(key) is not value:
+        if isinstance(value, bool) and isinstance(found.get(key), int | float) and found[key] is not value:
             raise ConfigError(f"config {key}: {str(value).lower()} is no number.")
     return config
 

@@ -31,7 +31,7 @@ from trajdesign.trajectory import Trajectory
 _MOST_LOST_STEPS = 10  # steps in a row without a finite loss or gradient after which a run has diverged
 _FINAL_ITERATIONS = 2000  # of the projection after the last step
 _WARMING = 0.05  # part of all steps in which the network's learning rate rises
-_TRAINING = 1  # what is drawn beside the seed of a run
+_TRAINING = 1  # beside the seed of a run, what its noise and errors are drawn from
 _STEEPEST = 0.1  # norm of the network's gradient: longer ones are shortened to it
 
 
