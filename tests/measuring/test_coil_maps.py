@@ -170,13 +170,13 @@ def test_a_slice_without_calibration_is_refused(tmp_path):
     found = assignment.by_sequence(raw_of(file), file, SEQ, ACQUISITION)
     with pytest.raises(InputError, match=r"slices \[1\], the measurement \[0, 1\]: \[0\] are missing"):
         calibration.of_measurement(found, Path("raw.h5"), PERFECT, AT_ONCE)
-    assert calibration.wanted(raw_of(file), found, "self", None, None, PERFECT, AT_ONCE) is None
+    assert calibration.wanted(raw_of(file), found, "self", None, None, PERFECT, AT_ONCE, View()) is None
 
 
 def test_a_file_of_its_own_is_the_calibration(tmp_path, monkeypatch):
     file = written(tmp_path / "x.seq", calibrated=())
     found = assignment.by_sequence(raw_of(file), file, SEQ, ACQUISITION)
-    assert calibration.wanted(raw_of(file), found, None, None, None, PERFECT, AT_ONCE) is None
+    assert calibration.wanted(raw_of(file), found, None, None, None, PERFECT, AT_ONCE, View()) is None
     own = written(tmp_path / "cal.seq", slices=())
     monkeypatch.setattr(calibration.reading, "read", lambda path: raw_of(own))
     scan = calibration.of_file(Path("cal.h5"), tmp_path / "cal.seq", found, PERFECT, AT_ONCE)
@@ -228,4 +228,4 @@ def test_options_that_contradict_are_refused(options, words):
     chosen = {"coil_maps": None, "path": None, "seq": None, **options}
     measured = Measurement(Path("raw.h5"), "ismrmrd", [], np.zeros((0, 2), np.int64))
     with pytest.raises(ConfigError, match=words):
-        calibration.wanted(measured, found, **chosen, response=PERFECT, delay=AT_ONCE)
+        calibration.wanted(measured, found, **chosen, response=PERFECT, delay=AT_ONCE, view=View())

@@ -129,8 +129,11 @@ def wanted(
     seq: Path | str | None,
     response: Response,
     delay: Sequence[float],
+    view: View,
 ) -> Calibration | None:
-    """Return the calibration of a file of its own, or else of the measurement's; None without one, or for ``self``.
+    """Return the calibration of a file of its own, or else of the measurement's, as a view shows it.
+
+    None without one, or for ``self``.
 
     Raises
     ------
@@ -148,11 +151,11 @@ def wanted(
             raise ConfigError("coil_maps self takes the maps from the measurement; leave it or the calibration out.")
         return None
     if path is not None:
-        return of_file(Path(path), None if seq is None else Path(seq), found, response, delay)
+        return of_file(Path(path), None if seq is None else Path(seq), found, response, delay).seen(view)
     scan = of_measurement(found, measured.path, response, delay)
     if scan is None and coil_maps is not None:
         raise ConfigError(f"coil_maps {coil_maps} are made of a calibration; the measurement has none (label REF).")
-    return scan
+    return None if scan is None else scan.seen(view)
 
 
 def described(

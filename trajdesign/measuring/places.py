@@ -34,10 +34,8 @@ _KEYS: dict[str, tuple[Kind, int]] = {
     "k_adc": ("real", 3), "fov_m": ("real", 1), "matrix": ("whole", 1), "dwell_s": ("real", 0),
 }  # fmt: skip
 _OPTIONAL: dict[str, tuple[Kind, int]] = {
-    "k_actual": ("real", 3),
-    "phase_actual": ("real", 2),
-    "n_frames": ("whole", 0),
-}
+    "k_actual": ("real", 3), "phase_actual": ("real", 2), "n_frames": ("whole", 0),
+}  # fmt: skip
 _MOST_REACH = 2.0
 
 

@@ -148,9 +148,9 @@ def reconstruct(
         encodings = places.delayed(found, encodings, late["axes"])
         acting = Response(source.response or {})
         left_out = places.left_out(found, trained, acting)
-        scan = calibrating.wanted(measured, found, coil_maps, calibration, calibration_seq, acting, late["axes"])
+        scan = calibrating.wanted(measured, found, coil_maps, calibration, calibration_seq, acting, late["axes"], view)
         kspace, encodings = geometry.shown(found.kspace, encodings, view)
-        found, scan = replace(found, kspace=kspace, view=view), None if scan is None else scan.seen(view)
+        found = replace(found, kspace=kspace, view=view)
         if off_resonance is not None:
             encodings, field = field_map.in_field(found, encodings, off_resonance)
             found = replace(found, off_resonance=field)

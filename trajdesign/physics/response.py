@@ -67,9 +67,8 @@ class Response:
             return trajectory
         raster = trajectory.scanner.gradient_raster
         gradient, _ = self.acting(_led(trajectory), raster)
-        steps = gradient * (trajectory.scanner.gamma * raster)
-        before = steps.shape[1] - trajectory.gradient.shape[1]
-        return trajectory.with_points(steps.cumsum(dim=1)[:, before - 1 :])
+        k = gradient.cumsum(dim=1) * (trajectory.scanner.gamma * raster)
+        return trajectory.with_points(k[:, -trajectory.points.shape[1] :])
 
     @torch.no_grad()
     def phase(self, trajectory: Trajectory) -> Tensor | None:
